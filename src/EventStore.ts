@@ -1,0 +1,526 @@
+/**
+ * The contract of the EventStore: model, errors, the service tag whose members carry the semantics, and `forSchema`,
+ * which binds the events of an application's Schema to it. What a backend implements is in `EventStoreEncoded`.
+ *
+ * Words: a **stream** holds the events of one aggregate. A **version** is the 1-based, gapless place of an event in its
+ * stream. A **position** is its place in the store-wide order: unique and increasing, not dense; never rely on a
+ * particular value.
+ *
+ * @since 0.1.0
+ */
+import * as Chunk from "effect/Chunk"
+import * as Context from "effect/Context"
+import type * as DateTime from "effect/DateTime"
+import * as Effect from "effect/Effect"
+import type * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+import { InvalidInput, type NotFound, type ReadOnly, type StoreFailure } from "./Errors.js"
+import type { Json, JsonObject } from "./Json.js"
+
+/**
+ * The address of a stream. Each part is 1 to 255 bytes of UTF-8 without NUL and lone surrogates, compared exactly.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface StreamId {
+  readonly tenantId: string
+  readonly domain: string
+  readonly aggregateId: string
+}
+
+/**
+ * An event as it was stored. `data` and `metadata` are exactly the JSON that was appended.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Event extends StreamId {
+  readonly id: string
+  readonly version: number
+  readonly position: number
+  readonly type: string
+  readonly data: Json
+  /** Request context, correlation, causation, trace. */
+  readonly metadata: JsonObject
+  /** The command that caused the event. */
+  readonly commandId: string | undefined
+  /** The process that wrote the event. */
+  readonly instanceId: string | undefined
+  readonly createdAt: DateTime.Utc
+}
+
+/**
+ * An event to append. What is left out is filled in: `id` by a new UUIDv7, `metadata` by `{}`, `instanceId` by the
+ * layer's, `createdAt` by the Clock. `data` may be any JSON value (see `Json.encode` for what is refused); `id` is a
+ * UUID in canonical lower-case form. Give your own `id` to make a repeat of the append recognisable.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface NewEvent {
+  readonly id?: string | undefined
+  readonly type: string
+  readonly data: unknown
+  readonly metadata?: { readonly [key: string]: unknown } | undefined
+  readonly commandId?: string | undefined
+  readonly instanceId?: string | undefined
+  /** Years 0 to 9999, whole milliseconds. */
+  readonly createdAt?: DateTime.Utc | undefined
+}
+
+/**
+ * What a stream must look like for an append to happen: `"any"`, `"noStream"` (no event yet; the same as `0`),
+ * `"streamExists"` (at least one event), or exactly this version.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type ExpectedVersion = "any" | "noStream" | "streamExists" | number
+
+/**
+ * `version` and `position` are those of the last event of the append.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Appended {
+  readonly version: number
+  readonly position: number
+}
+
+/**
+ * One stream's share of an atomic append to several streams.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface StreamAppend {
+  readonly stream: StreamId
+  readonly events: ReadonlyArray<NewEvent>
+  readonly expected: ExpectedVersion
+}
+
+/**
+ * A read guard: a stream that is not written, and what it must look like.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Guard {
+  readonly stream: StreamId
+  readonly expected: ExpectedVersion
+}
+
+/**
+ * Which events of the store to look at: all conditions given must hold, none given means all events.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Filter {
+  readonly tenantId?: string | undefined
+  readonly domain?: string | undefined
+  readonly aggregateId?: string | undefined
+  /** One of these types; at least one. */
+  readonly types?: ReadonlyArray<string> | undefined
+  readonly commandId?: string | undefined
+  /** Created at or after. */
+  readonly createdFrom?: DateTime.Utc | undefined
+  /** Created before. */
+  readonly createdUntil?: DateTime.Utc | undefined
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type Direction = "forward" | "backward"
+
+/**
+ * The bounds are versions, both inclusive, whatever the direction; `limit` counts events.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface ReadOptions {
+  readonly direction?: Direction | undefined
+  readonly fromVersion?: number | undefined
+  readonly toVersion?: number | undefined
+  readonly limit?: number | undefined
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface FeedOptions {
+  /** Only events with a greater position. Default 0: from the beginning. */
+  readonly after?: number | undefined
+  readonly filter?: Filter | undefined
+  readonly limit?: number | undefined
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface PageOptions {
+  readonly filter?: Filter | undefined
+  readonly direction?: Direction | undefined
+  /** The `next` of the page before; absent for the first page. Use it with the same filter and direction. */
+  readonly cursor?: string | undefined
+  /** 1 to 1,000; default 100. */
+  readonly limit?: number | undefined
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Page {
+  readonly events: ReadonlyArray<Event>
+  /** Where the next page starts; absent when there is none. */
+  readonly next: Option.Option<string>
+}
+
+/**
+ * The fields whose distinct values can be listed.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type DistinctField = "tenantId" | "domain" | "aggregateId" | "type" | "commandId" | "instanceId"
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Info {
+  readonly backend: string
+  /** Where the data is, with secrets masked. */
+  readonly connection: string
+  readonly readOnly: boolean
+  readonly events: number
+  readonly streams: number
+  readonly lastEvent: Option.Option<Event>
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export const StreamId = Schema.Struct({
+  tenantId: Schema.String,
+  domain: Schema.String,
+  aggregateId: Schema.String
+})
+
+/**
+ * The stream was not at the version that the append expected: nothing was written, and no position was used up.
+ * `actual` is the stream's version at that moment, 0 for a stream without events.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class VersionConflict extends Schema.TaggedError<VersionConflict>("effect-stores/VersionConflict")(
+  "VersionConflict",
+  {
+    stream: StreamId,
+    expected: Schema.Union(Schema.Literal("any", "noStream", "streamExists"), Schema.Number),
+    actual: Schema.Number
+  }
+) {
+  override get message(): string {
+    const { aggregateId, domain, tenantId } = this.stream
+    return `stream ${tenantId}/${domain}/${aggregateId} is at version ${this.actual}, expected ${this.expected}`
+  }
+}
+
+/**
+ * An event id of the append is taken by an event that differs, or that was appended elsewhere or in other company: not
+ * a repeat of the same append, so nothing was written.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class DuplicateEvent extends Schema.TaggedError<DuplicateEvent>("effect-stores/DuplicateEvent")(
+  "DuplicateEvent",
+  { id: Schema.String, why: Schema.String }
+) {
+  override get message(): string {
+    return `event ${this.id} exists already: ${this.why}`
+  }
+}
+
+/**
+ * @since 0.1.0
+ * @category errors
+ */
+export type ReadError = InvalidInput | StoreFailure
+
+/**
+ * @since 0.1.0
+ * @category errors
+ */
+export type AppendError = VersionConflict | DuplicateEvent | ReadOnly | InvalidInput | StoreFailure
+
+/**
+ * The log of events, the same on every backend.
+ *
+ * @since 0.1.0
+ * @category tags
+ */
+export class EventStore extends Context.Tag("effect-stores/EventStore")<EventStore, EventStoreShape>() {}
+
+/**
+ * The members of the `EventStore` service.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface EventStoreShape {
+  /**
+   * Appends events to one stream, all or nothing, if the stream is as `expected`.
+   *
+   * 1. A repeat of an earlier append (the same event ids, in order, with the same type, data, metadata and command, in
+   *    the same stream) changes nothing and answers what the first one answered, whatever `expected` says.
+   * 2. Otherwise, if an id is taken, `DuplicateEvent`.
+   * 3. Otherwise, if the stream is not as expected, `VersionConflict`.
+   * 4. Otherwise the events get the next versions of the stream and positions greater than all the stream's before.
+   *
+   * Of several appends that expect the same version exactly one succeeds. Takes 1 to 10,000 events. Inside a
+   * transaction of the same database the append joins it; see the backend's `Database`. An acknowledged append survives
+   * what the backend's layer says it survives.
+   */
+  readonly append: (
+    stream: StreamId,
+    events: ReadonlyArray<NewEvent>,
+    options: { readonly expected: ExpectedVersion }
+  ) => Effect.Effect<Appended, AppendError>
+
+  /**
+   * Appends to several streams in one atomic step, if all of them, and all `guards`, are as expected. Answers in the
+   * order of `appends`. Repeats are recognised as in `append`, over the append as a whole. A stream may be named once.
+   */
+  readonly appendAll: (
+    appends: ReadonlyArray<StreamAppend>,
+    options?: { readonly guards?: ReadonlyArray<Guard> | undefined }
+  ) => Effect.Effect<ReadonlyArray<Appended>, AppendError>
+
+  /**
+   * The events of one stream in order of version, or from the newest back. A stream without events is empty, not an
+   * error. Holds one page in memory and no connection between pages.
+   */
+  readonly read: (stream: StreamId, options?: ReadOptions) => Stream.Stream<Event, ReadError>
+
+  /**
+   * The version of the stream's last event; 0 when it has none.
+   */
+  readonly version: (stream: StreamId) => Effect.Effect<number, ReadError>
+
+  /**
+   * The store-wide feed: events with a position greater than `after`, in order of position, up to the present; then it
+   * ends.
+   *
+   * A reader that resumes after the position of the last event it saw gets each event committed since exactly once, and
+   * each stream's events in order of version, whatever writers do meanwhile: slow and rolled-back transactions included.
+   * An event may become visible later than one appended after it to another stream; the feed waits for it.
+   */
+  readonly feed: (options?: FeedOptions) => Stream.Stream<Event, ReadError>
+
+  /**
+   * The feed that does not end: catch-up, then live, without hole or duplicate between the two. What wakes it up is
+   * only a hint, it reads again at the layer's `pollInterval` in any case; it waits and goes on when the backend
+   * becomes unavailable for a while. `limit` ends it.
+   */
+  readonly subscribe: (options?: FeedOptions) => Stream.Stream<Event, ReadError>
+
+  /**
+   * A position such that every event up to it can be read and none will appear there later; 0 in an empty store.
+   * Subscribe after it to see only what comes.
+   */
+  readonly head: Effect.Effect<number, ReadError>
+
+  /**
+   * The event with this id.
+   */
+  readonly get: (id: string) => Effect.Effect<Option.Option<Event>, ReadError>
+
+  /**
+   * One page of the store-wide feed, from the oldest or from the newest, by keyset: page after page is cheap however
+   * far, and events appended meanwhile neither shift nor repeat one.
+   */
+  readonly page: (options?: PageOptions) => Effect.Effect<Page, ReadError>
+
+  /**
+   * The distinct values of a field among the events of the filter, in order of their UTF-8 bytes.
+   */
+  readonly distinct: (field: DistinctField, filter?: Filter) => Stream.Stream<string, ReadError>
+
+  /**
+   * How many events the filter has.
+   */
+  readonly count: (filter?: Filter) => Effect.Effect<number, ReadError>
+
+  /**
+   * What this store is, and how much it holds. Counts, so not for hot paths.
+   */
+  readonly info: Effect.Effect<Info, ReadError>
+
+  /**
+   * For operators, apart from the append-only surface.
+   */
+  readonly maintenance: Maintenance
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Maintenance {
+  /**
+   * Replaces the data, the metadata or both of one event (redaction). Its place, type and time stay. Subscribers that
+   * have passed it do not see it again.
+   */
+  readonly update: (
+    id: string,
+    changes: { readonly data?: unknown; readonly metadata?: { readonly [key: string]: unknown } | undefined }
+  ) => Effect.Effect<void, NotFound | ReadOnly | InvalidInput | StoreFailure>
+
+  /**
+   * Deletes all events of a stream and answers how many. The stream may be started again, from version 1; positions are
+   * not used again, the ids of the deleted events can be.
+   */
+  readonly deleteStream: (stream: StreamId) => Effect.Effect<number, ReadOnly | InvalidInput | StoreFailure>
+
+  /**
+   * Deletes all events of this store, for tests. Positions go on from where they were.
+   */
+  readonly reset: Effect.Effect<void, ReadOnly | StoreFailure>
+}
+
+/**
+ * An event that was read as a value of an application's Schema.
+ *
+ * @since 0.1.0
+ * @category schema
+ */
+export interface TypedEvent<A> extends Omit<Event, "data"> {
+  readonly data: A
+}
+
+/**
+ * A stored event is not what the Schema says; `cause` is the `ParseError`.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class EventDecodeError extends Schema.TaggedError<EventDecodeError>("effect-stores/EventDecodeError")(
+  "EventDecodeError",
+  { id: Schema.String, type: Schema.String, position: Schema.Number, cause: Schema.Defect }
+) {
+  override get message(): string {
+    return `event ${this.id} of type ${this.type} at position ${this.position} does not fit the schema: ${this.cause}`
+  }
+}
+
+/**
+ * What events of one typed append share.
+ *
+ * @since 0.1.0
+ * @category schema
+ */
+export type Envelope = Omit<NewEvent, "type" | "data" | "id">
+
+/**
+ * The EventStore seen through the Schema of an application's events, as functions that need the store.
+ *
+ * @since 0.1.0
+ * @category schema
+ */
+export interface TypedEvents<A, R> {
+  /** The event as the store takes it: to give it an id, or to put it into `appendAll`. */
+  readonly encode: (event: A, envelope?: Omit<NewEvent, "type" | "data">) => Effect.Effect<NewEvent, InvalidInput, R>
+  readonly decode: (event: Event) => Effect.Effect<TypedEvent<A>, EventDecodeError, R>
+  readonly append: (
+    stream: StreamId,
+    events: ReadonlyArray<A>,
+    options: { readonly expected: ExpectedVersion } & Envelope
+  ) => Effect.Effect<Appended, AppendError, EventStore | R>
+  readonly read: (
+    stream: StreamId,
+    options?: ReadOptions
+  ) => Stream.Stream<TypedEvent<A>, ReadError | EventDecodeError, EventStore | R>
+  readonly feed: (options?: FeedOptions) => Stream.Stream<TypedEvent<A>, ReadError | EventDecodeError, EventStore | R>
+  readonly subscribe: (
+    options?: FeedOptions
+  ) => Stream.Stream<TypedEvent<A>, ReadError | EventDecodeError, EventStore | R>
+}
+
+/**
+ * Binds a Schema of events (a tagged struct, or a union of them) to appends and reads. An event's `_tag` becomes its
+ * `type`, its other fields, encoded, its `data`. Events whose type the Schema does not know fail with
+ * `EventDecodeError`: filter by `types`, or by the domain, to read a feed that others write to as well.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Schema, Stream } from "effect"
+ * import { EventStore } from "effect-stores"
+ *
+ * const OrderEvent = Schema.Union(
+ *   Schema.TaggedStruct("Placed", { total: Schema.Number }),
+ *   Schema.TaggedStruct("Shipped", { at: Schema.Date })
+ * )
+ * const orders = EventStore.forSchema(OrderEvent)
+ *
+ * const program = Effect.gen(function* () {
+ *   const stream = { tenantId: "acme", domain: "order", aggregateId: "42" }
+ *   yield* orders.append(stream, [{ _tag: "Placed", total: 12 }], { expected: "noStream" })
+ *   return yield* Stream.runCollect(orders.read(stream))
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ * @category schema
+ */
+export const forSchema = <A extends { readonly _tag: string }, I extends { readonly _tag: string }, R>(
+  schema: Schema.Schema<A, I, R>
+): TypedEvents<A, R> => {
+  const encodeEvent = Schema.encode(schema)
+  const decodeEvent = Schema.decodeUnknown(schema)
+
+  const encode: TypedEvents<A, R>["encode"] = (event, envelope) =>
+    Effect.mapBoth(encodeEvent(event), {
+      onFailure: (cause) => new InvalidInput({ what: "event", why: `does not fit the schema: ${cause.message}` }),
+      onSuccess: ({ _tag, ...data }) => ({ ...envelope, type: _tag, data })
+    })
+
+  const decode: TypedEvents<A, R>["decode"] = (event) =>
+    Effect.mapBoth(decodeEvent(isRecord(event.data) ? { ...event.data, _tag: event.type } : event.data), {
+      onFailure: (cause) => new EventDecodeError({ id: event.id, type: event.type, position: event.position, cause }),
+      onSuccess: (data) => ({ ...event, data })
+    })
+
+  const typed = <E>(events: Stream.Stream<Event, E>): Stream.Stream<TypedEvent<A>, E | EventDecodeError, R> =>
+    Stream.mapChunksEffect(events, (chunk) => Effect.map(Effect.forEach(chunk, decode), Chunk.unsafeFromArray))
+
+  return {
+    encode,
+    decode,
+    append: (stream, events, { expected, ...envelope }) =>
+      Effect.flatMap(EventStore, (store) =>
+        Effect.flatMap(
+          Effect.forEach(events, (event) => encode(event, envelope)),
+          (encoded) => store.append(stream, encoded, { expected })
+        )
+      ),
+    read: (stream, options) => Stream.unwrap(Effect.map(EventStore, (store) => typed(store.read(stream, options)))),
+    feed: (options) => Stream.unwrap(Effect.map(EventStore, (store) => typed(store.feed(options)))),
+    subscribe: (options) => Stream.unwrap(Effect.map(EventStore, (store) => typed(store.subscribe(options))))
+  }
+}
+
+const isRecord = (value: Json): value is JsonObject =>
+  typeof value === "object" && value !== null && !Array.isArray(value)

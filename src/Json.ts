@@ -1,0 +1,165 @@
+/**
+ * JSON payloads: the type, and the one strict encoder through which every payload enters a store.
+ *
+ * `JSON.stringify` changes silently what JSON cannot say (`NaN` becomes `null`, `-0` becomes `0`, `undefined`
+ * disappears, a `Date` becomes a string). A store must give back what it was given, so the encoder refuses all of it,
+ * with the path of the offending value. It checks and writes in one walk: what was checked is what is stored, also when
+ * the value has getters or is a proxy.
+ *
+ * @since 0.1.0
+ */
+import * as Either from "effect/Either"
+import { InvalidInput } from "./Errors.js"
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type Json = null | boolean | number | string | ReadonlyArray<Json> | { readonly [key: string]: Json }
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type JsonObject = { readonly [key: string]: Json }
+
+/**
+ * Deepest accepted nesting of arrays and objects. V8 overflows its stack on writing from about 4,200 levels on, less
+ * when called deep in a program; what was read could then not be written back.
+ *
+ * @since 0.1.0
+ * @category limits
+ */
+export const depthMax = 512
+
+/**
+ * Largest accepted payload, in UTF-8 bytes of its JSON text: 16 MiB.
+ *
+ * @since 0.1.0
+ * @category limits
+ */
+export const payloadBytesMax = 16 * 1024 * 1024
+
+/**
+ * Encodes a value as JSON text, or says which part of it JSON would change. `what` is the name that errors start with.
+ *
+ * Refused: `undefined`, functions, symbols and symbol keys, bigint, `NaN`, `Infinity`, `-0`, sparse arrays, arrays with
+ * extra properties, anything but plain objects and arrays (so `Date`, `Map`, class instances), objects with a `toJSON`,
+ * an own `__proto__` key (it turns into a prototype in many decoders), cycles, nesting beyond `depthMax`, text beyond
+ * `payloadBytesMax`, and getters that throw. Lone surrogates and NUL are kept exactly: JSON escapes them.
+ *
+ * @since 0.1.0
+ * @category encoding
+ */
+export const encode = (value: unknown, what: string): Either.Either<string, InvalidInput> => {
+  const writer = new Writer()
+  try {
+    writer.write(value, 0)
+    if (writer.out.length * 3 > payloadBytesMax && Buffer.byteLength(writer.out) > payloadBytesMax) writer.refuseSize()
+    return Either.right(writer.out)
+  } catch (error) {
+    const why =
+      error instanceof Refusal ? error.why : `could not be read: ${error instanceof Error ? error.message : "it threw"}`
+    return Either.left(new InvalidInput({ what: writer.pathFrom(what), why }))
+  }
+}
+
+class Refusal {
+  constructor(readonly why: string) {}
+}
+
+const needsEscape = /["\\\u0000-\u001f\ud800-\udfff]/
+
+const quote = (text: string): string => (needsEscape.test(text) ? JSON.stringify(text) : `"${text}"`)
+
+class Writer {
+  out = ""
+  private readonly path: Array<string | number> = []
+  private readonly ancestors: Array<object> = []
+
+  write(value: unknown, depth: number): void {
+    switch (typeof value) {
+      case "string":
+        this.out += quote(value)
+        break
+      case "number":
+        if (!Number.isFinite(value)) throw new Refusal(`${value} is not a JSON number`)
+        if (Object.is(value, -0)) throw new Refusal("-0 would become 0")
+        this.out += value
+        break
+      case "boolean":
+        this.out += value ? "true" : "false"
+        break
+      case "object":
+        if (value === null) this.out += "null"
+        else this.writeContainer(value, depth)
+        break
+      default:
+        throw new Refusal(`${typeof value} is not JSON`)
+    }
+    // Characters are a lower bound of bytes; without it a small value with shared parts could expand without end.
+    if (this.out.length > payloadBytesMax) this.refuseSize()
+  }
+
+  refuseSize(): never {
+    this.path.length = 0
+    throw new Refusal(`its JSON text exceeds ${payloadBytesMax} bytes`)
+  }
+
+  pathFrom(what: string): string {
+    let text = what
+    // A path may run hundreds of levels deep; the first steps find the place.
+    for (const step of this.path.slice(0, 16)) text += typeof step === "number" ? `[${step}]` : `.${step.slice(0, 64)}`
+    return this.path.length > 16 ? `${text}…` : text
+  }
+
+  private writeContainer(value: object, depth: number): void {
+    if (depth >= depthMax) {
+      const cyclic = this.ancestors.includes(value)
+      throw new Refusal(cyclic ? "contains itself" : `is nested deeper than ${depthMax} levels`)
+    }
+    this.ancestors.push(value)
+    if (Array.isArray(value)) this.writeArray(value, depth)
+    else this.writeObject(value, depth)
+    this.ancestors.pop()
+  }
+
+  private writeArray(value: ReadonlyArray<unknown>, depth: number): void {
+    const keys = Object.keys(value).length
+    if (keys < value.length) throw new Refusal("is a sparse array")
+    if (keys > value.length || Object.getOwnPropertySymbols(value).length > 0) {
+      throw new Refusal("is an array with extra properties")
+    }
+    this.out += "["
+    for (let i = 0; i < value.length; i++) {
+      if (i > 0) this.out += ","
+      this.path.push(i)
+      this.write(value[i], depth + 1)
+      this.path.pop()
+    }
+    this.out += "]"
+  }
+
+  private writeObject(value: object, depth: number): void {
+    const prototype = Object.getPrototypeOf(value)
+    if (prototype !== Object.prototype && prototype !== null) {
+      const name = prototype.constructor?.name
+      throw new Refusal(`is not a plain object${typeof name === "string" && name ? ` (${name})` : ""}`)
+    }
+    if (Object.getOwnPropertySymbols(value).length > 0) throw new Refusal("has a symbol as key")
+    const record = value as Record<string, unknown>
+    let first = true
+    this.out += "{"
+    for (const key of Object.keys(value)) {
+      if (key === "__proto__") throw new Refusal("has a key named __proto__")
+      this.path.push(key)
+      const member = record[key]
+      if (key === "toJSON" && typeof member === "function") throw new Refusal("is a function that JSON would call")
+      this.out += first ? `${quote(key)}:` : `,${quote(key)}:`
+      first = false
+      this.write(member, depth + 1)
+      this.path.pop()
+    }
+    this.out += "}"
+  }
+}

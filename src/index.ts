@@ -1,0 +1,11 @@
+/**
+ * The contracts of the stores. No backend and no driver is loaded from here: each backend is an entry point of its own
+ * (`effect-stores/memory`, `effect-stores/sqlite`, `effect-stores/pg`).
+ *
+ * @since 0.1.0
+ */
+export * as Errors from "./Errors.js"
+export * as EventStore from "./EventStore.js"
+export * as EventStoreEncoded from "./EventStoreEncoded.js"
+export * as Json from "./Json.js"
+export * as Pool from "./Pool.js"

@@ -1,0 +1,257 @@
+/**
+ * Checks of everything that callers pass to the EventStore, and its encoded form. They throw `InvalidInput` (see
+ * `validate.checked`) and return fresh values, so a later change of the caller's objects changes nothing here.
+ */
+import * as DateTime from "effect/DateTime"
+import * as Either from "effect/Either"
+import type { Direction, DistinctField, ExpectedVersion, Guard, StreamId } from "../EventStore.js"
+import type { EncodedAppend, EncodedFilter, EncodedNewEvent } from "../EventStoreEncoded.js"
+import * as Json from "../Json.js"
+import * as Uuid from "../Uuid.js"
+import { array, describe, identifier, integer, oneOf, record, refuse } from "./validate.js"
+
+const eventsPerAppendMax = 10_000
+const streamsPerAppendMax = 1_000
+const typesPerFilterMax = 1_000
+const pageLimitMax = 1_000
+
+/** A statement and its parameters must fit in one message of the backend and in memory several times over. */
+const appendCharsMax = 64 * 1024 * 1024
+
+// Date.UTC reads the years 0 to 99 as 1900 to 1999.
+const yearZeroMs = Date.parse("0000-01-01T00:00:00Z")
+const year10000Ms = Date.UTC(10000, 0, 1)
+
+export interface Defaults {
+  readonly nowMs: number
+  readonly instanceId: string | null
+}
+
+export const utc = (epochMs: number): DateTime.Utc => DateTime.unsafeMake(epochMs)
+
+export const streamId = (value: unknown, what: string): StreamId => {
+  const { aggregateId, domain, tenantId } = record(value, what)
+  return {
+    tenantId: identifier(tenantId, `${what}.tenantId`),
+    domain: identifier(domain, `${what}.domain`),
+    aggregateId: identifier(aggregateId, `${what}.aggregateId`)
+  }
+}
+
+export const eventId = (value: unknown, what: string): string =>
+  typeof value === "string" && Uuid.isCanonical(value)
+    ? value
+    : refuse(what, `must be a UUID in lower case, not ${describe(value)}`)
+
+const expectedVersion = (value: unknown, what: string): ExpectedVersion =>
+  typeof value === "number" ? integer(value, what, 0) : oneOf(value, what, ["any", "noStream", "streamExists"])
+
+const payload = (value: unknown, what: string): string => {
+  const text = Json.encode(value, what)
+  if (Either.isLeft(text)) throw text.left
+  return text.right
+}
+
+const metadata = (value: unknown, what: string): string =>
+  value === undefined ? "{}" : payload(record(value, what), what)
+
+const optionalIdentifier = (value: unknown, what: string): string | null =>
+  value === undefined ? null : identifier(value, what)
+
+const time = (value: unknown, what: string): number => {
+  if (!DateTime.isDateTime(value)) return refuse(what, `must be a DateTime, not ${describe(value)}`)
+  const { epochMillis } = value
+  if (!(epochMillis >= yearZeroMs && epochMillis < year10000Ms)) return refuse(what, "must be in the years 0 to 9999")
+  return Number.isInteger(epochMillis) ? epochMillis : refuse(what, "must be whole milliseconds")
+}
+
+const newEvent = (value: unknown, what: string, defaults: Defaults): EncodedNewEvent => {
+  const event = record(value, what)
+  return {
+    id: event.id === undefined ? Uuid.v7(defaults.nowMs) : eventId(event.id, `${what}.id`),
+    type: identifier(event.type, `${what}.type`),
+    data: payload(event.data, `${what}.data`),
+    metadata: metadata(event.metadata, `${what}.metadata`),
+    keyId: null,
+    commandId: optionalIdentifier(event.commandId, `${what}.commandId`),
+    instanceId:
+      event.instanceId === undefined ? defaults.instanceId : identifier(event.instanceId, `${what}.instanceId`),
+    createdAt: event.createdAt === undefined ? defaults.nowMs : time(event.createdAt, `${what}.createdAt`)
+  }
+}
+
+export const append = (
+  value: { readonly stream: unknown; readonly events: unknown; readonly expected: unknown },
+  prefix: string,
+  defaults: Defaults
+): EncodedAppend => {
+  const stream = streamId(value.stream, `${prefix}stream`)
+  const expected = expectedVersion(value.expected, `${prefix}expected`)
+  const given = array(value.events, `${prefix}events`, 1, eventsPerAppendMax)
+  const events: Array<EncodedNewEvent> = []
+  let chars = 0
+  for (let i = 0; i < given.length; i++) {
+    const event = newEvent(given[i], `${prefix}events[${i}]`, defaults)
+    chars += event.data.length + event.metadata.length
+    if (chars > appendCharsMax) {
+      return refuse(`${prefix}events`, `their data and metadata together exceed ${appendCharsMax} characters`)
+    }
+    events.push(event)
+  }
+  if (events.length > 1) distinctIds(events, `${prefix}events`)
+  return { stream, expected, events }
+}
+
+const distinctIds = (events: ReadonlyArray<EncodedNewEvent>, what: string): void => {
+  const seen = new Set<string>()
+  for (const { id } of events) {
+    if (seen.has(id)) refuse(what, `has two events with the id ${id}`)
+    seen.add(id)
+  }
+}
+
+export const appendAll = (
+  appends: unknown,
+  guards: unknown,
+  defaults: Defaults
+): { readonly appends: ReadonlyArray<EncodedAppend>; readonly guards: ReadonlyArray<Guard> } => {
+  const batch = array(appends, "appends", 1, streamsPerAppendMax).map((value, i) => {
+    const { events, expected, stream } = record(value, `appends[${i}]`)
+    return append({ stream, events, expected }, `appends[${i}].`, defaults)
+  })
+  const events = batch.flatMap((append) => append.events)
+  if (events.length > eventsPerAppendMax) refuse("appends", `have more than ${eventsPerAppendMax} events together`)
+  if (events.reduce((chars, event) => chars + event.data.length + event.metadata.length, 0) > appendCharsMax) {
+    refuse("appends", `their data and metadata together exceed ${appendCharsMax} characters`)
+  }
+  distinctIds(events, "appends")
+  const guarded =
+    guards === undefined
+      ? []
+      : array(guards, "guards", 0, streamsPerAppendMax).map((value, i) => {
+          const { expected, stream } = record(value, `guards[${i}]`)
+          return {
+            stream: streamId(stream, `guards[${i}].stream`),
+            expected: expectedVersion(expected, `guards[${i}].expected`)
+          }
+        })
+  const seen = new Set<string>()
+  for (const { stream } of [...batch, ...guarded]) {
+    const key = JSON.stringify([stream.tenantId, stream.domain, stream.aggregateId])
+    if (seen.has(key)) refuse("appends", `name the stream ${key} twice, guards included`)
+    seen.add(key)
+  }
+  return { appends: batch, guards: guarded }
+}
+
+export interface ReadRequest {
+  readonly direction: Direction
+  readonly fromVersion: number
+  readonly toVersion: number
+  readonly limit: number
+}
+
+const direction = (value: unknown, what: string): Direction =>
+  value === undefined ? "forward" : oneOf(value, what, ["forward", "backward"])
+
+const optionalInteger = (value: unknown, what: string, min: number, otherwise: number, max?: number): number =>
+  value === undefined ? otherwise : integer(value, what, min, max)
+
+export const readOptions = (value: unknown): ReadRequest => {
+  const options = value === undefined ? {} : record(value, "options")
+  return {
+    direction: direction(options.direction, "options.direction"),
+    fromVersion: optionalInteger(options.fromVersion, "options.fromVersion", 0, 1),
+    toVersion: optionalInteger(options.toVersion, "options.toVersion", 0, Number.MAX_SAFE_INTEGER),
+    limit: optionalInteger(options.limit, "options.limit", 1, Number.MAX_SAFE_INTEGER)
+  }
+}
+
+export interface FeedRequest {
+  readonly after: number
+  readonly filter: EncodedFilter
+  readonly limit: number
+}
+
+export const feedOptions = (value: unknown): FeedRequest => {
+  const options = value === undefined ? {} : record(value, "options")
+  return {
+    after: optionalInteger(options.after, "options.after", 0, 0),
+    filter: filter(options.filter, "options.filter"),
+    limit: optionalInteger(options.limit, "options.limit", 1, Number.MAX_SAFE_INTEGER)
+  }
+}
+
+export const filter = (value: unknown, what = "filter"): EncodedFilter => {
+  const given = value === undefined ? {} : record(value, what)
+  for (const key of Object.keys(given)) {
+    // A misspelt condition would silently match everything.
+    oneOf(key, `a key of ${what}`, filterKeys)
+  }
+  return {
+    tenantId: optionalIdentifier(given.tenantId, `${what}.tenantId`),
+    domain: optionalIdentifier(given.domain, `${what}.domain`),
+    aggregateId: optionalIdentifier(given.aggregateId, `${what}.aggregateId`),
+    types:
+      given.types === undefined
+        ? null
+        : array(given.types, `${what}.types`, 1, typesPerFilterMax).map((type, i) =>
+            identifier(type, `${what}.types[${i}]`)
+          ),
+    commandId: optionalIdentifier(given.commandId, `${what}.commandId`),
+    createdFrom: given.createdFrom === undefined ? null : time(given.createdFrom, `${what}.createdFrom`),
+    createdUntil: given.createdUntil === undefined ? null : time(given.createdUntil, `${what}.createdUntil`)
+  }
+}
+
+const filterKeys = ["tenantId", "domain", "aggregateId", "types", "commandId", "createdFrom", "createdUntil"] as const
+
+const distinctFields = ["tenantId", "domain", "aggregateId", "type", "commandId", "instanceId"] as const
+
+export const distinctField = (value: unknown): DistinctField => oneOf(value, "field", distinctFields)
+
+export interface PageRequest {
+  readonly at: number | undefined
+  readonly direction: Direction
+  readonly filter: EncodedFilter
+  readonly limit: number
+}
+
+export const pageOptions = (value: unknown): PageRequest => {
+  const options = value === undefined ? {} : record(value, "options")
+  const towards = direction(options.direction, "options.direction")
+  return {
+    at: options.cursor === undefined ? undefined : cursorPosition(options.cursor, towards),
+    direction: towards,
+    filter: filter(options.filter, "options.filter"),
+    limit: optionalInteger(options.limit, "options.limit", 1, 100, pageLimitMax)
+  }
+}
+
+/** Version 1 of the cursor: the direction and the position of the last event of the page before. */
+export const cursor = (towards: Direction, position: number): string =>
+  `1${towards === "forward" ? "f" : "b"}${position.toString(36)}`
+
+const cursorPosition = (value: unknown, towards: Direction): number => {
+  const parts = typeof value === "string" ? /^1([fb])([0-9a-z]{1,11})$/.exec(value) : null
+  if (parts === null) return refuse("options.cursor", "is not a cursor that a page of this store gave")
+  if (parts[1] !== (towards === "forward" ? "f" : "b"))
+    return refuse("options.cursor", "was given for the other direction")
+  const position = Number.parseInt(parts[2] as string, 36)
+  return Number.isSafeInteger(position) ? position : refuse("options.cursor", "is out of range")
+}
+
+export const update = (
+  id: unknown,
+  value: unknown
+): { readonly id: string; readonly data: string | null; readonly metadata: string | null; readonly keyId: null } => {
+  const changes = record(value, "changes")
+  if (changes.data === undefined && changes.metadata === undefined)
+    return refuse("changes", "must have data or metadata")
+  return {
+    id: eventId(id, "id"),
+    data: changes.data === undefined ? null : payload(changes.data, "changes.data"),
+    metadata: changes.metadata === undefined ? null : metadata(changes.metadata, "changes.metadata"),
+    keyId: null
+  }
+}

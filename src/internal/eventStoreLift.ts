@@ -1,0 +1,347 @@
+/**
+ * The step from the EventStore's port to its public service. Here, once for all backends: input is checked, what was
+ * left out is filled in, payloads become JSON text and back, repeats are told from clashes, pages become streams.
+ */
+import * as Chunk from "effect/Chunk"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
+import { NotFound, ReadOnly, StoreError } from "../Errors.js"
+import type { AppendError, Appended, Event, EventStoreShape, Guard, ReadError } from "../EventStore.js"
+import { DuplicateEvent, VersionConflict } from "../EventStore.js"
+import type {
+  AppendOutcome,
+  Encoded,
+  EncodedAppend,
+  EncodedEvent,
+  EncodedFilter,
+  Options
+} from "../EventStoreEncoded.js"
+import * as input from "./eventStoreInput.js"
+import * as Telemetry from "./telemetry.js"
+import { checked } from "./validate.js"
+
+/** Events of one page of a stream read. `Stream.runFold` overflows the stack on chunks beyond 8,192. */
+const pageSize = 1000
+
+export const lift = (encoded: Encoded, options: Options): EventStoreShape => {
+  const observe = Telemetry.make("EventStore", options.system)
+  const instanceId = options.instanceId ?? null
+
+  const write = <A, E>(name: string, body: (nowMs: number) => Effect.Effect<A, E>): Effect.Effect<A, E | ReadOnly> =>
+    options.readOnly ? Effect.fail(new ReadOnly({ operation: name })) : observe.effect(name, body)
+
+  const appendBatch = (appends: ReadonlyArray<EncodedAppend>, guards: ReadonlyArray<Guard>) =>
+    Effect.flatMap(encoded.append(appends, guards), (outcome) => settle(appends, guards, outcome))
+
+  const readFeed = (through: number, after: number, filter: EncodedFilter, limit: number) =>
+    encoded.readFeed({ after, through, direction: "forward", filter, limit })
+
+  return {
+    append: (stream, events, appendOptions) =>
+      write("append", (nowMs) =>
+        checked(
+          () => input.append({ stream, events, expected: appendOptions.expected }, "", { nowMs, instanceId }),
+          (append) => Effect.map(appendBatch([append], []), (results) => results[0] as Appended)
+        )
+      ),
+
+    appendAll: (appends, appendOptions) =>
+      write("appendAll", (nowMs) =>
+        checked(
+          () => input.appendAll(appends, appendOptions?.guards, { nowMs, instanceId }),
+          (batch) => appendBatch(batch.appends, batch.guards)
+        )
+      ),
+
+    read: (stream, readOptions) =>
+      observe.stream("read", () =>
+        Stream.unwrap(
+          checked(
+            () => ({ stream: input.streamId(stream, "stream"), ...input.readOptions(readOptions) }),
+            (request) => Effect.succeed(readPages(encoded, request))
+          )
+        )
+      ),
+
+    version: (stream) =>
+      observe.effect("version", () => checked(() => input.streamId(stream, "stream"), encoded.version)),
+
+    feed: (feedOptions) =>
+      observe.stream("feed", () =>
+        Stream.unwrap(
+          checked(
+            () => input.feedOptions(feedOptions),
+            ({ after, filter, limit }) =>
+              Effect.map(encoded.head, (through) =>
+                Stream.paginateChunkEffect({ after, left: limit }, (at) => {
+                  const size = Math.min(pageSize, at.left)
+                  return Effect.map(decodeAll(readFeed(through, at.after, filter, size)), (events) => [
+                    Chunk.unsafeFromArray(events),
+                    nextPage(events, size, at.left, (last) => ({ after: last.position, left: at.left - events.length }))
+                  ])
+                })
+              )
+          )
+        )
+      ),
+
+    subscribe: (feedOptions) =>
+      observe.stream("subscribe", () =>
+        Stream.unwrapScoped(
+          checked(
+            () => input.feedOptions(feedOptions),
+            (request) => Effect.map(encoded.hints, (hint) => subscription(encoded, request, hint, options.pollInterval))
+          )
+        )
+      ),
+
+    head: observe.effect("head", () => encoded.head),
+
+    get: (id) =>
+      observe.effect("get", () =>
+        checked(
+          () => input.eventId(id, "id"),
+          (id) =>
+            Effect.flatMap(encoded.get(id), (row) =>
+              row === null
+                ? Effect.succeedNone
+                : Effect.map(decodeAll(Effect.succeed([row])), ([event]) => Option.fromNullable(event))
+            )
+        )
+      ),
+
+    page: (pageOptions) =>
+      observe.effect("page", () =>
+        checked(
+          () => input.pageOptions(pageOptions),
+          ({ at, direction, filter, limit }) =>
+            Effect.flatMap(encoded.head, (head) =>
+              Effect.map(
+                decodeAll(
+                  encoded.readFeed({
+                    after: direction === "forward" ? (at ?? 0) : 0,
+                    through: direction === "backward" && at !== undefined ? Math.min(head, at - 1) : head,
+                    direction,
+                    filter,
+                    limit: limit + 1
+                  })
+                ),
+                (events) => ({
+                  events: events.slice(0, limit),
+                  next:
+                    events.length > limit
+                      ? Option.some(input.cursor(direction, (events[limit - 1] as Event).position))
+                      : Option.none()
+                })
+              )
+            )
+        )
+      ),
+
+    distinct: (field, filter) =>
+      observe.stream("distinct", () =>
+        Stream.unwrap(
+          checked(
+            () => ({ field: input.distinctField(field), filter: input.filter(filter) }),
+            (request) =>
+              Effect.succeed(
+                Stream.paginateChunkEffect(null as string | null, (after) =>
+                  Effect.map(encoded.distinct({ ...request, after, limit: pageSize }), (values) => [
+                    Chunk.unsafeFromArray(values as Array<string>),
+                    values.length < pageSize ? Option.none() : Option.fromNullable(values[values.length - 1])
+                  ])
+                )
+              )
+          )
+        )
+      ),
+
+    count: (filter) => observe.effect("count", () => checked(() => input.filter(filter), encoded.count)),
+
+    info: observe.effect("info", () =>
+      Effect.flatMap(encoded.info, ({ lastEvent, ...info }) =>
+        Effect.map(decodeAll(Effect.succeed(lastEvent === null ? [] : [lastEvent])), ([event]) => ({
+          ...info,
+          readOnly: options.readOnly ?? false,
+          lastEvent: Option.fromNullable(event)
+        }))
+      )
+    ),
+
+    maintenance: {
+      update: (id, changes) =>
+        write("update", () =>
+          checked(
+            () => input.update(id, changes),
+            (request) =>
+              Effect.flatMap(encoded.update(request), (found) =>
+                found ? Effect.void : Effect.fail(new NotFound({ what: `event ${request.id}` }))
+              )
+          )
+        ),
+      deleteStream: (stream) =>
+        write("deleteStream", () => checked(() => input.streamId(stream, "stream"), encoded.deleteStream)),
+      reset: write("reset", () => encoded.reset)
+    }
+  }
+}
+
+const settle = (
+  appends: ReadonlyArray<EncodedAppend>,
+  guards: ReadonlyArray<Guard>,
+  outcome: AppendOutcome
+): Effect.Effect<ReadonlyArray<Appended>, AppendError> => {
+  switch (outcome._tag) {
+    case "Appended":
+      return Effect.succeed(outcome.results)
+    case "Conflict": {
+      const { expected, stream } = [...appends, ...guards][outcome.index] as Guard
+      return Effect.fail(new VersionConflict({ stream, expected, actual: outcome.actual }))
+    }
+    case "Exists":
+      return repeatOf(appends, outcome.events)
+  }
+}
+
+/** The first result, if the stored events are this very append; else which event clashes, and how. */
+const repeatOf = (
+  appends: ReadonlyArray<EncodedAppend>,
+  stored: ReadonlyArray<EncodedEvent>
+): Effect.Effect<ReadonlyArray<Appended>, DuplicateEvent> => {
+  const byId = new Map(stored.map((event) => [event.id, event]))
+  const clash = (id: string, why: string) => Effect.fail(new DuplicateEvent({ id, why }))
+  const taken = (stored[0] as EncodedEvent).id
+  const results: Array<Appended> = []
+  for (const { events, stream } of appends) {
+    let before: EncodedEvent | undefined
+    for (const event of events) {
+      const found = byId.get(event.id)
+      if (found === undefined) return clash(taken, "other events of this append do not exist")
+      const elsewhere =
+        found.tenantId !== stream.tenantId || found.domain !== stream.domain || found.aggregateId !== stream.aggregateId
+      if (elsewhere) return clash(event.id, "in another stream")
+      if (before !== undefined && found.version !== before.version + 1) return clash(event.id, "at another place")
+      for (const field of ["type", "data", "metadata", "commandId"] as const) {
+        if (found[field] !== event[field]) return clash(event.id, `with other ${field}`)
+      }
+      before = found
+    }
+    if (before !== undefined) results.push({ version: before.version, position: before.position })
+  }
+  return Effect.succeed(results)
+}
+
+const readPages = (
+  encoded: Encoded,
+  {
+    direction,
+    fromVersion,
+    limit,
+    stream,
+    toVersion
+  }: { stream: Event | EncodedAppend["stream"] } & ReturnType<typeof input.readOptions>
+): Stream.Stream<Event, ReadError> =>
+  Stream.paginateChunkEffect({ from: fromVersion, to: toVersion, left: limit }, (at) => {
+    const size = Math.min(pageSize, at.left)
+    const request = { stream, direction, fromVersion: at.from, toVersion: at.to, limit: size }
+    return Effect.map(decodeAll(encoded.readStream(request)), (events) => [
+      Chunk.unsafeFromArray(events),
+      nextPage(events, size, at.left, (last) =>
+        direction === "forward"
+          ? { from: last.version + 1, to: at.to, left: at.left - events.length }
+          : { from: at.from, to: last.version - 1, left: at.left - events.length }
+      )
+    ])
+  })
+
+/** A page that is not full is the last; a full one may be too, and then an empty one follows. */
+const nextPage = <S>(
+  events: ReadonlyArray<Event>,
+  size: number,
+  left: number,
+  next: (last: Event) => S
+): Option.Option<S> =>
+  events.length < size || events.length === left ? Option.none() : Option.some(next(events[events.length - 1] as Event))
+
+/**
+ * 1. Read pages up to the last known head.
+ * 2. There, ask for the head; if it has not moved, wait for a hint or the poll interval, and ask again.
+ * A backend that is unavailable is asked again after the poll interval; what would fail again ends the stream.
+ */
+const subscription = (
+  encoded: Encoded,
+  request: ReturnType<typeof input.feedOptions>,
+  hint: Effect.Effect<void>,
+  pollInterval: Duration.Duration
+): Stream.Stream<Event, ReadError> =>
+  Stream.paginateChunkEffect({ after: request.after, through: request.after, left: request.limit }, (start) => {
+    const attempt: Effect.Effect<readonly [Chunk.Chunk<Event>, Option.Option<typeof start>], ReadError> = Effect.gen(
+      function* () {
+        let { through } = start
+        while (through <= start.after) {
+          through = yield* encoded.head
+          if (through <= start.after) yield* Effect.timeoutOption(hint, pollInterval)
+        }
+        const size = Math.min(pageSize, start.left)
+        const rows = encoded.readFeed({
+          after: start.after,
+          through,
+          direction: "forward",
+          filter: request.filter,
+          limit: size
+        })
+        const events = yield* decodeAll(rows)
+        const left = start.left - events.length
+        const after = events.length < size ? through : (events[events.length - 1] as Event).position
+        return [
+          Chunk.unsafeFromArray(events),
+          left === 0 ? Option.none() : Option.some({ after, through, left })
+        ] as const
+      }
+    )
+    return Effect.retry(attempt, {
+      while: (error) =>
+        "retryable" in error && error.retryable
+          ? Effect.as(
+              Effect.zipRight(Effect.logDebug("subscription waits for the backend", error), Effect.sleep(pollInterval)),
+              true
+            )
+          : Effect.succeed(false)
+    })
+  })
+
+const decodeAll = <E>(
+  rows: Effect.Effect<ReadonlyArray<EncodedEvent>, E>
+): Effect.Effect<Array<Event>, E | StoreError> =>
+  Effect.flatMap(rows, (rows) => {
+    const events = new Array<Event>(rows.length)
+    for (let i = 0; i < rows.length; i++) {
+      const row = rows[i] as EncodedEvent
+      try {
+        events[i] = decode(row)
+      } catch (cause) {
+        return Effect.fail(new StoreError({ operation: `decoding event ${row.id}`, cause }))
+      }
+    }
+    return Effect.succeed(events)
+  })
+
+const decode = (row: EncodedEvent): Event => {
+  if (row.keyId !== null) throw new Error(`it is sealed with key ${row.keyId}, and the store was opened without keys`)
+  return {
+    id: row.id,
+    tenantId: row.tenantId,
+    domain: row.domain,
+    aggregateId: row.aggregateId,
+    version: row.version,
+    position: row.position,
+    type: row.type,
+    data: JSON.parse(row.data),
+    metadata: JSON.parse(row.metadata),
+    commandId: row.commandId ?? undefined,
+    instanceId: row.instanceId ?? undefined,
+    createdAt: input.utc(row.createdAt)
+  }
+}

@@ -1,0 +1,91 @@
+/**
+ * Checks of what callers pass, shared by all contract modules. Each throws `InvalidInput`; the contract's lift turns
+ * that into a typed failure in one place (`checked`), so that a check costs nothing when it passes.
+ */
+import * as Effect from "effect/Effect"
+import { InvalidInput } from "../Errors.js"
+
+/** Longest identifier in UTF-8 bytes: several of them share one index entry, which PostgreSQL bounds near 2.7 kB. */
+export const identifierBytesMax = 255
+
+export const refuse = (what: string, why: string): never => {
+  throw new InvalidInput({ what, why })
+}
+
+/** Non-empty text that every backend keeps as it is: no NUL (PostgreSQL refuses it), no lone surrogate (folded). */
+export const identifier = (value: unknown, what: string): string => {
+  if (typeof value !== "string") return refuse(what, `must be a string, not ${describe(value)}`)
+  if (value.length === 0) return refuse(what, "must not be empty")
+  if (value.length * 3 > identifierBytesMax && Buffer.byteLength(value) > identifierBytesMax) {
+    return refuse(what, `must not exceed ${identifierBytesMax} bytes of UTF-8`)
+  }
+  if (value.includes("\0")) return refuse(what, "must not contain NUL")
+  if (!value.isWellFormed()) return refuse(what, "must not contain a lone surrogate")
+  return value
+}
+
+export const integer = (value: unknown, what: string, min: number, max = Number.MAX_SAFE_INTEGER): number => {
+  if (typeof value !== "number" || !Number.isInteger(value)) {
+    return refuse(what, `must be a whole number, not ${describe(value)}`)
+  }
+  // -0 is a whole number too, and would reach a driver as a float.
+  if (value < min || Object.is(value, -0)) return refuse(what, `must be at least ${min}, not ${describe(value)}`)
+  if (value > max) return refuse(what, `must be at most ${max}, not ${value}`)
+  return value
+}
+
+export const oneOf = <const A extends string>(value: unknown, what: string, allowed: ReadonlyArray<A>): A =>
+  allowed.includes(value as A)
+    ? (value as A)
+    : refuse(what, `must be one of ${allowed.join(", ")}, not ${describe(value)}`)
+
+export const array = (value: unknown, what: string, min: number, max: number): ReadonlyArray<unknown> => {
+  if (!Array.isArray(value)) return refuse(what, `must be an array, not ${describe(value)}`)
+  if (value.length < min) return refuse(what, min === 1 ? "must not be empty" : `must have at least ${min} elements`)
+  if (value.length > max) return refuse(what, `must have at most ${max} elements, not ${value.length}`)
+  return value
+}
+
+export const record = (value: unknown, what: string): Record<string, unknown> =>
+  typeof value === "object" && value !== null && !Array.isArray(value)
+    ? (value as Record<string, unknown>)
+    : refuse(what, `must be an object, not ${describe(value)}`)
+
+export const describe = (value: unknown): string => {
+  switch (typeof value) {
+    case "string":
+      return JSON.stringify(value.length > 64 ? `${value.slice(0, 64)}…` : value)
+    case "number":
+      return Object.is(value, -0) ? "-0" : String(value)
+    case "boolean":
+    case "undefined":
+      return String(value)
+    case "bigint":
+      return `${value}n`
+    case "object":
+      return value === null ? "null" : Array.isArray(value) ? "an array" : "an object"
+    default:
+      return `a ${typeof value}`
+  }
+}
+
+/** Runs checks and continues with their result; an `InvalidInput` or a throwing getter of the input fails typed. */
+export const checked = <C, A, E, R>(
+  check: () => C,
+  use: (input: C) => Effect.Effect<A, E, R>
+): Effect.Effect<A, E | InvalidInput, R> => {
+  let input: C
+  try {
+    input = check()
+  } catch (error) {
+    return Effect.fail(
+      error instanceof InvalidInput
+        ? error
+        : new InvalidInput({
+            what: "input",
+            why: `could not be read: ${error instanceof Error ? error.message : "it threw"}`
+          })
+    )
+  }
+  return use(input)
+}
