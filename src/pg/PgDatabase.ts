@@ -1,0 +1,329 @@
+/**
+ * A PostgreSQL database opened for the stores and for the user's own SQL: a pool of connections and the transactions on
+ * them. Stores on the same `PgDatabase` share both.
+ *
+ * Needs PostgreSQL 13 or newer with the encoding UTF8, and a connection to the server itself or through a pooler in
+ * session mode: statements are prepared by name, and locks live as long as transactions.
+ *
+ * @since 0.1.0
+ */
+import * as Reactivity from "@effect/experimental/Reactivity"
+import type * as SqlClient from "@effect/sql/SqlClient"
+import * as Config from "effect/Config"
+import type { ConfigError } from "effect/ConfigError"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import { identity } from "effect/Function"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import type * as Scope from "effect/Scope"
+import type Pg from "pg"
+import { InvalidInput, StoreError, type StoreFailure } from "../Errors.js"
+import { describe } from "../internal/validate.js"
+import * as Pool from "../Pool.js"
+import { ConnectionPool } from "../sql/ConnectionPool.js"
+import { type Isolation, type Statement, statement, Transactions } from "./access.js"
+import { type ConnectionSettings, PgConnection } from "./PgConnection.js"
+import * as Sql from "./sqlClient.js"
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options {
+  /** `postgres://user:password@host:port/database`; what is given beside it wins. */
+  readonly url?: Redacted.Redacted | undefined
+  /** A host name, or the directory of a Unix socket. Default `localhost`. */
+  readonly host?: string | undefined
+  readonly port?: number | undefined
+  readonly database?: string | undefined
+  readonly username?: string | undefined
+  readonly password?: Redacted.Redacted | undefined
+  /** True, or the options of Node's TLS. */
+  readonly ssl?: boolean | Pg.ClientConfig["ssl"] | undefined
+  /** What `pg_stat_activity` shows. Default `effect-stores`. */
+  readonly applicationName?: string | undefined
+  /** How long connecting may take. Default 10 seconds. */
+  readonly connectTimeout?: Duration.DurationInput | undefined
+  /** How long the server lets a statement run. Default 60 seconds; infinity for no limit. */
+  readonly statementTimeout?: Duration.DurationInput | undefined
+  /** How long a statement waits for a lock. Default 10 seconds; infinity for no limit. */
+  readonly lockTimeout?: Duration.DurationInput | undefined
+  /**
+   * How long a transaction may do nothing before the server ends it. Default 60 seconds; infinity for no limit. A client
+   * that vanished in the middle of an append holds back the feed until then.
+   */
+  readonly idleInTransactionTimeout?: Duration.DurationInput | undefined
+  readonly pool?: Pool.PoolOptions | undefined
+}
+
+/**
+ * Connections open (in use or not) and idle, and operations waiting for one.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface PoolState {
+  readonly open: number
+  readonly idle: number
+  readonly waiting: number
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface TransactionOptions {
+  /** Default `"read committed"`. Ignored inside another transaction. */
+  readonly isolation?: Isolation | undefined
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface PgDatabaseShape {
+  /** Host, port and database, without secrets. */
+  readonly connection: string
+
+  /**
+   * Runs the effect in a transaction. Everything that its fibers do on this database meanwhile, through stores or
+   * `sql`, belongs to it and sees its writes.
+   *
+   * Waiting for a connection can be interrupted and ends with `PoolTimeout`. A failure or an interrupt of the effect
+   * rolls back and stays the cause. A failure of COMMIT is typed: `StoreUnavailable` with `retryable` for a serialization
+   * failure or a deadlock, `StoreError` for a deferred constraint, `CommitOutcomeUnknown` when the connection was lost
+   * in the middle. Inside another transaction it is a savepoint: its failure, when caught, undoes only its own writes.
+   */
+  readonly transaction: <A, E, R>(
+    self: Effect.Effect<A, E, R>,
+    options?: TransactionOptions
+  ) => Effect.Effect<A, E | StoreFailure, R>
+
+  /**
+   * The user's own SQL. `withTransaction` is `transaction`, with its failures as the `cause` of an `SqlError`. `.stream`
+   * collects the rows first: page by a key to read many.
+   */
+  readonly sql: SqlClient.SqlClient
+
+  /** The pool at this moment. */
+  readonly state: Effect.Effect<PoolState>
+
+  /** For stores: runs a statement on a connection of the pool, or in the transaction of the fiber. */
+  readonly run: <A>(query: Statement<A>) => Effect.Effect<A, StoreFailure>
+
+  /** For stores: the same, and calls back once what it did is committed. */
+  readonly write: <A>(query: Statement<A>, committed: (value: A) => void) => Effect.Effect<A, StoreFailure>
+
+  /** For stores: whether the fiber is in a transaction of this database. */
+  readonly inTransaction: Effect.Effect<boolean>
+
+  /** For stores: what a connection of their own (LISTEN) is opened with. */
+  readonly settings: ConnectionSettings
+}
+
+/**
+ * @since 0.1.0
+ * @category tags
+ */
+export class PgDatabase extends Context.Tag("effect-stores/PgDatabase")<PgDatabase, PgDatabaseShape>() {}
+
+/**
+ * Opens the database until the scope closes. `InvalidInput` for options that make no sense, `StoreUnavailable` when the
+ * server does not answer, `StoreError` when it refuses. Warns when the pool is larger than the server allows, or when
+ * the server is set not to keep what it acknowledges.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = (options: Options): Effect.Effect<PgDatabaseShape, InvalidInput | StoreFailure, Scope.Scope> =>
+  Effect.gen(function* () {
+    const settings = yield* checkedSettings(options)
+    const limits = yield* Pool.limits(options.pool, Pool.defaults.eventStore.pg)
+    const connection = describeConnection(settings.client)
+
+    const pool = yield* Effect.acquireRelease(
+      Effect.sync(() => {
+        const pool: ConnectionPool<PgConnection> = new ConnectionPool(connection, limits, {
+          open: (done) => PgConnection.open(settings, (lost) => pool.discardIdle(lost), done),
+          close: (connection) => connection.close(),
+          usable: (connection) => connection.usable
+        })
+        return pool
+      }),
+      (pool) => pool.shutdown
+    )
+    yield* Effect.acquireRelease(
+      Effect.sync(() =>
+        setInterval(() => {
+          const now = Date.now()
+          for (const connection of pool.connections) connection.checkSilence(now)
+        }, 1_000).unref()
+      ),
+      (timer) => Effect.sync(() => clearInterval(timer))
+    )
+    yield* examineServer(pool)
+
+    const transactions = new Transactions(pool)
+    return {
+      connection,
+      settings,
+      transaction: (self, options) =>
+        transactions.run(self, `begin isolation level ${options?.isolation ?? "read committed"}`, identity),
+      sql: Sql.make(transactions, yield* Reactivity.make),
+      state: Effect.sync(() => pool.state),
+      run: <A>(query: Statement<A>) =>
+        Effect.withFiberRuntime<A, StoreFailure>((fiber) => statement(transactions.poolOf(fiber), query)),
+      write: <A>(query: Statement<A>, committed: (value: A) => void) =>
+        Effect.withFiberRuntime<A, StoreFailure>((fiber) => {
+          const transaction = transactions.current(fiber)
+          const { onResult } = query
+          return statement(transaction?.inside ?? pool, {
+            ...query,
+            onResult: (result) => {
+              const value = onResult(result)
+              if (transaction === undefined) committed(value)
+              else transaction.onCommit(() => committed(value))
+              return value
+            }
+          })
+        }),
+      inTransaction: Effect.withFiberRuntime((fiber) => Effect.succeed(transactions.current(fiber) !== undefined))
+    }
+  })
+
+/**
+ * @since 0.1.0
+ * @category layers
+ */
+export const layer = (options: Options): Layer.Layer<PgDatabase, InvalidInput | StoreFailure> =>
+  Layer.scoped(PgDatabase, make(options))
+
+/**
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerConfig = (
+  config: Config.Config.Wrap<Options>
+): Layer.Layer<PgDatabase, InvalidInput | StoreFailure | ConfigError> =>
+  Layer.scoped(PgDatabase, Effect.flatMap(Config.unwrap(config), make))
+
+const durationMs = (
+  value: Duration.DurationInput | undefined,
+  what: string,
+  otherwiseMs: number
+): Effect.Effect<number, InvalidInput> => {
+  if (value === undefined) return Effect.succeed(otherwiseMs)
+  const decoded = Duration.decodeUnknown(value)
+  const ms = decoded._tag === "Some" ? Duration.toMillis(decoded.value) : Number.NaN
+  if (ms === Number.POSITIVE_INFINITY) return Effect.succeed(0)
+  return ms >= 1 && ms < 2 ** 31
+    ? Effect.succeed(Math.round(ms))
+    : Effect.fail(new InvalidInput({ what, why: `must be from 1 ms to 24 days, or infinity, not ${describe(value)}` }))
+}
+
+const checkedSettings = (options: Options): Effect.Effect<ConnectionSettings, InvalidInput> =>
+  Effect.gen(function* () {
+    const { applicationName = "effect-stores", database, host, password, port, ssl, url, username } = options
+    const refuse = (what: string, why: string) => Effect.fail(new InvalidInput({ what, why }))
+    if (url !== undefined && !/^postgres(ql)?:\/\//.test(Redacted.value(url))) {
+      return yield* refuse("url", "must begin with postgres:// or postgresql://")
+    }
+    if (url !== undefined && !URL.canParse(Redacted.value(url))) return yield* refuse("url", "is not a URL")
+    if (port !== undefined && !(Number.isInteger(port) && port > 0 && port < 65_536)) {
+      return yield* refuse("port", `must be a port, not ${describe(port)}`)
+    }
+    for (const [what, value] of Object.entries({ host, database, username, applicationName })) {
+      if (value !== undefined && (typeof value !== "string" || value === "" || value.includes("\0"))) {
+        return yield* refuse(what, `must be text, not ${describe(value)}`)
+      }
+    }
+    const defined = {
+      host,
+      port,
+      database,
+      user: username,
+      password: password === undefined ? undefined : Redacted.value(password),
+      ssl
+    }
+    return {
+      client: {
+        ...(url === undefined ? {} : parseUrl(Redacted.value(url))),
+        ...Object.fromEntries(Object.entries(defined).filter(([, value]) => value !== undefined)),
+        application_name: applicationName,
+        keepAlive: true,
+        connectionTimeoutMillis: yield* durationMs(options.connectTimeout, "connectTimeout", 10_000)
+      },
+      statementTimeoutMs: yield* durationMs(options.statementTimeout, "statementTimeout", 60_000),
+      lockTimeoutMs: yield* durationMs(options.lockTimeout, "lockTimeout", 10_000),
+      idleInTransactionTimeoutMs: yield* durationMs(
+        options.idleInTransactionTimeout,
+        "idleInTransactionTimeout",
+        60_000
+      )
+    }
+  })
+
+/** The parts are taken out here, because the driver lets a connection string win over everything beside it. */
+const parseUrl = (text: string): Pg.ClientConfig => {
+  const url = new URL(text)
+  const part = (value: string) => (value === "" ? undefined : decodeURIComponent(value))
+  const sslmode = url.searchParams.get("sslmode")
+  const parts = {
+    host: part(url.searchParams.get("host") ?? url.hostname.replace(/^\[(.*)\]$/, "$1")),
+    port: url.port === "" ? undefined : Number(url.port),
+    user: part(url.username),
+    password: part(url.password),
+    database: part(url.pathname.slice(1)),
+    // As libpq means it: `require` encrypts without asking who answers, `verify-…` asks.
+    ssl:
+      sslmode === null || sslmode === "disable" || sslmode === "prefer" || sslmode === "allow"
+        ? undefined
+        : { rejectUnauthorized: sslmode.startsWith("verify") }
+  }
+  return Object.fromEntries(Object.entries(parts).filter(([, value]) => value !== undefined))
+}
+
+const describeConnection = ({ database, host, port, user }: Pg.ClientConfig): string =>
+  `postgres://${host ?? "localhost"}:${port ?? 5432}/${database ?? user ?? ""}`
+
+/** What a server must be, and what its operator should know. */
+const examineServer = (pool: ConnectionPool<PgConnection>): Effect.Effect<void, StoreFailure> =>
+  Effect.gen(function* () {
+    const found = yield* statement(pool, {
+      text: "select name, setting from pg_settings where name = any ($1)",
+      values: [
+        [
+          "server_version_num",
+          "server_encoding",
+          "max_connections",
+          "superuser_reserved_connections",
+          "fsync",
+          "full_page_writes",
+          "synchronous_commit"
+        ]
+      ],
+      operation: "examining the server",
+      kind: "read",
+      onResult: (result) => new Map(result.rows.map(({ name, setting }) => [String(name), String(setting)]))
+    })
+    const refuse = (why: string) => new StoreError({ operation: "examining the server", cause: new Error(why) })
+    if (Number(found.get("server_version_num")) < 130_000) return yield* refuse("PostgreSQL 13 or newer is needed")
+    if (found.get("server_encoding") !== "UTF8") {
+      return yield* refuse(`the database must have the encoding UTF8, not ${found.get("server_encoding")}`)
+    }
+    const allowed = Number(found.get("max_connections")) - Number(found.get("superuser_reserved_connections"))
+    const { maxOpenConns } = pool.limits
+    // One more is the connection that listens for appends of other processes.
+    if (maxOpenConns + 1 > allowed) {
+      yield* Effect.logWarning(
+        `the pool may open ${maxOpenConns} connections and a listener, the server allows ${allowed} to all its clients`
+      )
+    }
+    for (const setting of ["fsync", "full_page_writes", "synchronous_commit"]) {
+      if (found.get(setting) === "off") {
+        yield* Effect.logWarning(`the server has ${setting} off: acknowledged events may be lost when it crashes`)
+      }
+    }
+  })

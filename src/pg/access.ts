@@ -1,0 +1,222 @@
+/**
+ * Who may use which connection when: single statements (`statement`), and transactions that hold a connection while an
+ * effect runs (`Transactions`). A transaction is to those inside it a pool of one connection: a nested one holds it,
+ * and what its siblings do meanwhile waits, because PostgreSQL knows only one stack of savepoints per connection.
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Scope from "effect/Scope"
+import type Pg from "pg"
+import { StoreError, type StoreFailure } from "../Errors.js"
+import { ConnectionPool, OpenFailure, type Waiter } from "../sql/ConnectionPool.js"
+import * as Uuid from "../Uuid.js"
+import { classify, type PgConnection, type Query, type QueryKind } from "./PgConnection.js"
+
+export type PgPool = ConnectionPool<PgConnection>
+
+export interface Statement<A> extends Query {
+  /** What errors call it. */
+  readonly operation: string
+  readonly kind: QueryKind
+  readonly onResult: (result: Pg.QueryResult) => A
+  /** The user's own SQL gets values as the driver reads them. */
+  readonly raw?: boolean
+}
+
+/**
+ * Runs a statement on a connection of the pool, as one Effect node. Interruption leaves the line at once; a statement
+ * that runs already is ended first (see `PgConnection.start`).
+ */
+export const statement = <A>(pool: PgPool, query: Statement<A>): Effect.Effect<A, StoreFailure> =>
+  Effect.async((resume) => {
+    let abandon: Effect.Effect<void> = Effect.void
+    const waiter: Waiter<PgConnection> = {
+      take: (connection) => {
+        const running = connection.start(query, query.raw !== true, (error, result) => {
+          pool.release(connection)
+          resume(exitOf(query, error, result))
+        })
+        abandon = running.abandon
+      },
+      fail: (error) => resume(Effect.fail(error))
+    }
+    pool.take(waiter)
+    return Effect.suspend(() => (pool.leave(waiter) ? Effect.void : abandon))
+  })
+
+const exitOf = <A>(
+  query: Statement<A>,
+  error: unknown,
+  result: Pg.QueryResult | undefined
+): Exit.Exit<A, StoreFailure> => {
+  if (error !== undefined || result === undefined) return Exit.fail(classify(error, query.kind, query.operation))
+  try {
+    return Exit.succeed(query.onResult(result))
+  } catch (cause) {
+    return Exit.fail(new StoreError({ operation: query.operation, cause }))
+  }
+}
+
+const command = (text: string, kind: QueryKind, operation: string): Statement<string> => ({
+  text,
+  kind,
+  operation,
+  onResult: (result) => result.command
+})
+
+export type Isolation = "read committed" | "repeatable read" | "serializable"
+
+/** A transaction, or a savepoint in one. */
+class Transaction {
+  readonly inside: PgPool
+  private ended = false
+  private readonly whenCommitted: Array<() => void> = []
+  readonly savepoint: string
+
+  constructor(
+    readonly connection: PgConnection,
+    readonly parent: Transaction | undefined,
+    outside: PgPool
+  ) {
+    this.savepoint = `effect_stores_${this.depth}`
+    this.inside = new ConnectionPool(
+      `${outside.name} transaction`,
+      {
+        ...outside.limits,
+        maxOpenConns: 1,
+        maxIdleConns: 1,
+        connMaxLifetimeMs: Number.POSITIVE_INFINITY,
+        connMaxIdleTimeMs: Number.POSITIVE_INFINITY
+      },
+      {
+        open: (done) => done(this.alive ? this.connection : new OpenFailure(lost(), false)),
+        close: () => {},
+        usable: () => this.alive
+      }
+    )
+  }
+
+  private get depth(): number {
+    return this.parent === undefined ? 0 : this.parent.depth + 1
+  }
+
+  private get alive(): boolean {
+    return !this.ended && this.connection.usable
+  }
+
+  /** The innermost transaction that has not ended: what a forked fiber does after its end happens outside. */
+  get current(): Transaction | undefined {
+    return this.ended ? this.parent?.current : this
+  }
+
+  /** Runs when the outermost transaction has committed; not if anything up to there rolls back. */
+  onCommit(callback: () => void): void {
+    this.whenCommitted.push(callback)
+  }
+
+  committed(): void {
+    for (const callback of this.whenCommitted) {
+      if (this.parent === undefined) callback()
+      else this.parent.onCommit(callback)
+    }
+  }
+
+  readonly end: Effect.Effect<void> = Effect.suspend(() => {
+    this.ended = true
+    const { idle, open } = this.inside.state
+    // A fiber that outlives a rolled back transaction may still hold it: nobody should wait for that one.
+    return open > idle ? Effect.asVoid(Effect.forkDaemon(this.inside.shutdown)) : this.inside.shutdown
+  })
+}
+
+const lost = (): StoreError =>
+  new StoreError({ operation: "transaction", cause: new Error("its connection was lost, so it was rolled back") })
+
+/** The part of a fiber that tells its transaction. */
+export interface InContext {
+  readonly currentContext: Context.Context<never>
+}
+
+/** The transactions of one database. The key is its own, so two databases never see each other's. */
+export class Transactions {
+  private readonly tag = Context.GenericTag<Transaction>(`effect-stores/pg/Transaction/${Uuid.v7(Date.now())}`)
+
+  constructor(readonly pool: PgPool) {}
+
+  current(fiber: InContext): Transaction | undefined {
+    const transaction: Transaction | undefined = fiber.currentContext.unsafeMap.get(this.tag.key)
+    return transaction?.current
+  }
+
+  /** Where a statement of this fiber runs. */
+  poolOf(fiber: InContext): PgPool {
+    return this.current(fiber)?.inside ?? this.pool
+  }
+
+  /**
+   * 1. Waits for a connection, or for the enclosing transaction; can be interrupted.
+   * 2. BEGIN, or SAVEPOINT in an enclosing transaction.
+   * 3. The effect; then COMMIT, or RELEASE, whose failure fails the effect.
+   * 4. Whatever has failed or was interrupted: ROLLBACK, which never hides the first cause. The connection goes back.
+   */
+  run<A, E, R, F>(
+    self: Effect.Effect<A, E, R>,
+    begin: string,
+    refail: (error: StoreFailure) => F
+  ): Effect.Effect<A, E | F, R> {
+    return Effect.withFiberRuntime((fiber) => {
+      const parent = this.current(fiber)
+      const outside = parent?.inside ?? this.pool
+      return Effect.scoped(
+        Effect.mapError(outside.acquire, refail).pipe(
+          Effect.flatMap((connection) => {
+            const transaction = new Transaction(connection, parent, outside)
+            return this.hold(transaction, self, begin, refail)
+          })
+        )
+      ) as Effect.Effect<A, E | F, R>
+    })
+  }
+
+  private hold<A, E, R, F>(
+    transaction: Transaction,
+    self: Effect.Effect<A, E, R>,
+    begin: string,
+    refail: (error: StoreFailure) => F
+  ): Effect.Effect<A, E | F, R | Scope.Scope> {
+    const { inside, parent, savepoint } = transaction
+    const run = (text: string, kind: QueryKind, operation: string) =>
+      Effect.mapError(statement(inside, command(text, kind, operation)), refail)
+    const open = parent === undefined ? begin : `savepoint ${savepoint}`
+    const close =
+      parent === undefined
+        ? Effect.flatMap(run("commit", "write", "COMMIT"), (answer) =>
+            // A transaction in which a statement failed is rolled back by COMMIT, without an error.
+            answer === "COMMIT" ? Effect.void : Effect.fail(refail(rolledBack()))
+          )
+        : run(`release savepoint ${savepoint}`, "read", "RELEASE SAVEPOINT")
+    const undo =
+      parent === undefined ? "rollback" : `rollback to savepoint ${savepoint}; release savepoint ${savepoint}`
+    return Effect.uninterruptibleMask((restore) =>
+      restore(run(open, "read", "BEGIN")).pipe(
+        Effect.zipRight(restore(Effect.provideService(self, this.tag, transaction))),
+        // Not interruptible: an interrupt between COMMIT and its answer would leave the caller in doubt.
+        Effect.zipLeft(close),
+        Effect.tap(() => Effect.sync(() => transaction.committed())),
+        Effect.onError(() =>
+          transaction.connection.usable
+            ? Effect.catchAll(run(undo, "read", "ROLLBACK"), () => Effect.sync(() => transaction.connection.close()))
+            : Effect.void
+        ),
+        Effect.ensuring(transaction.end)
+      )
+    )
+  }
+}
+
+const rolledBack = (): StoreError =>
+  new StoreError({
+    operation: "COMMIT",
+    cause: new Error("a statement of the transaction had failed, so the server rolled it back")
+  })
