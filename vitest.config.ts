@@ -1,7 +1,24 @@
+/**
+ * The test runner's set-up. Servers are found or started by test/support/global-setup.ts.
+ */
 import { defineConfig } from "vitest/config"
 
+/** Where to write the results as JSON beside the usual report, for scripts. */
+const report = process.env.EFFECT_STORES_TEST_REPORT
+
 export default defineConfig({
+  // the library under its own name is its sources
   ssr: { resolve: { conditions: ["source"] } },
   resolve: { conditions: ["source"] },
-  test: { include: ["test/**/*.test.ts"], testTimeout: 30_000 }
+  test: {
+    include: ["test/**/*.test.ts"],
+    globalSetup: ["test/support/global-setup.ts"],
+    // a process per file: native drivers and process.env are its own
+    pool: "forks",
+    poolOptions: { forks: { minForks: 1, maxForks: 2 } },
+    testTimeout: 30_000,
+    hookTimeout: 60_000,
+    teardownTimeout: 30_000,
+    reporters: report ? ["default", ["json", { outputFile: report }]] : ["default"]
+  }
 })

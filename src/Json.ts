@@ -58,9 +58,17 @@ export const encode = (value: unknown, what: string): Either.Either<string, Inva
     if (writer.out.length * 3 > payloadBytesMax && Buffer.byteLength(writer.out) > payloadBytesMax) writer.refuseSize()
     return Either.right(writer.out)
   } catch (error) {
-    const why =
-      error instanceof Refusal ? error.why : `could not be read: ${error instanceof Error ? error.message : "it threw"}`
-    return Either.left(new InvalidInput({ what: writer.pathFrom(what), why }))
+    return Either.left(new InvalidInput({ what: writer.pathFrom(what), why: whyOf(error) }))
+  }
+}
+
+// What a getter or a proxy throws may itself throw when it is looked at.
+const whyOf = (thrown: unknown): string => {
+  try {
+    if (thrown instanceof Refusal) return thrown.why
+    return `could not be read: ${thrown instanceof Error ? String(thrown.message) : "it threw"}`
+  } catch {
+    return "could not be read: it threw"
   }
 }
 

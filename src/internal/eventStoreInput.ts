@@ -80,6 +80,11 @@ const newEvent = (value: unknown, what: string, defaults: Defaults): EncodedNewE
   }
 }
 
+export const expectedOf = (options: unknown): unknown => record(options, "options").expected
+
+export const guardsOf = (options: unknown): unknown =>
+  options === undefined ? undefined : record(options, "options").guards
+
 export const append = (
   value: { readonly stream: unknown; readonly events: unknown; readonly expected: unknown },
   prefix: string,

@@ -42,7 +42,7 @@ export const lift = (encoded: Encoded, options: Options): EventStoreShape => {
     append: (stream, events, appendOptions) =>
       write("append", (nowMs) =>
         checked(
-          () => input.append({ stream, events, expected: appendOptions.expected }, "", { nowMs, instanceId }),
+          () => input.append({ stream, events, expected: input.expectedOf(appendOptions) }, "", { nowMs, instanceId }),
           (append) => Effect.map(appendBatch([append], []), (results) => results[0] as Appended)
         )
       ),
@@ -50,7 +50,7 @@ export const lift = (encoded: Encoded, options: Options): EventStoreShape => {
     appendAll: (appends, appendOptions) =>
       write("appendAll", (nowMs) =>
         checked(
-          () => input.appendAll(appends, appendOptions?.guards, { nowMs, instanceId }),
+          () => input.appendAll(appends, input.guardsOf(appendOptions), { nowMs, instanceId }),
           (batch) => appendBatch(batch.appends, batch.guards)
         )
       ),

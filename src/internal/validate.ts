@@ -78,14 +78,17 @@ export const checked = <C, A, E, R>(
   try {
     input = check()
   } catch (error) {
-    return Effect.fail(
-      error instanceof InvalidInput
-        ? error
-        : new InvalidInput({
-            what: "input",
-            why: `could not be read: ${error instanceof Error ? error.message : "it threw"}`
-          })
-    )
+    return Effect.fail(invalid(error))
   }
   return use(input)
+}
+
+// What a getter or a proxy throws may itself throw when it is looked at.
+const invalid = (thrown: unknown): InvalidInput => {
+  let why = "could not be read: it threw"
+  try {
+    if (thrown instanceof InvalidInput) return thrown
+    if (thrown instanceof Error) why = `could not be read: ${String(thrown.message)}`
+  } catch {}
+  return new InvalidInput({ what: "input", why })
 }

@@ -1,0 +1,262 @@
+/**
+ * A SQLite file opened for the stores and for the user's own SQL: one connection that writes and some that read, in WAL
+ * mode. Stores on the same `SqliteDatabase` share its connections and its transactions.
+ *
+ * @since 0.1.0
+ */
+import * as Reactivity from "@effect/experimental/Reactivity"
+import type * as SqlClient from "@effect/sql/SqlClient"
+import * as Config from "effect/Config"
+import type { ConfigError } from "effect/ConfigError"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import { identity } from "effect/Function"
+import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
+import { InvalidInput, StoreError, type StoreFailure } from "../Errors.js"
+import { describe } from "../internal/validate.js"
+import * as Pool from "../Pool.js"
+import { ConnectionPool, OpenFailure } from "../sql/ConnectionPool.js"
+import { type SqlitePool, type Step, Transactions, use } from "./access.js"
+import { failure, isBusy, SqliteConnection, synchronousLevels } from "./connection.js"
+import * as Client from "./sqlClient.js"
+
+/**
+ * How hard a commit is pressed to the disk before it is acknowledged. The file runs in WAL mode, so no value risks its
+ * consistency except `OFF`.
+ *
+ * - `FULL`: every commit is synced. An acknowledged commit survives a killed process, a crash of the system and a power
+ *   cut (on disks that keep what they have synced).
+ * - `NORMAL`: synced at checkpoints only. Survives a killed process; a crash of the system or a power cut may lose the
+ *   last acknowledged commits, never the consistency of the file.
+ * - `EXTRA`: in WAL mode the same as `FULL`.
+ * - `OFF`: nothing is synced. Survives a killed process; a crash of the system or a power cut may corrupt the file. For
+ *   tests and for data that can be made again.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Synchronous = "OFF" | "NORMAL" | "FULL" | "EXTRA"
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options {
+  /** A path, or `":memory:"` for a database that ends with its layer. */
+  readonly filename: string
+  /** Set and checked whenever a connection is opened. Default `"FULL"`. */
+  readonly synchronous?: Synchronous | undefined
+  readonly pool?: Pool.SqlitePoolOptions | undefined
+}
+
+/**
+ * Connections open (in use or not) and idle, and operations waiting for one.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface PoolState {
+  readonly open: number
+  readonly idle: number
+  readonly waiting: number
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface SqliteDatabaseShape {
+  readonly filename: string
+
+  /**
+   * Runs the effect in a transaction that can write. Everything that its fibers do on this database meanwhile, through
+   * stores or `sql`, belongs to it and sees its writes.
+   *
+   * Waiting for the writer, and for other processes, can be interrupted and ends with `PoolTimeout` after the pool's
+   * `acquireTimeout`. The transaction is immediate: once it has begun nobody else writes, so keep it short. A failure
+   * or an interrupt of the effect rolls back and stays the cause; a failure of COMMIT is typed: `StoreError` for a
+   * deferred constraint, `CommitOutcomeUnknown` when the disk failed. Inside another transaction it is a savepoint: its
+   * failure, when caught, undoes only its own writes.
+   */
+  readonly transaction: <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | StoreFailure, R>
+
+  /**
+   * The user's own SQL, on the connection that writes. `withTransaction` is `transaction`, with its failures as the
+   * `cause` of an `SqlError`. Rows of `.stream` come from a reader one chunk at a time; in a transaction, or when there
+   * is only one connection, they are collected first.
+   */
+  readonly sql: SqlClient.SqlClient
+
+  /**
+   * The user's own SQL on the connections that read, which refuse to write. Its `withTransaction` holds one of them
+   * and sees one state of the database throughout, and so do store reads inside; it delays no writer. With only one
+   * connection (`maxOpenConns` 1, `":memory:"`) this is `sql`.
+   */
+  readonly reader: SqlClient.SqlClient
+
+  /** The pools at this moment. With only one connection both are the same. */
+  readonly state: Effect.Effect<{ readonly writer: PoolState; readonly readers: PoolState }>
+
+  /**
+   * For stores: runs a step on the connection that writes, or in the transaction of the fiber. `committed` is called
+   * once what the step did is committed.
+   */
+  readonly write: <A>(
+    operation: string,
+    step: Step<A>,
+    committed?: (value: A) => void
+  ) => Effect.Effect<A, StoreFailure>
+
+  /** For stores: runs a step that only reads on a connection that reads, or in the transaction of the fiber. */
+  readonly read: <A>(operation: string, step: Step<A>) => Effect.Effect<A, StoreFailure>
+}
+
+/**
+ * @since 0.1.0
+ * @category tags
+ */
+export class SqliteDatabase extends Context.Tag("effect-stores/SqliteDatabase")<
+  SqliteDatabase,
+  SqliteDatabaseShape
+>() {}
+
+/**
+ * Opens the file until the scope closes. `InvalidInput` for options that make no sense; `StoreError` when the path
+ * cannot be opened, is no database, or does not take the options; `PoolTimeout` when other processes keep it locked.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = (options: Options): Effect.Effect<SqliteDatabaseShape, InvalidInput | StoreFailure, Scope.Scope> =>
+  Effect.gen(function* () {
+    const { filename, limits, synchronous } = yield* checked(options)
+    const single = filename === ":memory:" || limits.maxOpenConns === 1
+
+    const openPool = (role: string, maxOpenConns: number, readonly: boolean): SqlitePool => {
+      let openedBefore = false
+      return new ConnectionPool<SqliteConnection>(
+        `${filename} ${role}`,
+        {
+          ...limits,
+          maxOpenConns,
+          maxIdleConns: maxOpenConns,
+          connMaxIdleTimeMs: readonly ? limits.connMaxIdleTimeMs : Number.POSITIVE_INFINITY
+        },
+        {
+          open: (done) => {
+            let result: SqliteConnection | OpenFailure
+            try {
+              result = SqliteConnection.open({ filename, synchronous, readonly })
+              openedBefore = true
+            } catch (error) {
+              const operation = `opening ${filename}`
+              // At first a path that cannot be opened is a mistake; later it is a shortage that may pass.
+              const cause = failure(operation, error)
+              const typed =
+                openedBefore && cause._tag === "StoreUnavailable" ? cause : new StoreError({ operation, cause: error })
+              result = new OpenFailure(typed, isBusy(error))
+            }
+            done(result)
+          },
+          close: (connection) => connection.close(),
+          usable: (connection) => !connection.broken && connection.db.open
+        }
+      )
+    }
+
+    const acquirePool = (role: string, maxOpenConns: number, readonly: boolean) =>
+      Effect.acquireRelease(
+        Effect.sync(() => openPool(role, maxOpenConns, readonly)),
+        (pool) => pool.shutdown
+      )
+
+    // The readers are closed first, so that the last to close checkpoints the log.
+    const writer = yield* acquirePool("writer", 1, false)
+    const readers = single ? writer : yield* acquirePool("readers", limits.maxOpenConns - 1, true)
+    yield* Effect.scoped(writer.acquire)
+
+    const writes = new Transactions(writer)
+    const reads = single ? writes : new Transactions(readers)
+    const reactivity = yield* Reactivity.make
+
+    const sql = Client.make({
+      transactions: writes,
+      current: (fiber) => writes.current(fiber),
+      reactivity,
+      streaming: single ? undefined : readers
+    })
+
+    return {
+      filename,
+      transaction: (self) => writes.run(self, identity),
+      sql,
+      reader: single
+        ? sql
+        : Client.make({
+            transactions: reads,
+            current: (fiber) => writes.current(fiber) ?? reads.current(fiber),
+            reactivity,
+            streaming: readers
+          }),
+      state: Effect.sync(() => ({ writer: writer.state, readers: readers.state })),
+      write: <A>(operation: string, step: Step<A>, committed?: (value: A) => void) =>
+        Effect.withFiberRuntime<A, StoreFailure>((fiber) => {
+          const transaction = writes.current(fiber)
+          if (transaction === undefined) {
+            return use(writer, operation, (connection) => {
+              const value = step(connection)
+              committed?.(value)
+              return value
+            })
+          }
+          return transaction.use(operation, (connection) => {
+            const value = step(connection)
+            if (committed !== undefined) transaction.onCommit(() => committed(value))
+            return value
+          })
+        }),
+      read: <A>(operation: string, step: Step<A>) =>
+        Effect.withFiberRuntime<A, StoreFailure>((fiber) => {
+          const transaction = writes.current(fiber) ?? reads.current(fiber)
+          return transaction === undefined ? use(readers, operation, step) : transaction.use(operation, step)
+        })
+    }
+  })
+
+/**
+ * @since 0.1.0
+ * @category layers
+ */
+export const layer = (options: Options): Layer.Layer<SqliteDatabase, InvalidInput | StoreFailure> =>
+  Layer.scoped(SqliteDatabase, make(options))
+
+/**
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerConfig = (
+  config: Config.Config.Wrap<Options>
+): Layer.Layer<SqliteDatabase, InvalidInput | StoreFailure | ConfigError> =>
+  Layer.scoped(SqliteDatabase, Effect.flatMap(Config.unwrap(config), make))
+
+const checked = (options: Options) =>
+  Effect.gen(function* () {
+    const { filename, synchronous = "FULL" } = options
+    const refuse = (what: string, why: string) => Effect.fail(new InvalidInput({ what, why }))
+    if (typeof filename !== "string") {
+      return yield* refuse("filename", `must be a string, not ${describe(filename)}`)
+    }
+    // The driver trims it, takes an empty one for a temporary database, and ends it at NUL.
+    if (filename.trim() !== filename || filename === "") {
+      return yield* refuse("filename", "must not be empty, nor start or end with a space")
+    }
+    if (filename.includes("\0")) return yield* refuse("filename", "must not contain NUL")
+    if (!synchronousLevels.includes(synchronous)) {
+      return yield* refuse(
+        "synchronous",
+        `must be one of ${synchronousLevels.join(", ")}, not ${describe(synchronous)}`
+      )
+    }
+    return { filename, synchronous, limits: yield* Pool.limits(options.pool, Pool.defaults.eventStore.sqlite) }
+  })

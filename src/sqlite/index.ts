@@ -1,0 +1,7 @@
+/**
+ * The backends on SQLite, through better-sqlite3.
+ *
+ * @since 0.1.0
+ */
+export * as EventStoreSqlite from "./EventStoreSqlite.js"
+export * as SqliteDatabase from "./SqliteDatabase.js"

@@ -1,0 +1,423 @@
+/**
+ * The property of bad input: each operation is called with arguments that are right but for some places, which hold
+ * hostile values. A failure must be typed and change nothing; after a success, what is read must be what was given.
+ */
+import assert from "node:assert/strict"
+import { randomUUID } from "node:crypto"
+import { isDeepStrictEqual } from "node:util"
+import * as Cause from "effect/Cause"
+import * as DateTime from "effect/DateTime"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as FastCheck from "effect/FastCheck"
+import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
+import type {
+  DistinctField,
+  Event,
+  EventStoreShape,
+  ExpectedVersion,
+  Filter,
+  NewEvent,
+  StreamId
+} from "../../EventStore.js"
+import { EventStore } from "../../EventStore.js"
+import type { PropertyOptions } from "../suite.js"
+import { collect, property } from "../suite.js"
+import type { Test } from "./fixtures.js"
+import { freshStream, newEvents, plain, streamOf } from "./fixtures.js"
+import type { Hostile } from "./hostile.js"
+import * as hostile from "./hostile.js"
+
+/** Gives the value for a place of the arguments: the right one, unless the case put another there. */
+type At = <A>(place: string, right: A) => A
+
+interface World {
+  readonly store: EventStoreShape
+  /** Events that no case may change, but through `victim`. */
+  readonly fixture: ReadonlyArray<Event>
+  readonly victim: string
+}
+
+interface Operation {
+  readonly places: ReadonlyArray<string>
+  readonly prepare: (at: At, world: World) => Prepared
+}
+
+interface Prepared {
+  readonly run: () => Effect.Effect<unknown, { readonly _tag: string }>
+  /** Runs after a success, with its answer. */
+  readonly check: (answer: unknown) => Effect.Effect<void, unknown>
+}
+
+const operation = <Args, A, E extends { readonly _tag: string }>(define: {
+  readonly args: (at: At, world: World) => Args
+  readonly run: (store: EventStoreShape, args: Args) => Effect.Effect<A, E>
+  readonly check: (world: World, args: Args, answer: A) => Effect.Effect<void, unknown>
+}): Operation => {
+  const places: Array<string> = []
+  define.args(
+    (place, right) => {
+      places.push(place)
+      return right
+    },
+    { store: EventStore.of({} as EventStoreShape), fixture: [], victim: "" }
+  )
+  return {
+    places,
+    prepare: (at, world) => {
+      const args = define.args(at, world)
+      return {
+        run: () => define.run(world.store, args),
+        check: (answer) => define.check(world, args, answer as A)
+      }
+    }
+  }
+}
+
+const streamArg = (at: At, name: string, right: StreamId = freshStream()): StreamId =>
+  at(name, {
+    tenantId: at(`${name}.tenantId`, right.tenantId),
+    domain: at(`${name}.domain`, right.domain),
+    aggregateId: at(`${name}.aggregateId`, right.aggregateId)
+  })
+
+const eventArg = (at: At, name: string): NewEvent =>
+  at(name, {
+    id: at(`${name}.id`, randomUUID()),
+    type: at(`${name}.type`, "Happened"),
+    data: at<unknown>(`${name}.data`, { list: [0, at<unknown>(`${name}.data.list[1]`, 1)] }),
+    metadata: at<NewEvent["metadata"]>(`${name}.metadata`, { trace: at<unknown>(`${name}.metadata.trace`, "t") }),
+    commandId: at<string | undefined>(`${name}.commandId`, "command"),
+    instanceId: at<string | undefined>(`${name}.instanceId`, "instance"),
+    createdAt: at<DateTime.Utc | undefined>(`${name}.createdAt`, DateTime.unsafeMake(1))
+  })
+
+const eventsArg = (at: At, name: string): ReadonlyArray<NewEvent> =>
+  at(name, [eventArg(at, `${name}[0]`), eventArg(at, `${name}[1]`)])
+
+const filterArg = (at: At, name: string, tenantId: string | undefined): Filter =>
+  at(name, {
+    tenantId: at(`${name}.tenantId`, tenantId),
+    domain: at<string | undefined>(`${name}.domain`, undefined),
+    aggregateId: at<string | undefined>(`${name}.aggregateId`, undefined),
+    types: at<ReadonlyArray<string> | undefined>(`${name}.types`, ["Happened", at(`${name}.types[1]`, "Other")]),
+    commandId: at<string | undefined>(`${name}.commandId`, undefined),
+    createdFrom: at<DateTime.Utc | undefined>(`${name}.createdFrom`, undefined),
+    createdUntil: at<DateTime.Utc | undefined>(`${name}.createdUntil`, undefined)
+  })
+
+const tenantOf = ({ fixture }: World): string | undefined => fixture[0]?.tenantId
+
+/** The value as JSON has it, made without JSON: anything but containers stays as it is, and then differs. */
+const copy = (value: unknown): unknown => {
+  if (typeof value !== "object" || value === null) return value
+  if (Array.isArray(value)) return Array.from({ length: value.length }, (_, i) => copy(value[i]))
+  const prototype = Object.getPrototypeOf(value)
+  if (prototype !== Object.prototype && prototype !== null) return value
+  return Object.fromEntries(Object.keys(value).map((key) => [key, copy((value as Record<string, unknown>)[key])]))
+}
+
+/** A value whose getters change cannot be compared with itself. */
+const isSteady = (...values: ReadonlyArray<unknown>): boolean => isDeepStrictEqual(copy(values), copy(values))
+
+const same = (actual: unknown, expected: unknown, what: string): void =>
+  assert.ok(isDeepStrictEqual(actual, expected), `${what} is not what was put in`)
+
+const assertStored = (stored: ReadonlyArray<Event>, given: ReadonlyArray<NewEvent>): void => {
+  assert.equal(stored.length, given.length)
+  for (const [i, event] of stored.entries()) {
+    const { commandId, createdAt, data, id, instanceId, metadata, type } = given[i] as NewEvent
+    if (!isSteady(data, metadata)) continue
+    if (id !== undefined) same(event.id, id, "id")
+    same(event.type, type, "type")
+    same(event.data, copy(data), "data")
+    same(event.metadata, copy(metadata ?? {}), "metadata")
+    same(event.commandId, commandId, "commandId")
+    if (instanceId !== undefined) same(event.instanceId, instanceId, "instanceId")
+    if (createdAt !== undefined) same(event.createdAt.epochMillis, createdAt.epochMillis, "createdAt")
+    assert.ok(!("polluted" in event) && !("polluted" in {}), "a prototype was polluted")
+  }
+}
+
+/** The events of the fixture that the filter names; undefined when it looks beyond the fixture. */
+const expectedOf = ({ fixture }: World, filter: Filter | undefined): ReadonlyArray<string> | undefined => {
+  if (filter === undefined || filter === null || filter.tenantId !== fixture[0]?.tenantId) return undefined
+  const { aggregateId, commandId, createdFrom, createdUntil, domain, types } = filter
+  return fixture
+    .filter(
+      (event) =>
+        (domain === undefined || domain === event.domain) &&
+        (aggregateId === undefined || aggregateId === event.aggregateId) &&
+        (types === undefined || types.includes(event.type)) &&
+        (commandId === undefined || commandId === event.commandId) &&
+        (createdFrom === undefined || event.createdAt.epochMillis >= createdFrom.epochMillis) &&
+        (createdUntil === undefined || event.createdAt.epochMillis < createdUntil.epochMillis)
+    )
+    .map(({ id }) => id)
+}
+
+const assertFound = (world: World, filter: Filter | undefined, found: ReadonlyArray<Event>, limit: number): void => {
+  const expected = expectedOf(world, filter)
+  if (expected !== undefined) same(found.map(({ id }) => id).sort(), expected.slice(0, limit).sort(), "what was found")
+}
+
+const checkStream = (store: EventStoreShape, stream: StreamId, version: number, events: ReadonlyArray<NewEvent>) =>
+  Effect.map(collect(store.read(stream, { fromVersion: version - events.length + 1, toVersion: version })), (stored) =>
+    assertStored(
+      stored,
+      Array.from({ length: events.length }, (_, i) => events[i] as NewEvent)
+    )
+  )
+
+const operations: Readonly<Record<string, Operation>> = {
+  append: operation({
+    args: (at) => ({
+      stream: streamArg(at, "stream"),
+      events: eventsArg(at, "events"),
+      options: at("options", { expected: at<ExpectedVersion>("options.expected", "any") })
+    }),
+    run: (store, { events, options, stream }) => store.append(stream, events, options),
+    check: ({ store }, { events, stream }, { version }) => checkStream(store, stream, version, events)
+  }),
+
+  appendAll: operation({
+    args: (at) => ({
+      appends: at("appends", [
+        at("appends[0]", {
+          stream: streamArg(at, "appends[0].stream"),
+          events: eventsArg(at, "appends[0].events"),
+          expected: at<ExpectedVersion>("appends[0].expected", "noStream")
+        }),
+        {
+          stream: streamArg(at, "appends[1].stream"),
+          events: [eventArg(at, "appends[1].events[0]")],
+          expected: "any" as ExpectedVersion
+        }
+      ]),
+      options: at("options", {
+        guards: at("options.guards", [
+          at("options.guards[0]", {
+            stream: streamArg(at, "options.guards[0].stream"),
+            expected: at<ExpectedVersion>("options.guards[0].expected", "noStream")
+          })
+        ])
+      })
+    }),
+    run: (store, { appends, options }) => store.appendAll(appends, options),
+    check: ({ store }, { appends }, answers) =>
+      Effect.forEach(
+        answers,
+        ({ version }, i) => {
+          const { events, stream } = appends[i] as (typeof appends)[number]
+          return checkStream(store, stream, version, events)
+        },
+        { discard: true }
+      )
+  }),
+
+  read: operation({
+    args: (at, { fixture }) => ({
+      stream: streamArg(at, "stream", fixture[0]),
+      options: at("options", {
+        direction: at<"forward" | "backward">("options.direction", "forward"),
+        fromVersion: at("options.fromVersion", 1),
+        toVersion: at("options.toVersion", 5),
+        limit: at("options.limit", 3)
+      })
+    }),
+    run: (store, { options, stream }) => collect(store.read(stream, options)),
+    check: (_, { stream }, events) =>
+      Effect.sync(() => {
+        for (const event of events) same(event.aggregateId, stream.aggregateId, "the stream of an event")
+      })
+  }),
+
+  version: operation({
+    args: (at, { fixture }) => ({ stream: streamArg(at, "stream", fixture[0]) }),
+    run: (store, { stream }) => store.version(stream),
+    check: (_, __, version) => Effect.sync(() => assert.ok(Number.isInteger(version) && version >= 0))
+  }),
+
+  feed: operation({
+    args: (at, world) => ({
+      options: at("options", {
+        after: at("options.after", 0),
+        filter: filterArg(at, "options.filter", tenantOf(world)),
+        limit: at("options.limit", 10)
+      })
+    }),
+    run: (store, { options }) => collect(Stream.take(store.feed(options), 20)),
+    check: (world, { options }, events) =>
+      Effect.sync(() => {
+        if (options?.after === 0) assertFound(world, options.filter, events, options.limit ?? 20)
+      })
+  }),
+
+  subscribe: operation({
+    args: (at, world) => ({
+      options: at("options", {
+        after: at("options.after", 0),
+        filter: filterArg(at, "options.filter", tenantOf(world)),
+        limit: at("options.limit", 3)
+      })
+    }),
+    // A subscription that nothing ends waits, which is right; a typed error comes at once.
+    run: (store, { options }) => Effect.timeoutOption(collect(Stream.take(store.subscribe(options), 1)), "30 millis"),
+    check: () => Effect.void
+  }),
+
+  get: operation({
+    args: (at, { victim }) => ({ id: at("id", victim) }),
+    run: (store, { id }) => store.get(id),
+    check: (_, { id }, event) =>
+      Effect.sync(() => {
+        if (Option.isSome(event)) same(event.value.id, id, "id")
+      })
+  }),
+
+  page: operation({
+    args: (at, world) => ({
+      options: at("options", {
+        filter: filterArg(at, "options.filter", tenantOf(world)),
+        direction: at<"forward" | "backward">("options.direction", "forward"),
+        cursor: at<string | undefined>("options.cursor", undefined),
+        limit: at("options.limit", 10)
+      })
+    }),
+    run: (store, { options }) => store.page(options),
+    check: (world, { options }, { events }) =>
+      Effect.sync(() => {
+        const whole = options !== null && options?.cursor === undefined && options?.direction === "forward"
+        if (whole) assertFound(world, options.filter, events, options.limit ?? 100)
+      })
+  }),
+
+  distinct: operation({
+    args: (at, world) => ({
+      field: at<DistinctField>("field", "type"),
+      filter: filterArg(at, "filter", tenantOf(world))
+    }),
+    run: (store, { field, filter }) => collect(Stream.take(store.distinct(field, filter), 10)),
+    check: () => Effect.void
+  }),
+
+  count: operation({
+    args: (at, world) => ({ filter: filterArg(at, "filter", tenantOf(world)) }),
+    run: (store, { filter }) => store.count(filter),
+    check: (world, { filter }, count) =>
+      Effect.sync(() => {
+        const expected = expectedOf(world, filter)
+        if (expected !== undefined) assert.equal(count, expected.length)
+      })
+  }),
+
+  update: operation({
+    args: (at, { victim }) => ({
+      id: at("id", victim),
+      changes: at("changes", {
+        data: at<unknown>("changes.data", { redacted: at<unknown>("changes.data.redacted", true) }),
+        metadata: at<NewEvent["metadata"]>("changes.metadata", { by: at<unknown>("changes.metadata.by", "me") })
+      })
+    }),
+    run: (store, { changes, id }) => store.maintenance.update(id, changes),
+    check: ({ store }, { changes: { data, metadata }, id }) =>
+      Effect.map(store.get(id), (event) => {
+        const stored = Option.getOrThrow(event)
+        if (!isSteady(data, metadata)) return
+        if (data !== undefined) same(stored.data, copy(data), "data")
+        if (metadata !== undefined) same(stored.metadata, copy(metadata), "metadata")
+      })
+  }),
+
+  deleteStream: operation({
+    args: (at) => ({ stream: streamArg(at, "stream") }),
+    run: (store, { stream }) => store.maintenance.deleteStream(stream),
+    check: ({ store }, { stream }) => Effect.map(store.version(stream), (version) => assert.equal(version, 0))
+  })
+}
+
+interface Case {
+  readonly operation: string
+  readonly hits: ReadonlyArray<readonly [place: string, value: Hostile]>
+}
+
+const cases: FastCheck.Arbitrary<Case> = FastCheck.oneof(
+  ...Object.entries(operations).map(([name, { places }]) => ({
+    // Waiting for a subscription that was accepted takes its time.
+    weight: name === "subscribe" ? 1 : name.startsWith("append") ? 12 : 5,
+    arbitrary: FastCheck.record({
+      operation: FastCheck.constant(name),
+      hits: FastCheck.array(FastCheck.tuple(FastCheck.constantFrom(...places), hostile.any), {
+        minLength: 1,
+        maxLength: 3
+      })
+    })
+  }))
+)
+
+const documented = ["InvalidInput", "VersionConflict", "DuplicateEvent", "NotFound"]
+
+const printable = (value: unknown): string => {
+  try {
+    return String(value)
+  } catch {
+    return "something that cannot be printed"
+  }
+}
+
+export const badInput = (test: Test, options: PropertyOptions): void => {
+  test(`${options.runs} calls with hostile values fail typed and change nothing, or are answered rightly`, () =>
+    Effect.gen(function* () {
+      const store = yield* EventStore
+      const stream = freshStream()
+      yield* store.append(
+        stream,
+        newEvents(5, () => ({ createdAt: DateTime.unsafeMake(5) })),
+        { expected: "any" }
+      )
+      const fixture = yield* collect(store.read(stream))
+      const other = streamOf(freshStream().tenantId)
+      const [victim] = newEvents(1)
+      assert.ok(victim !== undefined)
+      yield* store.append(other, [victim], { expected: "any" })
+      const world: World = { store, fixture, victim: victim.id }
+      const state = Effect.all([store.head, Effect.map(store.get(victim.id), Option.map(plain))])
+      let before = yield* state
+      let refusals = 0
+      let successes = 0
+
+      yield* property(cases, options, ({ hits, operation }) =>
+        Effect.gen(function* () {
+          const values = new Map(hits)
+          const at: At = <A>(place: string, right: A) => {
+            const value = values.get(place)
+            return value === undefined ? right : (value.make() as A)
+          }
+          const { check, run } = (operations[operation] as Operation).prepare(at, world)
+          const exit = yield* Effect.exit(Effect.suspend(run))
+          const previous = before
+          before = yield* state
+          if (Exit.isSuccess(exit)) {
+            successes++
+            yield* check(exit.value)
+          } else {
+            refusals++
+            const failure = Cause.failureOption(exit.cause)
+            assert.ok(Option.isSome(failure), `${operation} died or threw: ${printable(exit.cause)}`)
+            const error: { readonly _tag: string; readonly what?: unknown; readonly why?: unknown } = failure.value
+            assert.ok(documented.includes(error._tag), `${operation} failed with ${printable(error)}`)
+            if (error._tag === "InvalidInput") {
+              assert.ok(typeof error.what === "string" && error.what !== "", "what is empty")
+              assert.ok(typeof error.why === "string" && error.why !== "", "why is empty")
+            }
+            assert.deepEqual(before, previous, `${operation} failed with ${error._tag}, but changed the store`)
+          }
+        })
+      )
+
+      // The generator would be useless if it only ever made one kind of outcome.
+      assert.ok(refusals > options.runs / 10 && successes > options.runs / 20, `${refusals}, ${successes}`)
+      assert.deepEqual((yield* collect(store.read(stream))).map(plain), fixture.map(plain))
+    }))
+}

@@ -1,0 +1,6 @@
+/**
+ * The contract suites, for tests of the package's backends and of a user's own. They need vitest and `@effect/vitest`.
+ *
+ * @since 0.1.0
+ */
+export * as EventStoreSuite from "./EventStoreSuite.js"

@@ -1,0 +1,81 @@
+/**
+ * Migrations on PostgreSQL: safe at once, repeatable, apart from start-up, and readable.
+ */
+import { assert, it } from "@effect/vitest"
+import { Effect, Layer, Redacted } from "effect"
+import { EventStore } from "effect-stores"
+import { EventStorePg } from "effect-stores/pg"
+import { describePg, freshDatabase } from "../support/backends.js"
+import { spawnWorker } from "../support/child.js"
+import { withClient } from "../support/databases.js"
+
+const query = (url: string, sql: string) => Effect.promise(() => withClient(url, (client) => client.query(sql)))
+
+const appendOnce = Effect.flatMap(EventStore.EventStore, (store) =>
+  store.append({ tenantId: "t", domain: "d", aggregateId: "a" }, [{ type: "Happened", data: 1 }], { expected: "any" })
+)
+
+describePg("migrations on PostgreSQL", () => {
+  it.live(
+    "8 processes that start at once on an empty database all succeed, and each migration is applied once",
+    () =>
+      Effect.gen(function* () {
+        const url = yield* Effect.promise(freshDatabase)
+        const worker = new URL("./support/start-worker.ts", import.meta.url)
+        const workers = Array.from({ length: 8 }, () => spawnWorker(worker, { env: { WORKER_PG_URL: url } }))
+        const exits = yield* Effect.promise(() => Promise.all(workers.map((worker) => worker.exited)))
+        assert.deepStrictEqual(
+          exits.map((exit) => exit.code),
+          Array.from({ length: 8 }, () => 0)
+        )
+        const applied = yield* query(url, "select id from es_migrations")
+        assert.strictEqual(applied.rowCount, 1)
+        assert.strictEqual((yield* query(url, "select 1 from es_events")).rowCount, 8)
+      }),
+    120_000
+  )
+
+  it.live("run apart from start-up, are repeatable, and start-up with migrate: false asks for them", () =>
+    Effect.gen(function* () {
+      const options = { url: Redacted.make(yield* Effect.promise(freshDatabase)) }
+      const refused = yield* Effect.flip(Effect.scoped(Layer.build(EventStorePg.layer({ ...options, migrate: false }))))
+      assert.strictEqual(refused._tag, "StoreError")
+      assert.include(refused.message, "EventStorePg.migrate")
+      assert.deepStrictEqual(yield* EventStorePg.migrate(options), ["events"])
+      assert.deepStrictEqual(yield* EventStorePg.migrate(options), [])
+      yield* Effect.provide(appendOnce, EventStorePg.layer({ ...options, migrate: false }))
+    })
+  )
+
+  it.live("can be printed, and what is printed makes the same database", () =>
+    Effect.gen(function* () {
+      const url = yield* Effect.promise(freshDatabase)
+      yield* query(url, EventStorePg.migrationSql({ schema: "by_hand", prefix: "x_" }))
+      const layer = EventStorePg.layer({ url: Redacted.make(url), schema: "by_hand", prefix: "x_", migrate: false })
+      yield* Effect.provide(appendOnce, layer)
+      assert.strictEqual((yield* query(url, "select 1 from by_hand.x_events")).rowCount, 1)
+    })
+  )
+
+  it.live("schema and prefix keep stores in one database apart", () =>
+    Effect.gen(function* () {
+      const url = Redacted.make(yield* Effect.promise(freshDatabase))
+      for (const names of [{}, { prefix: "b_" }, { schema: "s" }, { schema: "s", prefix: "" }]) {
+        const version = Effect.map(appendOnce, (appended) => appended.version)
+        assert.strictEqual(yield* Effect.provide(version, EventStorePg.layer({ url, ...names })), 1)
+      }
+    })
+  )
+
+  it.live("a database made by a newer version is refused", () =>
+    Effect.gen(function* () {
+      const url = yield* Effect.promise(freshDatabase)
+      const options = { url: Redacted.make(url) }
+      yield* EventStorePg.migrate(options)
+      yield* query(url, "insert into es_migrations (id, name) values (99, 'future')")
+      const refused = yield* Effect.flip(Effect.scoped(Layer.build(EventStorePg.layer(options))))
+      assert.strictEqual(refused._tag, "StoreError")
+      assert.include(refused.message, "newer version")
+    })
+  )
+})

@@ -1,0 +1,56 @@
+/**
+ * TypeScript files run as processes of their own: to be raced, killed and traced.
+ */
+import { type ChildProcess, spawn } from "node:child_process"
+import { createInterface } from "node:readline"
+import { fileURLToPath } from "node:url"
+
+export interface WorkerOptions {
+  readonly args?: ReadonlyArray<string>
+  readonly env?: Readonly<Record<string, string>>
+  /** A program and its arguments to run the worker under, such as `strace`. */
+  readonly under?: ReadonlyArray<string>
+}
+
+export interface WorkerExit {
+  readonly code: number | null
+  readonly signal: NodeJS.Signals | null
+  readonly stderr: string
+}
+
+export interface Worker {
+  readonly process: ChildProcess
+  /** Its standard output, line by line. */
+  readonly lines: AsyncIterable<string>
+  readonly kill: (signal?: NodeJS.Signals) => void
+  readonly exited: Promise<WorkerExit>
+}
+
+export const spawnWorker = (file: URL | string, options: WorkerOptions = {}): Worker => {
+  const path = file instanceof URL ? fileURLToPath(file) : file
+  const node = [process.execPath, "--conditions=source", "--import", "tsx", path, ...(options.args ?? [])]
+  const [program, ...args] = [...(options.under ?? []), ...node] as [string, ...Array<string>]
+  const child = spawn(program, args, {
+    stdio: ["ignore", "pipe", "pipe"],
+    env: { ...process.env, ...options.env }
+  })
+  const stop = () => child.kill("SIGKILL")
+  process.once("exit", stop)
+  let stderr = ""
+  child.stderr.on("data", (chunk) => {
+    stderr += chunk
+  })
+  const exited = new Promise<WorkerExit>((resolve, reject) => {
+    child.once("error", reject)
+    child.once("close", (code, signal) => {
+      process.removeListener("exit", stop)
+      resolve({ code, signal, stderr })
+    })
+  })
+  return {
+    process: child,
+    lines: createInterface({ input: child.stdout }),
+    kill: (signal = "SIGKILL") => child.kill(signal),
+    exited
+  }
+}

@@ -1,0 +1,126 @@
+/**
+ * Where a test run gets its servers from: for each kind of server the ways to have one, tried in order. A way answers
+ * with a server, or with the reason why it has none; a server that the user names but that is unfit is an error, since
+ * testing against another one would hide it.
+ */
+import { execFile } from "node:child_process"
+import { randomUUID } from "node:crypto"
+import { promisify } from "node:util"
+import { withClient } from "./databases.js"
+import { startGuard } from "./guard.js"
+import { freePort } from "./ports.js"
+import { findPostgresBinaries, startPostgres } from "./postgres.js"
+
+export interface FoundServer {
+  readonly url: string
+  /** True when this run started the server, so that nobody else can be using it. */
+  readonly isPrivate: boolean
+  /** Ends what was started; leaves a server that was there before as it is. */
+  readonly stop: () => Promise<void>
+}
+
+export interface ServerKind {
+  readonly title: string
+  /**
+   * The environment variable that narrows the ways down to the one it names, or to none (`off`). Unset or empty, all
+   * are tried in order.
+   */
+  readonly variable: string
+  readonly ways: Readonly<Record<string, () => Promise<FoundServer | { readonly missing: string }>>>
+  /** What to do to have such a server, for the person who reads that there was none. */
+  readonly remedy: string
+}
+
+const run = promisify(execFile)
+const pgUrlVariable = "EFFECT_STORES_TEST_PG_URL"
+
+/** Servers by the key under which tests ask for them. */
+export const serverKinds = {
+  pg: {
+    title: "PostgreSQL",
+    variable: "EFFECT_STORES_TEST_PG",
+    ways: {
+      url: async () => {
+        const url = process.env[pgUrlVariable]
+        if (!url) return { missing: `${pgUrlVariable} is not set` }
+        await checkPostgres(url)
+        return { url, isPrivate: false, stop: async () => {} }
+      },
+      local: async () => {
+        if (findPostgresBinaries() === undefined) return { missing: "no initdb and postgres on this machine" }
+        const server = await startPostgres({ maxConnections: 200 })
+        return { url: server.url, isPrivate: true, stop: server.stop }
+      },
+      docker: async () => {
+        const reason = await dockerMissing()
+        if (reason !== undefined) return { missing: reason }
+        const port = await freePort()
+        const stop = await composeUp("postgres", { EFFECT_STORES_PG_PORT: String(port) })
+        return { url: `postgres://postgres:effect-stores@127.0.0.1:${port}/postgres`, isPrivate: true, stop }
+      }
+    },
+    remedy: `install PostgreSQL 15 or newer (Debian: apt-get install postgresql), or start Docker, or set ${pgUrlVariable}`
+  }
+} satisfies Record<string, ServerKind>
+
+/** Whether a way is open to this run, as the kind's variable says. */
+export const isWayOpen = (kind: ServerKind, way: string): boolean => {
+  const only = process.env[kind.variable] || "all"
+  if (!["all", "off", ...Object.keys(kind.ways)].includes(only)) {
+    throw new Error(`${kind.variable}=${only}: expected off or one of ${Object.keys(kind.ways).join(", ")}`)
+  }
+  return only === "all" || only === way
+}
+
+/** The first server that one of the open ways has, or the reasons why none has one. */
+export const findServer = async (kind: ServerKind): Promise<FoundServer | { readonly missing: string }> => {
+  const reasons: Array<string> = []
+  for (const [name, way] of Object.entries(kind.ways)) {
+    if (!isWayOpen(kind, name)) continue
+    const found = await way()
+    if ("url" in found) return found
+    reasons.push(found.missing)
+  }
+  return { missing: reasons.length === 0 ? `${kind.variable}=off` : reasons.join("; ") }
+}
+
+const checkPostgres = async (url: string): Promise<void> => {
+  const row = await withClient(url, async (client) => {
+    const result = await client.query<{ version: number; creates: boolean }>(
+      `SELECT current_setting('server_version_num')::int AS version, rolcreatedb OR rolsuper AS creates
+       FROM pg_roles WHERE rolname = current_user`
+    )
+    return result.rows[0]
+  })
+  if (row === undefined || row.version < 150_000) throw new Error(`${pgUrlVariable}: PostgreSQL 15 or newer is needed`)
+  if (!row.creates) throw new Error(`${pgUrlVariable}: its user needs the right to create databases (CREATEDB)`)
+}
+
+const dockerMissing = async (): Promise<string | undefined> => {
+  try {
+    // answers from the engine, where `docker --version` would answer from the client alone
+    await run("docker", ["info", "--format", "{{.ServerVersion}}"], { timeout: 10_000 })
+  } catch {
+    return "no Docker engine answers"
+  }
+  try {
+    await run("docker", ["compose", "version"], { timeout: 10_000 })
+  } catch {
+    return "Docker is there but its compose plugin is not"
+  }
+  return undefined
+}
+
+/** Starts one service of docker-compose.yml under a project name of its own; returns how to remove it again. */
+const composeUp = async (service: string, variables: Record<string, string>): Promise<() => Promise<void>> => {
+  const file = new URL("../../docker-compose.yml", import.meta.url).pathname
+  const compose = ["compose", "-f", file, "-p", `effect-stores-test-${randomUUID().slice(0, 8)}`]
+  const guard = startGuard(["docker", ...compose, "down", "-v"])
+  try {
+    await run("docker", [...compose, "up", "-d", "--wait", service], { env: { ...process.env, ...variables } })
+  } catch (error) {
+    await guard.release()
+    throw error
+  }
+  return guard.release
+}
