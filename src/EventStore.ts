@@ -239,8 +239,8 @@ export class VersionConflict extends Schema.TaggedError<VersionConflict>("effect
 }
 
 /**
- * An event id of the append is taken by an event that differs, or that was appended elsewhere or in other company: not
- * a repeat of the same append, so nothing was written.
+ * An event id of the append is taken by an event that differs, that stands elsewhere, or whose companions are missing:
+ * not a repeat of an earlier append, so nothing was written.
  *
  * @since 0.1.0
  * @category errors
@@ -284,8 +284,9 @@ export interface EventStoreShape {
   /**
    * Appends events to one stream, all or nothing, if the stream is as `expected`.
    *
-   * 1. A repeat of an earlier append (the same event ids, in order, with the same type, data, metadata and command, in
-   *    the same stream) changes nothing and answers what the first one answered, whatever `expected` says.
+   * 1. A repeat of an earlier append (the same event ids, next to each other in the same order and stream, with the same
+   *    type, data, metadata and command) changes nothing and answers what the first one answered, whatever `expected`
+   *    says.
    * 2. Otherwise, if an id is taken, `DuplicateEvent`.
    * 3. Otherwise, if the stream is not as expected, `VersionConflict`.
    * 4. Otherwise the events get the next versions of the stream and positions greater than all the stream's before.
@@ -314,6 +315,17 @@ export interface EventStoreShape {
    * error. Holds one page in memory and no connection between pages.
    */
   readonly read: (stream: StreamId, options?: ReadOptions) => Stream.Stream<Event, ReadError>
+
+  /**
+   * Folds the events that `read` would give into a state, event by event, in constant memory. The way to load an
+   * aggregate: for short streams several times as fast as a `Stream`, whose set-up costs more than reading ten events.
+   */
+  readonly fold: <S>(
+    stream: StreamId,
+    initial: S,
+    step: (state: S, event: Event) => S,
+    options?: ReadOptions
+  ) => Effect.Effect<S, ReadError>
 
   /**
    * The version of the stream's last event; 0 when it has none.

@@ -126,6 +126,9 @@ class Writer {
       const cyclic = this.ancestors.includes(value)
       throw new Refusal(cyclic ? "contains itself" : `is nested deeper than ${depthMax} levels`)
     }
+    // Among the keys only if it is enumerable, and JSON calls it in any case.
+    const toJson = Object.getOwnPropertyDescriptor(value, "toJSON")
+    if (typeof toJson?.value === "function") throw new Refusal("has a toJSON, which JSON would call")
     this.ancestors.push(value)
     if (Array.isArray(value)) this.writeArray(value, depth)
     else this.writeObject(value, depth)
@@ -162,7 +165,6 @@ class Writer {
       if (key === "__proto__") throw new Refusal("has a key named __proto__")
       this.path.push(key)
       const member = record[key]
-      if (key === "toJSON" && typeof member === "function") throw new Refusal("is a function that JSON would call")
       this.out += first ? `${quote(key)}:` : `,${quote(key)}:`
       first = false
       this.write(member, depth + 1)

@@ -8,7 +8,7 @@ import type { Direction, DistinctField, ExpectedVersion, Guard, StreamId } from 
 import type { EncodedAppend, EncodedFilter, EncodedNewEvent } from "../EventStoreEncoded.js"
 import * as Json from "../Json.js"
 import * as Uuid from "../Uuid.js"
-import { array, describe, identifier, integer, oneOf, record, refuse } from "./validate.js"
+import { array, describe, identifier, integer, oneOf, options, record, refuse } from "./validate.js"
 
 const eventsPerAppendMax = 10_000
 const streamsPerAppendMax = 1_000
@@ -80,10 +80,9 @@ const newEvent = (value: unknown, what: string, defaults: Defaults): EncodedNewE
   }
 }
 
-export const expectedOf = (options: unknown): unknown => record(options, "options").expected
+export const expectedOf = (value: unknown): unknown => options(value, "options", ["expected"]).expected
 
-export const guardsOf = (options: unknown): unknown =>
-  options === undefined ? undefined : record(options, "options").guards
+export const guardsOf = (value: unknown): unknown => options(value, "options", ["guards"]).guards
 
 export const append = (
   value: { readonly stream: unknown; readonly events: unknown; readonly expected: unknown },
@@ -163,12 +162,12 @@ const optionalInteger = (value: unknown, what: string, min: number, otherwise: n
   value === undefined ? otherwise : integer(value, what, min, max)
 
 export const readOptions = (value: unknown): ReadRequest => {
-  const options = value === undefined ? {} : record(value, "options")
+  const given = options(value, "options", ["direction", "fromVersion", "toVersion", "limit"])
   return {
-    direction: direction(options.direction, "options.direction"),
-    fromVersion: optionalInteger(options.fromVersion, "options.fromVersion", 0, 1),
-    toVersion: optionalInteger(options.toVersion, "options.toVersion", 0, Number.MAX_SAFE_INTEGER),
-    limit: optionalInteger(options.limit, "options.limit", 1, Number.MAX_SAFE_INTEGER)
+    direction: direction(given.direction, "options.direction"),
+    fromVersion: optionalInteger(given.fromVersion, "options.fromVersion", 0, 1),
+    toVersion: optionalInteger(given.toVersion, "options.toVersion", 0, Number.MAX_SAFE_INTEGER),
+    limit: optionalInteger(given.limit, "options.limit", 1, Number.MAX_SAFE_INTEGER)
   }
 }
 
@@ -179,20 +178,16 @@ export interface FeedRequest {
 }
 
 export const feedOptions = (value: unknown): FeedRequest => {
-  const options = value === undefined ? {} : record(value, "options")
+  const given = options(value, "options", ["after", "filter", "limit"])
   return {
-    after: optionalInteger(options.after, "options.after", 0, 0),
-    filter: filter(options.filter, "options.filter"),
-    limit: optionalInteger(options.limit, "options.limit", 1, Number.MAX_SAFE_INTEGER)
+    after: optionalInteger(given.after, "options.after", 0, 0),
+    filter: filter(given.filter, "options.filter"),
+    limit: optionalInteger(given.limit, "options.limit", 1, Number.MAX_SAFE_INTEGER)
   }
 }
 
 export const filter = (value: unknown, what = "filter"): EncodedFilter => {
-  const given = value === undefined ? {} : record(value, what)
-  for (const key of Object.keys(given)) {
-    // A misspelt condition would silently match everything.
-    oneOf(key, `a key of ${what}`, filterKeys)
-  }
+  const given = options(value, what, filterKeys)
   return {
     tenantId: optionalIdentifier(given.tenantId, `${what}.tenantId`),
     domain: optionalIdentifier(given.domain, `${what}.domain`),
@@ -223,13 +218,13 @@ export interface PageRequest {
 }
 
 export const pageOptions = (value: unknown): PageRequest => {
-  const options = value === undefined ? {} : record(value, "options")
-  const towards = direction(options.direction, "options.direction")
+  const given = options(value, "options", ["filter", "direction", "cursor", "limit"])
+  const towards = direction(given.direction, "options.direction")
   return {
-    at: options.cursor === undefined ? undefined : cursorPosition(options.cursor, towards),
+    at: given.cursor === undefined ? undefined : cursorPosition(given.cursor, towards),
     direction: towards,
-    filter: filter(options.filter, "options.filter"),
-    limit: optionalInteger(options.limit, "options.limit", 1, 100, pageLimitMax)
+    filter: filter(given.filter, "options.filter"),
+    limit: optionalInteger(given.limit, "options.limit", 1, 100, pageLimitMax)
   }
 }
 

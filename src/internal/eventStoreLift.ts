@@ -7,8 +7,18 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
-import { NotFound, ReadOnly, StoreError } from "../Errors.js"
-import type { AppendError, Appended, Event, EventStoreShape, Guard, ReadError } from "../EventStore.js"
+import { NotFound, ReadOnly, StoreError, type StoreFailure } from "../Errors.js"
+import type {
+  AppendError,
+  Appended,
+  DistinctField,
+  Event,
+  EventStoreShape,
+  Guard,
+  ReadError,
+  ReadOptions,
+  StreamId
+} from "../EventStore.js"
 import { DuplicateEvent, VersionConflict } from "../EventStore.js"
 import type {
   AppendOutcome,
@@ -18,6 +28,7 @@ import type {
   EncodedFilter,
   Options
 } from "../EventStoreEncoded.js"
+import type { JsonObject } from "../Json.js"
 import * as input from "./eventStoreInput.js"
 import * as Telemetry from "./telemetry.js"
 import { checked } from "./validate.js"
@@ -35,8 +46,19 @@ export const lift = (encoded: Encoded, options: Options): EventStoreShape => {
   const appendBatch = (appends: ReadonlyArray<EncodedAppend>, guards: ReadonlyArray<Guard>) =>
     Effect.flatMap(encoded.append(appends, guards), (outcome) => settle(appends, guards, outcome))
 
-  const readFeed = (through: number, after: number, filter: EncodedFilter, limit: number) =>
-    encoded.readFeed({ after, through, direction: "forward", filter, limit })
+  const firstPage = <A, E>(name: string, page: Pages<A, E>): Pages<A, E> =>
+    Effect.suspend(() => {
+      observe.started(name)
+      return page
+    })
+
+  const streamPages = (stream: StreamId, readOptions: ReadOptions | undefined): Pages<Event, ReadError> =>
+    Effect.suspend(() =>
+      checked(
+        () => ({ stream: input.streamId(stream, "stream"), ...input.readOptions(readOptions) }),
+        (request) => streamPage(encoded, request)
+      )
+    )
 
   return {
     append: (stream, events, appendOptions) =>
@@ -55,46 +77,37 @@ export const lift = (encoded: Encoded, options: Options): EventStoreShape => {
         )
       ),
 
-    read: (stream, readOptions) =>
-      observe.stream("read", () =>
-        Stream.unwrap(
-          checked(
-            () => ({ stream: input.streamId(stream, "stream"), ...input.readOptions(readOptions) }),
-            (request) => Effect.succeed(readPages(encoded, request))
-          )
-        )
-      ),
+    read: (stream, readOptions) => streamOf(firstPage("read", streamPages(stream, readOptions))),
+
+    fold: (stream, initial, step, readOptions) =>
+      observe.effect("fold", () => foldPages(streamPages(stream, readOptions), initial, step)),
 
     version: (stream) =>
       observe.effect("version", () => checked(() => input.streamId(stream, "stream"), encoded.version)),
 
     feed: (feedOptions) =>
-      observe.stream("feed", () =>
-        Stream.unwrap(
+      streamOf(
+        firstPage(
+          "feed",
           checked(
             () => input.feedOptions(feedOptions),
-            ({ after, filter, limit }) =>
-              Effect.map(encoded.head, (through) =>
-                Stream.paginateChunkEffect({ after, left: limit }, (at) => {
-                  const size = Math.min(pageSize, at.left)
-                  return Effect.map(decodeAll(readFeed(through, at.after, filter, size)), (events) => [
-                    Chunk.unsafeFromArray(events),
-                    nextPage(events, size, at.left, (last) => ({ after: last.position, left: at.left - events.length }))
-                  ])
-                })
+            (request) =>
+              Effect.flatMap(encoded.head, (through) =>
+                feedPage(encoded, request, request.after, through, request.limit)
               )
           )
         )
       ),
 
     subscribe: (feedOptions) =>
-      observe.stream("subscribe", () =>
-        Stream.unwrapScoped(
-          checked(
+      Stream.unwrapScoped(
+        Effect.suspend(() => {
+          observe.started("subscribe")
+          return checked(
             () => input.feedOptions(feedOptions),
             (request) => Effect.map(encoded.hints, (hint) => subscription(encoded, request, hint, options.pollInterval))
           )
-        )
+        })
       ),
 
     head: observe.effect("head", () => encoded.head),
@@ -141,19 +154,12 @@ export const lift = (encoded: Encoded, options: Options): EventStoreShape => {
       ),
 
     distinct: (field, filter) =>
-      observe.stream("distinct", () =>
-        Stream.unwrap(
+      streamOf(
+        firstPage(
+          "distinct",
           checked(
             () => ({ field: input.distinctField(field), filter: input.filter(filter) }),
-            (request) =>
-              Effect.succeed(
-                Stream.paginateChunkEffect(null as string | null, (after) =>
-                  Effect.map(encoded.distinct({ ...request, after, limit: pageSize }), (values) => [
-                    Chunk.unsafeFromArray(values as Array<string>),
-                    values.length < pageSize ? Option.none() : Option.fromNullable(values[values.length - 1])
-                  ])
-                )
-              )
+            (request) => distinctPage(encoded, request, null)
           )
         )
       ),
@@ -233,37 +239,74 @@ const repeatOf = (
   return Effect.succeed(results)
 }
 
-const readPages = (
-  encoded: Encoded,
-  {
-    direction,
-    fromVersion,
-    limit,
-    stream,
-    toVersion
-  }: { stream: Event | EncodedAppend["stream"] } & ReturnType<typeof input.readOptions>
-): Stream.Stream<Event, ReadError> =>
-  Stream.paginateChunkEffect({ from: fromVersion, to: toVersion, left: limit }, (at) => {
-    const size = Math.min(pageSize, at.left)
-    const request = { stream, direction, fromVersion: at.from, toVersion: at.to, limit: size }
-    return Effect.map(decodeAll(encoded.readStream(request)), (events) => [
-      Chunk.unsafeFromArray(events),
-      nextPage(events, size, at.left, (last) =>
-        direction === "forward"
-          ? { from: last.version + 1, to: at.to, left: at.left - events.length }
-          : { from: at.from, to: last.version - 1, left: at.left - events.length }
-      )
-    ])
+/** A page, and how to get the next one. */
+type Pages<A, E> = Effect.Effect<{ readonly items: Array<A>; readonly next: Pages<A, E> | undefined }, E>
+
+// One construct only: each layer of Stream costs as much as a read of ten events.
+const streamOf = <A, E>(first: Pages<A, E>): Stream.Stream<A, E> =>
+  Stream.paginateChunkEffect(first, (page) =>
+    Effect.map(page, ({ items, next }) => [Chunk.unsafeFromArray(items), Option.fromNullable(next)])
+  )
+
+const foldPages = <A, E, S>(page: Pages<A, E>, initial: S, step: (state: S, item: A) => S): Effect.Effect<S, E> =>
+  Effect.flatMap(page, ({ items, next }) => {
+    let state = initial
+    for (const item of items) state = step(state, item)
+    return next === undefined ? Effect.succeed(state) : foldPages(next, state, step)
   })
 
 /** A page that is not full is the last; a full one may be too, and then an empty one follows. */
-const nextPage = <S>(
-  events: ReadonlyArray<Event>,
-  size: number,
-  left: number,
-  next: (last: Event) => S
-): Option.Option<S> =>
-  events.length < size || events.length === left ? Option.none() : Option.some(next(events[events.length - 1] as Event))
+const hasNext = (found: number, size: number, left: number): boolean => found === size && found < left
+
+const streamPage = (
+  encoded: Encoded,
+  request: { readonly stream: StreamId } & input.ReadRequest
+): Pages<Event, StoreFailure> => {
+  const { direction, fromVersion, limit, stream, toVersion } = request
+  const size = Math.min(pageSize, limit)
+  return Effect.map(
+    decodeAll(encoded.readStream({ stream, direction, fromVersion, toVersion, limit: size })),
+    (items) => {
+      const last = items[items.length - 1]
+      if (last === undefined || !hasNext(items.length, size, limit)) return { items, next: undefined }
+      const bounds = direction === "forward" ? { fromVersion: last.version + 1 } : { toVersion: last.version - 1 }
+      return { items, next: streamPage(encoded, { ...request, ...bounds, limit: limit - items.length }) }
+    }
+  )
+}
+
+const feedPage = (
+  encoded: Encoded,
+  request: input.FeedRequest,
+  after: number,
+  through: number,
+  limit: number
+): Pages<Event, StoreFailure> => {
+  const size = Math.min(pageSize, limit)
+  const { filter } = request
+  return Effect.map(
+    decodeAll(encoded.readFeed({ after, through, direction: "forward", filter, limit: size })),
+    (items) => {
+      const last = items[items.length - 1]
+      const more = last !== undefined && hasNext(items.length, size, limit)
+      return {
+        items,
+        next: more ? feedPage(encoded, request, last.position, through, limit - items.length) : undefined
+      }
+    }
+  )
+}
+
+const distinctPage = (
+  encoded: Encoded,
+  request: { readonly field: DistinctField; readonly filter: EncodedFilter },
+  after: string | null
+): Pages<string, StoreFailure> =>
+  Effect.map(encoded.distinct({ ...request, after, limit: pageSize }), (values) => {
+    const last = values[values.length - 1]
+    const more = last !== undefined && values.length === pageSize
+    return { items: [...values], next: more ? distinctPage(encoded, request, last) : undefined }
+  })
 
 /**
  * 1. Read pages up to the last known head.
@@ -328,6 +371,9 @@ const decodeAll = <E>(
     return Effect.succeed(events)
   })
 
+// Most events have none.
+const noMetadata: JsonObject = Object.freeze({})
+
 const decode = (row: EncodedEvent): Event => {
   if (row.keyId !== null) throw new Error(`it is sealed with key ${row.keyId}, and the store was opened without keys`)
   return {
@@ -339,7 +385,7 @@ const decode = (row: EncodedEvent): Event => {
     position: row.position,
     type: row.type,
     data: JSON.parse(row.data),
-    metadata: JSON.parse(row.metadata),
+    metadata: row.metadata === "{}" ? noMetadata : JSON.parse(row.metadata),
     commandId: row.commandId ?? undefined,
     instanceId: row.instanceId ?? undefined,
     createdAt: input.utc(row.createdAt)

@@ -39,17 +39,29 @@ export const oneOf = <const A extends string>(value: unknown, what: string, allo
     ? (value as A)
     : refuse(what, `must be one of ${allowed.join(", ")}, not ${describe(value)}`)
 
+/** A copy by elements: an array may have holes, which its methods skip, or methods of its own. */
 export const array = (value: unknown, what: string, min: number, max: number): ReadonlyArray<unknown> => {
   if (!Array.isArray(value)) return refuse(what, `must be an array, not ${describe(value)}`)
-  if (value.length < min) return refuse(what, min === 1 ? "must not be empty" : `must have at least ${min} elements`)
-  if (value.length > max) return refuse(what, `must have at most ${max} elements, not ${value.length}`)
-  return value
+  const { length } = value
+  if (length < min) return refuse(what, min === 1 ? "must not be empty" : `must have at least ${min} elements`)
+  if (length > max) return refuse(what, `must have at most ${max} elements, not ${length}`)
+  return Array.from({ length }, (_, i) => value[i])
 }
 
 export const record = (value: unknown, what: string): Record<string, unknown> =>
   typeof value === "object" && value !== null && !Array.isArray(value)
     ? (value as Record<string, unknown>)
     : refuse(what, `must be an object, not ${describe(value)}`)
+
+/** The object of a call's options or conditions: a misspelt key would silently change what the call means. */
+export const options = (value: unknown, what: string, keys: ReadonlyArray<string>): Record<string, unknown> => {
+  const given = value === undefined ? {} : record(value, what)
+  const prototype = Object.getPrototypeOf(given)
+  // A Map or a Set has no keys of its own, and would pass as an object without any.
+  if (prototype !== Object.prototype && prototype !== null) return refuse(what, "must be a plain object")
+  for (const key of Object.keys(given)) oneOf(key, `a key of ${what}`, keys)
+  return given
+}
 
 export const describe = (value: unknown): string => {
   switch (typeof value) {

@@ -12,6 +12,7 @@ import { appendAll } from "./eventStore/appendAll.js"
 import * as BadInput from "./eventStore/badInput.js"
 import { feed } from "./eventStore/feed.js"
 import { idempotency } from "./eventStore/idempotency.js"
+import { input } from "./eventStore/input.js"
 import { maintenance, readOnly } from "./eventStore/maintenance.js"
 import * as Model from "./eventStore/model.js"
 import { pages } from "./eventStore/pages.js"
@@ -76,6 +77,7 @@ export const contract = <E>(name: string, layer: Layer.Layer<EventStore, E>, opt
     pages(test)
     queries(test, { secrets: options.secrets ?? [] })
     payloads(test)
+    input(test)
     typed(test)
     if (options.readOnly !== undefined) readOnly(test, options.readOnly)
     // Last, because it resets the store.

@@ -207,11 +207,8 @@ const operations: Readonly<Record<string, Operation>> = {
     run: (store, { appends, options }) => store.appendAll(appends, options),
     check: ({ store }, { appends }, answers) =>
       Effect.forEach(
-        answers,
-        ({ version }, i) => {
-          const { events, stream } = appends[i] as (typeof appends)[number]
-          return checkStream(store, stream, version, events)
-        },
+        Array.from({ length: appends.length }, (_, i) => appends[i] as (typeof appends)[number]),
+        ({ events, stream }, i) => checkStream(store, stream, answers[i]?.version ?? 0, events),
         { discard: true }
       )
   }),

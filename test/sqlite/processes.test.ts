@@ -1,0 +1,105 @@
+/**
+ * Several processes on one file, and what reaches the disk when: the other processes are real, and so are the system
+ * calls, which strace shows and makes fail.
+ */
+import { spawnSync } from "node:child_process"
+import * as fs from "node:fs"
+import { Effect } from "effect"
+import { describe, expect, it } from "vitest"
+import { childCommand, freshFile, placed, readAll, startChild, streamOf, withStore } from "./support.js"
+
+const straceWorks = spawnSync("strace", ["-f", "-o", "/dev/null", "true"]).status === 0
+
+const describeTraced = (title: string, define: () => void): void => {
+  if (straceWorks) describe(title, define)
+  else describe.skip(`${title} [NOT TESTED: strace is missing or not permitted]`, define)
+}
+
+describe("a file that another process has locked", () => {
+  it("delays an append without blocking the event loop, and never shows", async () => {
+    const filename = freshFile()
+    await withStore({ filename }, (store, { transaction }) =>
+      Effect.gen(function* () {
+        const other = startChild(childCommand("lockFor300ms", filename))
+        yield* Effect.promise(() => other.printed("locked"))
+        let ticks = 0
+        const timer = setInterval(() => ticks++, 5)
+        const startedAt = Date.now()
+        yield* Effect.all(
+          [
+            store.append(streamOf("1"), [placed()], { expected: "noStream" }),
+            store.append(streamOf("1"), [placed(), placed()], { expected: "any" }),
+            transaction(store.append(streamOf("2"), [placed()], { expected: "noStream" }))
+          ],
+          { concurrency: "unbounded" }
+        )
+        const waited = Date.now() - startedAt
+        clearInterval(timer)
+        yield* Effect.promise(() => other.done)
+        expect(waited).toBeGreaterThan(100)
+        // Blocked, it would not tick at all; half of what is due leaves room for a busy machine.
+        expect(ticks).toBeGreaterThan(waited / 5 / 2)
+        expect(yield* readAll(store, "1")).toHaveLength(3)
+      })
+    )
+  })
+
+  it("ends an append with PoolTimeout after acquireTimeout", async () => {
+    const filename = freshFile()
+    await withStore({ filename, pool: { acquireTimeout: "50 millis" } }, (store, { state }) =>
+      Effect.gen(function* () {
+        const other = startChild(childCommand("lockFor300ms", filename))
+        yield* Effect.promise(() => other.printed("locked"))
+        expect(yield* Effect.flip(store.append(streamOf("1"), [placed()], { expected: "any" }))).toMatchObject({
+          _tag: "PoolTimeout",
+          retryable: true
+        })
+        yield* Effect.promise(() => other.done)
+        expect((yield* state).writer).toEqual({ open: 1, idle: 1, waiting: 0 })
+        expect(yield* readAll(store, "1")).toHaveLength(0)
+      })
+    )
+  })
+})
+
+describeTraced("on the disk", () => {
+  it("every append is synced before it is acknowledged", async () => {
+    const filename = freshFile()
+    const trace = `${filename}.trace`
+    const traced = ["strace", "-f", "-e", "trace=fsync,fdatasync,write", "-e", "signal=none", "-o", trace] as const
+    await startChild([...traced, ...childCommand("append", filename)]).done
+    let synced = 0
+    const unsynced: Array<string> = []
+    let acknowledged = 0
+    for (const line of fs.readFileSync(trace, "utf8").split("\n")) {
+      if (/\b(fsync|fdatasync)(\(| resumed).*= 0$/.test(line)) synced++
+      if (line.includes('"acknowledged ')) {
+        acknowledged++
+        if (synced === 0) unsynced.push(line)
+        synced = 0
+      }
+    }
+    expect(acknowledged).toBe(50)
+    expect(unsynced).toEqual([])
+  }, 60_000)
+
+  it("a sync that fails is CommitOutcomeUnknown, and repeating the append leaves each event once", async () => {
+    const filename = freshFile()
+    const faulty = [
+      "strace",
+      "-f",
+      "-e",
+      "trace=fsync,fdatasync",
+      "-e",
+      "inject=fsync,fdatasync:error=EIO:when=20"
+    ] as const
+    const output = await startChild([...faulty, "-o", "/dev/null", ...childCommand("appendOnFaultyDisk", filename)])
+      .done
+    expect(output).toBe("failed CommitOutcomeUnknown\n")
+    await withStore({ filename }, (store) =>
+      Effect.map(readAll(store, "child"), (events) =>
+        expect(events.map(({ data }) => data)).toEqual(Array.from({ length: 50 }, (_, i) => i))
+      )
+    )
+  }, 60_000)
+})
