@@ -44,6 +44,8 @@ export const reads = (test: Test): void => {
         const stream = freshStream()
         yield* store.append(stream, newEvents(10), { expected: "noStream" })
         assert.deepEqual(versions(yield* collect(store.read(stream, options))), expected)
+        const folded = store.fold(stream, [0], (seen, { version }) => [...seen, version], options)
+        assert.deepEqual((yield* folded).slice(1), expected)
       }))
   }
 
@@ -63,6 +65,7 @@ export const reads = (test: Test): void => {
           backward(2500, 2501 - size)
         )
       }
+      assert.equal(yield* store.fold(stream, 0, (sum, { version }) => sum + version), (2500 * 2501) / 2)
       const bounds = { fromVersion: 500, toVersion: 1499 }
       assert.deepEqual(versions(yield* collect(store.read(stream, bounds))), range(500, 1499))
     }))

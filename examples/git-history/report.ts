@@ -1,0 +1,158 @@
+/**
+ * What people see: the progress of an import, and what the imported events say. The store is asked here as any
+ * application would ask it: the feed for what concerns all files, a stream for what concerns one.
+ */
+import { Clock, Console, DateTime, Duration, Effect, Option, Stream } from "effect"
+import { domain, evolve, type FileEvent, type FileState, files, initial, streamOf } from "./FileEvents.js"
+import type { History } from "./History.js"
+import type { Imported, Progress } from "./importHistory.js"
+
+/** On a terminal one line, written again and again; elsewhere a line now and then, for a log. */
+export const showProgress = (output: NodeJS.WriteStream): ((progress: Progress) => Effect.Effect<void>) => {
+  const everyMs = output.isTTY ? 100 : 5000
+  let shownMs: number | undefined
+  return (progress) =>
+    Effect.map(Clock.currentTimeMillis, (nowMs) => {
+      shownMs ??= output.isTTY ? 0 : nowMs
+      const last = progress.commits === progress.total
+      if (nowMs - shownMs < everyMs && !(last && output.isTTY)) return
+      shownMs = nowMs
+      const text = `${count(progress.commits, "commit")} of ${number(progress.total)}, ${count(progress.events, "event")}`
+      output.write(output.isTTY ? `\r\x1b[2K  ${text}${last ? "\n" : ""}` : `  ${text}\n`)
+    })
+}
+
+/** What an import did. */
+export const describeImport = (imported: Imported, storedEvents: number): string => {
+  const after = Option.getOrUndefined(imported.resumedAfter)?.slice(0, 12)
+  if (imported.commits === 0) return `Nothing new since ${after}, ${count(storedEvents, "event")} already there.`
+  return [
+    `Imported ${count(imported.commits, "commit")} as ${count(imported.events, "event")}`,
+    after === undefined ? "" : `, going on after ${after}; ${number(storedEvents)} are there now`,
+    "."
+  ].join("")
+}
+
+/** Prints the most changed files, the history of the first of them, and what was measured. */
+export const printReport = (history: History, imported: Imported) =>
+  Effect.gen(function* () {
+    const all = yield* timed(statesOfAllFiles(history.id))
+    const states = [...all.value.values()].sort((a, b) => b.changes - a.changes || (a.path < b.path ? -1 : 1))
+    const existing = states.filter(({ exists }) => exists).length
+    yield* Console.log(`\nMost changed of ${count(states.length, "file")} (${number(existing)} exist today)\n`)
+    yield* printTable(
+      ["changes", "added", "removed", "", "path"],
+      states
+        .slice(0, 10)
+        .map((state) => [
+          number(state.changes),
+          `+${number(state.linesAdded)}`,
+          `-${number(state.linesRemoved)}`,
+          state.exists ? "" : "gone",
+          printable(state.path)
+        ])
+    )
+
+    const changed = states[0]
+    if (changed === undefined) return
+    yield* printFile(history.id, changed)
+
+    // the stream as an application loads it, and all of it is in the operating system's cache by now
+    const one = yield* timed(stateOfFile(history.id, changed.path))
+    const events = states.reduce((sum, { changes }) => sum + changes, 0)
+    yield* Console.log("\nMeasured\n")
+    yield* printTable(
+      ["", ""],
+      [
+        ...(imported.commits === 0
+          ? []
+          : [
+              ["import", `${count(imported.commits, "commit")} in ${time(imported.elapsedMs)}, git included`],
+              [
+                "appends",
+                `${number(imported.appends)} in ${time(imported.storeMs)}, ${rate(imported.appends, imported.storeMs)}`
+              ],
+              ["events appended", `${number(imported.events)}, ${rate(imported.events, imported.storeMs)}`]
+            ]),
+        ["events read", `${number(events)} in ${time(all.elapsedMs)}, ${rate(events, all.elapsedMs)}, decoded`],
+        ["longest stream", `${count(one.value.changes, "event")} loaded in ${time(one.elapsedMs)}`]
+      ]
+    )
+  })
+
+/** The state of every file, from the feed: as much memory as there are files, however many events they have. */
+const statesOfAllFiles = (tenantId: string) => {
+  const states = new Map<string, FileState>()
+  return files.feed({ filter: { tenantId, domain } }).pipe(
+    Stream.runForEachChunk((events) =>
+      Effect.sync(() => {
+        for (const { data } of events) states.set(data.path, evolve(states.get(data.path) ?? initial, data))
+      })
+    ),
+    Effect.as<ReadonlyMap<string, FileState>>(states)
+  )
+}
+
+const stateOfFile = (tenantId: string, path: string) =>
+  Stream.runFold(files.read(streamOf(tenantId, path)), initial, (state, { data }) => evolve(state, data))
+
+/** Prints how a file came to be what it is, of a long history the end. */
+const printFile = (tenantId: string, { changes, path }: FileState) =>
+  Effect.gen(function* () {
+    const shown = 15
+    const newest = yield* Stream.runCollect(
+      files.read(streamOf(tenantId, path), { direction: "backward", limit: shown })
+    )
+    yield* Console.log(
+      `\nHistory of ${printable(path)}${changes > shown ? `, the last ${shown} of ${number(changes)}` : ""}\n`
+    )
+    yield* printTable(
+      ["version", "date", "", "added", "removed", "commit", "author"],
+      Array.from(newest)
+        .reverse()
+        .map(({ data, version }) => [
+          String(version),
+          DateTime.formatIsoDateUtc(data.time),
+          what(data),
+          data.lines === null ? "binary" : `+${number(data.lines.added)}`,
+          data.lines === null ? "" : `-${number(data.lines.removed)}`,
+          data.commit.slice(0, 10),
+          printable(data.author.replace(/ <.*/, ""))
+        ])
+    )
+  })
+
+const what = (event: FileEvent): string => {
+  if (event._tag === "Renamed") return `renamed from ${printable(event.from)}`
+  if (event._tag === "Deleted" && event.renamedTo !== null) return `renamed to ${printable(event.renamedTo)}`
+  return event._tag.toLowerCase()
+}
+
+const timed = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.map(Effect.timed(effect), ([elapsed, value]) => ({ value, elapsedMs: Duration.toMillis(elapsed) }))
+
+/** Columns as wide as what is in them; what looks like a number to the right. */
+const printTable = (head: ReadonlyArray<string>, rows: ReadonlyArray<ReadonlyArray<string>>) =>
+  Effect.gen(function* () {
+    const lines = head.some((title) => title !== "") ? [head, ...rows] : rows
+    const widths = head.map((_, column) => Math.max(...lines.map((line) => line[column]?.length ?? 0)))
+    const numeric = head.map((_, column) => rows.every((row) => /^([+-]?[\d,]*|binary)$/.test(row[column] ?? "")))
+    for (const line of lines) {
+      const cells = line.map((cell, column) =>
+        numeric[column] ? cell.padStart(widths[column] ?? 0) : cell.padEnd(widths[column] ?? 0)
+      )
+      yield* Console.log(`  ${cells.join("  ")}`.trimEnd())
+    }
+  })
+
+/** A path may have anything in it, and a terminal obeys control characters. */
+const printable = (text: string): string => {
+  const visible = text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (char) => `\\u{${char.codePointAt(0)?.toString(16)}}`)
+  return visible.length > 80 ? `${visible.slice(0, 30)}…${visible.slice(-49)}` : visible
+}
+
+const number = (value: number): string => value.toLocaleString("en-US")
+const count = (value: number, thing: string): string => `${number(value)} ${thing}${value === 1 ? "" : "s"}`
+const time = (ms: number): string => (ms < 1000 ? `${ms.toFixed(ms < 100 ? 1 : 0)} ms` : `${(ms / 1000).toFixed(1)} s`)
+const rate = (things: number, ms: number): string =>
+  `${number(Math.round((things * 1000) / Math.max(ms, 0.001)))} a second`
