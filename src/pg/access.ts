@@ -8,7 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
 import type Pg from "pg"
-import { StoreError, type StoreFailure } from "../Errors.js"
+import { StoreError, type StoreFailure, StoreUnavailable } from "../Errors.js"
 import { ConnectionPool, OpenFailure, type Waiter } from "../sql/ConnectionPool.js"
 import * as Uuid from "../Uuid.js"
 import { classify, type PgConnection, type Query, type QueryKind } from "./PgConnection.js"
@@ -130,8 +130,13 @@ class Transaction {
   })
 }
 
-const lost = (): StoreError =>
-  new StoreError({ operation: "transaction", cause: new Error("its connection was lost, so it was rolled back") })
+/** Before COMMIT was sent, so for certain it has not happened. */
+const lost = (): StoreUnavailable =>
+  new StoreUnavailable({
+    operation: "transaction",
+    retryable: true,
+    cause: new Error("its connection was lost, so it was rolled back")
+  })
 
 /** The part of a fiber that tells its transaction. */
 export interface InContext {
