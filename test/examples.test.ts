@@ -30,10 +30,8 @@ describe("examples/first-steps.ts", () => {
   })
 })
 
-const readme = path.join(project, "README.md")
-
-describe.skipIf(!fs.existsSync(readme))("the programs of README.md [NOT TESTED when it does not exist]", () => {
-  const programs = fs.existsSync(readme) ? programsOf(fs.readFileSync(readme, "utf8")) : []
+describe("the programs of README.md", () => {
+  const programs = programsOf(fs.readFileSync(path.join(project, "README.md"), "utf8"))
   // inside the project, so that `effect-stores` is this one
   const directory = path.join(project, ".demo", `readme-${process.pid}`)
   const fileOf = (index: number) => path.join(directory, `program-${index + 1}.ts`)

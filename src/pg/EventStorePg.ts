@@ -11,12 +11,14 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
-import * as Runtime from "effect/Runtime"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import { InvalidInput, StoreError, type StoreFailure, StoreUnavailable } from "../Errors.js"
 import { EventStore } from "../EventStore.js"
 import * as Encoded from "../EventStoreEncoded.js"
+import type { Statement } from "./access.js"
+import type { Attempt } from "./GroupCommit.js"
+import * as GroupCommit from "./GroupCommit.js"
 import * as migration from "./migrate.js"
 import * as PgDatabase from "./PgDatabase.js"
 import * as PgHints from "./PgHints.js"
@@ -61,26 +63,35 @@ export const makeEncoded = (
     const names = yield* schema.names(options)
     yield* prepare(database, names, options.migrate ?? true)
     const sql = statements.make(names)
-    const runtime = yield* Effect.runtime<never>()
-    const hints = yield* PgHints.make(database.settings, names.channel, () => {
-      // Outside of any transaction and of any fiber's life; its failure is a hint lost.
-      Runtime.runCallback(runtime)(Effect.ignore(database.run(sql.notify)))
+    // Outside of any transaction and of any fiber's life; its failure is a hint lost.
+    const hints = yield* PgHints.make(database.settings, names.channel, () => database.submit(sql.notify, () => {}))
+    const appended = (answer: Attempt) => {
+      if (typeof answer === "object" && answer._tag === "Appended") hints.appended()
+    }
+    const grouped = GroupCommit.make({
+      limits: database.limits,
+      submit: database.submit,
+      one: (append, wait) => observed(sql.appendOne(append, wait), appended),
+      group: (appends) => observed(sql.appendGroup(appends), (answers) => answers.forEach(appended))
     })
 
     return {
-      append: (appends, guards) => {
-        const ids = () => appends.flatMap(({ events }) => events.map(({ id }) => id))
-        const attempt = Effect.flatMap(
-          database.write(sql.append(appends, guards), (answer) => {
-            if (answer !== "Exists" && answer._tag === "Appended") hints.appended()
-          }),
-          (answer): Effect.Effect<Encoded.AppendOutcome, StoreFailure> =>
-            answer === "Exists"
-              ? Effect.map(database.run(sql.byIds(ids())), (events) => ({ _tag: "Exists", events }))
-              : Effect.succeed(answer)
-        )
-        return Effect.catchAll(attempt, (error) => resolve(database, attempt, error))
-      },
+      append: (appends, guards) =>
+        Effect.withFiberRuntime<Encoded.AppendOutcome, StoreFailure>((fiber) => {
+          const inside = database.inTransaction(fiber)
+          const first = appends[0] as Encoded.EncodedAppend
+          const single = appends.length === 1 && guards.length === 0 && first.events.length === 1
+          const answer: Effect.Effect<Attempt, StoreFailure> =
+            single && !inside
+              ? grouped(first)
+              : database.write(single ? sql.appendOne(first, true) : sql.appendMany(appends, guards), appended)
+          const attempt = Effect.flatMap(answer, (answer): Effect.Effect<Encoded.AppendOutcome, StoreFailure> => {
+            if (typeof answer === "object") return Effect.succeed(answer)
+            const ids = appends.flatMap(({ events }) => events.map(({ id }) => id))
+            return Effect.map(database.run(sql.byIds(ids)), (events) => ({ _tag: "Exists", events }))
+          })
+          return Effect.catchAll(attempt, (error) => resolve(attempt, inside, error))
+        }),
       readStream: (request) => database.run(sql.readStream(request)),
       version: (stream) => database.run(sql.version(stream)),
       head: database.run(sql.head),
@@ -101,30 +112,34 @@ export const makeEncoded = (
     }
   })
 
+/** Tells of what a statement has done, also when nobody waits for it any more. */
+const observed = <A>(query: Statement<A>, done: (value: A) => void): Statement<A> => ({
+  ...query,
+  onResult: (result) => {
+    const value = query.onResult(result)
+    done(value)
+    return value
+  }
+})
+
 /**
  * What an append does about a failure, when it is not part of a transaction of the caller's, which is the caller's to
  * repeat. Its event ids make a repeat safe, so it is repeated when the outcome is unknown, and when an id was taken by
  * an append that ran at the same time: the repeat finds it stored.
  */
 const resolve = (
-  database: PgDatabase.PgDatabaseShape,
   attempt: Effect.Effect<Encoded.AppendOutcome, StoreFailure>,
+  inTransaction: boolean,
   error: StoreFailure
 ): Effect.Effect<Encoded.AppendOutcome, StoreFailure> => {
-  const unknown = error._tag === "CommitOutcomeUnknown"
-  if (!unknown && !isUniqueViolation(error)) return Effect.fail(error)
-  return Effect.flatMap(database.inTransaction, (inside) => {
-    if (inside) {
-      return Effect.fail(
-        isUniqueViolation(error)
-          ? new StoreUnavailable({ operation: "append", retryable: true, cause: error.cause })
-          : error
-      )
-    }
-    // Whatever comes of the repeats: what is not known of the first attempt stays unknown.
-    const repeated = unknown ? Effect.retry(attempt, reconnecting) : attempt
-    return unknown ? Effect.mapError(repeated, () => error) : repeated
-  })
+  if (isUniqueViolation(error)) {
+    return inTransaction
+      ? Effect.fail(new StoreUnavailable({ operation: "append", retryable: true, cause: error.cause }))
+      : attempt
+  }
+  if (error._tag !== "CommitOutcomeUnknown" || inTransaction) return Effect.fail(error)
+  // Whatever comes of the repeats: what is not known of the first attempt stays unknown.
+  return Effect.mapError(Effect.retry(attempt, reconnecting), () => error)
 }
 
 /** A server that restarts is back in about a second. */

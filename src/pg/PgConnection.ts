@@ -42,7 +42,12 @@ const toNumbers = (text: string): Array<number | null> =>
         .split(",")
         .map((item) => (item === "NULL" ? null : Number(item)))
 const asIs = (text: string): string => text
-const parsers: Record<number, (text: string) => unknown> = { 20: toNumber, 23: toNumber, 1016: toNumbers }
+const parsers: Record<number, (text: string) => unknown> = {
+  20: toNumber,
+  23: toNumber,
+  1007: toNumbers,
+  1016: toNumbers
+}
 const types = { getTypeParser: (oid: number) => parsers[oid] ?? asIs } as unknown as Pg.CustomTypesConfig
 
 export class PgConnection {

@@ -14,6 +14,7 @@ import type { ConfigError } from "effect/ConfigError"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
 import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
@@ -23,7 +24,7 @@ import { InvalidInput, StoreError, type StoreFailure } from "../Errors.js"
 import { describe } from "../internal/validate.js"
 import * as Pool from "../Pool.js"
 import { ConnectionPool } from "../sql/ConnectionPool.js"
-import { type Isolation, type Statement, statement, Transactions } from "./access.js"
+import { type InContext, type Isolation, type Statement, statement, submit, Transactions } from "./access.js"
 import { type ConnectionSettings, PgConnection } from "./PgConnection.js"
 import * as Sql from "./sqlClient.js"
 
@@ -116,8 +117,13 @@ export interface PgDatabaseShape {
   /** For stores: the same, and calls back once what it did is committed. */
   readonly write: <A>(query: Statement<A>, committed: (value: A) => void) => Effect.Effect<A, StoreFailure>
 
+  /** For stores: runs a statement on a connection of the pool, outside of any fiber and transaction. */
+  readonly submit: <A>(query: Statement<A>, done: (exit: Exit.Exit<A, StoreFailure>) => void) => void
+
   /** For stores: whether the fiber is in a transaction of this database. */
-  readonly inTransaction: Effect.Effect<boolean>
+  readonly inTransaction: (fiber: InContext) => boolean
+
+  readonly limits: Pool.Limits
 
   /** For stores: what a connection of their own (LISTEN) is opened with. */
   readonly settings: ConnectionSettings
@@ -189,7 +195,9 @@ export const make = (options: Options): Effect.Effect<PgDatabaseShape, InvalidIn
             }
           })
         }),
-      inTransaction: Effect.withFiberRuntime((fiber) => Effect.succeed(transactions.current(fiber) !== undefined))
+      submit: (query, done) => submit(pool, query, done),
+      inTransaction: (fiber) => transactions.current(fiber) !== undefined,
+      limits
     }
   })
 

@@ -45,6 +45,18 @@ export const statement = <A>(pool: PgPool, query: Statement<A>): Effect.Effect<A
     return Effect.suspend(() => (pool.leave(waiter) ? Effect.void : abandon))
   })
 
+/** Runs a statement outside of any fiber; what it does cannot be interrupted. */
+export const submit = <A>(pool: PgPool, query: Statement<A>, done: (exit: Exit.Exit<A, StoreFailure>) => void): void =>
+  pool.take({
+    take: (connection) => {
+      connection.start(query, query.raw !== true, (error, result) => {
+        pool.release(connection)
+        done(exitOf(query, error, result))
+      })
+    },
+    fail: (error) => done(Exit.fail(error))
+  })
+
 const exitOf = <A>(
   query: Statement<A>,
   error: unknown,

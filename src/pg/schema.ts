@@ -37,6 +37,7 @@ export interface Names {
   readonly positions: string
   readonly migrations: string
   readonly append: string
+  readonly appendGroup: string
   readonly appendAll: string
   readonly head: string
   readonly deleteStream: string
@@ -70,6 +71,7 @@ export const names = (options: NameOptions): Either.Either<Names, InvalidInput> 
     positions: qualified("positions"),
     migrations: qualified("migrations"),
     append: qualified("append"),
+    appendGroup: qualified("append_group"),
     appendAll: qualified("append_all"),
     head: qualified("head"),
     deleteStream: qualified("delete_stream"),
@@ -86,6 +88,7 @@ export const expectStreamExists = -2
 export const outcomeAppended = 0
 export const outcomeConflict = 1
 export const outcomeExists = 2
+export const outcomeBusy = 3
 
 export const migrations = (n: Names): ReadonlyArray<Migration> => {
   const store = `'${n.events}'::regclass::oid`
@@ -95,6 +98,7 @@ export const migrations = (n: Names): ReadonlyArray<Migration> => {
   const streamHash = (tenant: string, domain: string, aggregate: string) =>
     `hashtext(${tenant} || chr(1) || ${domain} || chr(1) || ${aggregate})`
   const takeStreamLock = (hash: string) => `pg_advisory_xact_lock(${store}::int, ${hash})`
+  const tryStreamLock = (hash: string) => `pg_try_advisory_xact_lock(${store}::int, ${hash})`
   const isExpected = (expected: string, actual: string) =>
     `(${expected} = ${expectAny} or ${expected} = ${actual} or (${expected} = ${expectStreamExists} and ${actual} > 0))`
   // A plan cached while the table was new and small scans it whole: appends became 20 times slower until the next
@@ -128,17 +132,22 @@ create table ${n.events} (
 alter sequence ${n.positions} owned by ${n.events}.position;
 create index ${n.bare("events_command")} on ${n.events} (command_id, position) where command_id is not null;
 
--- Appends one event to one stream: the common case, without arrays.
+-- Appends one event to one stream: the common case, without arrays. Waits for the stream's lock, or says it is busy.
 create function ${n.append}(
   p_tenant text, p_domain text, p_aggregate text, p_expected bigint,
   p_id uuid, p_type text, p_data text, p_metadata text,
-  p_key_id text, p_command_id text, p_instance_id text, p_created_ms bigint,
+  p_key_id text, p_command_id text, p_instance_id text, p_created_ms bigint, p_wait boolean,
   out outcome int, out o_version bigint, out o_position bigint
 ) ${functionOptions} as $$
 declare
   taken boolean;
 begin
-  perform ${takeStreamLock(streamHash("p_tenant", "p_domain", "p_aggregate"))};
+  if p_wait then
+    perform ${takeStreamLock(streamHash("p_tenant", "p_domain", "p_aggregate"))};
+  elsif not ${tryStreamLock(streamHash("p_tenant", "p_domain", "p_aggregate"))} then
+    outcome := ${outcomeBusy};
+    return;
+  end if;
   select
     coalesce((
       select e.version from ${n.events} e
@@ -163,6 +172,55 @@ begin
     o_position, p_id, p_tenant, p_domain, p_aggregate, o_version, p_type, p_data, p_metadata,
     p_key_id, p_command_id, p_instance_id, p_created_ms
   );
+end $$;
+
+-- Independent appends of one event each, in order, each with its own outcome. Waits for no stream's lock: the neighbours
+-- would wait with it, and two groups could wait for each other.
+create function ${n.appendGroup}(
+  p_tenants text[], p_domains text[], p_aggregates text[], p_expected bigint[],
+  p_ids uuid[], p_types text[], p_data text[], p_metadata text[],
+  p_key_ids text[], p_command_ids text[], p_instance_ids text[], p_created_ms bigint[],
+  out o_outcomes int[], out o_versions bigint[], out o_positions bigint[]
+) ${functionOptions} as $$
+declare
+  actual bigint;
+  taken boolean;
+  epoch_locked boolean := false;
+begin
+  for i in 1 .. cardinality(p_tenants) loop
+    if not ${tryStreamLock(streamHash("p_tenants[i]", "p_domains[i]", "p_aggregates[i]"))} then
+      o_outcomes[i] := ${outcomeBusy};
+      continue;
+    end if;
+    select
+      coalesce((
+        select e.version from ${n.events} e
+        where e.tenant_id = p_tenants[i] and e.domain = p_domains[i] and e.aggregate_id = p_aggregates[i]
+        order by e.version desc limit 1
+      ), 0),
+      exists (select from ${n.events} e where e.id = p_ids[i])
+    into actual, taken;
+    o_versions[i] := actual;
+    if taken then
+      o_outcomes[i] := ${outcomeExists};
+      continue;
+    end if;
+    if not ${isExpected("p_expected[i]", "actual")} then
+      o_outcomes[i] := ${outcomeConflict};
+      continue;
+    end if;
+    if not epoch_locked then
+      perform ${takeEpochLock};
+      epoch_locked := true;
+    end if;
+    o_outcomes[i] := ${outcomeAppended};
+    o_versions[i] := actual + 1;
+    o_positions[i] := nextval(${sequence});
+    insert into ${n.events} values (
+      o_positions[i], p_ids[i], p_tenants[i], p_domains[i], p_aggregates[i], o_versions[i], p_types[i], p_data[i],
+      p_metadata[i], p_key_ids[i], p_command_ids[i], p_instance_ids[i], p_created_ms[i]
+    );
+  end loop;
 end $$;
 
 -- Appends to several streams; a stream with a count of 0 is a guard. Events stand in the order of their streams.

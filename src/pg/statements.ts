@@ -4,8 +4,15 @@
  */
 import type Pg from "pg"
 import type { Direction, DistinctField, ExpectedVersion, Guard, StreamId } from "../EventStore.js"
-import type { AppendOutcome, EncodedAppend, EncodedEvent, EncodedFilter } from "../EventStoreEncoded.js"
+import type {
+  AppendOutcome,
+  EncodedAppend,
+  EncodedEvent,
+  EncodedFilter,
+  EncodedNewEvent
+} from "../EventStoreEncoded.js"
 import type { Statement } from "./access.js"
+import type { Attempt } from "./GroupCommit.js"
 import * as schema from "./schema.js"
 
 /** `Exists` is answered without the events; they are read in a statement of their own. */
@@ -101,11 +108,29 @@ const expectedNumber = (expected: ExpectedVersion): number =>
         : expected
 
 type OneRow = readonly [outcome: number, version: number, position: number]
+// Arrays end with the last element that was set, and are null when none was.
+type GroupRow = readonly [
+  outcomes: ReadonlyArray<number>,
+  versions: ReadonlyArray<number | null> | null,
+  positions: ReadonlyArray<number | null> | null
+]
 type AllRow = readonly [
   outcome: number,
   conflictAt: number,
   versions: ReadonlyArray<number>,
   positions: ReadonlyArray<number>
+]
+
+/** The events' own columns, an array for each. */
+const columnsOf = (events: ReadonlyArray<EncodedNewEvent>): ReadonlyArray<ReadonlyArray<unknown>> => [
+  events.map(({ id }) => id),
+  events.map(({ type }) => type),
+  events.map(({ data }) => data),
+  events.map(({ metadata }) => metadata),
+  events.map(({ keyId }) => keyId),
+  events.map(({ commandId }) => commandId),
+  events.map(({ instanceId }) => instanceId),
+  events.map(({ createdAt }) => createdAt)
 ]
 
 export const make = (names: schema.Names) => {
@@ -120,12 +145,25 @@ export const make = (names: schema.Names) => {
   ): Statement<A> => ({ name: named(name), text, values, rowMode: "array", operation: name, kind: "read", onResult })
 
   const appendName = named("append")
-  const appendText = `select * from ${names.append}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
+  const appendText = `select * from ${names.append}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`
+  const appendGroupName = named("append_group")
+  const appendGroupText = `select * from ${names.appendGroup}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
   const appendAllName = named("append_all")
   const appendAllText = `select * from ${names.appendAll}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`
 
-  const appendOne = ({ events, expected, stream }: EncodedAppend): Statement<Answer> => {
-    const event = events[0] as EncodedAppend["events"][number]
+  const attemptOf = (outcome: number, version: number, position: number): Attempt => {
+    switch (outcome) {
+      case schema.outcomeAppended:
+        return { _tag: "Appended", results: [{ version, position }] }
+      case schema.outcomeConflict:
+        return { _tag: "Conflict", index: 0, actual: version }
+      default:
+        return outcome === schema.outcomeExists ? "Exists" : "Busy"
+    }
+  }
+
+  const appendOne = ({ events, expected, stream }: EncodedAppend, wait: boolean): Statement<Attempt> => {
+    const event = events[0] as EncodedNewEvent
     return {
       name: appendName,
       text: appendText,
@@ -141,17 +179,34 @@ export const make = (names: schema.Names) => {
         event.keyId,
         event.commandId,
         event.instanceId,
-        event.createdAt
+        event.createdAt,
+        wait
+      ],
+      rowMode: "array",
+      operation: "append",
+      kind: "write",
+      onResult: (result) => attemptOf(...(result.rows[0] as OneRow))
+    }
+  }
+
+  const appendGroup = (appends: ReadonlyArray<EncodedAppend>): Statement<ReadonlyArray<Attempt>> => {
+    const added = appends.map(({ events }) => events[0] as EncodedNewEvent)
+    return {
+      name: appendGroupName,
+      text: appendGroupText,
+      values: [
+        appends.map(({ stream }) => stream.tenantId),
+        appends.map(({ stream }) => stream.domain),
+        appends.map(({ stream }) => stream.aggregateId),
+        appends.map(({ expected }) => expectedNumber(expected)),
+        ...columnsOf(added)
       ],
       rowMode: "array",
       operation: "append",
       kind: "write",
       onResult: (result) => {
-        const [outcome, version, position] = result.rows[0] as OneRow
-        if (outcome === schema.outcomeExists) return "Exists"
-        return outcome === schema.outcomeConflict
-          ? { _tag: "Conflict", index: 0, actual: version }
-          : { _tag: "Appended", results: [{ version, position }] }
+        const [outcomes, versions, positions] = result.rows[0] as GroupRow
+        return outcomes.map((outcome, i) => attemptOf(outcome, versions?.[i] ?? 0, positions?.[i] ?? 0))
       }
     }
   }
@@ -168,14 +223,7 @@ export const make = (names: schema.Names) => {
         streams.map(({ stream }) => stream.aggregateId),
         streams.map(({ expected }) => expectedNumber(expected)),
         [...appends.map((append) => append.events.length), ...guards.map(() => 0)],
-        added.map(({ id }) => id),
-        added.map(({ type }) => type),
-        added.map(({ data }) => data),
-        added.map(({ metadata }) => metadata),
-        added.map(({ keyId }) => keyId),
-        added.map(({ commandId }) => commandId),
-        added.map(({ instanceId }) => instanceId),
-        added.map(({ createdAt }) => createdAt)
+        ...columnsOf(added)
       ],
       rowMode: "array",
       operation: "append",
@@ -196,10 +244,9 @@ export const make = (names: schema.Names) => {
   }
 
   return {
-    append: (appends: ReadonlyArray<EncodedAppend>, guards: ReadonlyArray<Guard>): Statement<Answer> =>
-      appends.length === 1 && guards.length === 0 && appends[0]?.events.length === 1
-        ? appendOne(appends[0])
-        : appendMany(appends, guards),
+    appendOne,
+    appendGroup,
+    appendMany,
 
     byIds: (ids: ReadonlyArray<string>) =>
       read("by_ids", `select ${columns} from ${events} where id = any ($1::uuid[])`, [ids], toEvents),

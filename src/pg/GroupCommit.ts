@@ -1,0 +1,147 @@
+/**
+ * Concurrent appends of one process share transactions. While a few statements are under way, what arrives waits in a
+ * line; whoever comes back takes the whole line along in one statement. An append that finds nothing under way is sent
+ * at once, so nothing is slower when idle. Each append keeps its own outcome.
+ *
+ * A group never waits for the lock of a stream, because its neighbours would wait with it: what finds its stream locked
+ * is sent again alone and waits there. The technique is that of databases that commit to a log (UmaDB does it for
+ * events); for PostgreSQL it saves round trips, commits and the client's work per statement.
+ */
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import { PoolTimeout, type StoreFailure } from "../Errors.js"
+import type { EncodedAppend } from "../EventStoreEncoded.js"
+import type { Limits } from "../Pool.js"
+import type { Statement } from "./access.js"
+import type { Answer } from "./statements.js"
+
+/** Statements under way at most: two keep the server busy while an answer travels; more make groups smaller. */
+const underWayMax = 2
+
+/** Of one group: bounds how long the first waits for the last, and the size of the message. */
+const groupEventsMax = 100
+const groupCharsMax = 1024 * 1024
+
+/** `Busy`: the stream was locked by somebody else, and nothing was done. */
+export type Attempt = Answer | "Busy"
+
+export interface GroupCommitOptions {
+  readonly limits: Pick<Limits, "acquireTimeoutMs" | "maxWaiting">
+  /** Runs a statement outside of any fiber and transaction. */
+  readonly submit: <A>(query: Statement<A>, done: (exit: Exit.Exit<A, StoreFailure>) => void) => void
+  /** One append, waiting for its stream's lock or not. */
+  readonly one: (append: EncodedAppend, wait: boolean) => Statement<Attempt>
+  /** Appends of one event each, in order, none waiting for a lock. */
+  readonly group: (appends: ReadonlyArray<EncodedAppend>) => Statement<ReadonlyArray<Attempt>>
+}
+
+interface Item {
+  readonly append: EncodedAppend
+  readonly deadline: number
+  readonly settle: (exit: Exit.Exit<Answer, StoreFailure>) => void
+}
+
+/** An `append` for a single event to a single stream, outside of transactions. */
+export const make = (options: GroupCommitOptions): ((append: EncodedAppend) => Effect.Effect<Answer, StoreFailure>) => {
+  const { group, limits, one, submit } = options
+  // In order of arrival, and so of deadlines.
+  const line = new Set<Item>()
+  let underWay = 0
+  let timer: NodeJS.Timeout | undefined
+
+  const alone = ({ append, settle }: Item): void =>
+    submit(one(append, true), (exit) =>
+      // A statement that waits for the lock is never `Busy`.
+      settle(exit as Exit.Exit<Answer, StoreFailure>)
+    )
+
+  const settleOrRetry = (item: Item, exit: Exit.Exit<Attempt, StoreFailure>): void => {
+    if (Exit.isSuccess(exit)) {
+      if (exit.value === "Busy") alone(item)
+      else item.settle(Exit.succeed(exit.value))
+    } else item.settle(Exit.failCause(exit.cause))
+  }
+
+  const send = (items: ReadonlyArray<Item>): void => {
+    underWay++
+    const [first] = items as [Item]
+    if (items.length === 1) {
+      submit(one(first.append, false), (exit) => {
+        underWay--
+        settleOrRetry(first, exit)
+        next()
+      })
+      return
+    }
+    submit(group(items.map(({ append }) => append)), (exit) => {
+      underWay--
+      if (Exit.isSuccess(exit)) {
+        for (const [i, item] of items.entries()) settleOrRetry(item, Exit.succeed(exit.value[i] as Attempt))
+      } else if (isShared(exit)) for (const item of items) item.settle(Exit.failCause(exit.cause))
+      // The cause may be one of them only, so each finds out for itself.
+      else for (const item of items) alone(item)
+      next()
+    })
+  }
+
+  const next = (): void => {
+    if (line.size === 0 || underWay >= underWayMax) return
+    const items: Array<Item> = []
+    let chars = 0
+    for (const item of line) {
+      const event = item.append.events[0]
+      chars += (event?.data.length ?? 0) + (event?.metadata.length ?? 0)
+      if (items.length > 0 && (items.length === groupEventsMax || chars > groupCharsMax)) break
+      items.push(item)
+    }
+    for (const item of items) line.delete(item)
+    send(items)
+  }
+
+  const watchLine = (): void => {
+    timer = undefined
+    for (const item of line) {
+      const left = item.deadline - Date.now()
+      if (left > 0) {
+        timer = setTimeout(watchLine, Math.min(left, 2 ** 31 - 1))
+        return
+      }
+      line.delete(item)
+      item.settle(Exit.fail(timedOut(limits.acquireTimeoutMs, line.size)))
+    }
+  }
+
+  return (append) =>
+    Effect.async((resume) => {
+      let settled = false
+      let onSettled: (() => void) | undefined
+      const item: Item = {
+        append,
+        deadline: Date.now() + limits.acquireTimeoutMs,
+        settle: (exit) => {
+          settled = true
+          resume(exit)
+          onSettled?.()
+        }
+      }
+      if (underWay < underWayMax && line.size === 0) send([item])
+      else if (line.size >= limits.maxWaiting) item.settle(Exit.fail(timedOut(0, line.size)))
+      else {
+        line.add(item)
+        if (timer === undefined) watchLine()
+      }
+      // Who still stands in line leaves it. What was sent is shared with others, so it is not cancelled but awaited.
+      return Effect.async<void>((done) => {
+        if (settled || line.delete(item)) done(Effect.void)
+        else onSettled = () => done(Effect.void)
+      })
+    })
+}
+
+/** A failure that all of a group have in common: nothing was sent, or the connection was lost. */
+const isShared = (exit: Exit.Failure<unknown, StoreFailure>): boolean =>
+  exit.cause._tag === "Fail" &&
+  (exit.cause.error._tag === "PoolTimeout" || exit.cause.error._tag === "CommitOutcomeUnknown")
+
+const timedOut = (waitedMs: number, waiting: number): PoolTimeout =>
+  new PoolTimeout({ waitedMs, open: underWayMax, waiting })
