@@ -1,0 +1,185 @@
+/**
+ * Concurrent appends on PostgreSQL share transactions, and nobody notices but by the number of commits.
+ */
+import { assert, it } from "@effect/vitest"
+import { Effect, Either, Exit, Fiber, Redacted, Stream } from "effect"
+import { EventStore } from "effect-stores"
+import { EventStorePg, PgDatabase } from "effect-stores/pg"
+import { beforeAll } from "vitest"
+import { describePg, freshDatabase } from "../support/backends.js"
+import { withClient } from "../support/databases.js"
+
+describePg("group commit on PostgreSQL", () => {
+  let url: string
+  beforeAll(async () => {
+    url = await freshDatabase()
+  })
+
+  const test = <A, E>(
+    title: string,
+    self: Effect.Effect<A, E, EventStore.EventStore | PgDatabase.PgDatabase>,
+    options: Partial<EventStorePg.Options> = {}
+  ) => it.live(title, () => Effect.provide(self, EventStorePg.layer({ url: Redacted.make(url), ...options })))
+
+  const newStream = () => ({ tenantId: "t", domain: "d", aggregateId: crypto.randomUUID() })
+  const event = () => ({ id: crypto.randomUUID(), type: "Happened", data: {} })
+  const all = <A, E, R>(effects: ReadonlyArray<Effect.Effect<A, E, R>>) =>
+    Effect.all(effects, { concurrency: "unbounded" })
+
+  test(
+    "200 appends at once take far fewer transactions than 200, and each is there",
+    Effect.gen(function* () {
+      const store = yield* EventStore.EventStore
+      const transactions = Effect.promise(() =>
+        withClient(url, async (client) => {
+          const { rows } = await client.query(
+            "select count(distinct xmin::text::bigint) as n, count(*) as events from es_events"
+          )
+          return { transactions: Number(rows[0].n), events: Number(rows[0].events) }
+        })
+      )
+      const before = yield* transactions
+      yield* all(Array.from({ length: 200 }, () => store.append(newStream(), [event()], { expected: "noStream" })))
+      const after = yield* transactions
+      assert.strictEqual(after.events - before.events, 200)
+      assert.isBelow(after.transactions - before.transactions, 50)
+    })
+  )
+
+  test(
+    "each append keeps its own outcome: conflicts, repeats and clashes fail no neighbour",
+    Effect.gen(function* () {
+      const store = yield* EventStore.EventStore
+      const known = newStream()
+      const first = event()
+      const { position } = yield* store.append(known, [first], { expected: "noStream" })
+      const outcomes = yield* all(
+        Array.from({ length: 80 }, (_, n) => {
+          switch (n % 4) {
+            case 0:
+              return Effect.either(store.append(known, [event()], { expected: 99 }))
+            case 1:
+              return Effect.either(store.append(known, [first], { expected: "any" }))
+            case 2:
+              return Effect.either(store.append(known, [{ ...first, type: "Other" }], { expected: "any" }))
+            default:
+              return Effect.either(store.append(newStream(), [event()], { expected: "noStream" }))
+          }
+        })
+      )
+      for (const [n, outcome] of outcomes.entries()) {
+        const tag = Either.match(outcome, { onLeft: (error) => error._tag, onRight: () => "Appended" })
+        assert.strictEqual(tag, ["VersionConflict", "Appended", "DuplicateEvent", "Appended"][n % 4])
+        if (n % 4 === 1) assert.deepStrictEqual(Either.getOrThrow(outcome), { version: 1, position })
+      }
+      assert.strictEqual(yield* store.version(known), 1)
+    })
+  )
+
+  test(
+    "100 appends at once to one stream get one version each, in the order they were made",
+    Effect.gen(function* () {
+      const store = yield* EventStore.EventStore
+      const stream = newStream()
+      const events = Array.from({ length: 100 }, event)
+      const appended = yield* all(events.map((each) => store.append(stream, [each], { expected: "any" })))
+      assert.deepStrictEqual(
+        appended.map(({ version }) => version).sort((a, b) => a - b),
+        events.map((_, i) => i + 1)
+      )
+      const stored = yield* store.fold(stream, [] as Array<string>, (ids, { id }) => [...ids, id])
+      for (const [i, { version }] of appended.entries()) assert.strictEqual(stored[version - 1], events[i]?.id)
+    })
+  )
+
+  test(
+    "a stream that somebody holds locked delays its own appends only",
+    Effect.gen(function* () {
+      const store = yield* EventStore.EventStore
+      const database = yield* PgDatabase.PgDatabase
+      const locked = newStream()
+      const held = yield* Effect.makeLatch()
+      const release = yield* Effect.makeLatch()
+      const holder = yield* Effect.fork(
+        database.transaction(
+          store
+            .append(locked, [event()], { expected: "any" })
+            .pipe(Effect.zipRight(held.open), Effect.zipRight(release.await))
+        )
+      )
+      yield* held.await
+      const waiting = yield* Effect.forEach(Array.from({ length: 5 }), () =>
+        Effect.fork(store.append(locked, [event()], { expected: "any" }))
+      )
+      // Done while the lock is held, or this would never come back.
+      yield* all(Array.from({ length: 100 }, () => store.append(newStream(), [event()], { expected: "noStream" })))
+      for (const fiber of waiting) assert.isTrue((yield* Fiber.poll(fiber))._tag === "None")
+      yield* release.open
+      yield* Fiber.join(holder)
+      yield* Fiber.joinAll(waiting)
+      assert.strictEqual(yield* store.version(locked), 6)
+    })
+  )
+
+  test(
+    "appends interrupted in line or in a group leave the others, and are there as a whole or not at all",
+    Effect.gen(function* () {
+      const store = yield* EventStore.EventStore
+      const streams = Array.from({ length: 300 }, newStream)
+      const fibers = yield* Effect.forEach(streams, (stream) =>
+        Effect.fork(store.append(stream, [event()], { expected: "noStream" }))
+      )
+      yield* Effect.sleep("3 millis")
+      const exits = yield* all(fibers.map((fiber, n) => (n % 3 === 0 ? Fiber.interrupt(fiber) : Fiber.await(fiber))))
+      for (const [n, exit] of exits.entries()) {
+        const version = yield* store.version(streams[n] as EventStore.StreamId)
+        if (n % 3 !== 0) assert.isTrue(Exit.isSuccess(exit))
+        if (Exit.isSuccess(exit)) assert.strictEqual(version, 1)
+        else assert.isTrue(Exit.isInterrupted(exit))
+      }
+      // The line is empty and goes on.
+      yield* store.append(newStream(), [event()], { expected: "noStream" })
+    })
+  )
+
+  test(
+    "the same new event appended many times at once is stored once, and all get the same answer",
+    Effect.gen(function* () {
+      const store = yield* EventStore.EventStore
+      const stream = newStream()
+      const same = event()
+      const answers = yield* all(
+        Array.from({ length: 60 }, () => store.append(stream, [same], { expected: "noStream" }))
+      )
+      for (const answer of answers) assert.deepStrictEqual(answer, answers[0])
+      // In two streams at once only one can have it.
+      const contested = event()
+      const either = yield* all(
+        [newStream(), newStream()].map((each) => Effect.either(store.append(each, [contested], { expected: "any" })))
+      )
+      assert.lengthOf(either.filter(Either.isRight), 1)
+      assert.strictEqual(either.find(Either.isLeft)?.left._tag, "DuplicateEvent")
+    })
+  )
+
+  test(
+    "the line is bounded: who finds it full, or waits too long in it, fails typed",
+    Effect.gen(function* () {
+      const store = yield* EventStore.EventStore
+      const { sql } = yield* PgDatabase.PgDatabase
+      // All connections are busy, so nothing that is under way comes back.
+      const busy = yield* Effect.fork(sql`select pg_sleep(2)`)
+      yield* Effect.sleep("50 millis")
+      const outcomes = yield* all(
+        Array.from({ length: 40 }, () => Effect.either(store.append(newStream(), [event()], { expected: "any" })))
+      )
+      for (const outcome of outcomes) {
+        assert.strictEqual(Either.isLeft(outcome) ? outcome.left._tag : "Appended", "PoolTimeout")
+      }
+      yield* Fiber.interrupt(busy)
+      yield* store.append(newStream(), [event()], { expected: "any" })
+      assert.isAbove(yield* Stream.runCount(store.feed()), 0)
+    }),
+    { pool: { maxOpenConns: 1, acquireTimeout: "300 millis", maxWaiting: 10 } }
+  )
+})
