@@ -105,7 +105,8 @@ class Transaction {
         open: (done) => done(this.alive ? this.connection : new OpenFailure(lost(), false)),
         close: () => {},
         usable: () => this.alive
-      }
+      },
+      false
     )
   }
 

@@ -15,6 +15,7 @@ import type Pg from "pg"
 import { CommitOutcomeUnknown, StoreError, type StoreFailure, StoreUnavailable } from "../Errors.js"
 import { ConnectionPool } from "../sql/ConnectionPool.js"
 import { type InContext, type PgPool, statement, type Transactions } from "./access.js"
+import type { PgConnection } from "./PgConnection.js"
 
 export const make = (transactions: Transactions, reactivity: Reactivity.Reactivity.Service): SqlClient.SqlClient => {
   const connection = connectionOf((fiber) => transactions.poolOf(fiber))
@@ -22,11 +23,8 @@ export const make = (transactions: Transactions, reactivity: Reactivity.Reactivi
   const reserve = Effect.map(Effect.mapError(transactions.pool.acquire, statementError), (own) => {
     // One connection as a pool, so that its statements run in order.
     const limits = { ...transactions.pool.limits, maxOpenConns: 1, maxIdleConns: 1 }
-    const pool: PgPool = new ConnectionPool("reserved", limits, {
-      open: (done) => done(own),
-      close: () => {},
-      usable: () => own.usable
-    })
+    const one = { open: (done: (own: PgConnection) => void) => done(own), close: () => {}, usable: () => own.usable }
+    const pool: PgPool = new ConnectionPool("reserved", limits, one, false)
     return { pool, connection: connectionOf(() => pool) }
   }).pipe(
     Effect.tap(({ pool }) => Effect.addFinalizer(() => pool.shutdown)),

@@ -62,19 +62,22 @@ export class ConnectionPool<A extends object> {
   private drained: (() => void) | undefined
   private lineTimer: NodeJS.Timeout | undefined
   private openTimer: NodeJS.Timeout | undefined
-  private readonly sweepTimer: NodeJS.Timeout
+  private readonly sweepTimer: NodeJS.Timeout | undefined
   private readonly gauges
 
   constructor(
     readonly name: string,
     readonly limits: Limits,
-    private readonly connector: Connector<A>
+    private readonly connector: Connector<A>,
+    /** Without, nothing is closed for its age and no gauges are kept: for a pool as short-lived as a transaction. */
+    watched = true
   ) {
+    const tagged = (gauge: Metric.Metric.Gauge<number>) => Metric.tagged(gauge, "pool", name)
+    this.gauges = watched && { open: tagged(gauges.open), idle: tagged(gauges.idle), waiting: tagged(gauges.waiting) }
+    if (!watched) return
     const shortest = Math.min(limits.connMaxIdleTimeMs, limits.connMaxLifetimeMs)
     this.sweepTimer = setInterval(() => this.sweep(), Math.max(20, Math.min(1_000, shortest / 4)))
     this.sweepTimer.unref()
-    const tagged = (gauge: Metric.Metric.Gauge<number>) => Metric.tagged(gauge, "pool", name)
-    this.gauges = { open: tagged(gauges.open), idle: tagged(gauges.idle), waiting: tagged(gauges.waiting) }
   }
 
   /** Connections open (opening ones included) and idle, and operations waiting, at this moment. */
@@ -129,11 +132,6 @@ export class ConnectionPool<A extends object> {
     if (this.idle.length >= this.limits.maxIdleConns) return this.drop(connection)
     entry.idleSince = now
     this.idle.push(connection)
-  }
-
-  /** Closes a connection that is in use and broken. Giving it back later does nothing. */
-  discard(connection: A): void {
-    this.release(connection, true)
   }
 
   /** Closes an idle connection that was found broken; does nothing to one in use, whose user will find out. */
@@ -274,6 +272,7 @@ export class ConnectionPool<A extends object> {
       const { idleSince, openedAt } = this.entries.get(connection) as Entry
       if (now - idleSince >= connMaxIdleTimeMs || now - openedAt >= connMaxLifetimeMs) this.discardIdle(connection)
     }
+    if (!this.gauges) return
     const { idle, open, waiting } = this.state
     this.gauges.open.unsafeUpdate(open, [])
     this.gauges.idle.unsafeUpdate(idle, [])

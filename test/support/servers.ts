@@ -5,6 +5,7 @@
  */
 import { execFile } from "node:child_process"
 import { randomUUID } from "node:crypto"
+import { fileURLToPath } from "node:url"
 import { promisify } from "node:util"
 import { withClient } from "./databases.js"
 import { startGuard } from "./guard.js"
@@ -56,7 +57,7 @@ export const serverKinds = {
         if (reason !== undefined) return { missing: reason }
         const port = await freePort()
         const stop = await composeUp("postgres", { EFFECT_STORES_PG_PORT: String(port) })
-        return { url: `postgres://postgres:effect-stores@127.0.0.1:${port}/postgres`, isPrivate: true, stop }
+        return { url: `postgres://postgres@127.0.0.1:${port}/postgres`, isPrivate: true, stop }
       }
     },
     remedy: `install PostgreSQL 15 or newer (Debian: apt-get install postgresql), or start Docker, or set ${pgUrlVariable}`
@@ -91,6 +92,8 @@ const checkPostgres = async (url: string): Promise<void> => {
        FROM pg_roles WHERE rolname = current_user`
     )
     return result.rows[0]
+  }).catch((cause) => {
+    throw new Error(`${pgUrlVariable}: no PostgreSQL answers there`, { cause })
   })
   if (row === undefined || row.version < 150_000) throw new Error(`${pgUrlVariable}: PostgreSQL 15 or newer is needed`)
   if (!row.creates) throw new Error(`${pgUrlVariable}: its user needs the right to create databases (CREATEDB)`)
@@ -113,7 +116,7 @@ const dockerMissing = async (): Promise<string | undefined> => {
 
 /** Starts one service of docker-compose.yml under a project name of its own; returns how to remove it again. */
 const composeUp = async (service: string, variables: Record<string, string>): Promise<() => Promise<void>> => {
-  const file = new URL("../../docker-compose.yml", import.meta.url).pathname
+  const file = fileURLToPath(new URL("../../docker-compose.yml", import.meta.url))
   const compose = ["compose", "-f", file, "-p", `effect-stores-test-${randomUUID().slice(0, 8)}`]
   const guard = startGuard(["docker", ...compose, "down", "-v"])
   try {
