@@ -13,6 +13,7 @@ export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
     globalSetup: ["test/support/global-setup.ts"],
+    setupFiles: ["test/support/orphan.ts"],
     // a process per file: native drivers and process.env are its own
     pool: "forks",
     poolOptions: { forks: { minForks: 1, maxForks: 2 } },

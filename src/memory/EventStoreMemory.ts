@@ -8,11 +8,13 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import type { InvalidInput } from "../Errors.js"
 import type { DistinctField, ExpectedVersion, StreamId } from "../EventStore.js"
 import { EventStore } from "../EventStore.js"
 import type { Encoded, EncodedEvent, EncodedFilter } from "../EventStoreEncoded.js"
 import { make } from "../EventStoreEncoded.js"
 import { Hints } from "../internal/Hints.js"
+import { checkOptions } from "../internal/storeOptions.js"
 
 /**
  * @since 0.1.0
@@ -148,11 +150,11 @@ export const makeEncoded: Effect.Effect<Encoded> = Effect.sync(() => {
  * @since 0.1.0
  * @category layers
  */
-export const layer = (options: Options = {}): Layer.Layer<EventStore> =>
+export const layer = (options: Options = {}): Layer.Layer<EventStore, InvalidInput> =>
   Layer.effect(
     EventStore,
-    Effect.map(makeEncoded, (encoded) =>
-      make(encoded, { ...options, system: "memory", pollInterval: Duration.seconds(1) })
+    Effect.flatMap(checkOptions("memory", options, Duration.seconds(1)), (liftOptions) =>
+      Effect.map(makeEncoded, (encoded) => make(encoded, liftOptions))
     )
   )
 

@@ -13,9 +13,10 @@ import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
-import { InvalidInput, StoreError, type StoreFailure, StoreUnavailable } from "../Errors.js"
+import { type InvalidInput, StoreError, type StoreFailure, StoreUnavailable } from "../Errors.js"
 import { EventStore } from "../EventStore.js"
 import * as Encoded from "../EventStoreEncoded.js"
+import { checkOptions } from "../internal/storeOptions.js"
 import type { Statement } from "./access.js"
 import type { Attempt } from "./GroupCommit.js"
 import * as GroupCommit from "./GroupCommit.js"
@@ -85,10 +86,13 @@ export const makeEncoded = (
             single && !inside
               ? grouped(first)
               : database.write(single ? sql.appendOne(first, true) : sql.appendMany(appends, guards), appended)
-          const attempt = Effect.flatMap(answer, (answer): Effect.Effect<Encoded.AppendOutcome, StoreFailure> => {
+          const attempt: Effect.Effect<Encoded.AppendOutcome, StoreFailure> = Effect.flatMap(answer, (answer) => {
             if (typeof answer === "object") return Effect.succeed(answer)
             const ids = appends.flatMap(({ events }) => events.map(({ id }) => id))
-            return Effect.map(database.run(sql.byIds(ids)), (events) => ({ _tag: "Exists", events }))
+            return Effect.flatMap(database.run(sql.byIds(ids)), (events) =>
+              // Deleted in between, so they are free again.
+              events.length === 0 ? attempt : Effect.succeed({ _tag: "Exists" as const, events })
+            )
           })
           return Effect.catchAll(attempt, (error) => resolve(attempt, inside, error))
         }),
@@ -166,12 +170,8 @@ export const layerFromDatabase = (
   Layer.scoped(
     EventStore,
     Effect.gen(function* () {
-      const pollInterval = Duration.decodeUnknown(options.pollInterval ?? Duration.seconds(1))
-      if (pollInterval._tag === "None" || Duration.toMillis(pollInterval.value) <= 0) {
-        return yield* new InvalidInput({ what: "pollInterval", why: "must be a duration greater than zero" })
-      }
-      const encoded = yield* makeEncoded(options)
-      return Encoded.make(encoded, { ...options, system: "postgresql", pollInterval: pollInterval.value })
+      const liftOptions = yield* checkOptions("postgresql", options, Duration.seconds(1))
+      return Encoded.make(yield* makeEncoded(options), liftOptions)
     })
   )
 

@@ -13,6 +13,7 @@ import * as Layer from "effect/Layer"
 import { InvalidInput, StoreError, type StoreFailure } from "../Errors.js"
 import { EventStore } from "../EventStore.js"
 import * as Encoded from "../EventStoreEncoded.js"
+import { checkOptions } from "../internal/storeOptions.js"
 import { describe } from "../internal/validate.js"
 import * as port from "./eventStoreEncoded.js"
 import * as migrations from "./migrations.js"
@@ -171,10 +172,6 @@ const prepare = (
 
 const makeStore = (options: StoreOptions) =>
   Effect.gen(function* () {
-    const pollInterval = Duration.decodeUnknown(options.pollInterval ?? Duration.millis(100))
-    if (pollInterval._tag === "None" || Duration.toMillis(pollInterval.value) <= 0) {
-      return yield* new InvalidInput({ what: "pollInterval", why: "must be a duration greater than zero" })
-    }
-    const encoded = yield* makeEncoded(options)
-    return Encoded.make(encoded, { ...options, system: "sqlite", pollInterval: pollInterval.value })
+    const liftOptions = yield* checkOptions("sqlite", options, Duration.millis(100))
+    return Encoded.make(yield* makeEncoded(options), liftOptions)
   })

@@ -4,6 +4,7 @@
 import { type ChildProcess, spawn } from "node:child_process"
 import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
+import { startGuard } from "./guard.js"
 
 export interface WorkerOptions {
   readonly args?: ReadonlyArray<string>
@@ -34,16 +35,21 @@ export const spawnWorker = (file: URL | string, options: WorkerOptions = {}): Wo
     stdio: ["ignore", "pipe", "pipe"],
     env: { ...process.env, ...options.env }
   })
-  const stop = () => child.kill("SIGKILL")
-  process.once("exit", stop)
+  // a test process that is killed must not leave its workers running
+  const guard = startGuard(["true"])
+  guard.watch(child.pid)
   let stderr = ""
   child.stderr.on("data", (chunk) => {
     stderr += chunk
   })
   const exited = new Promise<WorkerExit>((resolve, reject) => {
-    child.once("error", reject)
+    child.once("error", (error) => {
+      void guard.release()
+      reject(error)
+    })
     child.once("close", (code, signal) => {
-      process.removeListener("exit", stop)
+      guard.watch(undefined)
+      void guard.release()
       resolve({ code, signal, stderr })
     })
   })
