@@ -4,42 +4,47 @@
  */
 import { Effect, type ManagedRuntime } from "effect"
 
-/** One way of doing the workload. `caller` does it again and again until `end`, noting each latency; several run at a time. */
+/** One way of doing the workload. `run` does it again and again until `end`, noting each latency; several run at a time. */
 export interface Side {
   readonly name: string
-  readonly caller: (end: number, latencies: Array<number>) => Promise<void>
+  readonly run: (caller: number, end: number, latencies: Array<number>) => Promise<void>
 }
 
-/** A driver, called as its users call it: in an async loop. */
-export const promiseSide = (name: string, run: () => Promise<unknown>): Side => ({
+/** A driver, called as its users call it: in an async loop, which lets the other callers have their turn. */
+export const promiseSide = (name: string, operation: (caller: number) => Promise<unknown>): Side => ({
   name,
-  caller: async (end, latencies) => {
+  run: async (caller, end, latencies) => {
     do {
       const before = performance.now()
-      await run()
+      await operation(caller)
       latencies.push(performance.now() - before)
     } while (performance.now() < end)
   }
 })
 
-/** An Effect, called as its users call it: in a fiber, which is started once. */
+/**
+ * An Effect, called as its users call it: in a fiber, which is started once. `takesTurns` is for backends that finish
+ * without ever waiting: one fiber would do all the work, and the others none, until it has had its 2,048 steps.
+ */
 export const effectSide = <R>(
   name: string,
   runtime: ManagedRuntime.ManagedRuntime<R, unknown>,
-  operation: () => Effect.Effect<unknown, unknown, R>
+  takesTurns: boolean,
+  operation: (caller: number) => Effect.Effect<unknown, unknown, R>
 ): Side => ({
   name,
-  caller: (end, latencies) => {
+  run: (caller, end, latencies) => {
     let before = 0
     let first = true
+    const next = (): Effect.Effect<unknown, unknown, R> => {
+      first = false
+      before = performance.now()
+      return operation(caller)
+    }
     return runtime.runPromise(
       Effect.whileLoop({
         while: () => first || performance.now() < end,
-        body: () => {
-          first = false
-          before = performance.now()
-          return operation()
-        },
+        body: takesTurns ? () => Effect.zipLeft(next(), Effect.yieldNow()) : next,
         step: () => {
           latencies.push(performance.now() - before)
         }
@@ -53,33 +58,44 @@ export interface Workload {
   readonly concurrency: number
   /** How many events one run writes or reads. */
   readonly events: number
-  /** The first is ours, the others are what it is held against. */
-  readonly sides: ReadonlyArray<Side>
-  /** Ratio to the side named that we want to reach. */
+  /** What must be there before the first run. */
+  readonly prepare: () => Promise<void>
+  readonly ours: Side
+  /** What it is held against. */
+  readonly raw: ReadonlyArray<Side>
+  /** Ratio to the raw side named that we want to reach. */
   readonly bars: Readonly<Record<string, number>>
 }
 
 export interface Figures {
   readonly side: string
   readonly operations: number
+  /** Median over rounds. */
   readonly operationsPerSecond: number
   readonly p50Ms: number
   readonly p99Ms: number
+}
+
+/** Our operations per second divided by the raw side's in the same round: 1 is as fast, more is faster. */
+export interface Ratio {
+  readonly median: number
+  readonly quartiles: readonly [number, number]
+  readonly bar: number | null
 }
 
 export interface Result {
   readonly workload: string
   readonly concurrency: number
   readonly events: number
-  readonly figures: ReadonlyArray<Figures>
-  /** Our operations per second divided by the side's: 1 is as fast, more is faster. Median over rounds. */
-  readonly ratios: Readonly<Record<string, number>>
-  readonly bars: Readonly<Record<string, number>>
+  readonly ours: Figures
+  readonly raw: ReadonlyArray<Figures & { readonly ratio: Ratio }>
 }
 
 export interface Budget {
   readonly rounds: number
   readonly turnMs: number
+  /** Of each side, before the first round: compiled code, prepared statements, open connections. */
+  readonly warmUpMs: number
 }
 
 interface Turn {
@@ -87,56 +103,59 @@ interface Turn {
   readonly elapsedMs: number
 }
 
-const turn = async ({ caller }: Side, concurrency: number, budgetMs: number): Promise<Turn> => {
+// Garbage is not collected by force in between: that also throws away compiled code of the sides that wait for their
+// turn, and the side with the most code, ours, then looks twice as slow as it is.
+export const turn = async ({ run }: Side, concurrency: number, budgetMs: number): Promise<Turn> => {
   const latencies: Array<number> = []
   const startedAt = performance.now()
-  await Promise.all(Array.from({ length: concurrency }, () => caller(startedAt + budgetMs, latencies)))
+  await Promise.all(Array.from({ length: concurrency }, (_, caller) => run(caller, startedAt + budgetMs, latencies)))
   return { latencies, elapsedMs: performance.now() - startedAt }
 }
+
+const ascending = (values: ReadonlyArray<number>) => values.toSorted((a, b) => a - b)
 
 const quantile = (sorted: ReadonlyArray<number>, q: number): number =>
   sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * q))] ?? Number.NaN
 
-const median = (values: ReadonlyArray<number>): number =>
-  quantile(
-    values.toSorted((a, b) => a - b),
-    0.5
-  )
+const rate = ({ elapsedMs, latencies }: Turn) => (latencies.length / elapsedMs) * 1000
 
 export const measure = async (workload: Workload, budget: Budget): Promise<Result> => {
-  const { concurrency, sides } = workload
-  // Warm-up: compiled code, prepared statements, open connections.
-  for (const side of sides) await turn(side, concurrency, budget.turnMs)
+  const { bars, concurrency, ours, raw } = workload
+  await workload.prepare()
+  const sides = [ours, ...raw]
+  for (const side of sides) await turn(side, concurrency, budget.warmUpMs)
   const turns = new Map<Side, Array<Turn>>(sides.map((side) => [side, []]))
   for (let round = 0; round < budget.rounds; round++) {
     const start = round % sides.length
     const order = [...sides.slice(start), ...sides.slice(0, start)]
-    if (round % 2 === 1) order.reverse()
+    if (round % 4 >= 2) order.reverse()
     for (const side of order) turns.get(side)?.push(await turn(side, concurrency, budget.turnMs))
   }
-  const rate = ({ elapsedMs, latencies }: Turn) => (latencies.length / elapsedMs) * 1000
-  const ratesOf = (side: Side) => (turns.get(side) ?? []).map(rate)
-  const [ours, ...others] = sides as [Side, ...Array<Side>]
+  const turnsOf = (side: Side) => turns.get(side) ?? []
+  const figuresOf = (side: Side): Figures => {
+    const latencies = ascending(turnsOf(side).flatMap((each) => each.latencies))
+    return {
+      side: side.name,
+      operations: latencies.length,
+      operationsPerSecond: quantile(ascending(turnsOf(side).map(rate)), 0.5),
+      p50Ms: quantile(latencies, 0.5),
+      p99Ms: quantile(latencies, 0.99)
+    }
+  }
+  const ratioTo = (side: Side): Ratio => {
+    const theirs = turnsOf(side).map(rate)
+    const ratios = ascending(turnsOf(ours).map((turn, round) => rate(turn) / (theirs[round] ?? Number.NaN)))
+    return {
+      median: quantile(ratios, 0.5),
+      quartiles: [quantile(ratios, 0.25), quantile(ratios, 0.75)],
+      bar: bars[side.name] ?? null
+    }
+  }
   return {
     workload: workload.name,
     concurrency,
     events: workload.events,
-    figures: sides.map((side) => {
-      const latencies = (turns.get(side) ?? []).flatMap((each) => each.latencies).sort((a, b) => a - b)
-      return {
-        side: side.name,
-        operations: latencies.length,
-        operationsPerSecond: median(ratesOf(side)),
-        p50Ms: quantile(latencies, 0.5),
-        p99Ms: quantile(latencies, 0.99)
-      }
-    }),
-    ratios: Object.fromEntries(
-      others.map((other) => {
-        const theirs = ratesOf(other)
-        return [other.name, median(ratesOf(ours).map((rate, round) => rate / (theirs[round] ?? Number.NaN)))]
-      })
-    ),
-    bars: workload.bars
+    ours: figuresOf(ours),
+    raw: raw.map((side) => ({ ...figuresOf(side), ratio: ratioTo(side) }))
   }
 }

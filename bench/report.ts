@@ -1,27 +1,75 @@
 /**
- * The table that a bench prints and the JSON it leaves.
+ * The table that a bench prints, a line for each raw side, and the JSON it leaves.
  */
 import { mkdirSync, writeFileSync } from "node:fs"
-import { cpus } from "node:os"
+import { cpus, loadavg } from "node:os"
 import { dirname } from "node:path"
-import type { Result } from "./harness.js"
+import type { Figures, Ratio, Result } from "./harness.js"
 
-const pad = (text: string, width: number) => text.padStart(width)
+const widths = [41, 5, 10, 9, 9, 24, 10, 9, 9, 7, 13] as const
+const leftAligned = new Set([0, 5])
 
-export const print = (result: Result): void => {
-  console.log(`\n${result.workload}, ${result.concurrency} at a time`)
-  for (const { operationsPerSecond, p50Ms, p99Ms, side } of result.figures) {
-    const ratio = result.ratios[side]
-    const bar = result.bars[side]
-    const verdict =
-      ratio === undefined || bar === undefined ? "" : ratio >= bar ? `  (bar ${bar}: met)` : `  (bar ${bar}: MISSED)`
+const line = (cells: ReadonlyArray<string>): string =>
+  cells
+    .map((cell, i) => (leftAligned.has(i) ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0)))
+    .join(" ")
+    .trimEnd()
+
+const cellsOf = ({ operationsPerSecond, p50Ms, p99Ms }: Figures) => [
+  operationsPerSecond.toFixed(operationsPerSecond < 100 ? 1 : 0),
+  p50Ms.toFixed(3),
+  p99Ms.toFixed(3)
+]
+
+const isMissed = ({ bar, median }: Ratio): boolean => bar !== null && median < bar
+
+const verdict = (ratio: Ratio): string =>
+  ratio.bar === null ? "" : ` bar ${ratio.bar.toFixed(2)} ${isMissed(ratio) ? "MISSED" : "met"}`
+
+/** To be asked before anything runs: the bench itself keeps the machine busy. */
+export const othersLoad = (): number => {
+  const load = loadavg()[0] ?? 0
+  if (load > cpus().length / 2) {
     console.log(
-      `  ${side.padEnd(28)}${pad(operationsPerSecond.toFixed(0), 8)} op/s` +
-        `${pad((operationsPerSecond * result.events).toFixed(0), 10)} events/s` +
-        `   p50 ${pad(p50Ms.toFixed(3), 8)} ms   p99 ${pad(p99Ms.toFixed(3), 8)} ms` +
-        (ratio === undefined ? "" : `   ours is ${ratio.toFixed(2)} of it${verdict}`)
+      `The machine is busy with other work (load ${load.toFixed(1)} on ${cpus().length} CPUs): measure again later.`
     )
   }
+  return load
+}
+
+export const heading = (backend: string): void => {
+  console.log(`\n${backend}`)
+  const side = ["op/s", "p50 ms", "p99 ms"]
+  console.log(line(["", "at", ...side, "raw side", ...side, "ratio", "quartiles"]))
+}
+
+export const print = ({ concurrency, ours, raw, workload }: Result): void => {
+  const left = [workload, String(concurrency), ...cellsOf(ours)]
+  if (raw.length === 0) console.log(line(left))
+  for (const [i, side] of raw.entries()) {
+    const { median, quartiles } = side.ratio
+    const cells = [
+      ...(i === 0 ? left : left.map(() => "")),
+      side.side,
+      ...cellsOf(side),
+      median.toFixed(2),
+      quartiles.map((q) => q.toFixed(2)).join("-")
+    ]
+    console.log(line(cells) + verdict(side.ratio))
+  }
+}
+
+/** Which bars were missed, of how many. */
+export const summary = (results: ReadonlyArray<Result & { readonly backend: string }>): void => {
+  const held = results.flatMap(({ backend, concurrency, raw, workload }) =>
+    raw
+      .filter(({ ratio }) => ratio.bar !== null)
+      .map(({ ratio, side }) => ({ ratio, what: `${backend}: ${workload}, ${concurrency} at a time, ${side}` }))
+  )
+  const missed = held.filter(({ ratio }) => isMissed(ratio))
+  console.log(`\nratio: our operations per second over the raw side's, median of the rounds; 1 is as fast`)
+  console.log(`bars: ${held.length - missed.length} of ${held.length} met`)
+  for (const { ratio, what } of missed) console.log(`  missed: ${what}: ${ratio.median.toFixed(2)} of ${ratio.bar}`)
 }
 
 export const write = (
@@ -31,7 +79,7 @@ export const write = (
   facts: Record<string, unknown>
 ): void => {
   mkdirSync(dirname(file), { recursive: true })
-  const machine = { node: process.version, cpus: cpus().length, model: cpus()[0]?.model }
+  const machine = { node: process.version, platform: process.platform, cpus: cpus().length, model: cpus()[0]?.model }
   writeFileSync(
     file,
     `${JSON.stringify({ name, at: new Date().toISOString(), machine, ...facts, results }, null, 2)}\n`

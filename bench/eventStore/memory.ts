@@ -3,10 +3,18 @@
  */
 import { ManagedRuntime } from "effect"
 import { EventStoreMemory } from "effect-stores/memory"
-import type { Workload } from "../harness.js"
-import { workloads } from "./workloads.js"
+import { type Opened, workloads } from "./workloads.js"
 
-export const memory = async (): Promise<{ workloads: ReadonlyArray<Workload>; close: () => Promise<void> }> => {
+export const memory = async (): Promise<Opened> => {
   const runtime = ManagedRuntime.make(EventStoreMemory.layer())
-  return { workloads: await workloads(runtime, []), close: () => runtime.dispose() }
+  return {
+    facts: {},
+    workloads: await workloads(runtime, [], {
+      takesTurns: true,
+      callers: [1],
+      // A heap full of earlier workloads' events would be what is measured.
+      startsEmpty: true
+    }),
+    close: () => runtime.dispose()
+  }
 }

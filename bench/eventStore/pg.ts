@@ -1,13 +1,15 @@
 /**
- * The EventStore on PostgreSQL beside bare `pg`: with the library's own functions ("same SQL"), and with the leanest
- * function that still checks versions and takes the epoch lock ("reference"): fewer columns, no idempotency.
+ * The EventStore on PostgreSQL beside bare `pg`: with the library's own statements ("same SQL": what the library costs
+ * on top), and with the leanest function that still checks versions and takes the epoch lock ("reference": what its
+ * table and function cost too). The reference has fewer columns, no metadata and no idempotency.
  */
-import { randomUUID } from "node:crypto"
-import { Layer, ManagedRuntime, Redacted } from "effect"
+import { Either, Layer, ManagedRuntime, Redacted } from "effect"
 import { EventStorePg } from "effect-stores/pg"
 import Pg from "pg"
-import type { Workload } from "../harness.js"
-import { data, domain, type Raw, tenantId, workloads } from "./workloads.js"
+// The statements are no part of the package's surface; their texts come from where they stand, not from a copy.
+import * as schema from "../../src/pg/schema.js"
+import * as statements from "../../src/pg/statements.js"
+import { data, domain, metadata, newId, type Opened, type Raw, tenantId, type, workloads } from "./workloads.js"
 
 const maxOpenConns = 25
 
@@ -47,94 +49,71 @@ begin
   return v;
 end $$;`
 
-const columns =
-  "position, id, version, type, data, metadata, key_id, command_id, instance_id, created_ms, tenant_id, domain, aggregate_id"
-
-export const pg = async (url: string): Promise<{ workloads: ReadonlyArray<Workload>; close: () => Promise<void> }> => {
-  const pool = new Pg.Pool({ connectionString: url, max: maxOpenConns })
+export const pg = async (url: string): Promise<Opened> => {
+  // Connections are as long-lived as ours: the driver's default of 10 seconds is less than a turn of all sides.
+  const pool = new Pg.Pool({ connectionString: url, max: maxOpenConns, idleTimeoutMillis: 5 * 60_000 })
   await pool.query(referenceSql)
   const runtime = ManagedRuntime.make(
     EventStorePg.layer({ url: Redacted.make(url), pool: { maxOpenConns, maxIdleConns: maxOpenConns } }).pipe(
       Layer.orDie
     )
   )
+  const sql = statements.make(Either.getOrThrow(schema.names({})))
+  const run = async ({ name, text, values }: Query): Promise<Array<Row>> => {
+    const result = await pool.query({ name, text, values, rowMode: "array", types } as Pg.QueryArrayConfig)
+    return result.rows as Array<Row>
+  }
+  const times = <A>(n: number, make: (i: number) => A): Array<A> => Array.from({ length: n }, (_, i) => make(i))
+  const parseRows = (rows: Array<Row>): void => {
+    for (const row of rows) {
+      row[4] = JSON.parse(row[4] as string)
+      row[5] = JSON.parse(row[5] as string)
+    }
+  }
+  const encodedEvent = (i: number) => ({
+    id: newId(),
+    type,
+    data: JSON.stringify(data(i)),
+    metadata: JSON.stringify(metadata()),
+    keyId: null,
+    commandId: null,
+    instanceId: null,
+    createdAt: Date.now()
+  })
 
   const sameSql: Raw = {
     name: "same SQL, bare pg",
+    sharesTables: true,
     bars: { append: 0.85, read: 0.85 },
-    append: (aggregateId, n) =>
-      n === 1
-        ? pool.query({
-            name: "one",
-            text: "select * from public.es_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
-            rowMode: "array",
-            types,
-            values: [
-              tenantId,
-              domain,
-              aggregateId,
-              0,
-              randomUUID(),
-              "OrderPlaced",
-              JSON.stringify(data(0)),
-              "{}",
-              null,
-              null,
-              null,
-              Date.now()
-            ]
-          } as Pg.QueryConfig)
-        : pool.query({
-            name: "all",
-            text: "select * from public.es_append_all($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
-            rowMode: "array",
-            types,
-            values: [
-              [tenantId],
-              [domain],
-              [aggregateId],
-              [0],
-              [n],
-              Array.from({ length: n }, () => randomUUID()),
-              Array.from({ length: n }, () => "OrderPlaced"),
-              Array.from({ length: n }, (_, i) => JSON.stringify(data(i))),
-              Array.from({ length: n }, () => "{}"),
-              Array.from({ length: n }, () => null),
-              Array.from({ length: n }, () => null),
-              Array.from({ length: n }, () => null),
-              Array.from({ length: n }, () => Date.now())
-            ]
-          } as Pg.QueryConfig),
+    append: async (aggregateId, n, after) => {
+      const append = {
+        stream: { tenantId, domain, aggregateId },
+        expected: after,
+        events: times(n, encodedEvent)
+      }
+      const rows = await run(n === 1 ? sql.appendOne(append, true) : sql.appendMany([append], []))
+      if (rows[0]?.[0] !== schema.outcomeAppended) throw new Error(`not appended: ${rows[0]}`)
+    },
     // As one page: what a program without a stream would do.
     read: async (aggregateId) => {
-      const result = await pool.query<Array<string>>({
-        name: "read",
-        text: `select ${columns} from public.es_events
-               where tenant_id = $1 and domain = $2 and aggregate_id = $3 and version > $4 order by version`,
-        rowMode: "array",
-        types,
-        values: [tenantId, domain, aggregateId, 0]
-      } as Pg.QueryArrayConfig)
-      return result.rows.map((row) => ({ data: JSON.parse(row[4] as string), metadata: JSON.parse(row[5] as string) }))
-        .length
+      const stream = { tenantId, domain, aggregateId }
+      const rows = await run(
+        sql.readStream({ ...forward, stream, fromVersion: 1, toVersion: unbounded, limit: unbounded })
+      )
+      parseRows(rows)
+      return rows.length
     },
     feed: async (limit) => {
       let after = 0
       let count = 0
       while (count < limit) {
-        const result = await pool.query<Array<string>>({
-          name: "feed",
-          text: `select ${columns} from public.es_events where position > $1 order by position limit 1000`,
-          rowMode: "array",
-          types,
-          values: [after]
-        } as Pg.QueryArrayConfig)
-        for (const row of result.rows) {
-          JSON.parse(row[4] as string)
-          JSON.parse(row[5] as string)
-          after = Number(row[0])
-        }
-        count += result.rows.length
+        const rows = await run(
+          sql.readFeed({ ...forward, after, through: unbounded, filter: everything, limit: 1_000 })
+        )
+        if (rows.length === 0) break
+        parseRows(rows)
+        after = rows[rows.length - 1]?.[0] as number
+        count += rows.length
       }
       return count
     }
@@ -142,37 +121,61 @@ export const pg = async (url: string): Promise<{ workloads: ReadonlyArray<Worklo
 
   const reference: Raw = {
     name: "reference, bare pg",
+    sharesTables: false,
     bars: { append: 0.85, read: 0.85 },
-    append: (aggregateId, n) =>
-      pool.query({
+    append: async (aggregateId, n, after) => {
+      const { rows } = await pool.query<{ version: number }>({
         name: "reference",
-        text: "select reference.append($1, $2, $3, $4, $5)",
-        values: [
-          aggregateId,
-          0,
-          Array.from({ length: n }, () => randomUUID()),
-          Array.from({ length: n }, () => "OrderPlaced"),
-          Array.from({ length: n }, (_, i) => JSON.stringify(data(i)))
-        ]
-      }),
+        text: "select reference.append($1, $2, $3, $4, $5) as version",
+        values: [aggregateId, after, times(n, newId), times(n, () => type), times(n, (i) => JSON.stringify(data(i)))]
+      })
+      if (rows[0]?.version !== after + n) throw new Error(`not appended: ${rows[0]?.version}`)
+    },
     read: async (aggregateId) => {
-      const result = await pool.query({
+      const { rows } = await pool.query({
         name: "reference-read",
         text: `select position, id, version, type, data, at from reference.events
                where stream = $1 and version > $2 order by version`,
         values: [aggregateId, 0]
       })
-      return result.rows.length
+      return rows.length
     }
   }
 
-  const list = await workloads(runtime, [sameSql, reference])
-  await pool.query("analyze")
+  const facts = await pool.query<{ name: string; setting: string }>(
+    "select name, setting from pg_settings where name in ('server_version', 'fsync', 'synchronous_commit')"
+  )
   return {
-    workloads: list,
+    facts: Object.fromEntries(facts.rows.map(({ name, setting }) => [`pg ${name}`, setting])),
+    workloads: await workloads(runtime, [sameSql, reference], {
+      takesTurns: false,
+      callers: [1, 8, 32, 128],
+      // Without statistics the planner takes a table that has just grown for a small one, on both sides.
+      afterSeed: () => pool.query("analyze")
+    }),
     close: async () => {
       await runtime.dispose()
       await pool.end()
     }
   }
+}
+
+type Row = Array<unknown>
+
+interface Query {
+  readonly name?: string
+  readonly text: string
+  readonly values?: Array<unknown>
+}
+
+const forward = { direction: "forward" } as const
+const unbounded = Number.MAX_SAFE_INTEGER
+const everything = {
+  tenantId: null,
+  domain: null,
+  aggregateId: null,
+  types: null,
+  commandId: null,
+  createdFrom: null,
+  createdUntil: null
 }

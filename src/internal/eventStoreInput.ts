@@ -27,7 +27,13 @@ export interface Defaults {
   readonly instanceId: string | null
 }
 
-export const utc = (epochMs: number): DateTime.Utc => DateTime.unsafeMake(epochMs)
+let lastUtc = DateTime.unsafeMake(0)
+
+/** Making one costs more than the rest of an event, and events of one append share their moment. */
+export const utc = (epochMs: number): DateTime.Utc => {
+  if (lastUtc.epochMillis !== epochMs) lastUtc = DateTime.unsafeMake(epochMs)
+  return lastUtc
+}
 
 export const streamId = (value: unknown, what: string): StreamId => {
   const { aggregateId, domain, tenantId } = record(value, what)

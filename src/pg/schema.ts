@@ -187,6 +187,9 @@ declare
   taken boolean;
   epoch_locked boolean := false;
 begin
+  -- Full length from the start: an array begins with the first element that is set, and would be read shifted.
+  o_versions := array_fill(null::bigint, array[cardinality(p_tenants)]);
+  o_positions := o_versions;
   for i in 1 .. cardinality(p_tenants) loop
     if not ${tryStreamLock(streamHash("p_tenants[i]", "p_domains[i]", "p_aggregates[i]"))} then
       o_outcomes[i] := ${outcomeBusy};

@@ -18,10 +18,10 @@ import * as schema from "./schema.js"
 /** `Exists` is answered without the events; they are read in a statement of their own. */
 export type Answer = Exclude<AppendOutcome, { _tag: "Exists" }> | "Exists"
 
-const columns =
-  "position, id, version, type, data, metadata, key_id, command_id, instance_id, created_ms, tenant_id, domain, aggregate_id"
+const streamColumns = "position, id, version, type, data, metadata, key_id, command_id, instance_id, created_ms"
+const columns = `${streamColumns}, tenant_id, domain, aggregate_id`
 
-type Row = readonly [
+type StreamRow = readonly [
   position: number,
   id: string,
   version: number,
@@ -31,17 +31,16 @@ type Row = readonly [
   keyId: string | null,
   commandId: string | null,
   instanceId: string | null,
-  createdAt: number,
-  tenantId: string,
-  domain: string,
-  aggregateId: string
+  createdAt: number
 ]
 
-const toEvent = (row: Row): EncodedEvent => ({
+type Row = readonly [...StreamRow, tenantId: string, domain: string, aggregateId: string]
+
+const toEvent = (row: StreamRow, tenantId: string, domain: string, aggregateId: string): EncodedEvent => ({
   id: row[1],
-  tenantId: row[10],
-  domain: row[11],
-  aggregateId: row[12],
+  tenantId,
+  domain,
+  aggregateId,
   version: row[2],
   position: row[0],
   type: row[3],
@@ -56,9 +55,21 @@ const toEvent = (row: Row): EncodedEvent => ({
 const toEvents = (result: Pg.QueryResult): ReadonlyArray<EncodedEvent> => {
   const rows = result.rows as ReadonlyArray<Row>
   const events = new Array<EncodedEvent>(rows.length)
-  for (let i = 0; i < rows.length; i++) events[i] = toEvent(rows[i] as Row)
+  for (let i = 0; i < rows.length; i++) {
+    const row = rows[i] as Row
+    events[i] = toEvent(row, row[10], row[11], row[12])
+  }
   return events
 }
+
+const toEventsOf =
+  ({ aggregateId, domain, tenantId }: StreamId) =>
+  (result: Pg.QueryResult): ReadonlyArray<EncodedEvent> => {
+    const rows = result.rows as ReadonlyArray<StreamRow>
+    const events = new Array<EncodedEvent>(rows.length)
+    for (let i = 0; i < rows.length; i++) events[i] = toEvent(rows[i] as StreamRow, tenantId, domain, aggregateId)
+    return events
+  }
 
 const firstValue = <A>(result: Pg.QueryResult): A => (result.rows as ReadonlyArray<readonly [A]>)[0]?.[0] as A
 
@@ -108,11 +119,11 @@ const expectedNumber = (expected: ExpectedVersion): number =>
         : expected
 
 type OneRow = readonly [outcome: number, version: number, position: number]
-// Arrays end with the last element that was set, and are null when none was.
+// Null for what was not found out (`Busy`) or not given (no position without an append).
 type GroupRow = readonly [
   outcomes: ReadonlyArray<number>,
-  versions: ReadonlyArray<number | null> | null,
-  positions: ReadonlyArray<number | null> | null
+  versions: ReadonlyArray<number | null>,
+  positions: ReadonlyArray<number | null>
 ]
 type AllRow = readonly [
   outcome: number,
@@ -206,7 +217,7 @@ export const make = (names: schema.Names) => {
       kind: "write",
       onResult: (result) => {
         const [outcomes, versions, positions] = result.rows[0] as GroupRow
-        return outcomes.map((outcome, i) => attemptOf(outcome, versions?.[i] ?? 0, positions?.[i] ?? 0))
+        return outcomes.map((outcome, i) => attemptOf(outcome, versions[i] ?? 0, positions[i] ?? 0))
       }
     }
   }
@@ -265,11 +276,11 @@ export const make = (names: schema.Names) => {
       const order = direction === "forward" ? "asc" : "desc"
       return read(
         `read_stream_${order}`,
-        `select ${columns} from ${events}
+        `select ${streamColumns} from ${events}
          where tenant_id = $1 and domain = $2 and aggregate_id = $3 and version between $4 and $5
          order by version ${order} limit $6`,
         [stream.tenantId, stream.domain, stream.aggregateId, fromVersion, toVersion, limit],
-        toEvents
+        toEventsOf(stream)
       )
     },
 
