@@ -36,7 +36,7 @@ type StreamRow = readonly [
 
 type Row = readonly [...StreamRow, tenantId: string, domain: string, aggregateId: string]
 
-const toEvent = (row: StreamRow, tenantId: string, domain: string, aggregateId: string): EncodedEvent => ({
+const toEvent = (row: StreamRow | Row, tenantId: string, domain: string, aggregateId: string): EncodedEvent => ({
   id: row[1],
   tenantId,
   domain,
