@@ -111,13 +111,30 @@ describePg("group commit on PostgreSQL", () => {
       const waiting = yield* Effect.forEach(Array.from({ length: 5 }), () =>
         Effect.fork(store.append(locked, [event()], { expected: "any" }))
       )
+      // Two are sent at once, so the next in line begin a group: with a stream that is locked, and its neighbours.
+      const started = yield* Effect.forEach(["a", "b", "locked", "c", "d", "e"], (name) => {
+        const stream = name === "locked" ? locked : newStream()
+        return Effect.map(Effect.fork(store.append(stream, [event()], { expected: "any" })), (fiber) => ({
+          fiber,
+          stream
+        }))
+      })
+      const neighbours = started.filter(({ stream }) => stream !== locked)
       // Done while the lock is held, or this would never come back.
-      yield* all(Array.from({ length: 100 }, () => store.append(newStream(), [event()], { expected: "noStream" })))
+      for (const { fiber, stream } of neighbours) {
+        const { position, version } = yield* Fiber.join(fiber)
+        const stored = yield* store.fold(stream, [] as Array<EventStore.Event>, (events, each) => [...events, each])
+        assert.deepStrictEqual(
+          stored.map((each) => [each.version, each.position]),
+          [[version, position]]
+        )
+      }
       for (const fiber of waiting) assert.isTrue((yield* Fiber.poll(fiber))._tag === "None")
       yield* release.open
       yield* Fiber.join(holder)
       yield* Fiber.joinAll(waiting)
-      assert.strictEqual(yield* store.version(locked), 6)
+      yield* Fiber.joinAll(started.map(({ fiber }) => fiber))
+      assert.strictEqual(yield* store.version(locked), 7)
     })
   )
 
