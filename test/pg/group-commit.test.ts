@@ -139,6 +139,56 @@ describePg("group commit on PostgreSQL", () => {
   )
 
   test(
+    "an append that is refused, or finds its stream locked, changes no neighbour's answer",
+    Effect.gen(function* () {
+      const store = yield* EventStore.EventStore
+      const database = yield* PgDatabase.PgDatabase
+      const [locked, known, grown] = [newStream(), newStream(), newStream()]
+      const repeated = event()
+      yield* store.append(known, [repeated], { expected: "any" })
+      yield* store.append(grown, [event(), event(), event()], { expected: "any" })
+      const held = yield* Effect.makeLatch()
+      const release = yield* Effect.makeLatch()
+      const holder = yield* Effect.fork(
+        database.transaction(
+          store
+            .append(locked, [event()], { expected: "any" })
+            .pipe(Effect.zipRight(held.open), Effect.zipRight(release.await))
+        )
+      )
+      yield* held.await
+      const leaders = [
+        store.append(locked, [event()], { expected: "any" }),
+        store.append(newStream(), [event()], { expected: 7 }),
+        store.append(known, [repeated], { expected: "any" })
+      ]
+      const led = yield* Effect.forEach(leaders, (leader) =>
+        Effect.gen(function* () {
+          const events = Array.from({ length: 4 }, event)
+          const append = (n: number, stream: EventStore.StreamId) =>
+            store.append(stream, [events[n] as EventStore.NewEvent], { expected: "any" })
+          // Two are under way, so what follows is one group, and the leader its first.
+          const underWay = [append(0, newStream()), append(1, newStream())]
+          const [first, second, led, ...rest] = yield* Effect.forEach(
+            [...underWay, leader, append(2, newStream()), append(3, grown)],
+            (each) => Effect.fork(Effect.either(each))
+          )
+          const neighbours = [first, second, ...rest].filter((fiber) => fiber !== undefined)
+          const answers = yield* Fiber.joinAll(neighbours)
+          for (const [n, answer] of answers.entries()) {
+            const stored = yield* Effect.flatten(store.get((events[n] as EventStore.NewEvent).id as string))
+            assert.deepStrictEqual(Either.getOrThrow(answer), { version: stored.version, position: stored.position })
+          }
+          return led
+        })
+      )
+      yield* release.open
+      yield* Fiber.join(holder)
+      yield* Effect.forEach(led, (fiber) => (fiber === undefined ? Effect.void : Fiber.join(fiber)))
+    })
+  )
+
+  test(
     "appends interrupted in line or in a group leave the others, and are there as a whole or not at all",
     Effect.gen(function* () {
       const store = yield* EventStore.EventStore
