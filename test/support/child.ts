@@ -29,7 +29,9 @@ export interface Worker {
 
 export const spawnWorker = (file: URL | string, options: WorkerOptions = {}): Worker => {
   const path = file instanceof URL ? fileURLToPath(file) : file
-  const node = [process.execPath, "--conditions=source", "--import", "tsx", path, ...(options.args ?? [])]
+  // TypeScript is compiled as it is loaded; what was bundled before needs no compiler, which saves half a second.
+  const loader = path.endsWith(".ts") ? ["--conditions=source", "--import", "tsx"] : []
+  const node = [process.execPath, ...loader, path, ...(options.args ?? [])]
   const [program, ...args] = [...(options.under ?? []), ...node] as [string, ...Array<string>]
   const child = spawn(program, args, {
     stdio: ["ignore", "pipe", "pipe"],
