@@ -37,8 +37,8 @@ describe("a file that another process has locked", () => {
         clearInterval(timer)
         yield* Effect.promise(() => other.done)
         expect(waited).toBeGreaterThan(100)
-        // Blocked, it would not tick at all; half of what is due leaves room for a busy machine.
-        expect(ticks).toBeGreaterThan(waited / 5 / 2)
+        // Blocked, it would not tick at all; how often it does depends on the machine.
+        expect(ticks).toBeGreaterThan(3)
         expect(yield* readAll(store, "1")).toHaveLength(3)
       })
     )
