@@ -249,20 +249,18 @@ export class ConnectionPool<A extends object> {
   }
 
   private watchLine(): void {
-    const first = this.line.entries().next()
-    if (first.done) {
-      this.lineTimer = undefined
-      return
-    }
-    const [waiter, deadline] = first.value
-    const left = deadline - Date.now()
-    if (left <= 0) {
+    this.lineTimer = undefined
+    // A loop, because thousands may have come to their deadline at once.
+    for (const [waiter, deadline] of this.line) {
+      const left = deadline - Date.now()
+      if (left > 0) {
+        // A timer further away than 2^31 ms fires at once.
+        this.lineTimer = setTimeout(() => this.watchLine(), Math.min(left, 2 ** 31 - 1))
+        return
+      }
       this.line.delete(waiter)
       waiter.fail(this.timeoutError(this.limits.acquireTimeoutMs))
-      return this.watchLine()
     }
-    // A timer further away than 2^31 ms fires at once.
-    this.lineTimer = setTimeout(() => this.watchLine(), Math.min(left, 2 ** 31 - 1))
   }
 
   private sweep(): void {
