@@ -54,6 +54,7 @@ export class PgConnection {
   private active = 0
   private activeSince = 0
   private dead = false
+  private status = "I"
 
   private constructor(
     private readonly client: Pg.Client,
@@ -62,6 +63,11 @@ export class PgConnection {
 
   get usable(): boolean {
     return !this.dead
+  }
+
+  /** Whether the server says that no transaction is open. */
+  get outsideTransaction(): boolean {
+    return this.status === "I"
   }
 
   /** Connects, and gives the session its settings in one round trip. `lost` is called when an idle connection dies. */
@@ -76,6 +82,15 @@ export class PgConnection {
       connection.close()
       done(openFailure(cause))
     }
+    const { connection: wire } = client as unknown as {
+      readonly connection: {
+        on(event: "readyForQuery", listener: (message: { readonly status: string }) => void): void
+      }
+    }
+    // Before the driver's own listener, which calls back whoever waits for the statement.
+    wire.on("readyForQuery", ({ status }) => {
+      connection.status = status
+    })
     client.on("error", () => {
       connection.dead = true
       lost(connection)

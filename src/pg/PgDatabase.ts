@@ -154,7 +154,8 @@ export const make = (options: Options): Effect.Effect<PgDatabaseShape, InvalidIn
         const pool: ConnectionPool<PgConnection> = new ConnectionPool(connection, limits, {
           open: (done) => PgConnection.open(settings, (lost) => pool.discardIdle(lost), done),
           close: (connection) => connection.close(),
-          usable: (connection) => connection.usable
+          // A transaction that somebody left open would swallow what comes next.
+          usable: (connection) => connection.usable && connection.outsideTransaction
         })
         return pool
       }),

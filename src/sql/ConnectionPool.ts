@@ -58,6 +58,7 @@ export class ConnectionPool<A extends object> {
   // In order of arrival; a waiter's deadline, in epoch milliseconds, grows along it because the timeout is one for all.
   private readonly line = new Map<Waiter<A>, number>()
   private opening = 0
+  private openingMore = false
   private closed = false
   private drained: (() => void) | undefined
   private lineTimer: NodeJS.Timeout | undefined
@@ -201,7 +202,9 @@ export class ConnectionPool<A extends object> {
   }
 
   private openMore(): void {
-    if (this.openTimer !== undefined) return
+    // Opening may fail synchronously and lead back here; the loop goes on instead of nesting without end.
+    if (this.openTimer !== undefined || this.openingMore) return
+    this.openingMore = true
     while (this.opening < this.line.size && this.entries.size + this.opening < this.limits.maxOpenConns) {
       this.opening++
       this.connector.open((result) => {
@@ -209,8 +212,9 @@ export class ConnectionPool<A extends object> {
         if (result instanceof OpenFailure) this.openFailed(result)
         else this.opened(result)
       })
-      if (this.openTimer !== undefined) return
+      if (this.openTimer !== undefined) break
     }
+    this.openingMore = false
   }
 
   private opened(connection: A): void {

@@ -52,9 +52,14 @@ export const make = (options: SqlClientOptions): SqlClient.SqlClient => {
     )
   )
 
+  const reserved: Effect.Effect<SqliteConnection, SqlError, Scope.Scope> = Effect.flatMap(
+    Effect.mapError(transactions.pool.acquire, statementError),
+    (own) => Effect.as(endTransaction(own), own)
+  )
+
   const reserve: Effect.Effect<Connection, SqlError, Scope.Scope> = Effect.withFiberRuntime((fiber) =>
     current(fiber) === undefined
-      ? Effect.map(Effect.mapError(transactions.pool.acquire, statementError), (own) => {
+      ? Effect.map(reserved, (own) => {
           const direct = (text: string, params: ReadonlyArray<unknown>, mode: Mode) =>
             Effect.try({
               try: () => own.query(text, params, mode, false) as ReadonlyArray<never>,
@@ -86,6 +91,14 @@ export const make = (options: SqlClientOptions): SqlClient.SqlClient => {
   })
   return client
 }
+
+/** A transaction that the user left open would swallow what comes next. */
+const endTransaction = (own: SqliteConnection): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      if (own.db.inTransaction) own.rollback()
+    })
+  )
 
 /** Runs one statement, which must leave the connection as it found it: in a transaction or not. */
 const statement = (

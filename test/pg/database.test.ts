@@ -280,6 +280,25 @@ describePg("PgDatabase", () => {
     60_000
   )
 
+  test(
+    "a transaction that somebody left open on a connection does not swallow the next append",
+    Effect.gen(function* () {
+      const store = yield* EventStore.EventStore
+      const { sql } = yield* PgDatabase.PgDatabase
+      const stream = newStream()
+      yield* sql`begin`
+      yield* Effect.scoped(Effect.flatMap(sql.reserve, (own) => own.executeRaw("begin", [])))
+      yield* store.append(stream, [event], { expected: "noStream" })
+      const seen = yield* Effect.promise(() =>
+        withClient(url, (client) =>
+          client.query("select 1 from es_events where aggregate_id = $1", [stream.aggregateId])
+        )
+      )
+      assert.strictEqual(seen.rowCount, 1)
+    }),
+    { pool: { maxOpenConns: 1 } }
+  )
+
   describe("the pool", () => {
     const sleep = (database: PgDatabase.PgDatabaseShape, seconds: number) => database.sql`select pg_sleep(${seconds})`
 
