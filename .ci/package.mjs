@@ -10,9 +10,9 @@ const root = new URL("..", import.meta.url).pathname
 const directory = mkdtempSync(join(tmpdir(), "es-package-"))
 try {
   const [{ filename, files }] = JSON.parse(
-    execFileSync("npm", ["pack", "--json", "--pack-destination", directory], { cwd: root })
+    execFileSync("npm", ["pack", "--json", "--ignore-scripts", "--pack-destination", directory], { cwd: root })
   )
-  for (const { path } of files) assert.match(path, /^(dist|src)\/|^(package\.json|README\.md|LICENSE)$/)
+  for (const { path } of files) assert.match(path, /^(dist|src|docs)\/|^(package\.json|README\.md|LICENSE)$/)
   execFileSync("tar", ["-xzf", filename], { cwd: directory })
   // The peers are those of the clone; only the package itself is the packed one.
   const modules = join(directory, "node_modules")

@@ -142,7 +142,8 @@ const valid = <A extends PoolOptions>(config: Config.Config<A>): Config.Config<A
 
 /**
  * Pool options from the keys `maxOpenConns`, `maxIdleConns`, `connMaxLifetime`, `connMaxIdleTime`, `acquireTimeout`
- * (durations such as `"30 minutes"`) and `maxWaiting`, each optional. Nest it: `Config.nested(Pool.config, "pool")`.
+ * (durations such as `"30 minutes"`) and `maxWaiting`, each optional; other keys are not read. Nest it: with
+ * `Config.nested(Pool.config, "POOL")` the environment variables are `POOL_maxOpenConns` and so on.
  *
  * @since 0.1.0
  * @category config

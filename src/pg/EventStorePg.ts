@@ -36,7 +36,10 @@ export interface StoreOptions extends schema.NameOptions {
    * date, and fails with `StoreError` otherwise.
    */
   readonly migrate?: boolean | undefined
-  /** Refuse all writes of events with `ReadOnly`. Default false. */
+  /**
+   * Refuse all writes of events with `ReadOnly`. Default false. Tables are made all the same, unless `migrate` is false,
+   * and the user's own SQL still writes.
+   */
   readonly readOnly?: boolean | undefined
   /** What events without one get as their `instanceId`. */
   readonly instanceId?: string | undefined

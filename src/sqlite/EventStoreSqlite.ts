@@ -1,6 +1,6 @@
 /**
- * The EventStore in a SQLite file. Appends are one synchronous, immediate transaction; several processes may use the
- * same file. What an acknowledged append survives is said at `SqliteDatabase.Synchronous`: by default a killed process
+ * The EventStore in a SQLite file. An append is one INSERT or one immediate transaction, synchronous; several processes
+ * may use the same file. What an acknowledged append survives is said at `SqliteDatabase.Synchronous`: by default a killed process
  * and a power cut. The events of other processes are found by polling.
  *
  * @since 0.1.0
@@ -31,7 +31,10 @@ export interface StoreOptions {
    * fails with `StoreError` otherwise.
    */
   readonly migrate?: boolean | undefined
-  /** Refuse all writes of events with `ReadOnly`. Default false. */
+  /**
+   * Refuse all writes of events with `ReadOnly`. Default false. File and tables are made all the same, unless `migrate`
+   * is false, and the user's own SQL still writes.
+   */
   readonly readOnly?: boolean | undefined
   /** What events without one get as their `instanceId`. */
   readonly instanceId?: string | undefined
