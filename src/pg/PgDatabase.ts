@@ -76,7 +76,10 @@ export interface PoolState {
  * @category models
  */
 export interface TransactionOptions {
-  /** Default `"read committed"`. Ignored inside another transaction. */
+  /**
+   * Default `"read committed"`. Ignored inside another transaction. Above it, appends and the feed are refused with
+   * `StoreError`: they would decide on an old snapshot.
+   */
   readonly isolation?: Isolation | undefined
 }
 
@@ -243,6 +246,10 @@ const checkedSettings = (options: Options): Effect.Effect<ConnectionSettings, In
     if (port !== undefined && !(Number.isInteger(port) && port > 0 && port < 65_536)) {
       return yield* refuse("port", `must be a port, not ${describe(port)}`)
     }
+    const parsed = yield* Effect.try({
+      try: () => (url === undefined ? {} : parseUrl(Redacted.value(url))),
+      catch: () => new InvalidInput({ what: "url", why: "has a % that encodes nothing; write %25 for it" })
+    })
     for (const [what, value] of Object.entries({ host, database, username, applicationName })) {
       if (value !== undefined && (typeof value !== "string" || value === "" || value.includes("\0"))) {
         return yield* refuse(what, `must be text, not ${describe(value)}`)
@@ -258,7 +265,7 @@ const checkedSettings = (options: Options): Effect.Effect<ConnectionSettings, In
     }
     return {
       client: {
-        ...(url === undefined ? {} : parseUrl(Redacted.value(url))),
+        ...parsed,
         ...Object.fromEntries(Object.entries(defined).filter(([, value]) => value !== undefined)),
         application_name: applicationName,
         keepAlive: true,

@@ -82,6 +82,8 @@ export type Isolation = "read committed" | "repeatable read" | "serializable"
 /** A transaction, or a savepoint in one. */
 class Transaction {
   readonly inside: PgPool
+  /** Set when COMMIT or ROLLBACK takes its place in line. */
+  closing = false
   private ended = false
   private readonly whenCommitted: Array<() => void> = []
   readonly savepoint: string
@@ -118,9 +120,12 @@ class Transaction {
     return !this.ended && this.connection.usable
   }
 
-  /** The innermost transaction that has not ended: what a forked fiber does after its end happens outside. */
+  /**
+   * The innermost transaction that is not ending: what a forked fiber does from COMMIT or ROLLBACK on happens outside.
+   * Nothing may queue behind those two, or it would run on the connection when others have it.
+   */
   get current(): Transaction | undefined {
-    return this.ended ? this.parent?.current : this
+    return this.closing ? this.parent?.current : this
   }
 
   /** Runs when the outermost transaction has committed; not if anything up to there rolls back. */
@@ -206,14 +211,19 @@ export class Transactions {
     const { inside, parent, savepoint } = transaction
     const run = (text: string, kind: QueryKind, operation: string) =>
       Effect.mapError(statement(inside, command(text, kind, operation)), refail)
+    const last = (text: string, kind: QueryKind, operation: string) =>
+      Effect.suspend(() => {
+        transaction.closing = true
+        return run(text, kind, operation)
+      })
     const open = parent === undefined ? begin : `savepoint ${savepoint}`
     const close =
       parent === undefined
-        ? Effect.flatMap(run("commit", "write", "COMMIT"), (answer) =>
+        ? Effect.flatMap(last("commit", "write", "COMMIT"), (answer) =>
             // A transaction in which a statement failed is rolled back by COMMIT, without an error.
             answer === "COMMIT" ? Effect.void : Effect.fail(refail(rolledBack()))
           )
-        : run(`release savepoint ${savepoint}`, "read", "RELEASE SAVEPOINT")
+        : last(`release savepoint ${savepoint}`, "read", "RELEASE SAVEPOINT")
     const undo =
       parent === undefined ? "rollback" : `rollback to savepoint ${savepoint}; release savepoint ${savepoint}`
     return Effect.uninterruptibleMask((restore) =>
@@ -224,7 +234,7 @@ export class Transactions {
         Effect.tap(() => Effect.sync(() => transaction.committed())),
         Effect.onError(() =>
           transaction.connection.usable
-            ? Effect.catchAll(run(undo, "read", "ROLLBACK"), () => Effect.sync(() => transaction.connection.close()))
+            ? Effect.catchAll(last(undo, "read", "ROLLBACK"), () => Effect.sync(() => transaction.connection.close()))
             : Effect.void
         ),
         Effect.ensuring(transaction.end)

@@ -12,6 +12,7 @@
  *   epoch lock, `nextval`. The technique is that of the Rust library disintegrate, with the flaw repaired that let it
  *   lose events: the bound is read in a statement before the scan, never in the same.
  */
+import { createHash } from "node:crypto"
 import * as Either from "effect/Either"
 import { InvalidInput } from "../Errors.js"
 import { describe } from "../internal/validate.js"
@@ -75,7 +76,8 @@ export const names = (options: NameOptions): Either.Either<Names, InvalidInput> 
     appendAll: qualified("append_all"),
     head: qualified("head"),
     deleteStream: qualified("delete_stream"),
-    channel: `${schema}.${prefix}events`,
+    // Prepared statements and channels have 63 bytes too, and are no part of a schema.
+    channel: `es_${createHash("sha256").update(`${schema}.${prefix}`).digest("hex").slice(0, 16)}`,
     bare
   })
 }
@@ -101,6 +103,12 @@ export const migrations = (n: Names): ReadonlyArray<Migration> => {
   const tryStreamLock = (hash: string) => `pg_try_advisory_xact_lock(${store}::int, ${hash})`
   const isExpected = (expected: string, actual: string) =>
     `(${expected} = ${expectAny} or ${expected} = ${actual} or (${expected} = ${expectStreamExists} and ${actual} > 0))`
+  // An old snapshot shows a stream as it was: an expected version or a guard would hold that holds no more, and the
+  // feed would miss what was committed since.
+  const refuseOldSnapshots = `if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
+    raise 'appends and the feed need a transaction that is read committed'
+      using errcode = 'feature_not_supported';
+  end if;`
   // A plan cached while the table was new and small scans it whole: appends became 20 times slower until the next
   // ANALYZE. Both lookups of an append have an index, so a sequential scan is never right.
   const functionOptions = `language plpgsql volatile set enable_seqscan = off`
@@ -142,6 +150,7 @@ create function ${n.append}(
 declare
   taken boolean;
 begin
+  ${refuseOldSnapshots}
   if p_wait then
     perform ${takeStreamLock(streamHash("p_tenant", "p_domain", "p_aggregate"))};
   elsif not ${tryStreamLock(streamHash("p_tenant", "p_domain", "p_aggregate"))} then
@@ -239,6 +248,7 @@ declare
   first int := 1;
   last int;
 begin
+  ${refuseOldSnapshots}
   -- In one order for all, so that appends to the same streams wait for each other instead of deadlocking.
   for stream_hash in
     select distinct ${streamHash("s.tenant", "s.domain", "s.aggregate")} as h
@@ -294,10 +304,7 @@ begin
     raise 'the feed must be read on the primary: a standby does not see the locks of writers'
       using errcode = 'feature_not_supported';
   end if;
-  if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
-    raise 'the feed cannot be read in a transaction whose snapshot is older than the feed''s bound'
-      using errcode = 'feature_not_supported';
-  end if;
+  ${refuseOldSnapshots}
   drawn := coalesce(pg_sequence_last_value(${sequence}), 0);
   select min((l.classid::bigint << 32 | l.objid::bigint) & ((1::bigint << 48) - 1)) into pending
   from pg_locks l

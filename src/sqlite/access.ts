@@ -129,6 +129,7 @@ export class Transaction {
   private connection: SqliteConnection | undefined
   private nested: SqlitePool | undefined
   private committed = false
+  private closing = false
   private ended = false
   private readonly whenCommitted: Array<() => void> = []
   private readonly savepoint: string
@@ -166,9 +167,9 @@ export class Transaction {
     return this.parent === undefined ? 0 : this.parent.depth + 1
   }
 
-  /** The innermost transaction that has not ended: what a forked fiber does after its end happens outside. */
+  /** The innermost transaction that is not ending: what a forked fiber does from COMMIT or ROLLBACK on happens outside. */
   get current(): Transaction | undefined {
-    return this.ended ? this.parent?.current : this
+    return this.closing ? this.parent?.current : this
   }
 
   private get alive(): boolean {
@@ -194,17 +195,19 @@ export class Transaction {
   )
 
   /** Waits for nested transactions of other fibers. */
-  readonly commit: Effect.Effect<void, StoreFailure> = Effect.suspend(() =>
-    this.use("COMMIT", (connection) => {
+  readonly commit: Effect.Effect<void, StoreFailure> = Effect.suspend(() => {
+    this.closing = true
+    return this.use("COMMIT", (connection) => {
       if (this.parent === undefined) connection.commit("COMMIT")
       else connection.releaseSavepoint(this.savepoint)
       this.committed = true
     })
-  )
+  })
 
   /** Rolls back unless it was committed, and gives the connection back. Cannot fail: the cause at hand is what counts. */
   readonly end: Effect.Effect<void> = Effect.suspend(() => {
     const { connection } = this
+    this.closing = true
     if (connection !== undefined) {
       if (this.committed) {
         for (const callback of this.whenCommitted) {

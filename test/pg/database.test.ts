@@ -3,7 +3,7 @@
  * `pg_stat_activity`.
  */
 import { assert, it } from "@effect/vitest"
-import { Cause, Config, ConfigProvider, Duration, Effect, Exit, Fiber, Layer, Option, Redacted } from "effect"
+import { Cause, Config, ConfigProvider, Duration, Effect, Exit, Fiber, Layer, Option, Redacted, Stream } from "effect"
 import { EventStore, Pool } from "effect-stores"
 import { EventStorePg, PgDatabase } from "effect-stores/pg"
 import { beforeAll, describe } from "vitest"
@@ -299,6 +299,68 @@ describePg("PgDatabase", () => {
     { pool: { maxOpenConns: 1 } }
   )
 
+  test(
+    "an append is refused, typed, in a transaction that would decide on an old snapshot",
+    Effect.gen(function* () {
+      const store = yield* EventStore.EventStore
+      const database = yield* PgDatabase.PgDatabase
+      for (const isolation of ["repeatable read", "serializable"] as const) {
+        const one = store.append(newStream(), [event], { expected: "any" })
+        const all = store.appendAll([{ stream: newStream(), events: [event], expected: "any" }])
+        const appends: ReadonlyArray<Effect.Effect<unknown, EventStore.AppendError>> = [one, all]
+        for (const append of appends) {
+          const refused = yield* Effect.flip(database.transaction(append, { isolation }))
+          assert.strictEqual(refused._tag, "StoreError")
+        }
+      }
+    })
+  )
+
+  test(
+    "the longest names that are accepted serve every kind of statement",
+    Effect.gen(function* () {
+      const store = yield* EventStore.EventStore
+      const stream = newStream()
+      yield* store.append(stream, [event], { expected: "noStream" })
+      yield* store.appendAll([{ stream, events: [event, event], expected: 1 }])
+      assert.strictEqual(yield* store.version(stream), 3)
+      assert.lengthOf((yield* store.page({ filter: { tenantId: "t" } })).events, 3)
+      assert.lengthOf((yield* store.page({ filter: { domain: "d" } })).events, 3)
+      assert.strictEqual((yield* store.info).events, 3)
+      const live = yield* Effect.fork(Stream.runCount(store.subscribe({ limit: 4 })))
+      yield* store.append(stream, [event], { expected: 3 })
+      assert.strictEqual(yield* Fiber.join(live), 4)
+    }),
+    { schema: "s".repeat(41), prefix: "p".repeat(31), pool: { maxOpenConns: 1 } }
+  )
+
+  test(
+    "what a forked fiber does while COMMIT is under way happens outside, on a connection of its own",
+    Effect.gen(function* () {
+      const { sql, transaction } = yield* PgDatabase.PgDatabase
+      yield* sql`create table if not exists slow_to_commit (n int)`
+      yield* sql.unsafe(`create or replace function slow_commit() returns trigger language plpgsql
+        as 'begin perform pg_sleep(0.5); return null; end'`)
+      yield* sql.unsafe(`create constraint trigger slow_commit after insert on slow_to_commit
+        deferrable initially deferred for each row execute function slow_commit()`)
+      const pid = Effect.map(sql`select pg_backend_pid() as pid`, ([row]) => row?.pid)
+      const ending = yield* Effect.makeLatch()
+      const [inside, late] = yield* transaction(
+        Effect.gen(function* () {
+          yield* sql`insert into slow_to_commit values (1)`
+          const late = yield* Effect.forkDaemon(
+            Effect.zipRight(ending.await, Effect.zipRight(Effect.sleep("100 millis"), pid))
+          )
+          const inside = yield* pid
+          yield* ending.open
+          return [inside, late] as const
+        })
+      )
+      assert.notStrictEqual(yield* Fiber.join(late), inside)
+    }),
+    { pool: { maxOpenConns: 2 } }
+  )
+
   describe("the pool", () => {
     const sleep = (database: PgDatabase.PgDatabaseShape, seconds: number) => database.sql`select pg_sleep(${seconds})`
 
@@ -432,6 +494,7 @@ describePg("PgDatabase", () => {
 
     for (const [what, options] of [
       ["url", { url: Redacted.make("mysql://x") }],
+      ["url", { url: Redacted.make("postgres://u:p%ss@localhost/db") }],
       ["port", { port: 0 }],
       ["schema", { schema: "a b" }],
       ["prefix", { prefix: "A" }],
