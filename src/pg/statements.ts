@@ -11,6 +11,7 @@ import type {
   EncodedFilter,
   EncodedNewEvent
 } from "../EventStoreEncoded.js"
+import { column, columns, fromRows, fromStreamRows, streamColumns } from "../sql/eventRows.js"
 import type { Statement } from "./access.js"
 import type { Attempt } from "./GroupCommit.js"
 import * as schema from "./schema.js"
@@ -18,69 +19,14 @@ import * as schema from "./schema.js"
 /** `Exists` is answered without the events; they are read in a statement of their own. */
 export type Answer = Exclude<AppendOutcome, { _tag: "Exists" }> | "Exists"
 
-const streamColumns = "position, id, version, type, data, metadata, key_id, command_id, instance_id, created_ms"
-const columns = `${streamColumns}, tenant_id, domain, aggregate_id`
-
-type StreamRow = readonly [
-  position: number,
-  id: string,
-  version: number,
-  type: string,
-  data: string,
-  metadata: string,
-  keyId: string | null,
-  commandId: string | null,
-  instanceId: string | null,
-  createdAt: number
-]
-
-type Row = readonly [...StreamRow, tenantId: string, domain: string, aggregateId: string]
-
-const toEvent = (row: StreamRow | Row, tenantId: string, domain: string, aggregateId: string): EncodedEvent => ({
-  id: row[1],
-  tenantId,
-  domain,
-  aggregateId,
-  version: row[2],
-  position: row[0],
-  type: row[3],
-  data: row[4],
-  metadata: row[5],
-  keyId: row[6],
-  commandId: row[7],
-  instanceId: row[8],
-  createdAt: row[9]
-})
-
-const toEvents = (result: Pg.QueryResult): ReadonlyArray<EncodedEvent> => {
-  const rows = result.rows as ReadonlyArray<Row>
-  const events = new Array<EncodedEvent>(rows.length)
-  for (let i = 0; i < rows.length; i++) {
-    const row = rows[i] as Row
-    events[i] = toEvent(row, row[10], row[11], row[12])
-  }
-  return events
-}
+const toEvents = (result: Pg.QueryResult): ReadonlyArray<EncodedEvent> => fromRows(result.rows)
 
 const toEventsOf =
-  ({ aggregateId, domain, tenantId }: StreamId) =>
-  (result: Pg.QueryResult): ReadonlyArray<EncodedEvent> => {
-    const rows = result.rows as ReadonlyArray<StreamRow>
-    const events = new Array<EncodedEvent>(rows.length)
-    for (let i = 0; i < rows.length; i++) events[i] = toEvent(rows[i] as StreamRow, tenantId, domain, aggregateId)
-    return events
-  }
+  (stream: StreamId) =>
+  (result: Pg.QueryResult): ReadonlyArray<EncodedEvent> =>
+    fromStreamRows(result.rows, stream)
 
 const firstValue = <A>(result: Pg.QueryResult): A => (result.rows as ReadonlyArray<readonly [A]>)[0]?.[0] as A
-
-const column: { readonly [K in DistinctField]: string } = {
-  tenantId: "tenant_id",
-  domain: "domain",
-  aggregateId: "aggregate_id",
-  type: "type",
-  commandId: "command_id",
-  instanceId: "instance_id"
-}
 
 const conditions: ReadonlyArray<readonly [field: keyof EncodedFilter, sql: (parameter: string) => string]> = [
   ["tenantId", (p) => `tenant_id = ${p}`],

@@ -3,83 +3,25 @@
  * connection at a time writes, so the order of commits is the order of positions.
  */
 import * as Effect from "effect/Effect"
-import type { DistinctField, ExpectedVersion, Guard, StreamId } from "../EventStore.js"
-import type {
-  AppendOutcome,
-  Encoded,
-  EncodedAppend,
-  EncodedEvent,
-  EncodedFilter,
-  EncodedNewEvent
-} from "../EventStoreEncoded.js"
+import type { ExpectedVersion, Guard, StreamId } from "../EventStore.js"
+import type { AppendOutcome, Encoded, EncodedAppend, EncodedFilter, EncodedNewEvent } from "../EventStoreEncoded.js"
 import { Hints } from "../internal/Hints.js"
+import {
+  column,
+  columns,
+  fromRow,
+  fromRows,
+  fromStreamRows,
+  type Row,
+  type StreamRow,
+  streamColumns
+} from "../sql/eventRows.js"
 import { isConstraint, type SqliteConnection } from "./connection.js"
 import type { SqliteDatabaseShape } from "./SqliteDatabase.js"
 
 type Value = string | number | null
 
-const column: { readonly [K in DistinctField]: string } = {
-  tenantId: "tenant_id",
-  domain: "domain",
-  aggregateId: "aggregate_id",
-  type: "type",
-  commandId: "command_id",
-  instanceId: "instance_id"
-}
-
 const inStream = "tenant_id = ? AND domain = ? AND aggregate_id = ?"
-
-const columns =
-  "position, id, version, type, data, metadata, key_id, command_id, instance_id, created_ms, tenant_id, domain, aggregate_id"
-
-const streamColumns = "position, id, version, type, data, metadata, key_id, command_id, instance_id, created_ms"
-
-type StreamRow = readonly [
-  position: number,
-  id: string,
-  version: number,
-  type: string,
-  data: string,
-  metadata: string,
-  keyId: string | null,
-  commandId: string | null,
-  instanceId: string | null,
-  createdAt: number
-]
-
-type Row = readonly [...StreamRow, tenantId: string, domain: string, aggregateId: string]
-
-const fromStreamRow = (row: StreamRow, { aggregateId, domain, tenantId }: StreamId): EncodedEvent => ({
-  id: row[1],
-  tenantId,
-  domain,
-  aggregateId,
-  version: row[2],
-  position: row[0],
-  type: row[3],
-  data: row[4],
-  metadata: row[5],
-  keyId: row[6],
-  commandId: row[7],
-  instanceId: row[8],
-  createdAt: row[9]
-})
-
-const fromRow = (row: Row): EncodedEvent => ({
-  id: row[1],
-  tenantId: row[10],
-  domain: row[11],
-  aggregateId: row[12],
-  version: row[2],
-  position: row[0],
-  type: row[3],
-  data: row[4],
-  metadata: row[5],
-  keyId: row[6],
-  commandId: row[7],
-  instanceId: row[8],
-  createdAt: row[9]
-})
 
 export const make = (database: SqliteDatabaseShape, prefix: string): Encoded => {
   const events = `${prefix}events`
@@ -260,9 +202,7 @@ export const make = (database: SqliteDatabaseShape, prefix: string): Encoded => 
         const rows = connection
           .prepare(direction === "forward" ? sql.readForward : sql.readBackward)
           .all(stream.tenantId, stream.domain, stream.aggregateId, fromVersion, toVersion, limit) as Array<StreamRow>
-        const found = new Array<EncodedEvent>(rows.length)
-        for (let i = 0; i < rows.length; i++) found[i] = fromStreamRow(rows[i] as StreamRow, stream)
-        return found
+        return fromStreamRows(rows, stream)
       }),
 
     version: (stream) => database.read("version", (connection) => versionOf(connection, stream)),
@@ -277,9 +217,7 @@ export const make = (database: SqliteDatabaseShape, prefix: string): Encoded => 
             `SELECT ${columns} FROM ${events} WHERE ${position} > ? AND ${position} <= ?${where} ORDER BY ${order}${direction === "forward" ? "" : " DESC"} LIMIT ?`
           )
           .all(after, through, ...params, limit) as Array<Row>
-        const found = new Array<EncodedEvent>(rows.length)
-        for (let i = 0; i < rows.length; i++) found[i] = fromRow(rows[i] as Row)
-        return found
+        return fromRows(rows)
       }),
 
     get: (id) =>

@@ -9,6 +9,19 @@ import { eventually, freshFile, placed, readAll, streamOf, withStore } from "./s
 const size = (store: EventStore.EventStoreShape, stream: string) =>
   Effect.map(readAll(store, stream), ({ length }) => length)
 
+it("a transaction that somebody left open on a reserved connection does not swallow the next append", async () => {
+  const filename = freshFile()
+  await withStore({ filename }, (store, { sql }) =>
+    Effect.gen(function* () {
+      yield* Effect.scoped(Effect.flatMap(sql.reserve, (own) => own.executeRaw("BEGIN", [])))
+      yield* store.append(streamOf("1"), [placed()], { expected: "noStream" })
+    })
+  )
+  await withStore({ filename }, (store) =>
+    Effect.map(store.version(streamOf("1")), (version) => expect(version).toBe(1))
+  )
+})
+
 describe("an append in the caller's transaction", () => {
   it("commits with it, and is seen by reads inside before", () =>
     withStore({ filename: freshFile() }, (store, { sql, transaction }) =>
