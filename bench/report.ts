@@ -75,7 +75,7 @@ export const summary = (results: ReadonlyArray<Result & { readonly backend: stri
 export const write = (
   file: string,
   name: string,
-  results: ReadonlyArray<Result>,
+  results: ReadonlyArray<unknown>,
   facts: Record<string, unknown>
 ): void => {
   mkdirSync(dirname(file), { recursive: true })

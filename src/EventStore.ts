@@ -6,20 +6,23 @@
  * stream. A **position** is its place in the store-wide order: unique and increasing, not dense; never rely on a
  * particular value.
  *
+ * How long, how large and how many things may be is listed in docs/limits.md; what is beyond is `InvalidInput`.
+ *
  * @since 0.1.0
  */
-import * as Chunk from "effect/Chunk"
 import * as Context from "effect/Context"
 import type * as DateTime from "effect/DateTime"
-import * as Effect from "effect/Effect"
+import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import * as Stream from "effect/Stream"
-import { InvalidInput, type NotFound, type ReadOnly, type StoreFailure } from "./Errors.js"
+import type * as Stream from "effect/Stream"
+import type { InvalidInput, NotFound, ReadOnly, StoreFailure } from "./Errors.js"
+import { typedEvents } from "./internal/typedEvents.js"
 import type { Json, JsonObject } from "./Json.js"
 
 /**
  * The address of a stream. Each part is 1 to 255 bytes of UTF-8 without NUL and lone surrogates, compared exactly.
+ * Whatever has these fields is an address: an event, or an aggregate of the application.
  *
  * @since 0.1.0
  * @category models
@@ -55,6 +58,9 @@ export interface Event extends StreamId {
  * An event to append. What is left out is filled in: `id` by a new UUIDv7, `metadata` by `{}`, `instanceId` by the
  * layer's, `createdAt` by the Clock. `data` may be any JSON value (see `Json.encode` for what is refused); `id` is a
  * UUID in canonical lower-case form. Give your own `id` to make a repeat of the append recognisable.
+ *
+ * Other keys are refused, so that a misspelt one does not vanish. A whole stored `Event` is taken too, to copy it: the
+ * place where it stood is left behind.
  *
  * @since 0.1.0
  * @category models
@@ -291,9 +297,12 @@ export interface EventStoreShape {
    * 3. Otherwise, if the stream is not as expected, `VersionConflict`.
    * 4. Otherwise the events get the next versions of the stream and positions greater than all the stream's before.
    *
-   * Of several appends that expect the same version exactly one succeeds. Takes 1 to 10,000 events. Inside a
-   * transaction of the same database the append joins it; see the backend's `Database`. An acknowledged append survives
-   * what the backend's layer says it survives.
+   * Of several appends that expect the same version exactly one succeeds. Takes 1 to 10,000 events. An acknowledged
+   * append survives what the backend's layer says it survives.
+   *
+   * Inside a transaction of the same database the append joins it; see the backend's `Database`. `read`, `fold`,
+   * `version`, `get`, `count` and `distinct` there see what it has appended; of `feed` and what goes with it this is not
+   * specified, see there.
    */
   readonly append: (
     stream: StreamId,
@@ -319,6 +328,7 @@ export interface EventStoreShape {
   /**
    * Folds the events that `read` would give into a state, event by event, in constant memory. The way to load an
    * aggregate: for short streams several times as fast as a `Stream`, whose set-up costs more than reading ten events.
+   * `step` is the caller's code: as in `Effect.map`, what it throws is a defect, and no failure of the store.
    */
   readonly fold: <S>(
     stream: StreamId,
@@ -339,6 +349,10 @@ export interface EventStoreShape {
    * A reader that resumes after the position of the last event it saw gets each event committed since exactly once, and
    * each stream's events in order of version, whatever writers do meanwhile: slow and rolled-back transactions included.
    * An event may become visible later than one appended after it to another stream; the feed waits for it.
+   *
+   * Inside a transaction it is not specified whether `feed`, `subscribe`, `page` and `head` show what that transaction
+   * itself has appended and not yet committed: one backend does, another cannot say so early that nothing will appear
+   * before it. What others have committed they show as ever. After the commit they show it to everybody.
    */
   readonly feed: (options?: FeedOptions) => Stream.Stream<Event, ReadError>
 
@@ -351,7 +365,8 @@ export interface EventStoreShape {
 
   /**
    * A position such that every event up to it can be read and none will appear there later; 0 in an empty store.
-   * Subscribe after it to see only what comes.
+   * Subscribe after it to see only what comes. Inside a transaction that has appended, take it after the commit: see
+   * `feed`.
    */
   readonly head: Effect.Effect<number, ReadError>
 
@@ -362,7 +377,8 @@ export interface EventStoreShape {
 
   /**
    * One page of the store-wide feed, from the oldest or from the newest, by keyset: page after page is cheap however
-   * far, and events appended meanwhile neither shift nor repeat one.
+   * far, and events appended meanwhile neither shift nor repeat one. It goes up to `head`, so inside a transaction the
+   * same holds as for `feed`.
    */
   readonly page: (options?: PageOptions) => Effect.Effect<Page, ReadError>
 
@@ -431,10 +447,20 @@ export interface TypedEvent<A> extends Omit<Event, "data"> {
  */
 export class EventDecodeError extends Schema.TaggedError<EventDecodeError>("effect-stores/EventDecodeError")(
   "EventDecodeError",
-  { id: Schema.String, type: Schema.String, position: Schema.Number, cause: Schema.Defect }
+  {
+    id: Schema.String,
+    type: Schema.String,
+    stream: StreamId,
+    version: Schema.Number,
+    position: Schema.Number,
+    cause: Schema.Defect
+  }
 ) {
   override get message(): string {
-    return `event ${this.id} of type ${this.type} at position ${this.position} does not fit the schema: ${this.cause}`
+    const { aggregateId, domain, tenantId } = this.stream
+    const place = `version ${this.version} of stream ${tenantId}/${domain}/${aggregateId}`
+    const why = this.cause instanceof Error ? this.cause.message : String(this.cause)
+    return `event ${this.id} of type ${this.type}, ${place}, does not fit the schema:\n${why}`
   }
 }
 
@@ -456,6 +482,7 @@ export interface TypedEvents<A, R> {
   /** The event as the store takes it: to give it an id, or to put it into `appendAll`. */
   readonly encode: (event: A, envelope?: Omit<NewEvent, "type" | "data">) => Effect.Effect<NewEvent, InvalidInput, R>
   readonly decode: (event: Event) => Effect.Effect<TypedEvent<A>, EventDecodeError, R>
+  /** The events of one call share the envelope. */
   readonly append: (
     stream: StreamId,
     events: ReadonlyArray<A>,
@@ -465,6 +492,13 @@ export interface TypedEvents<A, R> {
     stream: StreamId,
     options?: ReadOptions
   ) => Stream.Stream<TypedEvent<A>, ReadError | EventDecodeError, EventStore | R>
+  /** `fold` of the store, over decoded events. Ends with the first that does not fit; a throw of `step` is a defect. */
+  readonly fold: <S>(
+    stream: StreamId,
+    initial: S,
+    step: (state: S, event: TypedEvent<A>) => S,
+    options?: ReadOptions
+  ) => Effect.Effect<S, ReadError | EventDecodeError, EventStore | R>
   readonly feed: (options?: FeedOptions) => Stream.Stream<TypedEvent<A>, ReadError | EventDecodeError, EventStore | R>
   readonly subscribe: (
     options?: FeedOptions
@@ -500,40 +534,4 @@ export interface TypedEvents<A, R> {
  */
 export const forSchema = <A extends { readonly _tag: string }, I extends { readonly _tag: string }, R>(
   schema: Schema.Schema<A, I, R>
-): TypedEvents<A, R> => {
-  const encodeEvent = Schema.encode(schema)
-  const decodeEvent = Schema.decodeUnknown(schema)
-
-  const encode: TypedEvents<A, R>["encode"] = (event, envelope) =>
-    Effect.mapBoth(encodeEvent(event), {
-      onFailure: (cause) => new InvalidInput({ what: "event", why: `does not fit the schema: ${cause.message}` }),
-      onSuccess: ({ _tag, ...data }) => ({ ...envelope, type: _tag, data })
-    })
-
-  const decode: TypedEvents<A, R>["decode"] = (event) =>
-    Effect.mapBoth(decodeEvent(isRecord(event.data) ? { ...event.data, _tag: event.type } : event.data), {
-      onFailure: (cause) => new EventDecodeError({ id: event.id, type: event.type, position: event.position, cause }),
-      onSuccess: (data) => ({ ...event, data })
-    })
-
-  const typed = <E>(events: Stream.Stream<Event, E>): Stream.Stream<TypedEvent<A>, E | EventDecodeError, R> =>
-    Stream.mapChunksEffect(events, (chunk) => Effect.map(Effect.forEach(chunk, decode), Chunk.unsafeFromArray))
-
-  return {
-    encode,
-    decode,
-    append: (stream, events, { expected, ...envelope }) =>
-      Effect.flatMap(EventStore, (store) =>
-        Effect.flatMap(
-          Effect.forEach(events, (event) => encode(event, envelope)),
-          (encoded) => store.append(stream, encoded, { expected })
-        )
-      ),
-    read: (stream, options) => Stream.unwrap(Effect.map(EventStore, (store) => typed(store.read(stream, options)))),
-    feed: (options) => Stream.unwrap(Effect.map(EventStore, (store) => typed(store.feed(options)))),
-    subscribe: (options) => Stream.unwrap(Effect.map(EventStore, (store) => typed(store.subscribe(options))))
-  }
-}
-
-const isRecord = (value: Json): value is JsonObject =>
-  typeof value === "object" && value !== null && !Array.isArray(value)
+): TypedEvents<A, R> => typedEvents(schema)

@@ -9,7 +9,7 @@ import * as ConfigError from "effect/ConfigError"
 import * as Duration from "effect/Duration"
 import * as Either from "effect/Either"
 import { InvalidInput } from "./Errors.js"
-import { describe } from "./internal/validate.js"
+import { describe, fields, invalid, record } from "./internal/validate.js"
 
 /**
  * Options of a pool of connections to a database.
@@ -33,8 +33,9 @@ export interface PoolOptions {
 }
 
 /**
- * A Sqlite database is a file: a connection costs nothing to keep and does not age, so only some options apply. Of
- * `maxOpenConns` one connection writes and the others read.
+ * A Sqlite database is a file: a connection costs nothing to keep and does not age, so there is no `maxIdleConns` and
+ * no `connMaxLifetime`, and giving one is an error. Of `maxOpenConns` one connection writes and the others read; a single one does
+ * both, and is kept open.
  *
  * @since 0.1.0
  * @category models
@@ -56,7 +57,76 @@ export interface Limits {
   readonly maxWaiting: number
 }
 
+/**
+ * The limits of a pool when no option is given, and which options it has.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Defaults extends Limits {
+  readonly options: ReadonlyArray<keyof PoolOptions>
+}
+
+const sqliteOptions = ["maxOpenConns", "connMaxIdleTime", "acquireTimeout", "maxWaiting"] as const
+const pgOptions = [...sqliteOptions, "maxIdleConns", "connMaxLifetime"] as const
+
 const waiting = { acquireTimeoutMs: 10_000, maxWaiting: 10_000 }
+
+/**
+ * Options of a pool of connections to Redis, which many commands share at the same time: a command takes a connection
+ * that has little to do. To a Cluster a connection is one to each of its nodes.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface RedisPoolOptions {
+  /** Connections open at the same time, at most; one more is opened only when all have much to do. */
+  readonly poolSize?: number | undefined
+  /** Connections opened at the start and kept open. At most `maxIdleConns`. */
+  readonly minIdleConns?: number | undefined
+  /** Connections kept open while unused, at most; beyond it they are closed within seconds. At most `poolSize`. */
+  readonly maxIdleConns?: number | undefined
+  /** How often a command is tried again when its connection fails or the server cannot do it now. */
+  readonly maxRetries?: number | undefined
+  /** How long a command may take, connecting and repeats included, before it fails with `StoreUnavailable`. */
+  readonly writeTimeout?: Duration.DurationInput | undefined
+}
+
+/**
+ * Checked options of a Redis pool with nothing left out.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface RedisLimits {
+  readonly poolSize: number
+  readonly minIdleConns: number
+  readonly maxIdleConns: number
+  readonly maxRetries: number
+  readonly writeTimeoutMs: number
+}
+
+const redisOptions = ["poolSize", "minIdleConns", "maxIdleConns", "maxRetries", "writeTimeout"] as const
+const redis = { poolSize: 20, minIdleConns: 2, maxIdleConns: 10, maxRetries: 3, writeTimeoutMs: 3_000 } as const
+
+const logs = {
+  pg: {
+    options: pgOptions,
+    maxOpenConns: 25,
+    maxIdleConns: 5,
+    connMaxLifetimeMs: 30 * 60_000,
+    connMaxIdleTimeMs: 5 * 60_000,
+    ...waiting
+  },
+  sqlite: {
+    options: sqliteOptions,
+    maxOpenConns: 10,
+    maxIdleConns: 10,
+    connMaxLifetimeMs: Number.POSITIVE_INFINITY,
+    connMaxIdleTimeMs: 5 * 60_000,
+    ...waiting
+  }
+} as const
 
 /**
  * The defaults, by store and backend.
@@ -65,31 +135,53 @@ const waiting = { acquireTimeoutMs: 10_000, maxWaiting: 10_000 }
  * @category defaults
  */
 export const defaults = {
-  eventStore: {
+  eventStore: logs,
+  commandStore: logs,
+  snapshotStore: {
+    redis,
     pg: {
-      maxOpenConns: 25,
+      options: pgOptions,
+      maxOpenConns: 10,
       maxIdleConns: 5,
       connMaxLifetimeMs: 30 * 60_000,
       connMaxIdleTimeMs: 5 * 60_000,
       ...waiting
     },
     sqlite: {
-      maxOpenConns: 10,
-      maxIdleConns: 10,
+      options: sqliteOptions,
+      maxOpenConns: 1,
+      maxIdleConns: 1,
       connMaxLifetimeMs: Number.POSITIVE_INFINITY,
       connMaxIdleTimeMs: 5 * 60_000,
       ...waiting
     }
   }
-} as const satisfies Record<string, Record<string, Limits>>
+} as const satisfies Record<string, Record<string, Defaults | RedisLimits>>
 
 /**
- * Checks options and fills in defaults.
+ * Checks options and fills in defaults. Options that the pool does not have are refused, unless they are `undefined`: a
+ * misspelt one, and one of another backend, would change nothing.
  *
  * @since 0.1.0
  * @category constructors
  */
-export const limits = (options: PoolOptions | undefined, otherwise: Limits): Either.Either<Limits, InvalidInput> => {
+export const limits = (options: PoolOptions | undefined, otherwise: Defaults): Either.Either<Limits, InvalidInput> =>
+  Either.flatMap(known(options, otherwise.options), (options) => complete(options, otherwise))
+
+const known = <O extends object>(
+  options: O | undefined,
+  keys: ReadonlyArray<string>
+): Either.Either<O | undefined, InvalidInput> =>
+  Either.try({
+    try: () => {
+      if (options === undefined) return undefined
+      const given = Object.entries(record(options, "pool")).filter(([, value]) => value !== undefined)
+      return fields(Object.fromEntries(given), "pool", keys) as O
+    },
+    catch: invalid
+  })
+
+const complete = (options: PoolOptions | undefined, otherwise: Limits): Either.Either<Limits, InvalidInput> => {
   const maxOpenConns = count(options?.maxOpenConns, "pool.maxOpenConns", otherwise.maxOpenConns)
   return Either.all({
     maxOpenConns,
@@ -106,6 +198,38 @@ export const limits = (options: PoolOptions | undefined, otherwise: Limits): Eit
     maxWaiting: count(options?.maxWaiting, "pool.maxWaiting", otherwise.maxWaiting)
   })
 }
+
+/**
+ * The same for a pool of connections to Redis.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const redisLimits = (
+  options: RedisPoolOptions | undefined,
+  otherwise: RedisLimits
+): Either.Either<RedisLimits, InvalidInput> =>
+  Either.gen(function* () {
+    const given = yield* known(options, redisOptions)
+    const poolSize = yield* count(given?.poolSize, "pool.poolSize", otherwise.poolSize)
+    const idle = Math.min(otherwise.maxIdleConns, poolSize)
+    const maxIdleConns = yield* count(given?.maxIdleConns, "pool.maxIdleConns", idle)
+    const least = Math.min(otherwise.minIdleConns, maxIdleConns)
+    const minIdleConns = yield* count(given?.minIdleConns, "pool.minIdleConns", least)
+    const maxRetries = yield* count(given?.maxRetries, "pool.maxRetries", otherwise.maxRetries)
+    const writeTimeoutMs = yield* time(given?.writeTimeout, "pool.writeTimeout", otherwise.writeTimeoutMs)
+    if (maxIdleConns > poolSize) {
+      return yield* refuse("pool.maxIdleConns", `must not exceed poolSize (${poolSize})`)
+    }
+    if (minIdleConns > maxIdleConns) {
+      return yield* refuse("pool.minIdleConns", `must not exceed maxIdleConns (${maxIdleConns})`)
+    }
+    // Node's timers take what is longer for one millisecond.
+    if (writeTimeoutMs < 1 || writeTimeoutMs >= 2 ** 31) {
+      return yield* refuse("pool.writeTimeout", `must be from 1 ms to 24 days, not ${describe(given?.writeTimeout)}`)
+    }
+    return { poolSize, minIdleConns, maxIdleConns, maxRetries, writeTimeoutMs }
+  })
 
 const refuse = (what: string, why: string) => Either.left(new InvalidInput({ what, why }))
 
@@ -132,9 +256,12 @@ const time = (value: unknown, what: string, otherwiseMs: number): Either.Either<
 
 const option = <A>(config: Config.Config<A>): Config.Config<A | undefined> => Config.withDefault(config, undefined)
 
-const valid = <A extends PoolOptions>(config: Config.Config<A>): Config.Config<A> =>
+const valid = <A extends object>(
+  config: Config.Config<A>,
+  check: (options: A) => Either.Either<unknown, InvalidInput> = (options) => limits(options, defaults.eventStore.pg)
+): Config.Config<A> =>
   Config.mapOrFail(config, (options) =>
-    Either.mapBoth(limits(options, defaults.eventStore.pg), {
+    Either.mapBoth(check(options), {
       onLeft: (error) => ConfigError.InvalidData([error.what.slice("pool.".length)], error.why),
       onRight: () => options
     })
@@ -142,8 +269,9 @@ const valid = <A extends PoolOptions>(config: Config.Config<A>): Config.Config<A
 
 /**
  * Pool options from the keys `maxOpenConns`, `maxIdleConns`, `connMaxLifetime`, `connMaxIdleTime`, `acquireTimeout`
- * (durations such as `"30 minutes"`) and `maxWaiting`, each optional; other keys are not read. Nest it: with
- * `Config.nested(Pool.config, "POOL")` the environment variables are `POOL_maxOpenConns` and so on.
+ * (durations such as `"30 minutes"`) and `maxWaiting`, each optional. Nest it: with `Config.nested(Pool.config, "POOL")`
+ * the environment variables are `POOL_maxOpenConns` and so on. Keys are read one by one, so a misspelt one is not seen,
+ * and its default stays.
  *
  * @since 0.1.0
  * @category config
@@ -160,7 +288,7 @@ export const config: Config.Config<PoolOptions> = valid(
 )
 
 /**
- * The same for a Sqlite database.
+ * The same for a Sqlite database, without `maxIdleConns` and `connMaxLifetime`, which are not read.
  *
  * @since 0.1.0
  * @category config
@@ -172,4 +300,22 @@ export const sqliteConfig: Config.Config<SqlitePoolOptions> = valid(
     acquireTimeout: option(Config.duration("acquireTimeout")),
     maxWaiting: option(Config.integer("maxWaiting"))
   })
+)
+
+/**
+ * The options of a Redis pool from the keys `poolSize`, `minIdleConns`, `maxIdleConns`, `maxRetries` and `writeTimeout`
+ * (a duration), each optional.
+ *
+ * @since 0.1.0
+ * @category config
+ */
+export const redisConfig: Config.Config<RedisPoolOptions> = valid(
+  Config.all({
+    poolSize: option(Config.integer("poolSize")),
+    minIdleConns: option(Config.integer("minIdleConns")),
+    maxIdleConns: option(Config.integer("maxIdleConns")),
+    maxRetries: option(Config.integer("maxRetries")),
+    writeTimeout: option(Config.duration("writeTimeout"))
+  }),
+  (options) => redisLimits(options, redis)
 )

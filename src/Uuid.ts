@@ -4,7 +4,7 @@
  *
  * @since 0.1.0
  */
-import { randomFillSync } from "node:crypto"
+import { createHash, randomFillSync } from "node:crypto"
 
 // One call into the random source serves 256 ids: the call costs as much as all of the formatting.
 const bytesPerId = 10
@@ -31,6 +31,31 @@ export const v7 = (nowMs: number): string => {
     `${hex[at(4)]}${hex[at(5)]}${hex[at(6)]}${hex[at(7)]}${hex[at(8)]}${hex[at(9)]}`
   offset += bytesPerId
   return id
+}
+
+/**
+ * A UUID that depends on nothing but these arguments (version 8: SHA-256 over the id and the parts, texts as JSON). It
+ * begins with the same 48 bits as `id`, so what is derived from a UUIDv7 sorts by time like it.
+ *
+ * @example
+ * ```ts
+ * import { Uuid } from "effect-stores"
+ *
+ * // The id of a command from the key of a message that may arrive twice.
+ * const commandId = Uuid.derived("0192f0c1-2f6b-7000-8000-000000000000", ["payments", "msg-4711"])
+ * ```
+ *
+ * @since 0.1.0
+ */
+export const derived = (id: string, parts: ReadonlyArray<string | number>): string => {
+  // A text as JSON has an end, and keeps lone surrogates apart, which would all be hashed as the same character.
+  const text = parts.map((part) => (typeof part === "string" ? JSON.stringify(part) : part)).join()
+  const bytes = createHash("sha256").update(`${id},${text}`).digest()
+  const at = (i: number): number => bytes[i] as number
+  return (
+    `${id.slice(0, 14)}${hex[0x80 | (at(0) & 0x0f)]}${hex[at(1)]}-${hex[0x80 | (at(2) & 0x3f)]}${hex[at(3)]}-` +
+    `${hex[at(4)]}${hex[at(5)]}${hex[at(6)]}${hex[at(7)]}${hex[at(8)]}${hex[at(9)]}`
+  )
 }
 
 const canonical = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/

@@ -4,8 +4,15 @@
  *
  * @since 0.1.0
  */
+export * as Aggregate from "./Aggregate.js"
+export * as CommandStore from "./CommandStore.js"
+export * as CommandStoreEncoded from "./CommandStoreEncoded.js"
 export * as Errors from "./Errors.js"
 export * as EventStore from "./EventStore.js"
 export * as EventStoreEncoded from "./EventStoreEncoded.js"
 export * as Json from "./Json.js"
 export * as Pool from "./Pool.js"
+export * as SnapshotPolicy from "./SnapshotPolicy.js"
+export * as SnapshotStore from "./SnapshotStore.js"
+export * as SnapshotStoreEncoded from "./SnapshotStoreEncoded.js"
+export * as Uuid from "./Uuid.js"

@@ -6,19 +6,22 @@ import { execFileSync, spawn } from "node:child_process"
 import * as fs from "node:fs"
 import * as path from "node:path"
 import { fileURLToPath } from "node:url"
-import { DateTime, Effect, Stream } from "effect"
-import { EventStore } from "effect-stores"
+import { Chunk, DateTime, Effect, Layer, Stream } from "effect"
+import { Aggregate, EventStore } from "effect-stores"
 import { EventStoreMemory } from "effect-stores/memory"
-import { EventStoreSqlite } from "effect-stores/sqlite"
-import { describe, expect, it } from "vitest"
+import { EventStoreSqlite, SnapshotStoreSqlite } from "effect-stores/sqlite"
+import { expect, it, vi } from "vitest"
 import * as FileEvents from "../examples/git-history/FileEvents.js"
 import * as GitLog from "../examples/git-history/GitLog.js"
 import { importHistory } from "../examples/git-history/importHistory.js"
-import { temporaryDirectory } from "./support/backends.js"
+import { describeWith, temporaryDirectory } from "./support/backends.js"
 
 const project = fileURLToPath(new URL("..", import.meta.url))
 
-describe("the events of a repository", () => {
+// Each test waits for up to ten processes to end, each of which compiles the demo first.
+vi.setConfig({ testTimeout: 180_000 })
+
+describeWith("git", "the events of a repository", () => {
   it("each kind of change is an event in the stream of its path, with author, commit, time and lines", async () => {
     const repository = new TestRepository()
     repository
@@ -180,7 +183,7 @@ describe("the events of a repository", () => {
   })
 })
 
-describe("an import that goes on", () => {
+describeWith("git", "an import that goes on", () => {
   it("from between the parts of a commit that is too large for one append, without loss or repetition", async () => {
     const repository = new TestRepository()
     for (let i = 0; i < 2500; i++) repository.write(`file ${i}`, `${i}\n`)
@@ -233,7 +236,7 @@ describe("an import that goes on", () => {
     const last = await demo([repository, "--db", killed])
     expect(last.stdout).toContain("going on after")
     expect(await storedIn(killed)).toEqual(expected)
-  }, 120_000)
+  })
 
   it("beside another of the same history, and neither adds what the other has", async () => {
     const commits = 500
@@ -242,7 +245,7 @@ describe("an import that goes on", () => {
     const both = await Promise.all([1, 2].map(() => demo([repository, "--db", db])))
     expect(both.map(({ code, stderr }) => ({ code, stderr }))).toEqual([1, 2].map(() => ({ code: 0, stderr: "" })))
     expect((await storedIn(db)).length).toBe(commits * 4)
-  }, 60_000)
+  })
 
   it("with the commits that are new, and adds nothing when there are none", async () => {
     const repository = new TestRepository()
@@ -292,7 +295,63 @@ describe("an import that goes on", () => {
   })
 })
 
-describe("what cannot be imported", () => {
+describeWith("git", "a file as an aggregate", () => {
+  it("is the same with and without its snapshot, which the next run finds, and both times are printed", async () => {
+    const repository = new TestRepository()
+    repository.write("long", "1\n").write("short", "1\n").commit()
+    const change = (times: number) => {
+      for (let i = 0; i < times; i++) repository.write("long", `${repository.commits().length + 1}\n`).commit()
+    }
+    change(6)
+    const db = path.join(temporaryDirectory(), "history.db")
+    const args = [repository.path, "--db", db]
+    const lines = ({ stdout }: { readonly stdout: string }) =>
+      stdout.split("\n").flatMap((line) => {
+        const [, way, read, gave] =
+          line.match(
+            /^ {2}(with(?:out)? snapshots) +\d[\d.]* m?s +(\d+ events?(?: since .*?)?)(?: {2,}| (?=\+))(.*)$/
+          ) ?? []
+        return way === undefined ? [] : [{ way, read, gave }]
+      })
+
+    const first = await demo(args)
+    expect(first.stderr).toBe("")
+    expect(first.stdout).toContain("Loading long, as an aggregate")
+    const [without, from] = lines(first)
+    expect(without).toEqual({ way: "without snapshots", read: "7 events", gave: expect.stringMatching(/^\+/) })
+    expect(from).toEqual({
+      way: "with snapshots",
+      read: "0 events since the snapshot at version 7",
+      gave: without?.gave
+    })
+
+    change(3)
+    expect(lines(await demo(args)).map(({ read }) => read)).toEqual([
+      "10 events",
+      "3 events since the snapshot at version 7"
+    ])
+
+    await run(
+      Effect.gen(function* () {
+        const [stream] = yield* Effect.map(
+          Stream.runCollect(FileEvents.files.feed({ filter: { domain: FileEvents.domain, aggregateId: "long" } })),
+          Chunk.toReadonlyArray
+        )
+        const id = stream ?? expect.fail("the file is not there")
+        const replayed = yield* Aggregate.load(FileEvents.FileWithoutSnapshots, id)
+        expect(replayed).toMatchObject({ version: 10, snapshotVersion: 0, replayed: 10 })
+        expect(replayed.state).toMatchObject({ path: "long", exists: true, changes: 10 })
+        expect(yield* Aggregate.load(FileEvents.File, id)).toEqual({ ...replayed, snapshotVersion: 7, replayed: 3 })
+      }).pipe(
+        Effect.provide(
+          Layer.provideMerge(SnapshotStoreSqlite.layerFromDatabase(), EventStoreSqlite.layer({ filename: db }))
+        )
+      )
+    )
+  })
+})
+
+describeWith("git", "what cannot be imported", () => {
   it("is told in a sentence and an exit code, without a stack trace", async () => {
     const directory = temporaryDirectory()
     const missing = await demo([path.join(directory, "missing")])
@@ -326,7 +385,7 @@ describe("what cannot be imported", () => {
       expectMessage(failed.stderr, message)
     }
     expect(fs.readFileSync(notDatabase, "utf8")).toMatch(/^this is not a database/)
-  }, 60_000)
+  })
 
   it("a shallow clone is imported as far as it goes, and says so", async () => {
     const repository = new TestRepository()
@@ -340,7 +399,7 @@ describe("what cannot be imported", () => {
   })
 })
 
-describe("without a repository", () => {
+describeWith("git", "without a repository", () => {
   it("the bundled history is imported, and it says so", async () => {
     const archive = temporaryDirectory()
     for (const name of ["src", "examples", "package.json"]) {
@@ -366,7 +425,7 @@ describe("without a repository", () => {
     const withoutGit = await demo([], undefined, archive, { PATH: path.join(archive, "nothing") })
     expect(withoutGit.code).toBe(0)
     expect(withoutGit.stdout).toMatch(/git cannot be run.*the bundled history is used/)
-  }, 60_000)
+  })
 })
 
 /** A repository in a directory of its own, made with git as it comes. */

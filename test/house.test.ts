@@ -149,6 +149,10 @@ describe("the dependency rule of the house", () => {
     ["sqlite/EventStoreSqlite.ts", `import { Client } from "pg"`],
     ["pg/EventStorePg.ts", `import Database from "better-sqlite3"`],
     ["pg/EventStorePg.ts", `export { layer } from "../memory/EventStoreMemory.js"`],
+    ["redis/SnapshotStoreRedis.ts", `import { ConnectionPool } from "../sql/ConnectionPool.js"`],
+    ["redis/SnapshotStoreRedis.ts", `import { Client } from "pg"`],
+    ["pg/SnapshotStorePg.ts", `import { Redis } from "ioredis"`],
+    ["SnapshotStore.ts", `import type { Redis } from "ioredis"`],
     ["testing/suite.ts", `import { Client } from "pg"`],
     ["testing/suite.ts", `import { layer } from "../sqlite/EventStoreSqlite.js"`]
   ]
@@ -164,6 +168,10 @@ describe("the dependency rule of the house", () => {
       ["memory/EventStoreMemory.ts", `import { Hints } from "../internal/Hints.js"`],
       ["pg/EventStorePg.ts", `import { pool } from "../sql/ConnectionPool.js"; import { Client } from "pg"`],
       ["sqlite/EventStoreSqlite.ts", `import Database from "better-sqlite3"; import "../sql/ConnectionPool.js"`],
+      [
+        "redis/SnapshotStoreRedis.ts",
+        `import { Redis } from "ioredis"; import { SnapshotStore } from "../SnapshotStore.js"`
+      ],
       ["testing/suite.ts", `import { it } from "@effect/vitest"; import { layer } from "../memory/index.js"`]
     ]
     assert.deepEqual(

@@ -8,7 +8,7 @@
  */
 import { createHash } from "node:crypto"
 import { DateTime, Schema } from "effect"
-import { EventStore } from "effect-stores"
+import { Aggregate, EventStore, SnapshotPolicy } from "effect-stores"
 import { type Commit, Lines } from "./History.js"
 
 /** What all events tell: of which file, what it did to its lines, and who did it when in which commit. */
@@ -89,21 +89,42 @@ export const idOf = (tenantId: string, ...what: ReadonlyArray<string>): string =
   return hash.toString("hex", 0, 16).replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-")
 }
 
-/** What is known of a file after its events so far. */
-export interface FileState {
-  readonly path: string
-  readonly exists: boolean
-  readonly changes: number
-  readonly linesAdded: number
-  readonly linesRemoved: number
-}
+/** What is known of a file after its events so far; the authors in the order in which they came to it. */
+export const FileState = Schema.Struct({
+  path: Schema.String,
+  exists: Schema.Boolean,
+  changes: Schema.Int,
+  linesAdded: Schema.Int,
+  linesRemoved: Schema.Int,
+  authors: Schema.Array(Schema.String)
+})
+export type FileState = typeof FileState.Type
 
-export const initial: FileState = { path: "", exists: false, changes: 0, linesAdded: 0, linesRemoved: 0 }
+export const initial: FileState = {
+  path: "",
+  exists: false,
+  changes: 0,
+  linesAdded: 0,
+  linesRemoved: 0,
+  authors: []
+}
 
 export const evolve = (state: FileState, event: FileEvent): FileState => ({
   path: event.path,
   exists: event._tag !== "Deleted",
   changes: state.changes + 1,
   linesAdded: state.linesAdded + (event.lines?.added ?? 0),
-  linesRemoved: state.linesRemoved + (event.lines?.removed ?? 0)
+  linesRemoved: state.linesRemoved + (event.lines?.removed ?? 0),
+  authors: state.authors.includes(event.author) ? state.authors : [...state.authors, event.author]
 })
+
+/** Few events for a snapshot, so that a young repository has one too; the default is 100. */
+const snapshotEvery = 5
+
+const definition = { domain, state: FileState, event: FileEvent, initial, evolve }
+
+/** A file as an aggregate. */
+export const File = Aggregate.make({ ...definition, snapshots: SnapshotPolicy.every(snapshotEvery) })
+
+/** The same, always loaded from its first event: to compare with. */
+export const FileWithoutSnapshots = Aggregate.make({ ...definition, snapshots: SnapshotPolicy.never })

@@ -14,9 +14,9 @@ import * as Path from "node:path"
 import { fileURLToPath } from "node:url"
 import { parseArgs } from "node:util"
 import { NodeRuntime } from "@effect/platform-node"
-import { Console, Data, Effect, Exit } from "effect"
+import { Console, Data, Effect, Exit, Layer } from "effect"
 import { EventStore } from "effect-stores"
-import { EventStoreSqlite } from "effect-stores/sqlite"
+import { EventStoreSqlite, SnapshotStoreSqlite } from "effect-stores/sqlite"
 import * as BundledHistory from "./BundledHistory.js"
 import * as GitLog from "./GitLog.js"
 import { SourceError } from "./History.js"
@@ -59,7 +59,13 @@ const chooseHistory = (path: string | undefined) =>
         Effect.zipRight(openRepository(project)),
         Effect.catchTag("SourceError", useBundled)
       )
-    : openRepository(path)
+    : Effect.mapError(openRepository(path), (error) =>
+        error._tag === "SourceError" ? new SourceError({ message: cannotImport(path, error.message) }) : error
+      )
+
+// The path as it was understood: npm runs the demo in the directory of the project.
+const cannotImport = (path: string, why: string): string =>
+  `${Path.resolve(path)} cannot be imported: ${why.replace(/^fatal: /, "")}`
 
 const openRepository = (path: string) => Effect.tap(GitLog.open(path), noteShallow)
 
@@ -94,11 +100,14 @@ const program = Effect.gen(function* () {
     yield* printReport(history, imported)
   }).pipe(
     Effect.provide(
-      EventStoreSqlite.layer({
-        filename,
-        // A power failure may take the last commits with it, as a whole; the next run imports them again.
-        synchronous: "NORMAL"
-      })
+      Layer.provideMerge(
+        SnapshotStoreSqlite.layerFromDatabase(),
+        EventStoreSqlite.layer({
+          filename,
+          // A power failure may take the last commits with it, as a whole; the next run imports them again.
+          synchronous: "NORMAL"
+        })
+      )
     ),
     Effect.onInterrupt(() => Console.error("\nStopped. Run it again to go on from here."))
   )

@@ -8,7 +8,7 @@ import type { Direction, DistinctField, ExpectedVersion, Guard, StreamId } from 
 import type { EncodedAppend, EncodedFilter, EncodedNewEvent } from "../EventStoreEncoded.js"
 import * as Json from "../Json.js"
 import * as Uuid from "../Uuid.js"
-import { array, describe, identifier, integer, oneOf, options, record, refuse } from "./validate.js"
+import { array, describe, fields, identifier, integer, oneOf, options, record, refuse } from "./validate.js"
 
 const eventsPerAppendMax = 10_000
 const streamsPerAppendMax = 1_000
@@ -52,27 +52,55 @@ export const eventId = (value: unknown, what: string): string =>
 const expectedVersion = (value: unknown, what: string): ExpectedVersion =>
   typeof value === "number" ? integer(value, what, 0) : oneOf(value, what, ["any", "noStream", "streamExists"])
 
-const payload = (value: unknown, what: string): string => {
+export const payload = (value: unknown, what: string): string => {
   const text = Json.encode(value, what)
   if (Either.isLeft(text)) throw text.left
   return text.right
 }
 
-const metadata = (value: unknown, what: string): string =>
+export const metadata = (value: unknown, what: string): string =>
   value === undefined ? "{}" : payload(record(value, what), what)
 
-const optionalIdentifier = (value: unknown, what: string): string | null =>
+export const optionalIdentifier = (value: unknown, what: string): string | null =>
   value === undefined ? null : identifier(value, what)
 
-const time = (value: unknown, what: string): number => {
+export const time = (value: unknown, what: string): number => {
   if (!DateTime.isDateTime(value)) return refuse(what, `must be a DateTime, not ${describe(value)}`)
   const { epochMillis } = value
   if (!(epochMillis >= yearZeroMs && epochMillis < year10000Ms)) return refuse(what, "must be in the years 0 to 9999")
   return Number.isInteger(epochMillis) ? epochMillis : refuse(what, "must be whole milliseconds")
 }
 
-const newEvent = (value: unknown, what: string, defaults: Defaults): EncodedNewEvent => {
+const eventKeys = ["id", "type", "data", "metadata", "commandId", "instanceId", "createdAt"] as const
+const envelopeKeys = ["metadata", "commandId", "instanceId", "createdAt"] as const
+const placeKeys = ["tenantId", "domain", "aggregateId", "version", "position"] as const
+
+/**
+ * Looks at the keys, since a misspelt one would silently be left out. A stored event may be appended again as it is:
+ * where it stood is left behind. On the path of every append, hence no list of keys.
+ */
+const eventRecord = (value: unknown, what: string): Record<string, unknown> => {
   const event = record(value, what)
+  for (const key in event) {
+    switch (key) {
+      case "id":
+      case "type":
+      case "data":
+      case "metadata":
+      case "commandId":
+      case "instanceId":
+      case "createdAt":
+        continue
+    }
+    if (!placeKeys.includes(key as never) || placeKeys.some((place) => event[place] === undefined)) {
+      oneOf(key, `a key of ${what}`, eventKeys)
+    }
+  }
+  return event
+}
+
+const newEvent = (value: unknown, what: string, defaults: Defaults): EncodedNewEvent => {
+  const event = eventRecord(value, what)
   return {
     id: event.id === undefined ? Uuid.v7(defaults.nowMs) : eventId(event.id, `${what}.id`),
     type: identifier(event.type, `${what}.type`),
@@ -88,6 +116,20 @@ const newEvent = (value: unknown, what: string, defaults: Defaults): EncodedNewE
 
 export const expectedOf = (value: unknown): unknown => options(value, "options", ["expected"]).expected
 
+/** What events of one typed append share; `id` only where it is for one event. */
+export const envelope = (value: unknown): Record<string, unknown> => ({
+  ...options(value, "envelope", ["id", ...envelopeKeys])
+})
+
+export const typedAppend = (events: unknown, value: unknown) => {
+  const { expected, ...envelope } = options(value, "options", ["expected", ...envelopeKeys])
+  return {
+    events: array(events, "events", 1, eventsPerAppendMax),
+    expected: expectedVersion(expected, "options.expected"),
+    envelope
+  }
+}
+
 export const guardsOf = (value: unknown): unknown => options(value, "options", ["guards"]).guards
 
 export const append = (
@@ -96,7 +138,7 @@ export const append = (
   defaults: Defaults
 ): EncodedAppend => {
   const stream = streamId(value.stream, `${prefix}stream`)
-  const expected = expectedVersion(value.expected, `${prefix}expected`)
+  const expected = expectedVersion(value.expected, prefix === "" ? "options.expected" : `${prefix}expected`)
   const given = array(value.events, `${prefix}events`, 1, eventsPerAppendMax)
   const events: Array<EncodedNewEvent> = []
   let chars = 0
@@ -126,7 +168,7 @@ export const appendAll = (
   defaults: Defaults
 ): { readonly appends: ReadonlyArray<EncodedAppend>; readonly guards: ReadonlyArray<Guard> } => {
   const batch = array(appends, "appends", 1, streamsPerAppendMax).map((value, i) => {
-    const { events, expected, stream } = record(value, `appends[${i}]`)
+    const { events, expected, stream } = fields(value, `appends[${i}]`, ["stream", "events", "expected"])
     return append({ stream, events, expected }, `appends[${i}].`, defaults)
   })
   const events = batch.flatMap((append) => append.events)
@@ -138,11 +180,12 @@ export const appendAll = (
   const guarded =
     guards === undefined
       ? []
-      : array(guards, "guards", 0, streamsPerAppendMax).map((value, i) => {
-          const { expected, stream } = record(value, `guards[${i}]`)
+      : array(guards, "options.guards", 0, streamsPerAppendMax).map((value, i) => {
+          const what = `options.guards[${i}]`
+          const { expected, stream } = fields(value, what, ["stream", "expected"])
           return {
-            stream: streamId(stream, `guards[${i}].stream`),
-            expected: expectedVersion(expected, `guards[${i}].expected`)
+            stream: streamId(stream, `${what}.stream`),
+            expected: expectedVersion(expected, `${what}.expected`)
           }
         })
   const seen = new Set<string>()
@@ -161,10 +204,10 @@ export interface ReadRequest {
   readonly limit: number
 }
 
-const direction = (value: unknown, what: string): Direction =>
+export const direction = (value: unknown, what: string): Direction =>
   value === undefined ? "forward" : oneOf(value, what, ["forward", "backward"])
 
-const optionalInteger = (value: unknown, what: string, min: number, otherwise: number, max?: number): number =>
+export const optionalInteger = (value: unknown, what: string, min: number, otherwise: number, max?: number): number =>
   value === undefined ? otherwise : integer(value, what, min, max)
 
 export const readOptions = (value: unknown): ReadRequest => {
@@ -238,7 +281,7 @@ export const pageOptions = (value: unknown): PageRequest => {
 export const cursor = (towards: Direction, position: number): string =>
   `1${towards === "forward" ? "f" : "b"}${position.toString(36)}`
 
-const cursorPosition = (value: unknown, towards: Direction): number => {
+export const cursorPosition = (value: unknown, towards: Direction): number => {
   const parts = typeof value === "string" ? /^1([fb])([0-9a-z]{1,11})$/.exec(value) : null
   if (parts === null) return refuse("options.cursor", "is not a cursor that a page of this store gave")
   if (parts[1] !== (towards === "forward" ? "f" : "b"))
@@ -251,7 +294,7 @@ export const update = (
   id: unknown,
   value: unknown
 ): { readonly id: string; readonly data: string | null; readonly metadata: string | null; readonly keyId: null } => {
-  const changes = record(value, "changes")
+  const changes = fields(value, "changes", ["data", "metadata"])
   if (changes.data === undefined && changes.metadata === undefined)
     return refuse("changes", "must have data or metadata")
   return {

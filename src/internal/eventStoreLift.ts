@@ -30,11 +30,9 @@ import type {
 } from "../EventStoreEncoded.js"
 import type { JsonObject } from "../Json.js"
 import * as input from "./eventStoreInput.js"
+import { hasNext, type Pages, pageSize, streamOf } from "./pages.js"
 import * as Telemetry from "./telemetry.js"
 import { checked } from "./validate.js"
-
-/** Events of one page of a stream read. `Stream.runFold` overflows the stack on chunks beyond 8,192. */
-const pageSize = 1000
 
 export const lift = (encoded: Encoded, options: Options): EventStoreShape => {
   const observe = Telemetry.make("EventStore", options.system)
@@ -44,12 +42,9 @@ export const lift = (encoded: Encoded, options: Options): EventStoreShape => {
     options.readOnly ? Effect.fail(new ReadOnly({ operation: name })) : observe.effect(name, body)
 
   const appendBatch = (appends: ReadonlyArray<EncodedAppend>, guards: ReadonlyArray<Guard>) =>
-    Effect.flatMap(encoded.append(appends, guards), (outcome) => settle(appends, guards, outcome))
-
-  const firstPage = <A, E>(name: string, page: Pages<A, E>): Pages<A, E> =>
-    Effect.suspend(() => {
-      observe.started(name)
-      return page
+    Effect.flatMap(encoded.append(appends, guards), (outcome) => {
+      if (outcome._tag === "Conflict") observe.conflicted()
+      return settle(appends, guards, outcome)
     })
 
   const streamPages = (stream: StreamId, readOptions: ReadOptions | undefined): Pages<Event, ReadError> =>
@@ -77,7 +72,7 @@ export const lift = (encoded: Encoded, options: Options): EventStoreShape => {
         )
       ),
 
-    read: (stream, readOptions) => streamOf(firstPage("read", streamPages(stream, readOptions))),
+    read: (stream, readOptions) => observe.stream("read", streamOf(streamPages(stream, readOptions))),
 
     fold: (stream, initial, step, readOptions) =>
       observe.effect("fold", () => foldPages(streamPages(stream, readOptions), initial, step)),
@@ -86,9 +81,9 @@ export const lift = (encoded: Encoded, options: Options): EventStoreShape => {
       observe.effect("version", () => checked(() => input.streamId(stream, "stream"), encoded.version)),
 
     feed: (feedOptions) =>
-      streamOf(
-        firstPage(
-          "feed",
+      observe.stream(
+        "feed",
+        streamOf(
           checked(
             () => input.feedOptions(feedOptions),
             (request) =>
@@ -100,14 +95,17 @@ export const lift = (encoded: Encoded, options: Options): EventStoreShape => {
       ),
 
     subscribe: (feedOptions) =>
-      Stream.unwrapScoped(
-        Effect.suspend(() => {
-          observe.started("subscribe")
-          return checked(
-            () => input.feedOptions(feedOptions),
-            (request) => Effect.map(encoded.hints, (hint) => subscription(encoded, request, hint, options.pollInterval))
+      observe.stream(
+        "subscribe",
+        Stream.unwrapScoped(
+          Effect.suspend(() =>
+            checked(
+              () => input.feedOptions(feedOptions),
+              (request) =>
+                Effect.map(encoded.hints, (hint) => subscription(encoded, request, hint, options.pollInterval))
+            )
           )
-        })
+        )
       ),
 
     head: observe.effect("head", () => encoded.head),
@@ -154,9 +152,9 @@ export const lift = (encoded: Encoded, options: Options): EventStoreShape => {
       ),
 
     distinct: (field, filter) =>
-      streamOf(
-        firstPage(
-          "distinct",
+      observe.stream(
+        "distinct",
+        streamOf(
           checked(
             () => ({ field: input.distinctField(field), filter: input.filter(filter) }),
             (request) => distinctPage(encoded, request, null)
@@ -239,24 +237,12 @@ const repeatOf = (
   return Effect.succeed(results)
 }
 
-/** A page, and how to get the next one. */
-type Pages<A, E> = Effect.Effect<{ readonly items: Array<A>; readonly next: Pages<A, E> | undefined }, E>
-
-// One construct only: each layer of Stream costs as much as a read of ten events.
-const streamOf = <A, E>(first: Pages<A, E>): Stream.Stream<A, E> =>
-  Stream.paginateChunkEffect(first, (page) =>
-    Effect.map(page, ({ items, next }) => [Chunk.unsafeFromArray(items), Option.fromNullable(next)])
-  )
-
 const foldPages = <A, E, S>(page: Pages<A, E>, initial: S, step: (state: S, item: A) => S): Effect.Effect<S, E> =>
   Effect.flatMap(page, ({ items, next }) => {
     let state = initial
     for (const item of items) state = step(state, item)
     return next === undefined ? Effect.succeed(state) : foldPages(next, state, step)
   })
-
-/** A page that is not full is the last; a full one may be too, and then an empty one follows. */
-const hasNext = (found: number, size: number, left: number): boolean => found === size && found < left
 
 const streamPage = (
   encoded: Encoded,
@@ -312,6 +298,8 @@ const distinctPage = (
  * 1. Read pages up to the last known head.
  * 2. There, ask for the head; if it has not moved, wait for a hint or the poll interval, and ask again.
  * A backend that is unavailable is asked again after the poll interval; what would fail again ends the stream.
+ * The interval is one of the fiber's Clock: under a test's clock a subscription wakes by hints, and polls as time is
+ * adjusted.
  */
 const subscription = (
   encoded: Encoded,

@@ -53,14 +53,20 @@ export const record = (value: unknown, what: string): Record<string, unknown> =>
     ? (value as Record<string, unknown>)
     : refuse(what, `must be an object, not ${describe(value)}`)
 
-/** The object of a call's options or conditions: a misspelt key would silently change what the call means. */
+/** An object without other keys than these: a misspelt one would silently be left out. */
+export const fields = (value: unknown, what: string, keys: ReadonlyArray<string>): Record<string, unknown> => {
+  const given = record(value, what)
+  for (const key of Object.keys(given)) oneOf(key, `a key of ${what}`, keys)
+  return given
+}
+
+/** The same for options or conditions of which none has to be given. */
 export const options = (value: unknown, what: string, keys: ReadonlyArray<string>): Record<string, unknown> => {
   const given = value === undefined ? {} : record(value, what)
   const prototype = Object.getPrototypeOf(given)
   // A Map or a Set has no keys of its own, and would pass as an object without any.
   if (prototype !== Object.prototype && prototype !== null) return refuse(what, "must be a plain object")
-  for (const key of Object.keys(given)) oneOf(key, `a key of ${what}`, keys)
-  return given
+  return fields(given, what, keys)
 }
 
 export const describe = (value: unknown): string => {
@@ -95,8 +101,8 @@ export const checked = <C, A, E, R>(
   return use(input)
 }
 
-// What a getter or a proxy throws may itself throw when it is looked at.
-const invalid = (thrown: unknown): InvalidInput => {
+/** What a check threw, typed. What a getter or a proxy throws may itself throw when it is looked at. */
+export const invalid = (thrown: unknown): InvalidInput => {
   let why = "could not be read: it threw"
   try {
     if (thrown instanceof InvalidInput) return thrown

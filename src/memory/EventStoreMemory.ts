@@ -14,7 +14,7 @@ import { EventStore } from "../EventStore.js"
 import type { Encoded, EncodedEvent, EncodedFilter } from "../EventStoreEncoded.js"
 import { make } from "../EventStoreEncoded.js"
 import { Hints } from "../internal/Hints.js"
-import { checkOptions } from "../internal/storeOptions.js"
+import { checkOptions, type Keys, onlyKnown } from "../internal/storeOptions.js"
 
 /**
  * @since 0.1.0
@@ -26,6 +26,8 @@ export interface Options {
   /** What events without one get as their `instanceId`. */
   readonly instanceId?: string | undefined
 }
+
+const keys: Keys<Options> = { readOnly: true, instanceId: true }
 
 /**
  * A port of its own for each call.
@@ -153,9 +155,11 @@ export const makeEncoded: Effect.Effect<Encoded> = Effect.sync(() => {
 export const layer = (options: Options = {}): Layer.Layer<EventStore, InvalidInput> =>
   Layer.effect(
     EventStore,
-    Effect.flatMap(checkOptions("memory", options, Duration.seconds(1)), (liftOptions) =>
-      Effect.map(makeEncoded, (encoded) => make(encoded, liftOptions))
-    )
+    Effect.gen(function* () {
+      const known = yield* onlyKnown(options, keys)
+      const liftOptions = yield* checkOptions("memory", known, Duration.seconds(1))
+      return make(yield* makeEncoded, liftOptions)
+    })
   )
 
 const keyOf = ({ aggregateId, domain, tenantId }: StreamId): string => `${tenantId}\0${domain}\0${aggregateId}`

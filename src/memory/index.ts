@@ -3,4 +3,6 @@
  *
  * @since 0.1.0
  */
+export * as CommandStoreMemory from "./CommandStoreMemory.js"
 export * as EventStoreMemory from "./EventStoreMemory.js"
+export * as SnapshotStoreMemory from "./SnapshotStoreMemory.js"

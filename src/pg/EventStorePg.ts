@@ -3,26 +3,34 @@
  * what the server is set to: by default a killed client, a killed server and a power cut (`fsync`, `full_page_writes`
  * and `synchronous_commit` on; a warning at start says otherwise). The feed must be read on the primary.
  *
+ * Each stream of an `appendAll`, and each stream that a transaction of the caller's has appended to, holds one place in
+ * the server's table of locks until the end of the transaction. The table has room for `max_locks_per_transaction` times
+ * `max_connections` (6,400 by default), shared by all. When it is full, appends fail with `StoreUnavailable`, which is
+ * retryable outside of a transaction of the caller's and not inside, where the transaction itself is too large.
+ *
  * @since 0.1.0
  */
+import * as Clock from "effect/Clock"
 import * as Config from "effect/Config"
 import type { ConfigError } from "effect/ConfigError"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
-import { type InvalidInput, StoreError, type StoreFailure, StoreUnavailable } from "../Errors.js"
+import { type InvalidInput, type StoreError, type StoreFailure, StoreUnavailable } from "../Errors.js"
 import { EventStore } from "../EventStore.js"
 import * as Encoded from "../EventStoreEncoded.js"
-import { checkOptions } from "../internal/storeOptions.js"
+import { checkOptions, type Keys, onlyKnown, part } from "../internal/storeOptions.js"
 import type { Statement } from "./access.js"
 import type { Attempt } from "./GroupCommit.js"
 import * as GroupCommit from "./GroupCommit.js"
-import * as migration from "./migrate.js"
+import type { StoreSchema } from "./migrate.js"
+import { sqlStateOf } from "./PgConnection.js"
 import * as PgDatabase from "./PgDatabase.js"
 import * as PgHints from "./PgHints.js"
+import * as preparation from "./preparation.js"
+import { databaseKeys, type PreparationOptions, preparationKeys } from "./preparation.js"
 import * as schema from "./schema.js"
 import * as statements from "./statements.js"
 
@@ -30,12 +38,7 @@ import * as statements from "./statements.js"
  * @since 0.1.0
  * @category models
  */
-export interface StoreOptions extends schema.NameOptions {
-  /**
-   * Create or update tables and functions at start. Default true. With false the start only checks that they are up to
-   * date, and fails with `StoreError` otherwise.
-   */
-  readonly migrate?: boolean | undefined
+export interface StoreOptions extends PreparationOptions {
   /**
    * Refuse all writes of events with `ReadOnly`. Default false. Tables are made all the same, unless `migrate` is false,
    * and the user's own SQL still writes.
@@ -53,6 +56,16 @@ export interface StoreOptions extends schema.NameOptions {
  */
 export interface Options extends PgDatabase.Options, StoreOptions {}
 
+const storeSchema: StoreSchema = { store: "EventStore", migrations: schema.migrations }
+
+const storeKeys: Keys<StoreOptions> = {
+  ...preparationKeys,
+  readOnly: true,
+  instanceId: true,
+  pollInterval: true
+}
+const keys: Keys<Options> = { ...databaseKeys, ...storeKeys }
+
 /**
  * The port on an open database, with its tables checked or brought up to date: for layers that wrap it.
  *
@@ -60,12 +73,11 @@ export interface Options extends PgDatabase.Options, StoreOptions {}
  * @category constructors
  */
 export const makeEncoded = (
-  options: schema.NameOptions & Pick<StoreOptions, "migrate"> = {}
+  options: PreparationOptions = {}
 ): Effect.Effect<Encoded.Encoded, InvalidInput | StoreFailure, PgDatabase.PgDatabase | Scope.Scope> =>
   Effect.gen(function* () {
     const database = yield* PgDatabase.PgDatabase
-    const names = yield* schema.names(options)
-    yield* prepare(database, names, options.migrate ?? true)
+    const names = yield* preparation.prepare(database, storeSchema, options)
     const sql = statements.make(names)
     // Outside of any transaction and of any fiber's life; its failure is a hint lost.
     const hints = yield* PgHints.make(database.settings, names.channel, () => database.submit(sql.notify, () => {}))
@@ -144,10 +156,20 @@ const resolve = (
       ? Effect.fail(new StoreUnavailable({ operation: "append", retryable: true, cause: error.cause }))
       : attempt
   }
+  // The locks of this very transaction have filled the server's table, and would again.
+  if (inTransaction && sqlStateOf(error) === "53200" && error._tag === "StoreUnavailable") {
+    return Effect.fail(new StoreUnavailable({ operation: "append", retryable: false, cause: error.cause }))
+  }
   if (error._tag !== "CommitOutcomeUnknown" || inTransaction) return Effect.fail(error)
   // Whatever comes of the repeats: what is not known of the first attempt stays unknown.
-  return Effect.mapError(Effect.retry(attempt, reconnecting), () => error)
+  return Effect.withClock(
+    Effect.mapError(Effect.retry(attempt, reconnecting), () => error),
+    realTime
+  )
 }
+
+// A server does not wait for a test's clock.
+const realTime = Clock.make()
 
 /** A server that restarts is back in about a second. */
 const reconnecting = Schedule.intersect(Schedule.exponential("50 millis"), Schedule.recurs(6))
@@ -173,8 +195,9 @@ export const layerFromDatabase = (
   Layer.scoped(
     EventStore,
     Effect.gen(function* () {
-      const liftOptions = yield* checkOptions("postgresql", options, Duration.seconds(1))
-      return Encoded.make(yield* makeEncoded(options), liftOptions)
+      const known = yield* onlyKnown(options, storeKeys)
+      const liftOptions = yield* checkOptions("postgresql", known, Duration.seconds(1))
+      return Encoded.make(yield* makeEncoded(part(known, preparationKeys)), liftOptions)
     })
   )
 
@@ -185,7 +208,11 @@ export const layerFromDatabase = (
  * @category layers
  */
 export const layer = (options: Options): Layer.Layer<EventStore | PgDatabase.PgDatabase, InvalidInput | StoreFailure> =>
-  Layer.provideMerge(layerFromDatabase(options), PgDatabase.layer(options))
+  Layer.unwrapEffect(
+    Effect.map(onlyKnown(options, keys), (options) =>
+      Layer.provideMerge(layerFromDatabase(part(options, storeKeys)), PgDatabase.layer(part(options, databaseKeys)))
+    )
+  )
 
 /**
  * The same from Config; pool options are read with `Pool.config`.
@@ -219,42 +246,13 @@ export const layerConfig = (
  */
 export const migrate = (
   options: PgDatabase.Options & schema.NameOptions
-): Effect.Effect<ReadonlyArray<string>, InvalidInput | StoreFailure> =>
-  Effect.scoped(
-    Effect.gen(function* () {
-      const names = yield* schema.names(options)
-      const database = yield* PgDatabase.make(options)
-      return yield* migration.apply(database, names, schema.migrations(names))
-    })
-  )
+): Effect.Effect<ReadonlyArray<string>, InvalidInput | StoreFailure> => preparation.migrate(storeSchema, options)
 
 /**
- * The SQL that creates everything in an empty database, for who runs migrations by other means. Throws `InvalidInput`
- * for a bad schema or prefix.
+ * The SQL that creates everything in a database without it, for who runs migrations by other means. Throws `InvalidInput`
+ * for a bad schema or prefix, or another option.
  *
  * @since 0.1.0
  * @category migrations
  */
-export const migrationSql = (options: schema.NameOptions = {}): string => {
-  const names = schema.names(options)
-  if (Either.isLeft(names)) throw names.left
-  return migration.sql(names.right, schema.migrations(names.right))
-}
-
-/** Looks first: a database that is up to date need not be locked. */
-const prepare = (
-  database: PgDatabase.PgDatabaseShape,
-  names: schema.Names,
-  mayMigrate: boolean
-): Effect.Effect<void, StoreFailure> =>
-  Effect.flatMap(migration.missing(database, names, schema.migrations(names)), (missing) => {
-    if (missing.length === 0) return Effect.void
-    if (mayMigrate) return migration.apply(database, names, schema.migrations(names))
-    const lacking = missing.map(({ id, name }) => `${id} (${name})`).join(", ")
-    return Effect.fail(
-      new StoreError({
-        operation: "checking migrations",
-        cause: new Error(`${database.connection} lacks the migrations ${lacking}: run EventStorePg.migrate`)
-      })
-    )
-  })
+export const migrationSql = (options: schema.NameOptions = {}): string => preparation.migrationSql(storeSchema, options)

@@ -3,16 +3,20 @@
  * line; whoever comes back takes the whole line along in one statement. An append that finds nothing under way is sent
  * at once, so nothing is slower when idle. Each append keeps its own outcome.
  *
- * A group never waits for the lock of a stream, because its neighbours would wait with it: what finds its stream locked
- * is sent again alone and waits there. The technique is that of databases that commit to a log (UmaDB does it for
- * events); for PostgreSQL it saves round trips, commits and the client's work per statement.
+ * A group never waits for the lock of a stream, and not for long for any other lock, because its neighbours would wait
+ * with it: what finds its stream locked is sent again alone and waits there, in line with others of that stream. The
+ * technique is that of databases that commit to a log (UmaDB does it for events); for PostgreSQL it saves round trips,
+ * commits and the client's work per statement.
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as FiberId from "effect/FiberId"
 import { PoolTimeout, type StoreFailure } from "../Errors.js"
 import type { EncodedAppend } from "../EventStoreEncoded.js"
 import type { Limits } from "../Pool.js"
 import type { Statement } from "./access.js"
+import { sqlStateOf } from "./PgConnection.js"
+import { StreamQueues } from "./StreamQueues.js"
 import type { Answer } from "./statements.js"
 
 /** Statements under way at most: two keep the server busy while an answer travels; more make groups smaller. */
@@ -26,10 +30,10 @@ const groupCharsMax = 1024 * 1024
 export type Attempt = Answer | "Busy"
 
 export interface GroupCommitOptions {
-  readonly limits: Pick<Limits, "acquireTimeoutMs" | "maxWaiting">
-  /** Runs a statement outside of any fiber and transaction. */
-  readonly submit: <A>(query: Statement<A>, done: (exit: Exit.Exit<A, StoreFailure>) => void) => void
-  /** One append, waiting for its stream's lock or not. */
+  readonly limits: Pick<Limits, "acquireTimeoutMs" | "maxOpenConns" | "maxWaiting">
+  /** Runs a statement outside of any fiber and transaction; what is answered ends it. */
+  readonly submit: <A>(query: Statement<A>, done: (exit: Exit.Exit<A, StoreFailure>) => void) => Effect.Effect<void>
+  /** One append, waiting for locks or not. */
   readonly one: (append: EncodedAppend, wait: boolean) => Statement<Attempt>
   /** Appends of one event each, in order, none waiting for a lock. */
   readonly group: (appends: ReadonlyArray<EncodedAppend>) => Statement<ReadonlyArray<Attempt>>
@@ -39,6 +43,10 @@ interface Item {
   readonly append: EncodedAppend
   readonly deadline: number
   readonly settle: (exit: Exit.Exit<Answer, StoreFailure>) => void
+  /** Nobody waits for it any more, so it is not sent again. */
+  interrupted: boolean
+  /** Ends the statement that was sent for this one only. */
+  abandon: Effect.Effect<void>
 }
 
 /** An `append` for a single event to a single stream, outside of transactions. */
@@ -49,24 +57,39 @@ export const make = (options: GroupCommitOptions): ((append: EncodedAppend) => E
   let underWay = 0
   let timer: NodeJS.Timeout | undefined
 
-  const alone = ({ append, settle }: Item): void =>
-    submit(one(append, true), (exit) =>
-      // A statement that waits for the lock is never `Busy`.
-      settle(exit as Exit.Exit<Answer, StoreFailure>)
-    )
+  const locked = new StreamQueues<Item>({
+    underWayMax: Math.max(1, Math.floor(limits.maxOpenConns / 2)),
+    waitingMax: limits.maxWaiting,
+    streamOf: ({ append: { stream } }) => JSON.stringify([stream.tenantId, stream.domain, stream.aggregateId]),
+    deadlineOf: ({ deadline }) => deadline,
+    start: (item, ended) => {
+      item.abandon = submit(one(item.append, true), (exit) => {
+        // A statement that waits for the lock is never `Busy`.
+        item.settle(exit as Exit.Exit<Answer, StoreFailure>)
+        ended()
+      })
+    },
+    expire: ({ settle }, waiting) => settle(Exit.fail(timedOut(limits.acquireTimeoutMs, waiting)))
+  })
+
+  const alone = (item: Item): void => {
+    if (item.interrupted) item.settle(Exit.interrupt(FiberId.none))
+    else locked.add(item)
+  }
 
   const settleOrRetry = (item: Item, exit: Exit.Exit<Attempt, StoreFailure>): void => {
     if (Exit.isSuccess(exit)) {
       if (exit.value === "Busy") alone(item)
       else item.settle(Exit.succeed(exit.value))
-    } else item.settle(Exit.failCause(exit.cause))
+    } else if (isLocked(exit)) alone(item)
+    else item.settle(Exit.failCause(exit.cause))
   }
 
   const send = (items: ReadonlyArray<Item>): void => {
     underWay++
     const [first] = items as [Item]
     if (items.length === 1) {
-      submit(one(first.append, false), (exit) => {
+      first.abandon = submit(one(first.append, false), (exit) => {
         underWay--
         settleOrRetry(first, exit)
         next()
@@ -123,7 +146,9 @@ export const make = (options: GroupCommitOptions): ((append: EncodedAppend) => E
           settled = true
           resume(exit)
           onSettled?.()
-        }
+        },
+        interrupted: false,
+        abandon: Effect.void
       }
       if (underWay < underWayMax && line.size === 0) send([item])
       else if (line.size >= limits.maxWaiting) item.settle(Exit.fail(timedOut(0, line.size)))
@@ -131,10 +156,16 @@ export const make = (options: GroupCommitOptions): ((append: EncodedAppend) => E
         line.add(item)
         if (timer === undefined) watchLine()
       }
-      // Who still stands in line leaves it. What was sent is shared with others, so it is not cancelled but awaited.
-      return Effect.async<void>((done) => {
-        if (settled || line.delete(item)) done(Effect.void)
-        else onSettled = () => done(Effect.void)
+      // Who still stands in line leaves it, and what was sent for this one only is ended. What was sent with others is
+      // awaited, because ending it would end its neighbours; it is short, for it waits for no lock.
+      return Effect.suspend(() => {
+        if (settled || line.delete(item) || locked.leave(item)) return Effect.void
+        item.interrupted = true
+        const ended = Effect.async<void>((done) => {
+          if (settled) done(Effect.void)
+          else onSettled = () => done(Effect.void)
+        })
+        return Effect.zipRight(item.abandon, ended)
       })
     })
 }
@@ -143,6 +174,10 @@ export const make = (options: GroupCommitOptions): ((append: EncodedAppend) => E
 const isShared = (exit: Exit.Failure<unknown, StoreFailure>): boolean =>
   exit.cause._tag === "Fail" &&
   (exit.cause.error._tag === "PoolTimeout" || exit.cause.error._tag === "CommitOutcomeUnknown")
+
+/** Locked for longer than a shared statement waits: rolled back, like `Busy`. */
+const isLocked = (exit: Exit.Failure<unknown, StoreFailure>): boolean =>
+  exit.cause._tag === "Fail" && sqlStateOf(exit.cause.error) === "55P03"
 
 const timedOut = (waitedMs: number, waiting: number): PoolTimeout =>
   new PoolTimeout({ waitedMs, open: underWayMax, waiting })

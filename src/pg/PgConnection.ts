@@ -3,13 +3,15 @@
  * Which connection runs what is the matter of `PgDatabase`.
  */
 import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
 import Pg from "pg"
-import { CommitOutcomeUnknown, StoreError, StoreUnavailable } from "../Errors.js"
+import { CommitOutcomeUnknown, StoreError, type StoreFailure, StoreUnavailable } from "../Errors.js"
 import { OpenFailure } from "../sql/ConnectionPool.js"
 
 /** Checked options of a connection. Times are milliseconds, 0 means no limit. */
 export interface ConnectionSettings {
-  readonly client: Pg.ClientConfig
+  /** With the password in it, and so kept out of whatever prints the service. */
+  readonly client: Redacted.Redacted<Pg.ClientConfig>
   readonly statementTimeoutMs: number
   readonly lockTimeoutMs: number
   readonly idleInTransactionTimeoutMs: number
@@ -70,17 +72,21 @@ export class PgConnection {
     return this.status === "I"
   }
 
-  /** Connects, and gives the session its settings in one round trip. `lost` is called when an idle connection dies. */
+  /**
+   * Connects, and gives the session its settings in one round trip. `lost` is called when an idle connection dies.
+   * `known`: these settings have led to the server before.
+   */
   static open(
     settings: ConnectionSettings,
+    known: boolean,
     lost: (connection: PgConnection) => void,
     done: (result: PgConnection | OpenFailure) => void
   ): void {
-    const client = new Pg.Client(settings.client)
+    const client = new Pg.Client(Redacted.value(settings.client))
     const connection = new PgConnection(client, settings)
     const failed = (cause: unknown) => {
       connection.close()
-      done(openFailure(cause))
+      done(openFailure(cause, known))
     }
     const { connection: wire } = client as unknown as {
       readonly connection: {
@@ -101,9 +107,11 @@ export class PgConnection {
     })
     client.connect((error: Error | null) => {
       if (error) return failed(error)
-      // A session that sees old snapshots would break appends and the feed, whatever the role's default is.
+      // A session that sees old snapshots would break appends and the feed, whatever the role's default is. A plan that
+      // was cached while the table was empty, and known to be, scans it whole for ever after: the stores' lookups have
+      // their indexes. What has none is scanned all the same, at a price at which the server would compile the query.
       const sql =
-        "set default_transaction_isolation = 'read committed'; " +
+        "set default_transaction_isolation = 'read committed'; set enable_seqscan = off; set jit = off; " +
         `set statement_timeout = ${settings.statementTimeoutMs}; set lock_timeout = ${settings.lockTimeoutMs}; ` +
         `set idle_in_transaction_session_timeout = ${settings.idleInTransactionTimeoutMs}`
       client.query(sql, (error) => (error ? failed(error) : done(connection)))
@@ -124,14 +132,15 @@ export class PgConnection {
     let onSettled: (() => void) | undefined
     this.active++
     this.activeSince = Date.now()
+    const { name, rowMode, text, values } = query
     const finished = (error: unknown, result: Pg.QueryResult | undefined) => {
       this.active--
       settled = true
+      if (name !== undefined && codeOf(error) === statementLost) this.dead = true
       done(error ?? undefined, result)
       onSettled?.()
     }
     // The driver's own types would turn bigints into strings; a store's statements return nothing else to parse.
-    const { name, rowMode, text, values } = query
     const config = { name, text, values, rowMode, types: forStore ? types : undefined }
     this.client.query(config as Pg.QueryConfig, finished)
     return {
@@ -171,7 +180,7 @@ export class PgConnection {
   private cancel(): void {
     this.dead = true
     const { processID } = this.client as unknown as { readonly processID: number }
-    const canceller = new Pg.Client({ ...this.settings.client, connectionTimeoutMillis: 2_000 })
+    const canceller = new Pg.Client({ ...Redacted.value(this.settings.client), connectionTimeoutMillis: 2_000 })
     const end = (error: unknown) => {
       if (error) this.destroy()
       canceller.end(() => undefined)
@@ -187,14 +196,18 @@ export class PgConnection {
 const codeOf = (cause: unknown): string =>
   typeof cause === "object" && cause !== null && "code" in cause && typeof cause.code === "string" ? cause.code : ""
 
+/** The server's code in the cause of a failure. */
+export const sqlStateOf = (failure: StoreFailure): string => ("cause" in failure ? codeOf(failure.cause) : "")
+
 /** The server is full, starting up or shutting down. */
 const busyServer = new Set(["53300", "57P03"])
 
-const openFailure = (cause: unknown): OpenFailure => {
+/** `known`: a host that was found before is not a wrong name, but a failure of the name service. */
+const openFailure = (cause: unknown, known: boolean): OpenFailure => {
   const code = codeOf(cause)
   const operation = "connecting"
   // A wrong password, database or name of a host stays wrong.
-  const wrong = /^(28|3D|42|22)/.test(code) || code === "ENOTFOUND"
+  const wrong = /^(28|3D|42|22)/.test(code) || (code === "ENOTFOUND" && !known)
   return new OpenFailure(
     wrong ? new StoreError({ operation, cause }) : new StoreUnavailable({ operation, retryable: true, cause }),
     busyServer.has(code)
@@ -203,6 +216,12 @@ const openFailure = (cause: unknown): OpenFailure => {
 
 /** Deadlock, serialization failure, lock and statement timeout, out of resources: undone, and worth another try. */
 const transient = new Set(["40001", "40P01", "55P03", "57014", "25006", "25P03"])
+
+/**
+ * A prepared statement that the server has no more, because the user's own SQL has thrown all away (`discard all`). The
+ * driver takes it for prepared for as long as the connection lives; nothing has happened.
+ */
+const statementLost = "26000"
 
 const isConnectionLoss = (cause: unknown, code: string): boolean =>
   // The driver's own errors for a lost connection have no code, and Node's have names such as ECONNRESET.
@@ -214,7 +233,9 @@ export const classify = (
   operation: string
 ): StoreUnavailable | StoreError | CommitOutcomeUnknown => {
   const code = codeOf(cause)
-  if (transient.has(code) || code.startsWith("53")) return new StoreUnavailable({ operation, retryable: true, cause })
+  if (transient.has(code) || code.startsWith("53") || code === statementLost) {
+    return new StoreUnavailable({ operation, retryable: true, cause })
+  }
   // A driver's refusal of the parameters is an error without a code as well, but it is no loss of a connection.
   if (cause instanceof TypeError || cause instanceof RangeError) return new StoreError({ operation, cause })
   if (isConnectionLoss(cause, code)) {

@@ -21,10 +21,12 @@ import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import type Pg from "pg"
 import { InvalidInput, StoreError, type StoreFailure } from "../Errors.js"
+import { onlyKnown } from "../internal/storeOptions.js"
 import { describe } from "../internal/validate.js"
 import * as Pool from "../Pool.js"
 import { ConnectionPool } from "../sql/ConnectionPool.js"
 import { type InContext, type Isolation, type Statement, statement, submit, Transactions } from "./access.js"
+import { databaseKeys } from "./databaseKeys.js"
 import { type ConnectionSettings, PgConnection } from "./PgConnection.js"
 import * as Sql from "./sqlClient.js"
 
@@ -99,6 +101,9 @@ export interface PgDatabaseShape {
    * rolls back and stays the cause. A failure of COMMIT is typed: `StoreUnavailable` with `retryable` for a serialization
    * failure or a deadlock, `StoreError` for a deferred constraint, `CommitOutcomeUnknown` when the connection was lost
    * in the middle. Inside another transaction it is a savepoint: its failure, when caught, undoes only its own writes.
+   *
+   * COMMIT waits for statements and inner transactions of forked fibers, for as long as for a connection. An inner one
+   * that is not over by then ends everything: `PoolTimeout`, rolled back, and what it does next fails.
    */
   readonly transaction: <A, E, R>(
     self: Effect.Effect<A, E, R>,
@@ -106,7 +111,8 @@ export interface PgDatabaseShape {
   ) => Effect.Effect<A, E | StoreFailure, R>
 
   /**
-   * The user's own SQL. `withTransaction` is `transaction`, with its failures as the `cause` of an `SqlError`. `.stream`
+   * The user's own SQL. Sessions have `enable_seqscan` and `jit` off, for the sake of the stores; `set local` turns them
+   * on in a transaction. `withTransaction` is `transaction`, with its failures as the `cause` of an `SqlError`. `.stream`
    * collects the rows first: page by a key to read many.
    */
   readonly sql: SqlClient.SqlClient
@@ -120,8 +126,11 @@ export interface PgDatabaseShape {
   /** For stores: the same, and calls back once what it did is committed. */
   readonly write: <A>(query: Statement<A>, committed: (value: A) => void) => Effect.Effect<A, StoreFailure>
 
-  /** For stores: runs a statement on a connection of the pool, outside of any fiber and transaction. */
-  readonly submit: <A>(query: Statement<A>, done: (exit: Exit.Exit<A, StoreFailure>) => void) => void
+  /**
+   * For stores: runs a statement on a connection of the pool, outside of any fiber and transaction. What is answered
+   * ends it as interruption ends `run`; `done` is called in any case.
+   */
+  readonly submit: <A>(query: Statement<A>, done: (exit: Exit.Exit<A, StoreFailure>) => void) => Effect.Effect<void>
 
   /** For stores: whether the fiber is in a transaction of this database. */
   readonly inTransaction: (fiber: InContext) => boolean
@@ -141,21 +150,34 @@ export class PgDatabase extends Context.Tag("effect-stores/PgDatabase")<PgDataba
 /**
  * Opens the database until the scope closes. `InvalidInput` for options that make no sense, `StoreUnavailable` when the
  * server does not answer, `StoreError` when it refuses. Warns when the pool is larger than the server allows, or when
- * the server is set not to keep what it acknowledges.
+ * the server is set not to keep what it acknowledges. `defaults` are the pool's limits where the options give none.
  *
  * @since 0.1.0
  * @category constructors
  */
-export const make = (options: Options): Effect.Effect<PgDatabaseShape, InvalidInput | StoreFailure, Scope.Scope> =>
+export const make = (
+  options: Options,
+  defaults: Pool.Defaults = Pool.defaults.eventStore.pg
+): Effect.Effect<PgDatabaseShape, InvalidInput | StoreFailure, Scope.Scope> =>
   Effect.gen(function* () {
-    const settings = yield* checkedSettings(options)
-    const limits = yield* Pool.limits(options.pool, Pool.defaults.eventStore.pg)
-    const connection = describeConnection(settings.client)
+    const settings = yield* checkedSettings(yield* onlyKnown(options, databaseKeys))
+    const limits = yield* Pool.limits(options.pool, defaults)
+    const connection = describeConnection(Redacted.value(settings.client))
 
     const pool = yield* Effect.acquireRelease(
       Effect.sync(() => {
+        let known = false
         const pool: ConnectionPool<PgConnection> = new ConnectionPool(connection, limits, {
-          open: (done) => PgConnection.open(settings, (lost) => pool.discardIdle(lost), done),
+          open: (done) =>
+            PgConnection.open(
+              settings,
+              known,
+              (lost) => pool.discardIdle(lost),
+              (result) => {
+                known ||= result instanceof PgConnection
+                done(result)
+              }
+            ),
           close: (connection) => connection.close(),
           // A transaction that somebody left open would swallow what comes next.
           usable: (connection) => connection.usable && connection.outsideTransaction
@@ -219,7 +241,10 @@ export const layer = (options: Options): Layer.Layer<PgDatabase, InvalidInput | 
 export const layerConfig = (
   config: Config.Config.Wrap<Options>
 ): Layer.Layer<PgDatabase, InvalidInput | StoreFailure | ConfigError> =>
-  Layer.scoped(PgDatabase, Effect.flatMap(Config.unwrap(config), make))
+  Layer.scoped(
+    PgDatabase,
+    Effect.flatMap(Config.unwrap(config), (options) => make(options))
+  )
 
 const durationMs = (
   value: Duration.DurationInput | undefined,
@@ -264,13 +289,13 @@ const checkedSettings = (options: Options): Effect.Effect<ConnectionSettings, In
       ssl
     }
     return {
-      client: {
+      client: Redacted.make<Pg.ClientConfig>({
         ...parsed,
         ...Object.fromEntries(Object.entries(defined).filter(([, value]) => value !== undefined)),
         application_name: applicationName,
         keepAlive: true,
         connectionTimeoutMillis: yield* durationMs(options.connectTimeout, "connectTimeout", 10_000)
-      },
+      }),
       statementTimeoutMs: yield* durationMs(options.statementTimeout, "statementTimeout", 60_000),
       lockTimeoutMs: yield* durationMs(options.lockTimeout, "lockTimeout", 10_000),
       idleInTransactionTimeoutMs: yield* durationMs(

@@ -4,6 +4,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as RcRef from "effect/RcRef"
+import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import Pg from "pg"
 import { Hints } from "../internal/Hints.js"
@@ -63,15 +64,16 @@ const listen = (
   Effect.asVoid(
     Effect.acquireRelease(
       Effect.sync(() => {
-        let client: Pg.Client | undefined
+        const client = Redacted.value(settings.client)
+        let listener: Pg.Client | undefined
         let timer: NodeJS.Timeout | undefined
         let closed = false
         const connect = () => {
           const current = new Pg.Client({
-            ...settings.client,
-            application_name: `${settings.client.application_name} listener`
+            ...client,
+            application_name: `${client.application_name} listener`
           })
-          client = current
+          listener = current
           let gone = false
           const lost = () => {
             if (gone) return
@@ -95,7 +97,7 @@ const listen = (
         return () => {
           closed = true
           clearTimeout(timer)
-          client?.end(() => undefined)
+          listener?.end(() => undefined)
         }
       }),
       (close) => Effect.sync(close)

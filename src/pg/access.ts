@@ -6,6 +6,7 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as FiberId from "effect/FiberId"
 import type * as Scope from "effect/Scope"
 import type Pg from "pg"
 import { StoreError, type StoreFailure, StoreUnavailable } from "../Errors.js"
@@ -29,33 +30,35 @@ export interface Statement<A> extends Query {
  * that runs already is ended first (see `PgConnection.start`).
  */
 export const statement = <A>(pool: PgPool, query: Statement<A>): Effect.Effect<A, StoreFailure> =>
-  Effect.async((resume) => {
-    let abandon: Effect.Effect<void> = Effect.void
-    const waiter: Waiter<PgConnection> = {
-      take: (connection) => {
-        const running = connection.start(query, query.raw !== true, (error, result) => {
-          pool.release(connection)
-          resume(exitOf(query, error, result))
-        })
-        abandon = running.abandon
-      },
-      fail: (error) => resume(Effect.fail(error))
-    }
-    pool.take(waiter)
-    return Effect.suspend(() => (pool.leave(waiter) ? Effect.void : abandon))
-  })
+  Effect.async((resume) => submit(pool, query, resume))
 
-/** Runs a statement outside of any fiber; what it does cannot be interrupted. */
-export const submit = <A>(pool: PgPool, query: Statement<A>, done: (exit: Exit.Exit<A, StoreFailure>) => void): void =>
-  pool.take({
+/**
+ * The same outside of any fiber. What is answered does what interruption does; `done` is called all the same, and
+ * before it returns.
+ */
+export const submit = <A>(
+  pool: PgPool,
+  query: Statement<A>,
+  done: (exit: Exit.Exit<A, StoreFailure>) => void
+): Effect.Effect<void> => {
+  let abandon: Effect.Effect<void> = Effect.void
+  const waiter: Waiter<PgConnection> = {
     take: (connection) => {
-      connection.start(query, query.raw !== true, (error, result) => {
+      const running = connection.start(query, query.raw !== true, (error, result) => {
         pool.release(connection)
         done(exitOf(query, error, result))
       })
+      abandon = running.abandon
     },
     fail: (error) => done(Exit.fail(error))
+  }
+  pool.take(waiter)
+  return Effect.suspend(() => {
+    if (!pool.leave(waiter)) return abandon
+    done(Exit.interrupt(FiberId.none))
+    return Effect.void
   })
+}
 
 const exitOf = <A>(
   query: Statement<A>,
@@ -112,6 +115,12 @@ class Transaction {
     )
   }
 
+  /** Somebody inside is not over yet. */
+  get busy(): boolean {
+    const { idle, open } = this.inside.state
+    return open > idle
+  }
+
   private get depth(): number {
     return this.parent === undefined ? 0 : this.parent.depth + 1
   }
@@ -142,9 +151,8 @@ class Transaction {
 
   readonly end: Effect.Effect<void> = Effect.suspend(() => {
     this.ended = true
-    const { idle, open } = this.inside.state
     // A fiber that outlives a rolled back transaction may still hold it: nobody should wait for that one.
-    return open > idle ? Effect.asVoid(Effect.forkDaemon(this.inside.shutdown)) : this.inside.shutdown
+    return this.busy ? Effect.asVoid(Effect.forkDaemon(this.inside.shutdown)) : this.inside.shutdown
   })
 }
 
@@ -232,11 +240,14 @@ export class Transactions {
         // Not interruptible: an interrupt between COMMIT and its answer would leave the caller in doubt.
         Effect.zipLeft(close),
         Effect.tap(() => Effect.sync(() => transaction.committed())),
-        Effect.onError(() =>
-          transaction.connection.usable
-            ? Effect.catchAll(last(undo, "read", "ROLLBACK"), () => Effect.sync(() => transaction.connection.close()))
-            : Effect.void
-        ),
+        Effect.onError(() => {
+          const { connection } = transaction
+          if (!connection.usable) return Effect.void
+          const close = Effect.sync(() => connection.close())
+          // COMMIT has waited in vain for somebody inside, and ROLLBACK would do the same.
+          if (transaction.closing && transaction.busy) return close
+          return Effect.catchAll(last(undo, "read", "ROLLBACK"), () => close)
+        }),
         Effect.ensuring(transaction.end)
       )
     )

@@ -35,9 +35,12 @@ export interface Names {
   readonly schema: string
   /** All quoted and qualified, except `schema` and `channel`. */
   readonly events: string
+  readonly snapshots: string
+  readonly commands: string
   readonly positions: string
   readonly migrations: string
   readonly append: string
+  readonly tryAppend: string
   readonly appendGroup: string
   readonly appendAll: string
   readonly head: string
@@ -69,9 +72,12 @@ export const names = (options: NameOptions): Either.Either<Names, InvalidInput> 
   return Either.right({
     schema,
     events: qualified("events"),
+    snapshots: qualified("snapshots"),
+    commands: qualified("commands"),
     positions: qualified("positions"),
     migrations: qualified("migrations"),
     append: qualified("append"),
+    tryAppend: qualified("try_append"),
     appendGroup: qualified("append_group"),
     appendAll: qualified("append_all"),
     head: qualified("head"),
@@ -91,6 +97,9 @@ export const outcomeAppended = 0
 export const outcomeConflict = 1
 export const outcomeExists = 2
 export const outcomeBusy = 3
+
+/** How long a statement that several may share waits for a lock: longer than most transactions last. */
+const impatientLockTimeoutMs = 50
 
 export const migrations = (n: Names): ReadonlyArray<Migration> => {
   const store = `'${n.events}'::regclass::oid`
@@ -112,6 +121,59 @@ export const migrations = (n: Names): ReadonlyArray<Migration> => {
   // A plan cached while the table was new and small scans it whole: appends became 20 times slower until the next
   // ANALYZE. Both lookups of an append have an index, so a sequential scan is never right.
   const functionOptions = `language plpgsql volatile set enable_seqscan = off`
+  // Who inserts an event id that another open transaction has inserted waits for the end of that transaction, and all
+  // who share the statement wait too. So they give up soon, and each finds out alone.
+  const impatientOptions = `${functionOptions} set lock_timeout = ${impatientLockTimeoutMs}`
+  // A transaction that has appended before needs no second epoch lock. Locks last as long as the transaction and readers
+  // take their minimum, so the first, with the smallest value, says all that later ones could say; one for each append
+  // would fill the server's lock table. That it is held is kept in a setting local to the transaction, because a
+  // rollback to a savepoint undoes both in the same moment. The value tells a table made anew under the same name.
+  const epochSetting = `'effect_stores.${n.channel}'`
+  const takeEpochLockOnce = `if current_setting(${epochSetting}, true) is distinct from ${store}::text then
+    perform ${takeEpochLock};
+    perform set_config(${epochSetting}, ${store}::text, true);
+  end if;`
+  const appendFunction = (
+    name: string,
+    options: string,
+    takeLock: string,
+    takeEpoch: string
+  ) => `create function ${name}(
+  p_tenant text, p_domain text, p_aggregate text, p_expected bigint,
+  p_id uuid, p_type text, p_data text, p_metadata text,
+  p_key_id text, p_command_id text, p_instance_id text, p_created_ms bigint,
+  out outcome int, out o_version bigint, out o_position bigint
+) ${options} as $$
+declare
+  taken boolean;
+begin
+  ${refuseOldSnapshots}
+  ${takeLock}
+  select
+    coalesce((
+      select e.version from ${n.events} e
+      where e.tenant_id = p_tenant and e.domain = p_domain and e.aggregate_id = p_aggregate
+      order by e.version desc limit 1
+    ), 0),
+    exists (select from ${n.events} e where e.id = p_id)
+  into o_version, taken;
+  if taken then
+    outcome := ${outcomeExists};
+    return;
+  end if;
+  if not ${isExpected("p_expected", "o_version")} then
+    outcome := ${outcomeConflict};
+    return;
+  end if;
+  ${takeEpoch}
+  outcome := ${outcomeAppended};
+  o_version := o_version + 1;
+  o_position := nextval(${sequence});
+  insert into ${n.events} values (
+    o_position, p_id, p_tenant, p_domain, p_aggregate, o_version, p_type, p_data, p_metadata,
+    p_key_id, p_command_id, p_instance_id, p_created_ms
+  );
+end $$;`
 
   return [
     {
@@ -140,48 +202,24 @@ create table ${n.events} (
 alter sequence ${n.positions} owned by ${n.events}.position;
 create index ${n.bare("events_command")} on ${n.events} (command_id, position) where command_id is not null;
 
--- Appends one event to one stream: the common case, without arrays. Waits for the stream's lock, or says it is busy.
-create function ${n.append}(
-  p_tenant text, p_domain text, p_aggregate text, p_expected bigint,
-  p_id uuid, p_type text, p_data text, p_metadata text,
-  p_key_id text, p_command_id text, p_instance_id text, p_created_ms bigint, p_wait boolean,
-  out outcome int, out o_version bigint, out o_position bigint
-) ${functionOptions} as $$
-declare
-  taken boolean;
-begin
-  ${refuseOldSnapshots}
-  if p_wait then
-    perform ${takeStreamLock(streamHash("p_tenant", "p_domain", "p_aggregate"))};
-  elsif not ${tryStreamLock(streamHash("p_tenant", "p_domain", "p_aggregate"))} then
+-- Appends one event to one stream, and waits for the stream's lock.
+${appendFunction(
+  n.append,
+  functionOptions,
+  `perform ${takeStreamLock(streamHash("p_tenant", "p_domain", "p_aggregate"))};`,
+  takeEpochLockOnce
+)}
+
+-- The same, which never waits for long: the common case, outside of transactions.
+${appendFunction(
+  n.tryAppend,
+  impatientOptions,
+  `if not ${tryStreamLock(streamHash("p_tenant", "p_domain", "p_aggregate"))} then
     outcome := ${outcomeBusy};
     return;
-  end if;
-  select
-    coalesce((
-      select e.version from ${n.events} e
-      where e.tenant_id = p_tenant and e.domain = p_domain and e.aggregate_id = p_aggregate
-      order by e.version desc limit 1
-    ), 0),
-    exists (select from ${n.events} e where e.id = p_id)
-  into o_version, taken;
-  if taken then
-    outcome := ${outcomeExists};
-    return;
-  end if;
-  if not ${isExpected("p_expected", "o_version")} then
-    outcome := ${outcomeConflict};
-    return;
-  end if;
-  perform ${takeEpochLock};
-  outcome := ${outcomeAppended};
-  o_version := o_version + 1;
-  o_position := nextval(${sequence});
-  insert into ${n.events} values (
-    o_position, p_id, p_tenant, p_domain, p_aggregate, o_version, p_type, p_data, p_metadata,
-    p_key_id, p_command_id, p_instance_id, p_created_ms
-  );
-end $$;
+  end if;`,
+  `perform ${takeEpochLock};`
+)}
 
 -- Independent appends of one event each, in order, each with its own outcome. Waits for no stream's lock: the neighbours
 -- would wait with it, and two groups could wait for each other.
@@ -190,7 +228,7 @@ create function ${n.appendGroup}(
   p_ids uuid[], p_types text[], p_data text[], p_metadata text[],
   p_key_ids text[], p_command_ids text[], p_instance_ids text[], p_created_ms bigint[],
   out o_outcomes int[], out o_versions bigint[], out o_positions bigint[]
-) ${functionOptions} as $$
+) ${impatientOptions} as $$
 declare
   actual bigint;
   taken boolean;
@@ -274,7 +312,7 @@ begin
       return;
     end if;
   end loop;
-  perform ${takeEpochLock};
+  ${takeEpochLockOnce}
   outcome := ${outcomeAppended};
   for i in 1 .. cardinality(p_tenants) loop
     continue when p_counts[i] = 0;

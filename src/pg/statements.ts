@@ -102,7 +102,9 @@ export const make = (names: schema.Names) => {
   ): Statement<A> => ({ name: named(name), text, values, rowMode: "array", operation: name, kind: "read", onResult })
 
   const appendName = named("append")
-  const appendText = `select * from ${names.append}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`
+  const appendText = `select * from ${names.append}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
+  const tryAppendName = named("try_append")
+  const tryAppendText = `select * from ${names.tryAppend}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
   const appendGroupName = named("append_group")
   const appendGroupText = `select * from ${names.appendGroup}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
   const appendAllName = named("append_all")
@@ -119,11 +121,12 @@ export const make = (names: schema.Names) => {
     }
   }
 
+  /** Without `wait` the answer is `Busy`, or the failure `lock_not_available`, instead of a wait for somebody's lock. */
   const appendOne = ({ events, expected, stream }: EncodedAppend, wait: boolean): Statement<Attempt> => {
     const event = events[0] as EncodedNewEvent
     return {
-      name: appendName,
-      text: appendText,
+      name: wait ? appendName : tryAppendName,
+      text: wait ? appendText : tryAppendText,
       values: [
         stream.tenantId,
         stream.domain,
@@ -136,8 +139,7 @@ export const make = (names: schema.Names) => {
         event.keyId,
         event.commandId,
         event.instanceId,
-        event.createdAt,
-        wait
+        event.createdAt
       ],
       rowMode: "array",
       operation: "append",

@@ -10,27 +10,21 @@ import type { ConfigError } from "effect/ConfigError"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { InvalidInput, StoreError, type StoreFailure } from "../Errors.js"
+import type { InvalidInput, StoreFailure } from "../Errors.js"
 import { EventStore } from "../EventStore.js"
 import * as Encoded from "../EventStoreEncoded.js"
-import { checkOptions } from "../internal/storeOptions.js"
-import { describe } from "../internal/validate.js"
+import { checkOptions, type Keys, onlyKnown, part } from "../internal/storeOptions.js"
 import * as port from "./eventStoreEncoded.js"
-import * as migrations from "./migrations.js"
+import * as preparation from "./preparation.js"
+import { databaseKeys, type NameOptions, type PreparationOptions, preparationKeys } from "./preparation.js"
 import * as SqliteDatabase from "./SqliteDatabase.js"
+import * as schema from "./schema.js"
 
 /**
  * @since 0.1.0
  * @category models
  */
-export interface StoreOptions {
-  /** What the names of the tables begin with: `[a-z_][a-z0-9_]{0,30}` or empty. Default `"es_"`. */
-  readonly prefix?: string | undefined
-  /**
-   * Create or update the tables at start. Default true. With false the start only checks that they are up to date, and
-   * fails with `StoreError` otherwise.
-   */
-  readonly migrate?: boolean | undefined
+export interface StoreOptions extends PreparationOptions {
   /**
    * Refuse all writes of events with `ReadOnly`. Default false. File and tables are made all the same, unless `migrate`
    * is false, and the user's own SQL still writes.
@@ -48,6 +42,14 @@ export interface StoreOptions {
  */
 export interface Options extends SqliteDatabase.Options, StoreOptions {}
 
+const storeKeys: Keys<StoreOptions> = {
+  ...preparationKeys,
+  readOnly: true,
+  instanceId: true,
+  pollInterval: true
+}
+const keys: Keys<Options> = { ...databaseKeys, ...storeKeys }
+
 /**
  * The port on an open database, with its tables checked or brought up to date: for layers that wrap it.
  *
@@ -55,13 +57,11 @@ export interface Options extends SqliteDatabase.Options, StoreOptions {}
  * @category constructors
  */
 export const makeEncoded = (
-  options: Pick<StoreOptions, "prefix" | "migrate"> = {}
+  options: PreparationOptions = {}
 ): Effect.Effect<Encoded.Encoded, InvalidInput | StoreFailure, SqliteDatabase.SqliteDatabase> =>
   Effect.gen(function* () {
     const database = yield* SqliteDatabase.SqliteDatabase
-    const prefix = yield* checkedPrefix(options.prefix)
-    yield* prepare(database, prefix, options.migrate ?? true)
-    return port.make(database, prefix)
+    return port.make(database, yield* preparation.prepare(database, schema.eventStore, options))
   })
 
 /**
@@ -85,7 +85,11 @@ export const layerFromDatabase = (
 export const layer = (
   options: Options
 ): Layer.Layer<EventStore | SqliteDatabase.SqliteDatabase, InvalidInput | StoreFailure> =>
-  Layer.provideMerge(layerFromDatabase(options), SqliteDatabase.layer(options))
+  Layer.unwrapEffect(
+    Effect.map(onlyKnown(options, keys), (options) =>
+      Layer.provideMerge(layerFromDatabase(part(options, storeKeys)), SqliteDatabase.layer(part(options, databaseKeys)))
+    )
+  )
 
 /**
  * The same from Config; pool options are read with `Pool.sqliteConfig`.
@@ -118,63 +122,21 @@ export const layerConfig = (
  * @category migrations
  */
 export const migrate = (
-  options: SqliteDatabase.Options & Pick<StoreOptions, "prefix">
-): Effect.Effect<ReadonlyArray<string>, InvalidInput | StoreFailure> =>
-  Effect.scoped(
-    Effect.gen(function* () {
-      const prefix = yield* checkedPrefix(options.prefix)
-      const database = yield* SqliteDatabase.make(options)
-      return yield* database.write("migrate", (connection) => migrations.apply(connection, prefix))
-    })
-  )
+  options: SqliteDatabase.Options & NameOptions
+): Effect.Effect<ReadonlyArray<string>, InvalidInput | StoreFailure> => preparation.migrate(schema.eventStore, options)
 
 /**
- * The SQL that creates the tables in an empty database, for who runs migrations by other means. Throws `InvalidInput`
- * for a bad prefix.
+ * The SQL that creates the tables in a database without them, for who runs migrations by other means. Throws `InvalidInput`
+ * for a bad prefix or another option.
  *
  * @since 0.1.0
  * @category migrations
  */
-export const migrationSql = (options: Pick<StoreOptions, "prefix"> = {}): string => {
-  const { prefix = defaultPrefix } = options
-  if (!isPrefix(prefix)) throw invalidPrefix(prefix)
-  return migrations.sql(prefix)
-}
-
-const defaultPrefix = "es_"
-
-const isPrefix = (prefix: unknown): prefix is string =>
-  typeof prefix === "string" && /^(?:[a-z_][a-z0-9_]{0,30})?$/.test(prefix)
-
-const invalidPrefix = (prefix: unknown): InvalidInput =>
-  new InvalidInput({ what: "prefix", why: `must match [a-z_][a-z0-9_]{0,30} or be empty, not ${describe(prefix)}` })
-
-const checkedPrefix = (prefix: string = defaultPrefix): Effect.Effect<string, InvalidInput> =>
-  isPrefix(prefix) ? Effect.succeed(prefix) : Effect.fail(invalidPrefix(prefix))
-
-/** Looks first: a database that is up to date need not be locked. */
-const prepare = (
-  database: SqliteDatabase.SqliteDatabaseShape,
-  prefix: string,
-  mayMigrate: boolean
-): Effect.Effect<void, StoreFailure> =>
-  Effect.flatMap(
-    database.write("checking migrations", (connection) => migrations.missing(connection, prefix)),
-    (missing) => {
-      if (missing.length === 0) return Effect.void
-      if (mayMigrate) return database.write("migrate", (connection) => migrations.apply(connection, prefix))
-      const names = missing.map(({ id, name }) => `${id} (${name})`).join(", ")
-      return Effect.fail(
-        new StoreError({
-          operation: "checking migrations",
-          cause: new Error(`${database.filename} lacks the migrations ${names}: run EventStoreSqlite.migrate`)
-        })
-      )
-    }
-  )
+export const migrationSql = (options: NameOptions = {}): string => preparation.migrationSql(schema.eventStore, options)
 
 const makeStore = (options: StoreOptions) =>
   Effect.gen(function* () {
-    const liftOptions = yield* checkOptions("sqlite", options, Duration.millis(100))
-    return Encoded.make(yield* makeEncoded(options), liftOptions)
+    const known = yield* onlyKnown(options, storeKeys)
+    const liftOptions = yield* checkOptions("sqlite", known, Duration.millis(100))
+    return Encoded.make(yield* makeEncoded(part(known, preparationKeys)), liftOptions)
   })

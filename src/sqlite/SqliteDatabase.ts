@@ -14,11 +14,13 @@ import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import { InvalidInput, StoreError, type StoreFailure } from "../Errors.js"
+import { onlyKnown } from "../internal/storeOptions.js"
 import { describe } from "../internal/validate.js"
 import * as Pool from "../Pool.js"
 import { ConnectionPool, OpenFailure } from "../sql/ConnectionPool.js"
 import { type SqlitePool, type Step, Transactions, use } from "./access.js"
-import { failure, isBusy, SqliteConnection, synchronousLevels } from "./connection.js"
+import { failure, isBusy, movedAway, SqliteConnection, synchronousLevels } from "./connection.js"
+import { databaseKeys } from "./databaseKeys.js"
 import * as Client from "./sqlClient.js"
 
 /**
@@ -77,14 +79,16 @@ export interface SqliteDatabaseShape {
    * `acquireTimeout`. The transaction is immediate: once it has begun nobody else writes, so keep it short. A failure
    * or an interrupt of the effect rolls back and stays the cause; a failure of COMMIT is typed: `StoreError` for a
    * deferred constraint, `CommitOutcomeUnknown` when the disk failed. Inside another transaction it is a savepoint: its
-   * failure, when caught, undoes only its own writes.
+   * failure, when caught, undoes only its own writes. Wait for forked fibers before the outer transaction ends: what
+   * they do later happens outside of it, and when one is still in a transaction inside, COMMIT fails with `StoreError`.
    */
   readonly transaction: <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | StoreFailure, R>
 
   /**
    * The user's own SQL, on the connection that writes. `withTransaction` is `transaction`, with its failures as the
-   * `cause` of an `SqlError`. Rows of `.stream` come from a reader one chunk at a time; in a transaction, or when there
-   * is only one connection, they are collected first.
+   * `cause` of an `SqlError`. Rows of `.stream` come from a reader one chunk at a time, which it holds until it ends:
+   * with `maxOpenConns` 2 that is the only one, and other reads wait for it, up to `acquireTimeout`. In a transaction,
+   * or when there is only one connection, rows are collected first.
    */
   readonly sql: SqlClient.SqlClient
 
@@ -122,17 +126,23 @@ export class SqliteDatabase extends Context.Tag("effect-stores/SqliteDatabase")<
 >() {}
 
 /**
- * Opens the file until the scope closes. `InvalidInput` for options that make no sense; `StoreError` when the path
+ * Opens the file until the scope closes. When it is moved, deleted or replaced meanwhile, writes fail with `StoreError`
+ * from a second later at most; what was written in that second is in the file that was moved. `InvalidInput` for options that make no sense; `StoreError` when the path
  * cannot be opened, is no database, or does not take the options; `PoolTimeout` when other processes keep it locked.
+ * `defaults` are the pool's limits where the options give none.
  *
  * @since 0.1.0
  * @category constructors
  */
-export const make = (options: Options): Effect.Effect<SqliteDatabaseShape, InvalidInput | StoreFailure, Scope.Scope> =>
+export const make = (
+  options: Options,
+  defaults: Pool.Defaults = Pool.defaults.eventStore.sqlite
+): Effect.Effect<SqliteDatabaseShape, InvalidInput | StoreFailure, Scope.Scope> =>
   Effect.gen(function* () {
-    const { filename, limits, synchronous } = yield* checked(options)
+    const { filename, limits, synchronous } = yield* checked(yield* onlyKnown(options, databaseKeys), defaults)
     const single = filename === ":memory:" || limits.maxOpenConns === 1
 
+    let file: string | undefined
     const openPool = (role: string, maxOpenConns: number, readonly: boolean): SqlitePool => {
       let openedBefore = false
       return new ConnectionPool<SqliteConnection>(
@@ -147,7 +157,13 @@ export const make = (options: Options): Effect.Effect<SqliteDatabaseShape, Inval
           open: (done) => {
             let result: SqliteConnection | OpenFailure
             try {
-              result = SqliteConnection.open({ filename, synchronous, readonly })
+              const connection = SqliteConnection.open({ filename, synchronous, readonly })
+              file ??= connection.file
+              if (connection.file !== file) {
+                connection.close()
+                throw movedAway(filename)
+              }
+              result = connection
               openedBefore = true
             } catch (error) {
               const operation = `opening ${filename}`
@@ -238,9 +254,12 @@ export const layer = (options: Options): Layer.Layer<SqliteDatabase, InvalidInpu
 export const layerConfig = (
   config: Config.Config.Wrap<Options>
 ): Layer.Layer<SqliteDatabase, InvalidInput | StoreFailure | ConfigError> =>
-  Layer.scoped(SqliteDatabase, Effect.flatMap(Config.unwrap(config), make))
+  Layer.scoped(
+    SqliteDatabase,
+    Effect.flatMap(Config.unwrap(config), (options) => make(options))
+  )
 
-const checked = (options: Options) =>
+const checked = (options: Options, defaults: Pool.Defaults) =>
   Effect.gen(function* () {
     const { filename, synchronous = "FULL" } = options
     const refuse = (what: string, why: string) => Effect.fail(new InvalidInput({ what, why }))
@@ -258,5 +277,5 @@ const checked = (options: Options) =>
         `must be one of ${synchronousLevels.join(", ")}, not ${describe(synchronous)}`
       )
     }
-    return { filename, synchronous, limits: yield* Pool.limits(options.pool, Pool.defaults.eventStore.sqlite) }
+    return { filename, synchronous, limits: yield* Pool.limits(options.pool, defaults) }
   })

@@ -107,6 +107,7 @@ const attempt = <A>(
   step: Step<A>
 ): Exit.Exit<A, StoreFailure> | undefined => {
   try {
+    connection.checkFile()
     return Exit.succeed(step(connection))
   } catch (error) {
     if (isBusy(error)) return undefined
@@ -128,6 +129,8 @@ const timedOut = (pool: SqlitePool, waitedMs: number): PoolTimeout => {
 export class Transaction {
   private connection: SqliteConnection | undefined
   private nested: SqlitePool | undefined
+  /** The nested transaction that has begun and not ended: there is only one stack of savepoints. */
+  private child: Transaction | undefined
   private committed = false
   private closing = false
   private ended = false
@@ -159,7 +162,8 @@ export class Transaction {
   use<A>(operation: string, step: Step<A>): Effect.Effect<A, StoreFailure> {
     const { connection, nested } = this
     if (connection === undefined || !this.alive) return Effect.fail(gone())
-    if (nested !== undefined) return use(nested, operation, step)
+    // In line, a step lets the event loop on first.
+    if (nested !== undefined || isLoopDue()) return use(this.inside, operation, step)
     return attempt(connection, operation, step) ?? use(this.inside, operation, step)
   }
 
@@ -187,16 +191,22 @@ export class Transaction {
       "BEGIN",
       (connection) => {
         if (this.parent === undefined) connection.begin()
-        else connection.savepoint(this.savepoint)
+        else {
+          // It waited in line while the outer one came to its end.
+          if (this.parent.closing) throw gone("the transaction around it was at its end")
+          connection.savepoint(this.savepoint)
+          this.parent.child = this
+        }
         this.connection = connection
       },
       true
     )
   )
 
-  /** Waits for nested transactions of other fibers. */
+  /** Fails while a nested transaction is open: only a fiber that nobody waited for can still be in one. */
   readonly commit: Effect.Effect<void, StoreFailure> = Effect.suspend(() => {
     this.closing = true
+    if (this.child !== undefined) return Effect.fail(outlived())
     return this.use("COMMIT", (connection) => {
       if (this.parent === undefined) connection.commit("COMMIT")
       else connection.releaseSavepoint(this.savepoint)
@@ -218,6 +228,7 @@ export class Transaction {
       else if (this.alive) connection.rollbackTo(this.savepoint)
     }
     this.ended = true
+    if (this.parent?.child === this) this.parent.child = undefined
     if (connection !== undefined) this.outside.release(connection)
     if (this.nested === undefined) return Effect.void
     const { idle, open } = this.nested.state
@@ -234,8 +245,14 @@ const insideLimits = ({ limits }: SqlitePool) => ({
   connMaxIdleTimeMs: Number.POSITIVE_INFINITY
 })
 
-const gone = (): StoreError =>
-  new StoreError({ operation: "transaction", cause: new Error("it was rolled back before its end") })
+const gone = (why = "it was rolled back before its end"): StoreError =>
+  new StoreError({ operation: "transaction", cause: new Error(why) })
+
+const outlived = (): StoreError =>
+  new StoreError({
+    operation: "COMMIT",
+    cause: new Error("a transaction inside it is still open: wait for its fiber before the outer one ends")
+  })
 
 /** The part of a fiber that tells its transaction. */
 export interface InContext {

@@ -3,6 +3,8 @@
  * what its errors mean. Everything here is synchronous and throws; who may use a connection when is decided in
  * `access`.
  */
+import * as fs from "node:fs"
+import * as path from "node:path"
 import Sqlite from "better-sqlite3"
 import { CommitOutcomeUnknown, PoolTimeout, StoreError, type StoreFailure, StoreUnavailable } from "../Errors.js"
 
@@ -28,6 +30,9 @@ const statementsMax = 256
 
 const savepointName = "effect_stores"
 
+/** How often a connection that writes looks whether its file is still in its place. A look takes 3 µs. */
+const fileCheckMs = 1_000
+
 export class SqliteConnection {
   /** It must not be used again. */
   broken = false
@@ -35,10 +40,14 @@ export class SqliteConnection {
   private readonly users: Statements
   private readonly beginImmediate: Statement
   private readonly commitText: Statement
+  private fileCheckedAt = performance.now()
 
   private constructor(
     readonly db: Sqlite.Database,
-    private readonly options: ConnectionOptions
+    private readonly options: ConnectionOptions,
+    private readonly path: string,
+    /** Which file is open, as the system tells files apart; undefined for a database in memory. */
+    readonly file: string | undefined
   ) {
     this.own = new Statements(db)
     this.users = new Statements(db)
@@ -62,11 +71,25 @@ export class SqliteConnection {
         throw new Error(`synchronous is ${synchronousLevels[level]} and could not be set to ${options.synchronous}`)
       }
       db.pragma("foreign_keys = ON")
-      return new SqliteConnection(db, options)
+      const file = path.resolve(options.filename)
+      return new SqliteConnection(db, options, file, db.memory ? undefined : identityOf(file))
     } catch (error) {
       db.close()
       throw error
     }
+  }
+
+  /**
+   * Throws when the path does not lead to the file that is open any more. The system keeps a file that was deleted as
+   * long as somebody has it open, and what is written there is gone with the last of them. SQLite itself looks for this,
+   * in the same way, only when there is no WAL.
+   */
+  checkFile(): void {
+    if (this.options.readonly || this.file === undefined) return
+    const now = performance.now()
+    if (now - this.fileCheckedAt < fileCheckMs) return
+    if (identityOf(this.path) !== this.file) throw movedAway(this.path)
+    this.fileCheckedAt = now
   }
 
   /** A statement of a store: rows are arrays, integers are numbers. */
@@ -188,6 +211,15 @@ export class SqliteConnection {
     }
   }
 }
+
+/** Big numbers, because those of some file systems do not fit others. */
+const identityOf = (file: string): string | undefined => {
+  const stats = fs.statSync(file, { bigint: true, throwIfNoEntry: false })
+  return stats === undefined ? undefined : `${stats.dev}:${stats.ino}`
+}
+
+/** A file that was moved, deleted or replaced while it was open. */
+export const movedAway = (file: string): Error => new Error(`${file} was moved, deleted or replaced while it was open`)
 
 /** The least recently used goes first. */
 class Statements {

@@ -3,4 +3,6 @@
  *
  * @since 0.1.0
  */
+export * as CommandStoreSuite from "./CommandStoreSuite.js"
 export * as EventStoreSuite from "./EventStoreSuite.js"
+export * as SnapshotStoreSuite from "./SnapshotStoreSuite.js"

@@ -6,6 +6,7 @@ import { assert, it } from "@effect/vitest"
 import { Cause, Config, ConfigProvider, Duration, Effect, Exit, Fiber, Layer, Option, Redacted, Stream } from "effect"
 import { EventStore, Pool } from "effect-stores"
 import { EventStorePg, PgDatabase } from "effect-stores/pg"
+import { Client } from "pg"
 import { beforeAll, describe } from "vitest"
 import { describePg, freshDatabase } from "../support/backends.js"
 import { withClient } from "../support/databases.js"
@@ -368,16 +369,33 @@ describePg("PgDatabase", () => {
       "opens at most maxOpenConns and keeps at most maxIdleConns",
       Effect.gen(function* () {
         const database = yield* PgDatabase.PgDatabase
-        const busy = yield* Effect.fork(
-          Effect.all(
-            Array.from({ length: 20 }, () => sleep(database, 0.1)),
-            { concurrency: "unbounded" }
-          )
+        // All wait for a lock, so that there is no moment at which some are done already.
+        const hold = (client: Client) => client.query("select pg_advisory_lock(4711)")
+        const release = (client: Client) => client.query("select pg_advisory_unlock(4711)")
+        const busy = yield* Effect.acquireUseRelease(
+          Effect.promise(async () => {
+            const client = new Client({ connectionString: url })
+            await client.connect()
+            await hold(client)
+            return client
+          }),
+          (client) =>
+            Effect.gen(function* () {
+              const busy = yield* Effect.fork(
+                Effect.all(
+                  Array.from({ length: 20 }, () => database.sql`select pg_advisory_xact_lock_shared(4711)`),
+                  { concurrency: "unbounded" }
+                )
+              )
+              yield* eventually(
+                Effect.map(activity("limits"), (rows) => rows.filter((row) => row.state === "active").length === 4)
+              )
+              assert.lengthOf(yield* activity("limits"), 4)
+              yield* Effect.promise(() => release(client))
+              return busy
+            }),
+          (client) => Effect.promise(() => client.end())
         )
-        yield* eventually(
-          Effect.map(activity("limits"), (rows) => rows.filter((row) => row.state === "active").length === 4)
-        )
-        assert.lengthOf(yield* activity("limits"), 4)
         yield* Fiber.join(busy)
         yield* eventually(Effect.map(activity("limits"), (rows) => rows.length === 2))
         assert.deepStrictEqual(yield* database.state, { open: 2, idle: 2, waiting: 0 })

@@ -5,7 +5,6 @@
  * of the technique on its own.
  */
 import { execFile } from "node:child_process"
-import * as fs from "node:fs"
 import * as path from "node:path"
 import { promisify } from "node:util"
 import { assert, it } from "@effect/vitest"
@@ -15,7 +14,8 @@ import { EventStorePg, PgDatabase } from "effect-stores/pg"
 import { afterAll, beforeAll } from "vitest"
 import { describeOwnPg, temporaryDirectory } from "../support/backends.js"
 import { withClient } from "../support/databases.js"
-import { findPostgresBinaries, type PostgresServer, startPostgres } from "../support/postgres.js"
+import { type PostgresServer, startPostgres } from "../support/postgres.js"
+import { findPostgresTool } from "../support/tools.js"
 import {
   connected,
   differences,
@@ -66,24 +66,14 @@ const foreignTransaction = (url: string) =>
     })
   )
 
-/** One of PostgreSQL's other programs: beside the server's, or where the client's are. */
-const findTool = (name: string): string | undefined => {
-  const binaries = findPostgresBinaries()
-  const beside =
-    binaries === undefined ? [] : [binaries, path.dirname(fs.realpathSync(path.join(binaries, "postgres")))]
-  return [...beside, ...(process.env.PATH ?? "").split(path.delimiter)]
-    .map((directory) => path.join(directory, name))
-    .find((file) => fs.existsSync(file))
-}
-
 /** A test that needs more of PostgreSQL's programs than a server does; under CI it fails without. */
 const liveWith = (tools: ReadonlyArray<string>, title: string, test: () => Effect.Effect<void, unknown>) => {
-  const missing = tools.filter((tool) => findTool(tool) === undefined)
+  const missing = tools.filter((tool) => findPostgresTool(tool) === undefined)
   if (missing.length === 0 || process.env.CI) it.live(title, test, 60_000)
   else it.live.skip(`${title} [NOT TESTED: no ${missing.join(", ")} on this machine]`, test)
 }
 const run = (tool: string, args: ReadonlyArray<string>) =>
-  Effect.promise(() => promisify(execFile)(findTool(tool) ?? tool, [...args]))
+  Effect.promise(() => promisify(execFile)(findPostgresTool(tool) ?? tool, [...args]))
 
 describeOwnPg("the feed on PostgreSQL", () => {
   let server: PostgresServer
@@ -498,7 +488,7 @@ describeOwnPg("the feed on PostgreSQL", () => {
         yield* store.append(streamOf(1), [event()], { expected: "any" })
         const standby = yield* Effect.acquireRelease(
           Effect.promise(() =>
-            startStandby({ pgBasebackup: findTool("pg_basebackup") ?? "pg_basebackup", primaryUrl: url })
+            startStandby({ pgBasebackup: findPostgresTool("pg_basebackup") ?? "pg_basebackup", primaryUrl: url })
           ),
           (standby) => Effect.promise(() => standby.stop())
         )

@@ -72,7 +72,7 @@ describePg("migrations on PostgreSQL", () => {
       const url = yield* Effect.promise(freshDatabase)
       const options = { url: Redacted.make(url) }
       yield* EventStorePg.migrate(options)
-      yield* query(url, "insert into es_migrations (id, name) values (99, 'future')")
+      yield* query(url, "insert into es_migrations (store, id, name) values ('EventStore', 99, 'future')")
       const refused = yield* Effect.flip(Effect.scoped(Layer.build(EventStorePg.layer(options))))
       assert.strictEqual(refused._tag, "StoreError")
       assert.include(refused.message, "newer version")

@@ -86,7 +86,7 @@ describe("migrations of the EventStore on SQLite", () => {
   it("refuse a database that a newer version has migrated", async () => {
     const filename = freshFile()
     await Effect.runPromise(EventStoreSqlite.migrate({ filename }))
-    withRaw(filename, (db) => db.exec("INSERT INTO es_migrations VALUES (999, 'later', 'x')"))
+    withRaw(filename, (db) => db.exec("INSERT INTO es_migrations VALUES ('EventStore', 999, 'later', 'x')"))
     for (const migrate of [true, false]) {
       const error = await opening({ filename, migrate })
       expect(error._tag).toBe("StoreError")

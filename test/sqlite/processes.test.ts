@@ -2,18 +2,11 @@
  * Several processes on one file, and what reaches the disk when: the other processes are real, and so are the system
  * calls, which strace shows and makes fail.
  */
-import { spawnSync } from "node:child_process"
 import * as fs from "node:fs"
 import { Effect } from "effect"
 import { describe, expect, it } from "vitest"
+import { describeWith } from "../support/backends.js"
 import { childCommand, freshFile, placed, readAll, startChild, streamOf, withStore } from "./support.js"
-
-const straceWorks = spawnSync("strace", ["-f", "-o", "/dev/null", "true"]).status === 0
-
-const describeTraced = (title: string, define: () => void): void => {
-  if (straceWorks) describe(title, define)
-  else describe.skip(`${title} [NOT TESTED: strace is missing or not permitted]`, define)
-}
 
 describe("a file that another process has locked", () => {
   it("delays an append without blocking the event loop, and never shows", async () => {
@@ -62,7 +55,7 @@ describe("a file that another process has locked", () => {
   })
 })
 
-describeTraced("on the disk", () => {
+describeWith("strace", "on the disk", () => {
   it("every append is synced before it is acknowledged", async () => {
     const filename = freshFile()
     const trace = `${filename}.trace`

@@ -158,6 +158,56 @@ describe("a transaction in a transaction", () => {
     ))
 })
 
+describe("a transaction in a transaction of a fiber that nobody waits for", () => {
+  it("makes the COMMIT of the outer one fail at once and typed, and everything is rolled back", () =>
+    withStore({ filename: freshFile(), pool: { acquireTimeout: "1 hour" } }, (store, { state, transaction }) =>
+      Effect.gen(function* () {
+        const [begun, go] = yield* Effect.all([Deferred.make<void>(), Deferred.make<void>()])
+        const append = (stream: string) => store.append(streamOf(stream), [placed()], { expected: "noStream" })
+        const inside = append("inside").pipe(
+          Effect.zipRight(Deferred.succeed(begun, undefined)),
+          Effect.zipRight(Deferred.await(go)),
+          Effect.zipRight(append("late")),
+          transaction
+        )
+        let forked: Fiber.RuntimeFiber<unknown, unknown> | undefined
+        const outer = Effect.gen(function* () {
+          yield* append("outer")
+          forked = yield* Effect.forkDaemon(inside)
+          yield* Deferred.await(begun)
+        })
+        const error = yield* Effect.flip(transaction(outer))
+        expect(error).toMatchObject({ _tag: "StoreError", operation: "COMMIT" })
+        expect(error.message).toContain("still open")
+        // The file is free, and the one that was left behind finds its transaction gone.
+        yield* append("next")
+        yield* Deferred.succeed(go, undefined)
+        expect(yield* Effect.flip(forked as Fiber.RuntimeFiber<unknown, unknown>)).toMatchObject({ _tag: "StoreError" })
+        const streams = ["outer", "inside", "late", "next"]
+        expect(yield* Effect.forEach(streams, (stream) => size(store, stream))).toEqual([0, 0, 0, 1])
+        expect((yield* state).writer).toEqual({ open: 1, idle: 1, waiting: 0 })
+      })
+    ))
+
+  it("does not begin any more once the outer one is at its COMMIT", () =>
+    withStore({ filename: freshFile(), pool: { acquireTimeout: "1 hour" } }, (store, { transaction }) =>
+      Effect.gen(function* () {
+        let forked: Fiber.RuntimeFiber<unknown, unknown> | undefined
+        const outer = Effect.gen(function* () {
+          yield* store.append(streamOf("1"), [placed()], { expected: "noStream" })
+          // After so much work without a pause the event loop comes first, so the one inside waits in line.
+          const start = performance.now()
+          while (performance.now() - start < 20);
+          forked = yield* Effect.forkDaemon(transaction(Effect.never))
+          yield* Effect.yieldNow()
+        })
+        yield* transaction(outer)
+        expect(yield* Effect.flip(forked as Fiber.RuntimeFiber<unknown, unknown>)).toMatchObject({ _tag: "StoreError" })
+        expect(yield* size(store, "1")).toBe(1)
+      })
+    ))
+})
+
 describe("a transaction", () => {
   it("of one database holds nothing of another: each commits and rolls back on its own", () =>
     withStore({ filename: freshFile() }, (storeA, a) =>

@@ -6,6 +6,7 @@ import * as fs from "node:fs"
 import * as path from "node:path"
 import { describe, inject } from "vitest"
 import { createDatabase } from "./databases.js"
+import type { ToolName } from "./tools.js"
 
 /** The maintenance database of the run's PostgreSQL server; undefined when there is no server. */
 export const pgUrl = (): string | undefined => inject("pgUrl")
@@ -24,6 +25,24 @@ export const freshDatabase = async (): Promise<string> => {
   if (server === undefined) throw new Error(`no PostgreSQL server: ${inject("pgMissing")}`)
   return createDatabase(server, `${inject("databasePrefix")}${process.pid}_${++count}`)
 }
+
+/** The run's Redis server, which other tests use at the same time; undefined when there is none. */
+export const redisUrl = (): string | undefined => inject("redisUrl")
+
+/** A suite that needs the run's Redis server; skipped, with the reason in its title, where there is none. */
+export const describeRedis = (title: string, define: () => void | Promise<void>): void =>
+  describeUnless(inject("redisMissing"), title, define)
+
+/** A suite that starts Redis servers of its own through test/support/redis.ts, to kill, pause and restart them. */
+export const describeOwnRedis = (title: string, define: () => void | Promise<void>): void =>
+  describeUnless(inject("ownRedisMissing"), title, define)
+
+/** A suite that needs a program of this machine. */
+export const describeWith = (tool: ToolName, title: string, define: () => void | Promise<void>): void =>
+  describeUnless(inject("toolsMissing")[tool], title, define)
+
+/** What the caller's keys on the run's server are to begin with; they are removed when the run ends. */
+export const freshKeyPrefix = (): string => `${inject("databasePrefix")}${process.pid}_${++count}:`
 
 /** An empty directory for the caller alone, removed when the run ends. */
 export const temporaryDirectory = (): string => fs.mkdtempSync(path.join(inject("temporaryDirectory"), "t-"))

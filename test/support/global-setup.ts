@@ -6,8 +6,10 @@ import { randomUUID } from "node:crypto"
 import type { TestProject } from "vitest/node"
 import { dropDatabases } from "./databases.js"
 import { guardedDirectory } from "./guard.js"
-import { findPostgresBinaries } from "./postgres.js"
-import { findServer, isWayOpen, serverKinds } from "./servers.js"
+import { postgresBinariesMissing } from "./postgres.js"
+import { deleteKeys, redisBinaryMissing } from "./redis.js"
+import { findServer, isWayOpen, type ServerKind, serverKinds } from "./servers.js"
+import { type ToolName, tools } from "./tools.js"
 
 declare module "vitest" {
   export interface ProvidedContext {
@@ -19,7 +21,17 @@ declare module "vitest" {
     pgMissing: string | undefined
     /** Why tests cannot start PostgreSQL servers of their own (`startPostgres`), undefined when they can. */
     ownPgMissing: string | undefined
-    /** What the names of this run's databases begin with. */
+    /** The run's Redis server, undefined when there is no server. */
+    redisUrl: string | undefined
+    /** Whether the run started that server itself. */
+    redisPrivate: boolean
+    /** Why there is no Redis server, undefined when there is one. */
+    redisMissing: string | undefined
+    /** Why tests cannot start Redis servers of their own (`startRedis` and its kin), undefined when they can. */
+    ownRedisMissing: string | undefined
+    /** The programs that tests need and that this machine does not have, each with the reason. */
+    toolsMissing: Partial<Record<ToolName, string>>
+    /** What the names of this run's databases and keys begin with. */
     databasePrefix: string
     /** The run's directory for temporary files. */
     temporaryDirectory: string
@@ -29,42 +41,79 @@ declare module "vitest" {
 const yes = (value: string | undefined): boolean => value !== undefined && !["", "0", "false"].includes(value)
 
 export default async (project: TestProject): Promise<() => Promise<void>> => {
-  const { pg } = serverKinds
   const databasePrefix = `es_test_${randomUUID().slice(0, 8)}_`
-  const server = await findServer(pg)
-  const found = "url" in server ? server : undefined
-  const pgMissing = "missing" in server ? server.missing : undefined
-  const ownPgMissing = !isWayOpen(pg, "local")
-    ? `${pg.variable}=${process.env[pg.variable]}`
-    : findPostgresBinaries() === undefined
-      ? "no initdb and postgres on this machine"
-      : undefined
+  const missing: Array<{ readonly what: string; readonly why: string; readonly remedy: string }> = []
+  const stops: Array<() => Promise<void>> = []
 
-  const missing: Array<string> = []
-  if (pgMissing !== undefined) missing.push(`${pg.title}: ${pgMissing}`)
-  if (ownPgMissing !== undefined) missing.push(`${pg.title} killed and restarted by a test: ${ownPgMissing}`)
-  const banner =
-    missing.length === 0
-      ? undefined
-      : ["NOT TESTED in this run:", ...missing.map((line) => `  ${line}`), `To test it: ${pg.remedy}.`].join("\n")
-
-  if (banner !== undefined && yes(process.env.CI)) {
-    await found?.stop()
-    throw new Error(`Under CI every backend must be tested.\n${banner}`)
+  /** A run's server of a kind, and whether tests can start their own, with what is missing noted. */
+  const prepare = async (
+    kind: ServerKind,
+    binariesMissing: () => string | undefined,
+    cleanUp: (url: string, prefix: string) => Promise<void>
+  ) => {
+    const server = await findServer(kind)
+    const ownMissing = isWayOpen(kind, "local") ? binariesMissing() : `${kind.variable}=${process.env[kind.variable]}`
+    if ("missing" in server) missing.push({ what: kind.title, why: server.missing, remedy: kind.remedy })
+    else {
+      stops.push(async () => {
+        if (!server.isPrivate) await cleanUp(server.url, databasePrefix)
+        await server.stop()
+      })
+    }
+    if (ownMissing !== undefined) {
+      missing.push({ what: `${kind.title} killed and restarted by a test`, why: ownMissing, remedy: kind.remedy })
+    }
+    return "missing" in server
+      ? { url: undefined, isPrivate: false, missing: server.missing, ownMissing }
+      : { url: server.url, isPrivate: server.isPrivate, missing: undefined, ownMissing }
   }
 
-  const { directory, guard } = guardedDirectory("es-test-")
-  project.provide("pgUrl", found?.url)
-  project.provide("pgPrivate", found?.isPrivate ?? false)
-  project.provide("pgMissing", pgMissing)
-  project.provide("ownPgMissing", ownPgMissing)
-  project.provide("databasePrefix", databasePrefix)
-  project.provide("temporaryDirectory", directory)
+  const stop = async () => {
+    for (const each of stops) await each()
+  }
+
+  try {
+    const pg = await prepare(serverKinds.pg, postgresBinariesMissing, dropDatabases)
+    const redis = await prepare(serverKinds.redis, redisBinaryMissing, deleteKeys)
+    const toolsMissing: Partial<Record<ToolName, string>> = {}
+    for (const [name, tool] of Object.entries(tools) as ReadonlyArray<[ToolName, (typeof tools)[ToolName]]>) {
+      const why = tool.missing()
+      if (why === undefined) continue
+      toolsMissing[name] = why
+      missing.push({ what: tool.title, why, remedy: tool.remedy })
+    }
+    if (missing.length > 0 && yes(process.env.CI)) {
+      throw new Error(`Under CI everything must be tested.\n${bannerOf(missing)}`)
+    }
+
+    const { directory, guard } = guardedDirectory("es-test-")
+    stops.push(guard.release)
+    project.provide("pgUrl", pg.url)
+    project.provide("pgPrivate", pg.isPrivate)
+    project.provide("pgMissing", pg.missing)
+    project.provide("ownPgMissing", pg.ownMissing)
+    project.provide("redisUrl", redis.url)
+    project.provide("redisPrivate", redis.isPrivate)
+    project.provide("redisMissing", redis.missing)
+    project.provide("ownRedisMissing", redis.ownMissing)
+    project.provide("toolsMissing", toolsMissing)
+    project.provide("databasePrefix", databasePrefix)
+    project.provide("temporaryDirectory", directory)
+  } catch (error) {
+    await stop()
+    throw error
+  }
 
   return async () => {
-    if (found !== undefined && !found.isPrivate) await dropDatabases(found.url, databasePrefix)
-    await found?.stop()
-    await guard.release()
-    if (banner !== undefined) console.error(`\n${"!".repeat(80)}\n${banner}\n${"!".repeat(80)}\n`)
+    await stop()
+    if (missing.length > 0) console.error(`\n${"!".repeat(80)}\n${bannerOf(missing)}\n${"!".repeat(80)}\n`)
   }
 }
+
+const bannerOf = (missing: ReadonlyArray<{ readonly what: string; readonly why: string; readonly remedy: string }>) =>
+  [
+    "NOT TESTED in this run:",
+    ...missing.map(({ what, why }) => `  ${what}: ${why}`),
+    "To test it:",
+    ...new Set(missing.map(({ remedy }) => `  ${remedy}`))
+  ].join("\n")

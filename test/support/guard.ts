@@ -9,7 +9,7 @@ import * as os from "node:os"
 import * as path from "node:path"
 
 export interface Guard {
-  /** The process to end first (SIGQUIT, and SIGKILL after ten seconds); undefined when there is none any more. */
+  /** The process to end first, by the guard's signal; undefined when there is none any more. */
   readonly watch: (pid: number | undefined) => void
   /** Lets the guard do its work now; resolves when it is done. */
   readonly release: () => Promise<void>
@@ -17,10 +17,12 @@ export interface Guard {
 
 const script = `
 trap '' HUP INT TERM
+signal=$1
+shift
 pid=
 while read -r line; do pid=$line; done
 if [ -n "$pid" ]; then
-  kill -QUIT "$pid" 2>/dev/null
+  kill "-$signal" "$pid" 2>/dev/null
   n=0
   while kill -0 "$pid" 2>/dev/null && [ $n -lt 200 ]; do sleep 0.05; n=$((n + 1)); done
   kill -KILL "$pid" 2>/dev/null
@@ -29,9 +31,12 @@ n=0
 until "$@" || [ $n -eq 20 ]; do sleep 0.1; n=$((n + 1)); done
 `
 
-/** Starts a guard with its clean-up command, which is repeated for some seconds while it fails. */
-export const startGuard = (cleanUp: ReadonlyArray<string>): Guard => {
-  const shell = spawn("sh", ["-c", script, "sh", ...cleanUp], {
+/**
+ * Starts a guard with its clean-up command, which is repeated for some seconds while it fails. The watched process is
+ * ended by `signal`, and by SIGKILL when it runs ten seconds later.
+ */
+export const startGuard = (cleanUp: ReadonlyArray<string>, signal: "QUIT" | "KILL" = "QUIT"): Guard => {
+  const shell = spawn("sh", ["-c", script, "sh", signal, ...cleanUp], {
     // its own session: a Ctrl-C at the terminal must not end the one that cleans up
     detached: true,
     stdio: ["pipe", "ignore", "ignore"]
@@ -52,7 +57,10 @@ export const startGuard = (cleanUp: ReadonlyArray<string>): Guard => {
 }
 
 /** A new directory under the system's directory for temporary files that is removed with its guard. */
-export const guardedDirectory = (prefix: string): { readonly directory: string; readonly guard: Guard } => {
+export const guardedDirectory = (
+  prefix: string,
+  signal?: "QUIT" | "KILL"
+): { readonly directory: string; readonly guard: Guard } => {
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), prefix))
-  return { directory, guard: startGuard(["rm", "-rf", directory]) }
+  return { directory, guard: startGuard(["rm", "-rf", directory], signal) }
 }

@@ -13,6 +13,7 @@ import { Client } from "pg"
 import { createDatabase } from "./databases.js"
 import { guardedDirectory } from "./guard.js"
 import { freePort } from "./ports.js"
+import { exitAfter, isExecutable, outputOf } from "./processes.js"
 
 export interface PostgresOptions {
   /** `max_connections` of the server; 100 by default. */
@@ -44,31 +45,37 @@ export interface PostgresServer {
 /** Time for a server to answer: crash recovery on a busy machine takes seconds, hanging must not take for ever. */
 const readyTimeoutMillis = 60_000
 
-/** Directory of the newest complete set of server binaries on this machine, if there is one. */
+/** The oldest version of PostgreSQL that the library is for. */
+export const oldestPostgres = 15
+
+/** Directory of a complete set of server binaries on this machine that is new enough, if there is one. */
 export const findPostgresBinaries = (): string | undefined => {
   const candidates = (process.env.PATH ?? "").split(path.delimiter)
-  try {
-    candidates.push(
-      execFileSync("pg_config", ["--bindir"], { stdio: ["ignore", "pipe", "ignore"] })
-        .toString()
-        .trim()
-    )
-  } catch {
-    // no pg_config, or only a client's
-  }
+  // there may be no pg_config, or only a client's
+  candidates.push(outputOf("pg_config", ["--bindir"]) ?? "")
   const debian = "/usr/lib/postgresql"
   if (fs.existsSync(debian)) {
     const versions = fs.readdirSync(debian).filter((name) => /^\d+$/.test(name))
     versions.sort((a, b) => Number(b) - Number(a))
     candidates.push(...versions.map((version) => path.join(debian, version, "bin")))
   }
-  return candidates.find((dir) => dir !== "" && ["initdb", "postgres"].every((name) => isExecutable(dir, name)))
+  return candidates.find(
+    (dir) =>
+      dir !== "" &&
+      ["initdb", "postgres"].every((name) => isExecutable(dir, name)) &&
+      // "postgres (PostgreSQL) 15.18 (Debian …)", "postgres (PostgreSQL) 18beta1"
+      Number(outputOf(path.join(dir, "postgres"), ["--version"])?.match(/\d+/)?.[0]) >= oldestPostgres
+  )
 }
+
+/** Why servers cannot be started from this machine's own binaries, undefined when they can. */
+export const postgresBinariesMissing = (): string | undefined =>
+  findPostgresBinaries() === undefined ? `no initdb and postgres ${oldestPostgres} or newer on this machine` : undefined
 
 /** Starts a private server and resolves when it answers. Fails with the server's log when it does not. */
 export const startPostgres = async (options: PostgresOptions = {}): Promise<PostgresServer> => {
   const bin = findPostgresBinaries()
-  if (bin === undefined) throw new Error("no PostgreSQL server binaries on this machine (initdb, postgres)")
+  if (bin === undefined) throw new Error(postgresBinariesMissing())
   const identity = serverIdentity()
   const { directory: root, guard } = guardedDirectory("es-pg-")
   const data = path.join(root, "data")
@@ -189,15 +196,6 @@ export const startPostgres = async (options: PostgresOptions = {}): Promise<Post
   }
 }
 
-const isExecutable = (dir: string, name: string): boolean => {
-  try {
-    fs.accessSync(path.join(dir, name), fs.constants.X_OK)
-    return true
-  } catch {
-    return false
-  }
-}
-
 /** PostgreSQL refuses to run as root, so root runs it as the user that the packages create for it. */
 const serverIdentity = (): { readonly uid: number; readonly gid: number } | undefined => {
   if (process.getuid?.() !== 0) return undefined
@@ -234,14 +232,6 @@ const untilReady = async (child: ChildProcess, port: number, data: string): Prom
     await delay(20)
   }
   throw new Error(`no answer within ${readyTimeoutMillis} ms`, { cause: last })
-}
-
-const exitAfter = async (child: ChildProcess, act: () => void): Promise<void> => {
-  if (child.exitCode !== null || child.signalCode !== null) return
-  const gone = once(child, "exit")
-  child.ref()
-  act()
-  await gone
 }
 
 const signalIfAlive = (pid: number, signal: NodeJS.Signals | 0): boolean => {

@@ -10,7 +10,8 @@ import { promisify } from "node:util"
 import { withClient } from "./databases.js"
 import { startGuard } from "./guard.js"
 import { freePort } from "./ports.js"
-import { findPostgresBinaries, startPostgres } from "./postgres.js"
+import { oldestPostgres, postgresBinariesMissing, startPostgres } from "./postgres.js"
+import { oldestRedis, redisBinaryMissing, startRedis, withRedis } from "./redis.js"
 
 export interface FoundServer {
   readonly url: string
@@ -34,6 +35,7 @@ export interface ServerKind {
 
 const run = promisify(execFile)
 const pgUrlVariable = "EFFECT_STORES_TEST_PG_URL"
+const redisUrlVariable = "EFFECT_STORES_TEST_REDIS_URL"
 
 /** Servers by the key under which tests ask for them. */
 export const serverKinds = {
@@ -48,7 +50,8 @@ export const serverKinds = {
         return { url, isPrivate: false, stop: async () => {} }
       },
       local: async () => {
-        if (findPostgresBinaries() === undefined) return { missing: "no initdb and postgres on this machine" }
+        const reason = postgresBinariesMissing()
+        if (reason !== undefined) return { missing: reason }
         const server = await startPostgres({ maxConnections: 200 })
         return { url: server.url, isPrivate: true, stop: server.stop }
       },
@@ -60,7 +63,33 @@ export const serverKinds = {
         return { url: `postgres://postgres@127.0.0.1:${port}/postgres`, isPrivate: true, stop }
       }
     },
-    remedy: `install PostgreSQL 15 or newer (Debian: apt-get install postgresql), or start Docker, or set ${pgUrlVariable}`
+    remedy: `install PostgreSQL ${oldestPostgres} or newer (Debian: apt-get install postgresql), or start Docker, or set ${pgUrlVariable}`
+  },
+  redis: {
+    title: "Redis",
+    variable: "EFFECT_STORES_TEST_REDIS",
+    ways: {
+      url: async () => {
+        const url = process.env[redisUrlVariable]
+        if (!url) return { missing: `${redisUrlVariable} is not set` }
+        await checkRedis(url)
+        return { url, isPrivate: false, stop: async () => {} }
+      },
+      local: async () => {
+        const reason = redisBinaryMissing()
+        if (reason !== undefined) return { missing: reason }
+        const server = await startRedis()
+        return { url: server.url, isPrivate: true, stop: server.stop }
+      },
+      docker: async () => {
+        const reason = await dockerMissing()
+        if (reason !== undefined) return { missing: reason }
+        const port = await freePort()
+        const stop = await composeUp("redis", { EFFECT_STORES_REDIS_PORT: String(port) })
+        return { url: `redis://127.0.0.1:${port}`, isPrivate: true, stop }
+      }
+    },
+    remedy: `install Redis ${oldestRedis} or newer (Debian: apt-get install redis-server), or start Docker, or set ${redisUrlVariable}`
   }
 } satisfies Record<string, ServerKind>
 
@@ -95,8 +124,18 @@ const checkPostgres = async (url: string): Promise<void> => {
   }).catch((cause) => {
     throw new Error(`${pgUrlVariable}: no PostgreSQL answers there`, { cause })
   })
-  if (row === undefined || row.version < 150_000) throw new Error(`${pgUrlVariable}: PostgreSQL 15 or newer is needed`)
+  if (row === undefined || row.version < oldestPostgres * 10_000) {
+    throw new Error(`${pgUrlVariable}: PostgreSQL ${oldestPostgres} or newer is needed`)
+  }
   if (!row.creates) throw new Error(`${pgUrlVariable}: its user needs the right to create databases (CREATEDB)`)
+}
+
+const checkRedis = async (url: string): Promise<void> => {
+  const info = await withRedis(url, (client) => client.info("server")).catch((cause) => {
+    throw new Error(`${redisUrlVariable}: no Redis answers there`, { cause })
+  })
+  const version = Number(info.match(/redis_version:(\d+)/)?.[1])
+  if (!(version >= oldestRedis)) throw new Error(`${redisUrlVariable}: Redis ${oldestRedis} or newer is needed`)
 }
 
 const dockerMissing = async (): Promise<string | undefined> => {

@@ -1,15 +1,10 @@
 /**
- * The property of bad input: each operation is called with arguments that are right but for some places, which hold
- * hostile values. A failure must be typed and change nothing; after a success, what is read must be what was given.
+ * The property of bad input on the EventStore: its operations, and what they must answer.
  */
 import assert from "node:assert/strict"
 import { randomUUID } from "node:crypto"
-import { isDeepStrictEqual } from "node:util"
-import * as Cause from "effect/Cause"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
-import * as FastCheck from "effect/FastCheck"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import type {
@@ -22,15 +17,12 @@ import type {
   StreamId
 } from "../../EventStore.js"
 import { EventStore } from "../../EventStore.js"
+import type { At, Operation } from "../hostileCalls.js"
+import { copy, hostileCalls, isSteady, operationsOf, same, streamArg as streamOn } from "../hostileCalls.js"
 import type { PropertyOptions } from "../suite.js"
-import { collect, property } from "../suite.js"
+import { collect } from "../suite.js"
 import type { Test } from "./fixtures.js"
 import { freshStream, newEvents, plain, streamOf } from "./fixtures.js"
-import type { Hostile } from "./hostile.js"
-import * as hostile from "./hostile.js"
-
-/** Gives the value for a place of the arguments: the right one, unless the case put another there. */
-type At = <A>(place: string, right: A) => A
 
 interface World {
   readonly store: EventStoreShape
@@ -39,51 +31,14 @@ interface World {
   readonly victim: string
 }
 
-interface Operation {
-  readonly places: ReadonlyArray<string>
-  readonly prepare: (at: At, world: World) => Prepared
-}
+const operation = operationsOf<World>({ store: EventStore.of({} as EventStoreShape), fixture: [], victim: "" })
 
-interface Prepared {
-  readonly run: () => Effect.Effect<unknown, { readonly _tag: string }>
-  /** Runs after a success, with its answer. */
-  readonly check: (answer: unknown) => Effect.Effect<void, unknown>
-}
+const streamArg = (at: At, name: string, right: StreamId = freshStream()): StreamId => streamOn(at, name, right)
 
-const operation = <Args, A, E extends { readonly _tag: string }>(define: {
-  readonly args: (at: At, world: World) => Args
-  readonly run: (store: EventStoreShape, args: Args) => Effect.Effect<A, E>
-  readonly check: (world: World, args: Args, answer: A) => Effect.Effect<void, unknown>
-}): Operation => {
-  const places: Array<string> = []
-  define.args(
-    (place, right) => {
-      places.push(place)
-      return right
-    },
-    { store: EventStore.of({} as EventStoreShape), fixture: [], victim: "" }
-  )
-  return {
-    places,
-    prepare: (at, world) => {
-      const args = define.args(at, world)
-      return {
-        run: () => define.run(world.store, args),
-        check: (answer) => define.check(world, args, answer as A)
-      }
-    }
-  }
-}
-
-const streamArg = (at: At, name: string, right: StreamId = freshStream()): StreamId =>
-  at(name, {
-    tenantId: at(`${name}.tenantId`, right.tenantId),
-    domain: at(`${name}.domain`, right.domain),
-    aggregateId: at(`${name}.aggregateId`, right.aggregateId)
-  })
-
-const eventArg = (at: At, name: string): NewEvent =>
-  at(name, {
+const eventArg = (at: At, name: string): NewEvent => {
+  const misspelt = at<unknown>(`${name}.commandID`, undefined)
+  return at(name, {
+    ...(misspelt === undefined ? {} : { commandID: misspelt }),
     id: at(`${name}.id`, randomUUID()),
     type: at(`${name}.type`, "Happened"),
     data: at<unknown>(`${name}.data`, { list: [0, at<unknown>(`${name}.data.list[1]`, 1)] }),
@@ -92,6 +47,7 @@ const eventArg = (at: At, name: string): NewEvent =>
     instanceId: at<string | undefined>(`${name}.instanceId`, "instance"),
     createdAt: at<DateTime.Utc | undefined>(`${name}.createdAt`, DateTime.unsafeMake(1))
   })
+}
 
 const eventsArg = (at: At, name: string): ReadonlyArray<NewEvent> =>
   at(name, [eventArg(at, `${name}[0]`), eventArg(at, `${name}[1]`)])
@@ -109,25 +65,11 @@ const filterArg = (at: At, name: string, tenantId: string | undefined): Filter =
 
 const tenantOf = ({ fixture }: World): string | undefined => fixture[0]?.tenantId
 
-/** The value as JSON has it, made without JSON: anything but containers stays as it is, and then differs. */
-const copy = (value: unknown): unknown => {
-  if (typeof value !== "object" || value === null) return value
-  if (Array.isArray(value)) return Array.from({ length: value.length }, (_, i) => copy(value[i]))
-  const prototype = Object.getPrototypeOf(value)
-  if (prototype !== Object.prototype && prototype !== null) return value
-  return Object.fromEntries(Object.keys(value).map((key) => [key, copy((value as Record<string, unknown>)[key])]))
-}
-
-/** A value whose getters change cannot be compared with itself. */
-const isSteady = (...values: ReadonlyArray<unknown>): boolean => isDeepStrictEqual(copy(values), copy(values))
-
-const same = (actual: unknown, expected: unknown, what: string): void =>
-  assert.ok(isDeepStrictEqual(actual, expected), `${what} is not what was put in`)
-
 const assertStored = (stored: ReadonlyArray<Event>, given: ReadonlyArray<NewEvent>): void => {
   assert.equal(stored.length, given.length)
   for (const [i, event] of stored.entries()) {
     const { commandId, createdAt, data, id, instanceId, metadata, type } = given[i] as NewEvent
+    assert.ok(!Object.keys(given[i] as NewEvent).includes("commandID"), "a misspelt key was left out silently")
     if (!isSteady(data, metadata)) continue
     if (id !== undefined) same(event.id, id, "id")
     same(event.type, type, "type")
@@ -170,7 +112,7 @@ const checkStream = (store: EventStoreShape, stream: StreamId, version: number, 
     )
   )
 
-const operations: Readonly<Record<string, Operation>> = {
+const operations: Readonly<Record<string, Operation<World>>> = {
   append: operation({
     args: (at) => ({
       stream: streamArg(at, "stream"),
@@ -334,34 +276,7 @@ const operations: Readonly<Record<string, Operation>> = {
   })
 }
 
-interface Case {
-  readonly operation: string
-  readonly hits: ReadonlyArray<readonly [place: string, value: Hostile]>
-}
-
-const cases: FastCheck.Arbitrary<Case> = FastCheck.oneof(
-  ...Object.entries(operations).map(([name, { places }]) => ({
-    // Waiting for a subscription that was accepted takes its time.
-    weight: name === "subscribe" ? 1 : name.startsWith("append") ? 12 : 5,
-    arbitrary: FastCheck.record({
-      operation: FastCheck.constant(name),
-      hits: FastCheck.array(FastCheck.tuple(FastCheck.constantFrom(...places), hostile.any), {
-        minLength: 1,
-        maxLength: 3
-      })
-    })
-  }))
-)
-
 const documented = ["InvalidInput", "VersionConflict", "DuplicateEvent", "NotFound"]
-
-const printable = (value: unknown): string => {
-  try {
-    return String(value)
-  } catch {
-    return "something that cannot be printed"
-  }
-}
 
 export const badInput = (test: Test, options: PropertyOptions): void => {
   test(`${options.runs} calls with hostile values fail typed and change nothing, or are answered rightly`, () =>
@@ -380,41 +295,14 @@ export const badInput = (test: Test, options: PropertyOptions): void => {
       yield* store.append(other, [victim], { expected: "any" })
       const world: World = { store, fixture, victim: victim.id }
       const state = Effect.all([store.head, Effect.map(store.get(victim.id), Option.map(plain))])
-      let before = yield* state
-      let refusals = 0
-      let successes = 0
-
-      yield* property(cases, options, ({ hits, operation }) =>
-        Effect.gen(function* () {
-          const values = new Map(hits)
-          const at: At = <A>(place: string, right: A) => {
-            const value = values.get(place)
-            return value === undefined ? right : (value.make() as A)
-          }
-          const { check, run } = (operations[operation] as Operation).prepare(at, world)
-          const exit = yield* Effect.exit(Effect.suspend(run))
-          const previous = before
-          before = yield* state
-          if (Exit.isSuccess(exit)) {
-            successes++
-            yield* check(exit.value)
-          } else {
-            refusals++
-            const failure = Cause.failureOption(exit.cause)
-            assert.ok(Option.isSome(failure), `${operation} died or threw: ${printable(exit.cause)}`)
-            const error: { readonly _tag: string; readonly what?: unknown; readonly why?: unknown } = failure.value
-            assert.ok(documented.includes(error._tag), `${operation} failed with ${printable(error)}`)
-            if (error._tag === "InvalidInput") {
-              assert.ok(typeof error.what === "string" && error.what !== "", "what is empty")
-              assert.ok(typeof error.why === "string" && error.why !== "", "why is empty")
-            }
-            assert.deepEqual(before, previous, `${operation} failed with ${error._tag}, but changed the store`)
-          }
-        })
-      )
-
-      // The generator would be useless if it only ever made one kind of outcome.
-      assert.ok(refusals > options.runs / 10 && successes > options.runs / 20, `${refusals}, ${successes}`)
+      yield* hostileCalls(options, {
+        operations,
+        // Waiting for a subscription that was accepted takes its time.
+        weightOf: (name) => (name === "subscribe" ? 1 : name.startsWith("append") ? 12 : 5),
+        world,
+        state,
+        documented
+      })
       assert.deepEqual((yield* collect(store.read(stream))).map(plain), fixture.map(plain))
     }))
 }

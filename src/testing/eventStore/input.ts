@@ -8,7 +8,7 @@ import type { Filter, Guard, StreamAppend } from "../../EventStore.js"
 import { EventStore } from "../../EventStore.js"
 import { collect, failsWith } from "../suite.js"
 import type { Test } from "./fixtures.js"
-import { freshStream, freshTenant, newEvent, streamOf } from "./fixtures.js"
+import { freshStream, freshTenant, newEvent, plain, streamOf } from "./fixtures.js"
 
 export const input = (test: Test): void => {
   test("an array with holes is refused by its place: types, events, appends, guards", () =>
@@ -25,9 +25,120 @@ export const input = (test: Test): void => {
       ])
       assert.deepEqual(
         refused.map(({ what }) => what),
-        ["filter.types[0]", "options.filter.types[1]", "events[0]", "appends[0]", "guards[0]"]
+        ["filter.types[0]", "options.filter.types[1]", "events[0]", "appends[0]", "options.guards[0]"]
       )
       assert.equal(yield* store.version(share.stream), 0)
+    }))
+
+  test("a misspelt key of an event, a share of an append, a guard or a change is refused by name", () =>
+    Effect.gen(function* () {
+      const store = yield* EventStore
+      const stream = freshStream()
+      const event = newEvent()
+      yield* store.append(stream, [event], { expected: "noStream" })
+      const share: StreamAppend = { stream, events: [newEvent()], expected: "any" }
+      const misspelt = <A extends object>(value: A): A => Object.assign({ ...value }, { commandID: "c" })
+      const other: Guard = { stream: freshStream(), expected: "any" }
+      const refused = yield* Effect.all([
+        failsWith(store.append(stream, [newEvent(), misspelt(newEvent())], { expected: "any" }), "InvalidInput"),
+        failsWith(
+          store.append(stream, [Object.assign(newEvent(), { version: 2 })], { expected: "any" }),
+          "InvalidInput"
+        ),
+        failsWith(store.appendAll([misspelt(share)]), "InvalidInput"),
+        failsWith(store.appendAll([{ ...share, events: [misspelt(newEvent())] }]), "InvalidInput"),
+        failsWith(store.appendAll([share], { guards: [misspelt(other)] }), "InvalidInput"),
+        failsWith(store.maintenance.update(event.id, misspelt({ data: {} })), "InvalidInput")
+      ])
+      assert.deepEqual(
+        refused.map(({ what }) => what),
+        [
+          "a key of events[1]",
+          "a key of events[0]",
+          "a key of appends[0]",
+          "a key of appends[0].events[0]",
+          "a key of options.guards[0]",
+          "a key of changes"
+        ]
+      )
+      for (const [i, { why }] of refused.entries()) assert.ok(why.includes(i === 1 ? '"version"' : '"commandID"'), why)
+      assert.equal(yield* store.version(stream), 1)
+    }))
+
+  test("what was expected is named as the caller wrote it", () =>
+    Effect.gen(function* () {
+      const store = yield* EventStore
+      const stream = freshStream()
+      const expected = -1
+      const refused = yield* Effect.all([
+        failsWith(store.append(stream, [newEvent()], { expected }), "InvalidInput"),
+        failsWith(store.appendAll([{ stream, events: [newEvent()], expected }]), "InvalidInput"),
+        failsWith(
+          store.appendAll([{ stream, events: [newEvent()], expected: 0 }], {
+            guards: [{ stream: freshStream(), expected }]
+          }),
+          "InvalidInput"
+        )
+      ])
+      assert.deepEqual(
+        refused.map(({ what }) => what),
+        ["options.expected", "appends[0].expected", "options.guards[0].expected"]
+      )
+    }))
+
+  test("a stored event, and any object with the fields of an address, names its stream", () =>
+    Effect.gen(function* () {
+      const store = yield* EventStore
+      class Order {
+        readonly domain = "order"
+        readonly aggregateId = "1"
+        readonly lines = ["lamp"]
+        constructor(readonly tenantId: string) {}
+      }
+      const order = new Order(freshTenant())
+      yield* store.append(order, [newEvent()], { expected: "noStream" })
+      const [stored] = yield* collect(store.read(order))
+      assert.ok(stored !== undefined)
+      assert.equal((yield* store.append(stored, [newEvent()], { expected: stored.version })).version, 2)
+    }))
+
+  test("a stored event is appended to another stream as it is, and leaves its place behind", () =>
+    Effect.gen(function* () {
+      const store = yield* EventStore
+      const { source, target } = { source: freshStream(), target: freshStream() }
+      yield* store.append(source, [newEvent(), newEvent({ commandId: "c", metadata: { by: "me" } })], { expected: 0 })
+      const [, stored] = yield* collect(store.read(source))
+      assert.ok(stored !== undefined)
+      yield* store.maintenance.deleteStream(source)
+      const misspelt = Object.assign({ ...stored }, { commandID: "c" })
+      yield* failsWith(store.append(target, [misspelt], { expected: "noStream" }), "InvalidInput")
+      yield* store.append(target, [stored], { expected: "noStream" })
+      const [copy] = yield* collect(store.read(target))
+      assert.ok(copy !== undefined && copy.position > stored.position)
+      assert.deepEqual(plain({ ...copy, position: 0 }), plain({ ...stored, ...target, version: 1, position: 0 }))
+    }))
+
+  test("an event of a class of the application is taken by its fields, and one field too many is refused", () =>
+    Effect.gen(function* () {
+      const store = yield* EventStore
+      const stream = freshStream()
+      class Placed {
+        readonly type = "Placed"
+        constructor(readonly data: object) {}
+        get commandId() {
+          return "command"
+        }
+      }
+      class Noted extends Placed {
+        readonly notedBy = "me"
+      }
+      yield* store.append(stream, [new Placed({ total: 1 })], { expected: "noStream" })
+      yield* failsWith(store.append(stream, [new Noted({ total: 1 })], { expected: "any" }), "InvalidInput")
+      const events = yield* collect(store.read(stream))
+      assert.deepEqual(
+        events.map(({ commandId, data, type }) => [type, data, commandId]),
+        [["Placed", { total: 1 }, "command"]]
+      )
     }))
 
   test("an array is read by its elements, whatever methods of its own it has", () =>

@@ -24,11 +24,11 @@ import type {
 import { EventStore, VersionConflict } from "../../EventStore.js"
 import type { Json } from "../../Json.js"
 import * as EventStoreMemory from "../../memory/EventStoreMemory.js"
+import { json } from "../hostile.js"
 import type { PropertyOptions } from "../suite.js"
 import { collect, property } from "../suite.js"
 import type { Test } from "./fixtures.js"
 import { plain } from "./fixtures.js"
-import { json } from "./hostile.js"
 
 type Expectation = "any" | "noStream" | "streamExists" | number
 

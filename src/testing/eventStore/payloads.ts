@@ -5,52 +5,13 @@ import assert from "node:assert/strict"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import { EventStore } from "../../EventStore.js"
-import type { Json } from "../../Json.js"
+import { jsonByName, nested, notJson } from "../jsonValues.js"
 import { failsWith } from "../suite.js"
 import type { Test } from "./fixtures.js"
 import { freshStream, newEvent, newEvents, readAll } from "./fixtures.js"
 
-export const nested = (levels: number): Json => {
-  let value: Json = "bottom"
-  for (let i = 0; i < levels; i++) value = i % 2 === 0 ? [value] : { in: value }
-  return value
-}
-
-const payloadsByName: Readonly<Record<string, Json>> = {
-  "null, booleans and empty containers": [null, true, false, [], {}, "", [[]], [{}]],
-  "NUL and control characters": { "\0": "a\0b", "\u0001\u001f\u007f": "\b\f\n\r\t\u000b" },
-  "lone surrogates": { "\ud800": "\udc00\ud800", text: "\ude00\ud83d" },
-  "line separators of JavaScript": "\u2028\u2029",
-  "quotes, backslashes and SQL": `"'\\\`; DROP TABLE es_events; -- $1 ? :a @b %s`,
-  "text beyond the basic plane": "\u{1f600}\u{10ffff}\uffff\ufffe\ufffd",
-  "text that is not normalised": ["\u00e9", "e\u0301", "\u202e"],
-  "keys that mean something to JavaScript": { constructor: 1, toString: 2, prototype: 3, hasOwnProperty: 4, length: 5 },
-  "empty keys": { "": { "": [""] } },
-  "keys in the order given": { b: 1, a: 2, "10": 3, "9": 4, A: 5 },
-  "numbers at the edges": [
-    0,
-    1,
-    -1,
-    0.1,
-    1e21,
-    1e-7,
-    5e-324,
-    -5e-324,
-    Number.MAX_VALUE,
-    -Number.MAX_VALUE,
-    Number.EPSILON,
-    2 ** 53 - 1,
-    2 ** 53,
-    2 ** 53 + 2,
-    -(2 ** 53) + 1,
-    123456789012345680000
-  ],
-  "numbers and booleans as text": ["1", "true", "null", "-0", "NaN", "1e400"],
-  "512 levels": nested(512)
-}
-
 export const payloads = (test: Test): void => {
-  for (const [name, value] of Object.entries(payloadsByName)) {
+  for (const [name, value] of Object.entries(jsonByName)) {
     test(`data and metadata come back exactly: ${name}`, () =>
       Effect.gen(function* () {
         const store = yield* EventStore
@@ -84,24 +45,13 @@ export const payloads = (test: Test): void => {
       )
     }))
 
-  const refused: ReadonlyArray<readonly [name: string, value: unknown, what: string]> = [
-    ["513 levels", nested(513), "events[0].data"],
-    ["undefined", undefined, "events[0].data"],
-    ["an undefined member", { a: undefined }, "events[0].data.a"],
-    ["NaN", { list: [0, Number.NaN] }, "events[0].data.list[1]"],
-    ["-0", [-0], "events[0].data[0]"],
-    ["a bigint", { a: 1n }, "events[0].data.a"],
-    ["a Date", { at: new Date(0) }, "events[0].data.at"],
-    ["a Map", new Map(), "events[0].data"],
-    ["an own __proto__", JSON.parse('{"__proto__":{"polluted":true}}'), "events[0].data"]
-  ]
-  for (const [name, data, what] of refused) {
+  for (const [name, data, place] of notJson) {
     test(`data that JSON would change is refused by its place: ${name}`, () =>
       Effect.gen(function* () {
         const store = yield* EventStore
         const stream = freshStream()
         const error = yield* failsWith(store.append(stream, [newEvent({ data })], { expected: "any" }), "InvalidInput")
-        assert.ok(error.what.startsWith(what), error.what)
+        assert.ok(error.what.startsWith(`events[0].data${place}`), error.what)
         assert.notEqual(error.why, "")
         assert.equal(yield* store.version(stream), 0)
       }))

@@ -4,8 +4,8 @@
  */
 import * as DateTime from "effect/DateTime"
 import * as FastCheck from "effect/FastCheck"
-import type { Json } from "../../Json.js"
-import { nested } from "./payloads.js"
+import type { Json } from "../Json.js"
+import { nested } from "./jsonValues.js"
 
 export interface Hostile {
   readonly make: () => unknown

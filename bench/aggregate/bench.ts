@@ -1,0 +1,116 @@
+/**
+ * The bench of loading aggregates: with a snapshot and a mean number of events after it, beside the replay of all events,
+ * over lengths, sizes of payload, and pairs of backends for events and snapshots.
+ *
+ * `--full` adds 1,000,000 events of 1 KiB (4 GB of disk); `--quick` is for a look: no stream above 10,000. The plot goes
+ * beside the JSON; `--docs` writes it and the tables into docs/ too.
+ */
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs"
+import { cpus } from "node:os"
+import { dirname } from "node:path"
+import { parseArgs } from "node:util"
+import * as report from "../report.js"
+import { backends } from "./backends.js"
+import { type Budget, type Case, type Figures, measure, memoryOfReplay, seed, sinceSnapshot } from "./measure.js"
+import { plot } from "./plot.js"
+import * as table from "./table.js"
+
+export const usage = "aggregate [--backend sqlite,pg] [--quick | --full] [--docs] [--json FILE]"
+
+const options = {
+  backend: { type: "string", default: "sqlite,pg" },
+  quick: { type: "boolean", default: false },
+  full: { type: "boolean", default: false },
+  docs: { type: "boolean", default: false },
+  json: { type: "string", default: ".bench/aggregate.json" }
+} as const
+
+const lengths = [100, 1_000, 10_000, 100_000, 1_000_000]
+const [small, large] = [50, 1_024]
+
+const parse = (args: ReadonlyArray<string>) => {
+  const { values } = parseArgs({ args: [...args], options })
+  const chosen = values.backend.split(",").map((name) => {
+    const open = backends[name]
+    if (open === undefined) throw new Error(`no backend ${name}`)
+    return open
+  })
+  const cases: ReadonlyArray<Case> = [small, large]
+    .flatMap((bytes) => lengths.map((length) => ({ bytes, length })))
+    .filter(
+      ({ bytes, length }) => length <= (values.quick ? 10_000 : bytes === small || values.full ? 1_000_000 : 100_000)
+    )
+  const budget: Budget = values.quick
+    ? { rounds: 12, turnMs: 10, replayMs: 1_000 }
+    : { rounds: 60, turnMs: 10, replayMs: 10_000 }
+  return { budget, cases, chosen, values }
+}
+
+/** Throws at once for arguments that it does not know. */
+export const prepare = (args: ReadonlyArray<string>): (() => Promise<void>) => {
+  const { budget, cases, chosen, values } = parse(args)
+  return async () => {
+    const loadBefore = report.othersLoad()
+    const figures: Array<Figures> = []
+    const memory: Record<string, ReadonlyArray<number>> = {}
+    const facts: Record<string, string> = {}
+    for (const open of chosen) {
+      const backend = await open()
+      try {
+        const startedAt = performance.now()
+        for (const each of cases) await seed(backend, each)
+        await backend.settle()
+        const events = cases.reduce((sum, { length }) => sum + length, 0)
+        const seconds = ((performance.now() - startedAt) / 1000).toFixed(0)
+        console.log(`\nEvents on ${backend.events}: ${events.toLocaleString("en-US")} appended in ${seconds} s`)
+        const measured = await measure(backend, cases, budget)
+        table.print(table.rowsOf(measured))
+        figures.push(...measured)
+        const longest = cases.reduce((a, b) => (b.length > a.length ? b : a))
+        const samples = await memoryOfReplay(backend, longest)
+        memory[backend.events] = samples
+        console.log(`\n${describeMemory(backend.events, longest.length, samples)}`)
+        Object.assign(facts, backend.facts)
+      } finally {
+        await backend.close()
+      }
+    }
+    const rows = table.rowsOf(figures)
+    const spreads = table.spreadsOf(rows)
+    table.printSpreads(spreads)
+    report.write(values.json, "aggregate", figures, { facts, budget, loadBefore, sinceSnapshot, memory, spreads })
+    const drawn = plot(figures.filter(({ bytes }) => bytes === small))
+    write(values.json.replace(/(\.json)?$/, ".svg"), drawn)
+    if (values.docs) {
+      write("docs/aggregate-load.svg", drawn)
+      const longest = Math.max(...cases.map(({ length }) => length))
+      const memories = Object.entries(memory).map(([events, samples]) => `${describeMemory(events, longest, samples)}.`)
+      const on = `Measured on ${cpus().length} CPUs (${cpus()[0]?.model}), Node ${process.versions.node}, ${describe(facts)}; ${new Date().toISOString().slice(0, 10)}, load of others before: ${loadBefore.toFixed(1)}.`
+      replaceInDocs([table.markdown(rows, spreads), memories.join(" "), on].join("\n\n"))
+    }
+  }
+}
+
+const describeMemory = (events: string, length: number, samples: ReadonlyArray<number>): string =>
+  `Live on the heap at each tenth of a replay of ${length.toLocaleString("en-US")} events from ${events}: ${Math.min(...samples).toFixed(1)} to ${Math.max(...samples).toFixed(1)} MiB, ${samples.at(-1)?.toFixed(1)} at the end`
+
+const describe = (facts: Readonly<Record<string, string>>): string =>
+  Object.entries(facts)
+    .map(([name, value]) => `${name} ${value}`)
+    .join(", ")
+
+const write = (file: string, text: string): void => {
+  mkdirSync(dirname(file), { recursive: true })
+  writeFileSync(file, text)
+  console.log(`written to ${file}`)
+}
+
+const markers = ["<!-- written by the bench, from here -->", "<!-- to here -->"] as const
+
+const replaceInDocs = (text: string): void => {
+  const file = "docs/performance.md"
+  const before = readFileSync(file, "utf8")
+  const [from, to] = markers.map((marker) => before.indexOf(marker))
+  if (from === undefined || to === undefined || from < 0 || to < from) throw new Error(`${file} has lost its markers`)
+  write(file, `${before.slice(0, from + markers[0].length)}\n\n${text}\n\n${before.slice(to)}`)
+}

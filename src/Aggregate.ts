@@ -1,0 +1,431 @@
+/**
+ * Aggregates: a state folded from the events of one stream, loaded from the newest snapshot and what came after it, and
+ * changed by appending what a decision says. Plain functions over a definition; they need an EventStore, and use a
+ * SnapshotStore if there is one in the context.
+ *
+ * A snapshot is never believed: it counts only if the event it says it ends with is in the stream at its version, and
+ * if its state has the form that this definition knows. Whatever is wrong with it, or with its store, the events are
+ * read from the first. The words `initial`, `evolve` and `decide` are those of the Decider pattern.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Schema } from "effect"
+ * import { Aggregate } from "effect-stores"
+ *
+ * const Account = Aggregate.make({
+ *   domain: "account",
+ *   state: Schema.Struct({ balance: Schema.Number }),
+ *   event: Schema.Union(
+ *     Schema.TaggedStruct("Deposited", { amount: Schema.Number }),
+ *     Schema.TaggedStruct("Withdrawn", { amount: Schema.Number })
+ *   ),
+ *   initial: { balance: 0 },
+ *   evolve: ({ balance }, event) => ({
+ *     balance: event._tag === "Deposited" ? balance + event.amount : balance - event.amount
+ *   })
+ * })
+ *
+ * const withdraw = (aggregateId: string, amount: number) =>
+ *   Aggregate.execute(Account, { tenantId: "acme", aggregateId }, ({ balance }) =>
+ *     balance < amount ? Effect.fail("too little money" as const) : [{ _tag: "Withdrawn", amount }]
+ *   )
+ * ```
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import type * as Either from "effect/Either"
+import { dual } from "effect/Function"
+import { type Pipeable, pipeArguments } from "effect/Pipeable"
+import { hasProperty } from "effect/Predicate"
+import * as Schema from "effect/Schema"
+import { type InvalidInput, NotFound, type ReadOnly, type StoreFailure } from "./Errors.js"
+import * as EventStore from "./EventStore.js"
+import * as executing from "./internal/aggregateExecute.js"
+import * as loading from "./internal/aggregateLoad.js"
+import { fingerprint } from "./internal/fingerprint.js"
+import { checked, identifier, integer, options as knownKeys, record } from "./internal/validate.js"
+import * as SnapshotPolicy from "./SnapshotPolicy.js"
+import { SnapshotStore, type SnapshotStoreShape } from "./SnapshotStore.js"
+
+/**
+ * @since 0.1.0
+ * @category symbols
+ */
+export const TypeId = "~effect-stores/Aggregate"
+
+/**
+ * Which aggregate of the domain: the rest of its stream's address.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Id {
+  readonly tenantId: string
+  readonly aggregateId: string
+}
+
+/**
+ * A definition, made with `make`.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Aggregate<S, E extends { readonly _tag: string }> extends Pipeable {
+  readonly [TypeId]: typeof TypeId
+  readonly domain: string
+  readonly initial: S
+  readonly evolve: (state: S, event: E) => S
+  /** When a load leaves a snapshot behind. */
+  readonly snapshots: SnapshotPolicy.SnapshotPolicy<S>
+  /** What snapshots carry as their `schemaVersion`; those with another are left alone. */
+  readonly schemaVersion: string
+  /** The events of the domain as values of the Schema: typed feeds, single appends, `appendAll`. */
+  readonly events: EventStore.TypedEvents<E, never>
+  /** @internal */
+  readonly decodeEvent: (data: unknown) => Either.Either<E, unknown>
+  /** @internal */
+  readonly decodeState: (data: unknown) => Either.Either<S, unknown>
+  /** @internal */
+  readonly encodeState: (state: S) => Either.Either<unknown, unknown>
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options<S, SI, E extends { readonly _tag: string }, EI extends { readonly _tag: string }> {
+  /** The domain of the streams. One definition per domain: two would replace each other's snapshots. */
+  readonly domain: string
+  /**
+   * How snapshots keep the state: decoding what was encoded must give an equal state. Both are synchronous and need no
+   * services.
+   */
+  readonly state: Schema.Schema<S, SI>
+  /** The events: a tagged struct or a union of them; see `EventStore.forSchema`. Synchronous as well. */
+  readonly event: Schema.Schema<E, EI>
+  readonly initial: S
+  /** The state after an event. Must not change the state it is given, and depend on nothing else. */
+  readonly evolve: (state: S, event: E) => S
+  /** When a load leaves a snapshot behind. Default `SnapshotPolicy.every(100)`. */
+  readonly snapshots?: SnapshotPolicy.SnapshotPolicy<S> | undefined
+  /**
+   * Change it when `evolve`, or the code of a transformation (a default, for example), begins to mean something else for
+   * events of old: that cannot be seen from the Schemas, whose changes make older snapshots outdated by themselves.
+   * Default `""`.
+   */
+  readonly snapshotVersion?: string | undefined
+}
+
+/**
+ * An aggregate as it was loaded.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Loaded<S> {
+  readonly state: S
+  /** The version of the last event in the state; 0 without any. */
+  readonly version: number
+  /** The version of the snapshot it was loaded from; 0: from the first event. */
+  readonly snapshotVersion: number
+  /** How many events were read on top of it. */
+  readonly replayed: number
+}
+
+/**
+ * What a decision led to: the events that were appended, if any, and the state after them.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Executed<S, E> {
+  readonly state: S
+  readonly version: number
+  readonly events: ReadonlyArray<E>
+}
+
+/**
+ * What a decision comes to: the events, none if there is nothing to do; an Effect may refuse with an error of its own.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Decided<E> = ReadonlyArray<E> | Effect.Effect<ReadonlyArray<E>, unknown, unknown>
+
+type ErrorOf<D> = D extends Effect.Effect<unknown, infer Err, unknown> ? Err : never
+
+type ContextOf<D> = D extends Effect.Effect<unknown, unknown, infer R> ? R : never
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface ExecuteOptions extends EventStore.Envelope {
+  /** How often to load and decide again after a `VersionConflict`. Default 10. */
+  readonly retries?: number | undefined
+}
+
+/**
+ * @since 0.1.0
+ * @category errors
+ */
+export type LoadError = EventStore.ReadError | EventStore.EventDecodeError
+
+/**
+ * Defines an aggregate. Throws `InvalidInput` for a bad domain or `snapshotVersion`.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = <S, SI, E extends { readonly _tag: string }, EI extends { readonly _tag: string }>({
+  domain,
+  event,
+  evolve,
+  initial,
+  snapshotVersion = "",
+  snapshots = SnapshotPolicy.every(100),
+  state
+}: Options<S, SI, E, EI>): Aggregate<S, E> => {
+  // Both: it must be text, and leave room for the fingerprint.
+  if (snapshotVersion !== "")
+    identifier(`${identifier(snapshotVersion, "snapshotVersion")}/${"0".repeat(16)}`, "snapshotVersion")
+  return {
+    [TypeId]: TypeId,
+    domain: identifier(domain, "domain"),
+    initial,
+    evolve,
+    snapshots,
+    schemaVersion: `${snapshotVersion}/${fingerprint(Schema.Tuple(state, event))}`,
+    events: EventStore.forSchema(event),
+    decodeEvent: Schema.decodeUnknownEither(event),
+    decodeState: Schema.decodeUnknownEither(state),
+    encodeState: Schema.encodeEither(state),
+    pipe() {
+      // biome-ignore lint/complexity/noArguments: the form in which Effect's values are pipeable
+      return pipeArguments(this, arguments)
+    }
+  }
+}
+
+const isAggregate = (value: unknown): value is Aggregate<never, never> => hasProperty(value, TypeId)
+
+// The definition comes first, or the function is partially applied.
+const isDataFirst = (args: IArguments): boolean => isAggregate(args[0])
+
+const withStream = <A, Err, R>(
+  { domain }: { readonly domain: string },
+  id: Id,
+  use: (stream: EventStore.StreamId) => Effect.Effect<A, Err, R>
+): Effect.Effect<A, Err | InvalidInput, R> => checked(() => streamOf(domain, id), use)
+
+const streamOf = (domain: string, id: unknown): EventStore.StreamId => {
+  const { aggregateId, tenantId } = record(id, "id")
+  return {
+    tenantId: identifier(tenantId, "id.tenantId"),
+    domain,
+    aggregateId: identifier(aggregateId, "id.aggregateId")
+  }
+}
+
+/**
+ * Loads the state as it is now.
+ *
+ * 1. The stream's snapshot, if there is a SnapshotStore and the policy is not `never`.
+ * 2. The events from the snapshot's last one on. If that event is not the one that the snapshot names, or the snapshot
+ *    is of another `schemaVersion`, does not fit the Schema, is corrupt or cannot be read: one warning, and all events
+ *    from the first. Memory does not grow with their number.
+ * 3. If the policy says so, or what was found is of no use, a snapshot is saved in the background
+ *    (`SnapshotStore.saveInBackground`).
+ *
+ * A stream without events has the state `initial` and the version 0. Counted in `effect_stores_snapshots_used` by
+ * outcome, and in `effect_stores_events_replayed`.
+ *
+ * @since 0.1.0
+ * @category loading
+ */
+export const load: {
+  (
+    id: Id
+  ): <S, E extends { readonly _tag: string }>(
+    self: Aggregate<S, E>
+  ) => Effect.Effect<Loaded<S>, LoadError, EventStore.EventStore>
+  <S, E extends { readonly _tag: string }>(
+    self: Aggregate<S, E>,
+    id: Id
+  ): Effect.Effect<Loaded<S>, LoadError, EventStore.EventStore>
+} = dual(isDataFirst, <S, E extends { readonly _tag: string }>(self: Aggregate<S, E>, id: Id) =>
+  withStream(self, id, (stream) => loading.load(self, stream))
+)
+
+/**
+ * Loads the state as it was at a version: 0 is `initial`, one that the stream does not have is `NotFound`. A snapshot is
+ * used if it is not newer; none is saved.
+ *
+ * @since 0.1.0
+ * @category loading
+ */
+export const loadAt: {
+  (
+    id: Id,
+    version: number
+  ): <S, E extends { readonly _tag: string }>(
+    self: Aggregate<S, E>
+  ) => Effect.Effect<Loaded<S>, LoadError | NotFound, EventStore.EventStore>
+  <S, E extends { readonly _tag: string }>(
+    self: Aggregate<S, E>,
+    id: Id,
+    version: number
+  ): Effect.Effect<Loaded<S>, LoadError | NotFound, EventStore.EventStore>
+} = dual(isDataFirst, <S, E extends { readonly _tag: string }>(self: Aggregate<S, E>, id: Id, version: number) =>
+  checked(
+    () => ({ stream: streamOf(self.domain, id), version: integer(version, "version", 0) }),
+    ({ stream, version }) =>
+      Effect.filterOrFail(
+        loading.loadAt(self, stream, version),
+        (loaded) => loaded.version === version,
+        () => new NotFound({ what: `version ${version} of ${stream.tenantId}/${stream.domain}/${stream.aggregateId}` })
+      )
+  )
+)
+
+/**
+ * Appends events, as `EventStore.append` does. In the effect of `CommandStore.execute` they get ids derived from the
+ * command, so that the append is recognised when the command runs again.
+ *
+ * @since 0.1.0
+ * @category changing
+ */
+export const append: {
+  <E extends { readonly _tag: string }>(
+    id: Id,
+    events: ReadonlyArray<E>,
+    options: { readonly expected: EventStore.ExpectedVersion } & EventStore.Envelope
+  ): <S>(self: Aggregate<S, E>) => Effect.Effect<EventStore.Appended, EventStore.AppendError, EventStore.EventStore>
+  <S, E extends { readonly _tag: string }>(
+    self: Aggregate<S, E>,
+    id: Id,
+    events: ReadonlyArray<E>,
+    options: { readonly expected: EventStore.ExpectedVersion } & EventStore.Envelope
+  ): Effect.Effect<EventStore.Appended, EventStore.AppendError, EventStore.EventStore>
+} = dual(
+  isDataFirst,
+  <S, E extends { readonly _tag: string }>(
+    self: Aggregate<S, E>,
+    id: Id,
+    events: ReadonlyArray<E>,
+    options: { readonly expected: EventStore.ExpectedVersion } & EventStore.Envelope
+  ) => withStream(self, id, (stream) => executing.append(self, stream, events, options))
+)
+
+/**
+ * Decides on the present state and appends what was decided.
+ *
+ * 1. Loads the aggregate.
+ * 2. Asks `decide`. Its failure ends the execution, and nothing is appended; so does an empty array, as a success.
+ * 3. Appends the events if the aggregate has not changed meanwhile. If it has (`VersionConflict`), begins again, at most
+ *    `retries` times; then the conflict is the failure.
+ *
+ * The rest of the options goes with every event: `commandId` and `metadata` (correlation, causation) tell which command
+ * led to it.
+ *
+ * In the effect of `CommandStore.execute` the events get ids derived from the command, and its id as `commandId`. So
+ * when the command runs again after a crash, what it appended before is found, answered, and neither decided nor
+ * appended a second time. Executions on one aggregate are told apart by their order within the command.
+ *
+ * @since 0.1.0
+ * @category changing
+ */
+export const execute: {
+  // The decision's type is a parameter of its own, and data comes first, so that literals in a decision keep their types.
+  <S, E extends { readonly _tag: string }, const D extends Decided<E>>(
+    self: Aggregate<S, E>,
+    id: Id,
+    decide: (state: S, version: number) => D,
+    options?: ExecuteOptions
+  ): Effect.Effect<
+    Executed<S, E>,
+    ErrorOf<D> | LoadError | EventStore.AppendError,
+    ContextOf<D> | EventStore.EventStore
+  >
+  <S, E extends { readonly _tag: string }, const D extends Decided<E>>(
+    id: Id,
+    decide: (state: S, version: number) => D,
+    options?: ExecuteOptions
+  ): (
+    self: Aggregate<S, E>
+  ) => Effect.Effect<
+    Executed<S, E>,
+    ErrorOf<D> | LoadError | EventStore.AppendError,
+    ContextOf<D> | EventStore.EventStore
+  >
+} = dual(
+  isDataFirst,
+  <S, E extends { readonly _tag: string }, D extends Decided<E>>(
+    self: Aggregate<S, E>,
+    id: Id,
+    decide: (state: S, version: number) => D,
+    options: ExecuteOptions = {}
+  ) =>
+    checked(
+      () => {
+        const { retries, ...envelope } = knownKeys(options, "options", executeKeys) as ExecuteOptions
+        return {
+          stream: streamOf(self.domain, id),
+          retries: retries === undefined ? defaultRetries : integer(retries, "options.retries", 0),
+          envelope
+        }
+      },
+      ({ envelope, retries, stream }) => executing.execute(self, stream, decide, envelope, retries)
+    )
+)
+
+const executeKeys: ReadonlyArray<keyof ExecuteOptions> = ["retries", "metadata", "commandId", "instanceId", "createdAt"]
+
+/** One append of several contenders succeeds in each round, so this serves about as many at once. */
+const defaultRetries = 10
+
+/**
+ * Deletes the events of an aggregate and then its snapshot, and answers how many events there were. A save under way in
+ * this process is waited for up to a second, and what it leaves after that is deleted in the background: inside a
+ * transaction it may wait for the end of that. One that another process makes meanwhile stays behind, and never counts.
+ * A failure in between leaves the snapshot: delete again.
+ *
+ * @since 0.1.0
+ * @category changing
+ */
+const delete_: {
+  (
+    id: Id
+  ): <S, E extends { readonly _tag: string }>(
+    self: Aggregate<S, E>
+  ) => Effect.Effect<number, InvalidInput | ReadOnly | StoreFailure, EventStore.EventStore>
+  <S, E extends { readonly _tag: string }>(
+    self: Aggregate<S, E>,
+    id: Id
+  ): Effect.Effect<number, InvalidInput | ReadOnly | StoreFailure, EventStore.EventStore>
+} = dual(isDataFirst, <S, E extends { readonly _tag: string }>(self: Aggregate<S, E>, id: Id) =>
+  withStream(self, id, (stream) =>
+    Effect.flatMap(Effect.all([EventStore.EventStore, Effect.serviceOption(SnapshotStore)]), ([events, snapshots]) =>
+      Effect.zipLeft(
+        events.maintenance.deleteStream(stream),
+        snapshots._tag === "None" ? Effect.void : deleteSnapshot(snapshots.value, stream)
+      )
+    )
+  )
+)
+
+const deleteSnapshot = (store: SnapshotStoreShape, stream: EventStore.StreamId) =>
+  Effect.flatMap(Effect.timeoutOption(store.flush(stream), flushMax), (flushed) =>
+    Effect.zipRight(
+      store.delete(stream),
+      flushed._tag === "Some"
+        ? Effect.void
+        : store.saveInBackground(stream, Effect.succeed(undefined), { replace: true })
+    )
+  )
+
+/** Many times what a save takes, and short enough to hold a transaction that the save waits for. */
+const flushMax = "1 second"
+
+export { delete_ as delete }

@@ -1,0 +1,440 @@
+/**
+ * The contract of the CommandStore: model, errors, the service tag whose members carry the semantics, what a running
+ * command gives to what runs in it, and `forSchema`, which binds an application's Schema of commands to it. What a
+ * backend implements is in `CommandStoreEncoded`.
+ *
+ * A **command** is a request to change something, known by its id. The store keeps what was asked, whether it was done,
+ * and what came of it, so that asking again gets the same answer and changes nothing. A **lease** is the time for which
+ * one process has a command to itself; an **attempt** is one lease of it.
+ *
+ * @since 0.1.0
+ */
+import * as Chunk from "effect/Chunk"
+import * as Context from "effect/Context"
+import type * as DateTime from "effect/DateTime"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+import { InvalidInput, type NotFound, type ReadOnly, type StoreFailure } from "./Errors.js"
+import type { Direction, StreamId } from "./EventStore.js"
+import { taggedPayload } from "./internal/taggedPayload.js"
+import type { Json, JsonObject } from "./Json.js"
+
+/**
+ * `received`: not done yet, or under way. `succeeded`, `failed`: done, with that outcome.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Status = "received" | "succeeded" | "failed"
+
+/**
+ * A command as it is stored. `data` and `metadata` are exactly the JSON that was given.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Command {
+  readonly id: string
+  readonly tenantId: string
+  readonly domain: string
+  readonly type: string
+  readonly data: Json
+  /** Request context, correlation, causation, trace. */
+  readonly metadata: JsonObject
+  /** The process that stored it. */
+  readonly instanceId: string | undefined
+  readonly createdAt: DateTime.Utc
+  /** Its place in the log: unique and increasing, not dense; never rely on a particular value. */
+  readonly position: number
+  readonly status: Status
+  /** What came of it, encoded: absent while `received`, and for an outcome of `undefined`. */
+  readonly outcome: Option.Option<Json>
+  /** How often its execution was begun. */
+  readonly attempts: number
+  readonly finishedAt: DateTime.Utc | undefined
+}
+
+/**
+ * A command to store. What is left out is filled in: `metadata` by `{}`, `instanceId` by the layer's, `createdAt` by the
+ * Clock. `id` is a UUID in canonical lower-case form, given by who asks, so that asking again can be recognised
+ * (`Uuid.derived` makes one of a foreign key).
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface NewCommand {
+  readonly id: string
+  readonly tenantId: string
+  readonly domain: string
+  readonly type: string
+  readonly data: unknown
+  readonly metadata?: { readonly [key: string]: unknown } | undefined
+  readonly instanceId?: string | undefined
+  /** Years 0 to 9999, whole milliseconds. */
+  readonly createdAt?: DateTime.Utc | undefined
+}
+
+/**
+ * Which commands to look at: all conditions given must hold, none given means all.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Filter {
+  readonly tenantId?: string | undefined
+  readonly domain?: string | undefined
+  /** One of these types; at least one. */
+  readonly types?: ReadonlyArray<string> | undefined
+  /** One of these; at least one. */
+  readonly statuses?: ReadonlyArray<Status> | undefined
+  /** Created at or after. */
+  readonly createdFrom?: DateTime.Utc | undefined
+  /** Created before. */
+  readonly createdUntil?: DateTime.Utc | undefined
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface ListOptions {
+  readonly filter?: Filter | undefined
+  /** From the oldest, or from the newest back. Default `forward`. */
+  readonly direction?: Direction | undefined
+  readonly limit?: number | undefined
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface PageOptions {
+  readonly filter?: Filter | undefined
+  readonly direction?: Direction | undefined
+  /** The `next` of the page before; absent for the first page. Use it with the same filter and direction. */
+  readonly cursor?: string | undefined
+  /** 1 to 1,000; default 100. */
+  readonly limit?: number | undefined
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Page {
+  readonly commands: ReadonlyArray<Command>
+  /** Where the next page starts; absent when there is none. */
+  readonly next: Option.Option<string>
+}
+
+/**
+ * The fields whose distinct values can be listed.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type DistinctField = "tenantId" | "domain" | "type" | "status" | "instanceId"
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Info {
+  /** `InMemory`, `Sqlite`, `Pg`. */
+  readonly backend: string
+  /** Where it is, without secrets. */
+  readonly connection: string
+  readonly readOnly: boolean
+  readonly commands: number
+  readonly lastCommand: Option.Option<Command>
+}
+
+/**
+ * What an operator may change of a command. A `status` comes with its `outcome` (default: none); `received` opens it
+ * again for execution.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Changes {
+  readonly data?: unknown
+  readonly metadata?: { readonly [key: string]: unknown } | undefined
+  readonly status?: Status | undefined
+  readonly outcome?: unknown
+}
+
+/**
+ * What `prune` deletes: commands created before a moment, by default only those that are done.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface PruneOptions extends Omit<Filter, "createdUntil"> {
+  readonly createdUntil: DateTime.Utc
+  /** Default `["succeeded", "failed"]`. */
+  readonly statuses?: ReadonlyArray<Status> | undefined
+}
+
+/**
+ * How an execution is kept, and for how long it is nobody else's.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface ExecuteOptions<A, IA, F, IF> {
+  /** How the result is kept. `Schema.Void` for none. Synchronous, without services. */
+  readonly success: Schema.Schema<A, IA>
+  /**
+   * Which failures are outcomes, and how they are kept. Any other failure (a backend that is down, a conflict) leaves the
+   * command `received`: asking again tries again. Default: none is an outcome.
+   */
+  readonly failure?: Schema.Schema<F, IF> | undefined
+  /** How long a process that has died keeps the command from others; renewed while it runs. Default 30 seconds. */
+  readonly lease?: Duration.DurationInput | undefined
+  /**
+   * Runs the effect and the write of its outcome as one: `PgDatabase.transaction` or `SqliteDatabase.transaction` of the
+   * database that this store is on. What the effect writes there is then committed with the outcome or not at all.
+   */
+  readonly transaction?: (<B, E, R>(self: Effect.Effect<B, E, R>) => Effect.Effect<B, E | StoreFailure, R>) | undefined
+}
+
+/**
+ * The id of the command is taken by one with another content; nothing was changed and nothing ran.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class DuplicateCommand extends Schema.TaggedError<DuplicateCommand>("effect-stores/DuplicateCommand")(
+  "DuplicateCommand",
+  { id: Schema.String, why: Schema.String }
+) {
+  override get message(): string {
+    return `command ${this.id} exists already: ${this.why}`
+  }
+}
+
+/**
+ * What is stored of a command, its `data` or its `outcome`, is not what the Schema says; `cause` is the `ParseError`.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class CommandDecodeError extends Schema.TaggedError<CommandDecodeError>("effect-stores/CommandDecodeError")(
+  "CommandDecodeError",
+  { id: Schema.String, type: Schema.String, part: Schema.Literal("data", "outcome"), cause: Schema.Defect }
+) {
+  override get message(): string {
+    const why = this.cause instanceof Error ? this.cause.message : String(this.cause)
+    return `the ${this.part} of command ${this.id} of type ${this.type} does not fit the schema:\n${why}`
+  }
+}
+
+/**
+ * @since 0.1.0
+ * @category errors
+ */
+export type ReadError = InvalidInput | StoreFailure
+
+/**
+ * @since 0.1.0
+ * @category errors
+ */
+export type ExecuteError = DuplicateCommand | CommandDecodeError | ReadOnly | InvalidInput | StoreFailure
+
+/**
+ * The log of commands, the same on every backend.
+ *
+ * @since 0.1.0
+ * @category tags
+ */
+export class CommandStore extends Context.Tag("effect-stores/CommandStore")<CommandStore, CommandStoreShape>() {}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface CommandStoreShape {
+  /**
+   * Stores a command as `received`, and answers with what is stored. Repeating it answers with what has become of it;
+   * the same id with other `tenantId`, `domain`, `type`, `data` or `metadata` is `DuplicateCommand`.
+   */
+  readonly create: (
+    command: NewCommand
+  ) => Effect.Effect<Command, DuplicateCommand | ReadOnly | InvalidInput | StoreFailure>
+
+  /**
+   * Runs the effect once per command id, whoever asks and how often: fibers, processes, after restarts. Answers repeats
+   * with the stored outcome, a success as a success and a failure as the failure.
+   *
+   * 1. Stores the command (or finds it, compared as in `create`) and takes its lease. One that is done is answered from
+   *    its outcome. While another has the lease, waits for its outcome, or for the lease to end, and takes over.
+   * 2. Runs the effect, with `CurrentCommand` in its context, and renews the lease meanwhile.
+   * 3. Stores the outcome: a success, or a failure that `failure` knows. Whatever else ends the effect (another failure, a
+   *    defect, an interrupt) gives the lease back and is passed on; the command stays `received`.
+   *
+   * **What holds.** While no process dies and none is cut off from the store for longer than the lease, the effect of a
+   * command ends at most once with an outcome, and no two run at the same time. When a process dies in the middle, or
+   * loses the store for longer than the lease, the next that asks runs the effect again from its beginning, and what the
+   * first had done by then stays done. So either
+   * - make what it does idempotent: appends through `Aggregate` in the effect are, because their event ids are derived
+   *   from the command's (`eventId`); or
+   * - give `transaction`: then everything that it writes to this database is undone with it, and an attempt whose lease
+   *   was taken over cannot commit.
+   *
+   * Leases run on the clock of the backend. A paused process may go on for a moment after its lease has ended, before it
+   * notices and its effect is interrupted.
+   */
+  readonly execute: <A, IA, E, R, F = never, IF = never>(
+    command: NewCommand,
+    effect: Effect.Effect<A, E | F, R>,
+    options: ExecuteOptions<A, IA, F, IF>
+  ) => Effect.Effect<A, E | F | ExecuteError, Exclude<R, CurrentCommand>>
+
+  /** The command with this id. */
+  readonly get: (id: string) => Effect.Effect<Option.Option<Command>, ReadError>
+
+  /**
+   * Commands in order of position, or from the newest back, page by page in constant memory, up to the present. One
+   * whose transaction commits while the list is read may be left out.
+   */
+  readonly list: (options?: ListOptions) => Stream.Stream<Command, ReadError>
+
+  /** One page of the log by keyset: cheap however far, and commands stored meanwhile neither shift nor repeat one. */
+  readonly page: (options?: PageOptions) => Effect.Effect<Page, ReadError>
+
+  /** The distinct values of a field among the commands of the filter, in order of their UTF-8 bytes. */
+  readonly distinct: (field: DistinctField, filter?: Filter) => Stream.Stream<string, ReadError>
+
+  /** How many commands the filter has. */
+  readonly count: (filter?: Filter) => Effect.Effect<number, ReadError>
+
+  /** What this store is, and how much it holds. Counts, so not for hot paths. */
+  readonly info: Effect.Effect<Info, ReadError>
+
+  /** Changes a command, for operators. An execution under way goes on, and its outcome is refused if this gave one. */
+  readonly update: (
+    id: string,
+    changes: Changes
+  ) => Effect.Effect<void, NotFound | ReadOnly | InvalidInput | StoreFailure>
+
+  /** Deletes a command, and with it that it was ever done; answers whether there was one. */
+  readonly delete: (id: string) => Effect.Effect<boolean, ReadOnly | InvalidInput | StoreFailure>
+
+  /**
+   * Deletes by age and status, in batches, and answers how many. A command that is deleted will run when it is asked for
+   * again: keep them for longer than repeats can arrive.
+   */
+  readonly prune: (options: PruneOptions) => Effect.Effect<number, ReadOnly | InvalidInput | StoreFailure>
+
+  /** Deletes all commands of this store, for tests. */
+  readonly reset: Effect.Effect<void, ReadOnly | StoreFailure>
+}
+
+/**
+ * The command that is being executed, for what runs in its effect.
+ *
+ * @since 0.1.0
+ * @category tags
+ */
+export class CurrentCommand extends Context.Tag("effect-stores/CurrentCommand")<
+  CurrentCommand,
+  {
+    readonly id: string
+    /** 1 for the first; a greater one may find what an earlier one has done before it died. */
+    readonly attempt: number
+    /**
+     * Ids for the next events that the command appends to a stream: the same ones when it runs again and appends in the
+     * same order to that stream.
+     */
+    readonly nextEventIds: (stream: StreamId) => (index: number) => string
+  }
+>() {}
+
+/**
+ * A command that was read as a value of an application's Schema.
+ *
+ * @since 0.1.0
+ * @category schema
+ */
+export interface TypedCommand<A> extends Omit<Command, "data"> {
+  readonly data: A
+}
+
+/**
+ * What a typed command has beside its content.
+ *
+ * @since 0.1.0
+ * @category schema
+ */
+export type Envelope = Omit<NewCommand, "type" | "data">
+
+/**
+ * The CommandStore seen through the Schema of an application's commands, as functions that need the store.
+ *
+ * @since 0.1.0
+ * @category schema
+ */
+export interface TypedCommands<A, R> {
+  readonly encode: (command: A, envelope: Envelope) => Effect.Effect<NewCommand, InvalidInput, R>
+  readonly decode: (command: Command) => Effect.Effect<TypedCommand<A>, CommandDecodeError, R>
+  readonly create: (
+    command: A,
+    envelope: Envelope
+  ) => Effect.Effect<Command, DuplicateCommand | ReadOnly | InvalidInput | StoreFailure, CommandStore | R>
+  readonly execute: <B, IB, E, R2, F = never, IF = never>(
+    command: A,
+    envelope: Envelope,
+    effect: Effect.Effect<B, E | F, R2>,
+    options: ExecuteOptions<B, IB, F, IF>
+  ) => Effect.Effect<B, E | F | ExecuteError, CommandStore | R | Exclude<R2, CurrentCommand>>
+  /** Commands in the order in which they were stored, in constant memory: to run them again, elsewhere or in another way. */
+  readonly replay: (filter?: Filter) => Stream.Stream<TypedCommand<A>, ReadError | CommandDecodeError, CommandStore | R>
+}
+
+/**
+ * Binds a Schema of commands (a tagged struct, or a union of them) to the store. A command's `_tag` becomes its `type`,
+ * its other fields, encoded, its `data`.
+ *
+ * @since 0.1.0
+ * @category schema
+ */
+export const forSchema = <A extends { readonly _tag: string }, I extends { readonly _tag: string }, R>(
+  schema: Schema.Schema<A, I, R>
+): TypedCommands<A, R> => {
+  const encodeCommand = Schema.encode(schema)
+  const decodeCommand = Schema.decodeUnknown(schema)
+
+  const encode: TypedCommands<A, R>["encode"] = (command, envelope) =>
+    Effect.mapBoth(encodeCommand(command), {
+      onFailure: (cause) => new InvalidInput({ what: "command", why: `does not fit the schema: ${cause.message}` }),
+      onSuccess: ({ _tag, ...data }) => ({ ...envelope, type: _tag, data })
+    })
+
+  const decode: TypedCommands<A, R>["decode"] = (command) =>
+    Effect.mapBoth(decodeCommand(taggedPayload(command)), {
+      onFailure: (cause) => new CommandDecodeError({ id: command.id, type: command.type, part: "data", cause }),
+      onSuccess: (data) => ({ ...command, data })
+    })
+
+  return {
+    encode,
+    decode,
+    create: (command, envelope) =>
+      Effect.flatMap(CommandStore, (store) => Effect.flatMap(encode(command, envelope), store.create)),
+    execute: (command, envelope, effect, options) =>
+      Effect.flatMap(CommandStore, (store) =>
+        Effect.flatMap(encode(command, envelope), (command) => store.execute(command, effect, options))
+      ),
+    replay: (filter) =>
+      Stream.unwrap(
+        Effect.map(CommandStore, (store) =>
+          Stream.mapChunksEffect(store.list({ filter }), (chunk) =>
+            Effect.map(Effect.forEach(chunk, decode), Chunk.unsafeFromArray)
+          )
+        )
+      )
+  }
+}

@@ -1,0 +1,125 @@
+/**
+ * When a load of an aggregate should leave a snapshot behind: policies as plain predicates that compose.
+ *
+ * @example
+ * ```ts
+ * import { pipe } from "effect"
+ * import { SnapshotPolicy } from "effect-stores"
+ *
+ * interface Account {
+ *   readonly closed: boolean
+ * }
+ *
+ * const policy = pipe(
+ *   SnapshotPolicy.every(100),
+ *   SnapshotPolicy.or(SnapshotPolicy.sourcingOver("20 millis")),
+ *   SnapshotPolicy.or(SnapshotPolicy.when((account: Account) => account.closed))
+ * )
+ * ```
+ *
+ * @since 0.1.0
+ */
+import * as Duration from "effect/Duration"
+import { dual } from "effect/Function"
+import * as Option from "effect/Option"
+import { describe, integer, refuse } from "./internal/validate.js"
+
+/**
+ * What a policy decides on: a load that read at least one event beyond its snapshot.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Sourcing<S> {
+  readonly state: S
+  /** The version of the state. */
+  readonly version: number
+  /** Events read on top of the snapshot, or from the beginning. */
+  readonly events: number
+  /** What reading and folding them took. */
+  readonly duration: Duration.Duration
+}
+
+/**
+ * True: keep a snapshot of this. The terms are Axon Framework's and Occurrent's.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type SnapshotPolicy<S> = (sourcing: Sourcing<S>) => boolean
+
+/**
+ * When at least `events` events had to be read on top of the last snapshot. Throws `InvalidInput` unless it is a whole
+ * number of at least 1.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const every = (events: number): SnapshotPolicy<unknown> => {
+  const least = integer(events, "events", 1)
+  return (sourcing) => sourcing.events >= least
+}
+
+/**
+ * When reading and folding took longer than this. Throws `InvalidInput` for what is no duration.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const sourcingOver = (duration: Duration.DurationInput): SnapshotPolicy<unknown> => {
+  const most = Option.getOrElse(Duration.decodeUnknown(duration), () =>
+    refuse("duration", `must be a duration, not ${describe(duration)}`)
+  )
+  return (sourcing) => Duration.greaterThan(sourcing.duration, most)
+}
+
+/**
+ * When the state says so: it is worth much to keep, or will not change any more.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const when =
+  <S>(predicate: (state: S) => boolean): SnapshotPolicy<S> =>
+  ({ state }) =>
+    predicate(state)
+
+/**
+ * No load leaves one. An aggregate with this policy does not look for snapshots either.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const never: SnapshotPolicy<unknown> = () => false
+
+/**
+ * When one of both says so.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const or: {
+  <S>(that: SnapshotPolicy<S>): <S1>(self: SnapshotPolicy<S1>) => SnapshotPolicy<S & S1>
+  <S1, S>(self: SnapshotPolicy<S1>, that: SnapshotPolicy<S>): SnapshotPolicy<S & S1>
+} = dual(
+  2,
+  <S1, S>(self: SnapshotPolicy<S1>, that: SnapshotPolicy<S>): SnapshotPolicy<S & S1> =>
+    (sourcing) =>
+      self(sourcing) || that(sourcing)
+)
+
+/**
+ * When both say so.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const and: {
+  <S>(that: SnapshotPolicy<S>): <S1>(self: SnapshotPolicy<S1>) => SnapshotPolicy<S & S1>
+  <S1, S>(self: SnapshotPolicy<S1>, that: SnapshotPolicy<S>): SnapshotPolicy<S & S1>
+} = dual(
+  2,
+  <S1, S>(self: SnapshotPolicy<S1>, that: SnapshotPolicy<S>): SnapshotPolicy<S & S1> =>
+    (sourcing) =>
+      self(sourcing) && that(sourcing)
+)

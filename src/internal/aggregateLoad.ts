@@ -1,0 +1,296 @@
+/**
+ * How an aggregate is loaded: finding a baseline, folding what came after it, telling whether the baseline belongs to
+ * the stream, and leaving a snapshot behind. What may go wrong with a snapshot ends here.
+ */
+import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Metric from "effect/Metric"
+import * as MetricBoundaries from "effect/MetricBoundaries"
+import * as MetricKey from "effect/MetricKey"
+import * as MetricLabel from "effect/MetricLabel"
+import type { Aggregate, LoadError, Loaded } from "../Aggregate.js"
+import { type Event, type EventDecodeError, EventStore, type EventStoreShape, type StreamId } from "../EventStore.js"
+import * as SnapshotPolicy from "../SnapshotPolicy.js"
+import { SnapshotStore, type SnapshotStoreShape } from "../SnapshotStore.js"
+import { taggedPayload } from "./taggedPayload.js"
+import { decodeError } from "./typedEvents.js"
+
+interface Baseline<S> {
+  readonly state: S
+  readonly version: number
+  readonly lastEventId: string
+}
+
+/** Why a snapshot was not used. */
+interface Rejection {
+  readonly outcome: "corrupt" | "otherSchema" | "otherStream" | "unavailable"
+  readonly why: string
+  /** The version that it claims, infinite when its claims are worth nothing. */
+  readonly version: number
+}
+
+type Found<S> =
+  | { readonly _tag: "Missing" }
+  | { readonly _tag: "Baseline"; readonly baseline: Baseline<S> }
+  | { readonly _tag: "Rejected"; readonly rejection: Rejection }
+
+type Definition<S, E extends { readonly _tag: string }> = Aggregate<S, E>
+
+/** The state while it is folded. One object for all events of a load. */
+class Replay<S, E extends { readonly _tag: string }> {
+  state: S
+  version = 0
+  lastEventId = ""
+  events = 0
+  failure: EventDecodeError | undefined
+  /** Whether the event that the baseline ends with was there; it is the first that is read. */
+  private met: boolean
+  private other = false
+
+  constructor(
+    private readonly definition: Definition<S, E>,
+    readonly baseline: Baseline<S> | undefined
+  ) {
+    this.met = baseline === undefined
+    this.state = baseline === undefined ? definition.initial : baseline.state
+    if (baseline !== undefined) {
+      this.version = baseline.version
+      this.lastEventId = baseline.lastEventId
+    }
+  }
+
+  get continuesBaseline(): boolean {
+    return this.met && !this.other
+  }
+
+  take(event: Event): this {
+    if (this.failure !== undefined || this.other) return this
+    if (!this.met) {
+      this.met = true
+      this.other = event.version !== this.version || event.id !== this.lastEventId
+      return this
+    }
+    const decoded: Either.Either<E, unknown> = this.definition.decodeEvent(taggedPayload(event))
+    if (decoded._tag === "Left") {
+      this.failure = decodeError(event, decoded.left)
+      return this
+    }
+    this.state = this.definition.evolve(this.state, decoded.right)
+    this.version = event.version
+    this.lastEventId = event.id
+    this.events++
+    return this
+  }
+}
+
+/** Loads the present state, and saves a snapshot when one is due. */
+export const load = <S, E extends { readonly _tag: string }>(
+  definition: Definition<S, E>,
+  stream: StreamId
+): Effect.Effect<Loaded<S>, LoadError, EventStore> => source(definition, stream, undefined)
+
+/** Loads the state at a version, or the last one before it that there is. */
+export const loadAt = <S, E extends { readonly _tag: string }>(
+  definition: Definition<S, E>,
+  stream: StreamId,
+  version: number
+): Effect.Effect<Loaded<S>, LoadError, EventStore> =>
+  version === 0
+    ? Effect.succeed({ state: definition.initial, version: 0, snapshotVersion: 0, replayed: 0 })
+    : source(definition, stream, version)
+
+const source = <S, E extends { readonly _tag: string }>(
+  definition: Definition<S, E>,
+  stream: StreamId,
+  atVersion: number | undefined
+): Effect.Effect<Loaded<S>, LoadError, EventStore> =>
+  Effect.flatMap(EventStore, (events) =>
+    Effect.flatMap(Effect.serviceOption(SnapshotStore), (snapshots) => {
+      const replay = (baseline?: Baseline<S>) => replayFrom(definition, events, stream, baseline, atVersion)
+      if (snapshots._tag === "None" || definition.snapshots === SnapshotPolicy.never) {
+        return Effect.map(replay(), loadedOf)
+      }
+      const store = snapshots.value
+      return Effect.flatMap(find(definition, store, stream, atVersion), (found) =>
+        Effect.clockWith((clock) => {
+          const startNanos = clock.unsafeCurrentTimeNanos()
+          return Effect.flatMap(replayFound(replay, found), ({ rejection, replayed }) => {
+            const duration = Duration.nanos(clock.unsafeCurrentTimeNanos() - startNanos)
+            count(rejection?.outcome ?? (replayed.baseline === undefined ? "missing" : "hit"))
+            return Effect.as(
+              Effect.zipRight(
+                rejection === undefined ? Effect.void : warn(stream, rejection),
+                atVersion === undefined
+                  ? leaveSnapshot(definition, stream, store, replayed, rejection, duration)
+                  : Effect.void
+              ),
+              loadedOf(replayed)
+            )
+          })
+        })
+      )
+    })
+  )
+
+const find = <S, E extends { readonly _tag: string }>(
+  { decodeState, schemaVersion }: Definition<S, E>,
+  store: SnapshotStoreShape,
+  stream: StreamId,
+  atMost: number | undefined
+): Effect.Effect<Found<S>> =>
+  Effect.suspend(() => store.latest(stream, { atMost })).pipe(
+    Effect.match({
+      onFailure: (error): Found<S> =>
+        error._tag === "SnapshotCorrupt"
+          ? rejected("corrupt", error.why)
+          : rejected("unavailable", `could not be read: ${error.message}`),
+      onSuccess: (found): Found<S> => {
+        if (found._tag === "None") return { _tag: "Missing" }
+        const snapshot = found.value
+        if (snapshot.schemaVersion !== schemaVersion) {
+          const why = `has the form ${snapshot.schemaVersion}, not ${schemaVersion}`
+          return rejected("otherSchema", why, snapshot.version)
+        }
+        const state = attempted(() => decodeState(snapshot.state))
+        return state._tag === "Left"
+          ? rejected("otherSchema", `does not fit the schema: ${state.left}`)
+          : {
+              _tag: "Baseline",
+              baseline: { state: state.right, version: snapshot.version, lastEventId: snapshot.lastEventId }
+            }
+      }
+    }),
+    // A bug of the store's does not make the events unreadable; the warning says it.
+    Effect.catchAllDefect((defect) =>
+      Effect.succeed(rejected("unavailable", `could not be read: ${Cause.pretty(Cause.die(defect))}`))
+    )
+  )
+
+/** A transformation of the user's may not be ready for what an older one has written. */
+const attempted = <A>(decode: () => Either.Either<A, unknown>): Either.Either<A, unknown> => {
+  try {
+    return decode()
+  } catch (error) {
+    return Either.left(error)
+  }
+}
+
+const rejected = (outcome: Rejection["outcome"], why: string, version = Number.POSITIVE_INFINITY): Found<never> => ({
+  _tag: "Rejected",
+  rejection: { outcome, why, version }
+})
+
+const replayFrom = <S, E extends { readonly _tag: string }>(
+  definition: Definition<S, E>,
+  events: EventStoreShape,
+  stream: StreamId,
+  baseline: Baseline<S> | undefined,
+  toVersion: number | undefined
+): Effect.Effect<Replay<S, E>, LoadError> =>
+  Effect.suspend(() =>
+    Effect.flatMap(
+      events.fold(stream, new Replay(definition, baseline), (replay, event) => replay.take(event), {
+        // The baseline's last event is read again, to see that it is there.
+        fromVersion: baseline?.version ?? 1,
+        toVersion
+      }),
+      (replay) => {
+        replayedEvents.unsafeUpdate(replay.events, [])
+        return replay.failure === undefined ? Effect.succeed(replay) : Effect.fail(replay.failure)
+      }
+    )
+  )
+
+const replayFound = <S, E extends { readonly _tag: string }>(
+  replay: (baseline?: Baseline<S>) => Effect.Effect<Replay<S, E>, LoadError>,
+  found: Found<S>
+): Effect.Effect<{ readonly replayed: Replay<S, E>; readonly rejection: Rejection | undefined }, LoadError> => {
+  const fromFirst = (rejection: Rejection | undefined) => Effect.map(replay(), (replayed) => ({ replayed, rejection }))
+  if (found._tag === "Missing") return fromFirst(undefined)
+  if (found._tag === "Rejected") return fromFirst(found.rejection)
+  const { lastEventId, version } = found.baseline
+  return Effect.flatMap(replay(found.baseline), (replayed) =>
+    replayed.continuesBaseline
+      ? Effect.succeed({ replayed, rejection: undefined })
+      : fromFirst({
+          outcome: "otherStream",
+          why: `ends with event ${lastEventId} at version ${version}, which the stream does not have`,
+          version: Number.POSITIVE_INFINITY
+        })
+  )
+}
+
+const leaveSnapshot = <S, E extends { readonly _tag: string }>(
+  definition: Definition<S, E>,
+  stream: StreamId,
+  store: SnapshotStoreShape,
+  replayed: Replay<S, E>,
+  rejection: Rejection | undefined,
+  duration: Duration.Duration
+): Effect.Effect<void> => {
+  const { lastEventId, state, version } = replayed
+  const { encodeState, schemaVersion } = definition
+  // Encoding may take long, so it is left to the background too.
+  const snapshot =
+    version === 0
+      ? Effect.succeed(undefined)
+      : Effect.map(
+          Effect.suspend(() => encodeState(state)),
+          (state) => ({ version, lastEventId, schemaVersion, state })
+        )
+  const replace = rejection !== undefined && rejection.version > version
+  return Effect.if(isDue(definition, replayed, rejection, duration), {
+    onTrue: () => store.saveInBackground(stream, snapshot, { replace }),
+    onFalse: () => Effect.void
+  })
+}
+
+const isDue = <S, E extends { readonly _tag: string }>(
+  { snapshots }: Definition<S, E>,
+  { events, state, version }: Replay<S, E>,
+  rejection: Rejection | undefined,
+  duration: Duration.Duration
+): Effect.Effect<boolean> => {
+  // What is of no use would be found again by every load. A store that cannot be reached is left in peace.
+  if (rejection !== undefined) return Effect.succeed(rejection.outcome !== "unavailable")
+  if (events === 0) return Effect.succeed(false)
+  try {
+    return Effect.succeed(snapshots({ state, version, events, duration }))
+  } catch (error) {
+    return Effect.as(Effect.logWarning("a snapshot policy threw, so no snapshot is saved", error), false)
+  }
+}
+
+const loadedOf = <S, E extends { readonly _tag: string }>(replay: Replay<S, E>): Loaded<S> => ({
+  state: replay.state,
+  version: replay.version,
+  snapshotVersion: replay.baseline?.version ?? 0,
+  replayed: replay.events
+})
+
+const warn = ({ aggregateId, domain, tenantId }: StreamId, { why }: Rejection): Effect.Effect<void> =>
+  Effect.logWarning(`the snapshot of ${tenantId}/${domain}/${aggregateId} ${why}: all its events were read`)
+
+const usedTotal = MetricKey.counter("effect_stores_snapshots_used", {
+  description: "Loads of aggregates that looked for a snapshot, by what they found",
+  incremental: true
+})
+
+const used = new Map<string, Metric.Metric.Counter<number>>()
+
+const count = (outcome: Rejection["outcome"] | "hit" | "missing"): void => {
+  let counter = used.get(outcome)
+  if (counter === undefined) {
+    counter = Metric.fromMetricKey(MetricKey.taggedWithLabels(usedTotal, [MetricLabel.make("outcome", outcome)]))
+    used.set(outcome, counter)
+  }
+  counter.unsafeUpdate(1, [])
+}
+
+const replayedEvents = Metric.histogram(
+  "effect_stores_events_replayed",
+  MetricBoundaries.exponential({ start: 1, factor: 10, count: 7 }),
+  "Events that loads of aggregates folded"
+)

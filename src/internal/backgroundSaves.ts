@@ -1,0 +1,147 @@
+/**
+ * Saves of snapshots in fibers that belong to the store's scope and not to who asked for them.
+ */
+import * as Cause from "effect/Cause"
+import type * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as FiberId from "effect/FiberId"
+import * as Metric from "effect/Metric"
+import * as Runtime from "effect/Runtime"
+import type * as Scope from "effect/Scope"
+import type { StreamId } from "../EventStore.js"
+import type { NewSnapshot, SnapshotStoreShape } from "../SnapshotStore.js"
+import { streamId } from "./eventStoreInput.js"
+import { checked, options as knownKeys } from "./validate.js"
+
+/** Saves under way at the same time: loading has the first claim on a backend's connections. */
+const underWayMax = 8
+
+/** Streams that wait for their save; each holds a state. */
+const flightsMax = 1_000
+
+const savedTotal = Metric.counter("effect_stores_snapshots_saved", {
+  description: "Snapshots offered to be saved in the background, by what became of them",
+  incremental: true
+})
+
+// Made once: labels that are added at an update cost many times the update.
+const outcomes = {
+  saved: Metric.tagged(savedTotal, "outcome", "saved"),
+  skipped: Metric.tagged(savedTotal, "outcome", "skipped"),
+  dropped: Metric.tagged(savedTotal, "outcome", "dropped"),
+  failed: Metric.tagged(savedTotal, "outcome", "failed")
+}
+
+interface Flight {
+  /** What follows the save under way. */
+  next: Effect.Effect<unknown> | undefined
+  readonly landed: Deferred.Deferred<void>
+}
+
+type Saves = Pick<SnapshotStoreShape, "saveInBackground" | "flush">
+
+export const make = ({
+  delete: discard,
+  save
+}: Pick<SnapshotStoreShape, "save" | "delete">): Effect.Effect<Saves, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const flights = new Map<string, Flight>()
+    const permits = yield* Effect.makeSemaphore(underWayMax)
+    // A save must not join the transaction of who offered it, which ends before.
+    const outside = yield* Effect.context<never>()
+    let closed = false
+    yield* Effect.addFinalizer(() =>
+      Effect.suspend(() => {
+        closed = true
+        return Effect.forEach([...flights.values()], ({ landed }) => Deferred.await(landed), { discard: true })
+      })
+    )
+
+    const fly = (key: string, flight: Flight, first: Effect.Effect<unknown>): Effect.Effect<void> =>
+      Effect.zipRight(
+        // Whatever a logger of the user's does: the flight must land.
+        Effect.exit(permits.withPermits(1)(first)),
+        Effect.suspend(() => {
+          const { next } = flight
+          if (next !== undefined) {
+            flight.next = undefined
+            return fly(key, flight, next)
+          }
+          flights.delete(key)
+          return Effect.asVoid(Deferred.succeed(flight.landed, undefined))
+        })
+      )
+
+    const store = (stream: StreamId, snapshot: NewSnapshot | undefined, replace: boolean) =>
+      Effect.zipRight(
+        replace ? discard(stream) : Effect.void,
+        snapshot === undefined ? Effect.succeed(false) : save(stream, snapshot)
+      )
+
+    const attempt = <E, R>(
+      stream: StreamId,
+      snapshot: Effect.Effect<NewSnapshot | undefined, E, R>,
+      replace: boolean
+    ): Effect.Effect<void, never, R> =>
+      Effect.flatMap(snapshot, (snapshot) =>
+        Effect.mapInputContext(store(stream, snapshot, replace), (_: Context.Context<never>) => outside)
+      ).pipe(
+        Effect.interruptible,
+        Effect.exit,
+        Effect.flatMap((exit) =>
+          Exit.isSuccess(exit)
+            ? Metric.increment(exit.value ? outcomes.saved : outcomes.skipped)
+            : failed(`a snapshot of ${keyOf(stream).replaceAll("\0", "/")} was not saved`, exit.cause)
+        ),
+        Effect.uninterruptible
+      )
+
+    const offer = <R>(stream: StreamId, save: Effect.Effect<void, never, R>): Effect.Effect<void, never, R> =>
+      Effect.flatMap(Effect.runtime<R>(), (runtime) => {
+        const key = keyOf(stream)
+        const flight = flights.get(key)
+        if (closed || (flight === undefined && flights.size >= flightsMax)) return Metric.increment(outcomes.dropped)
+        // A fiber of its own, like the caller in all but its end: who interrupts it ends this save, not the flight.
+        const one = Effect.suspend(() => Fiber.await(Runtime.runFork(runtime, save)))
+        if (flight !== undefined) {
+          flight.next = one
+          return Effect.void
+        }
+        const started: Flight = { next: undefined, landed: Deferred.unsafeMake(FiberId.none) }
+        flights.set(key, started)
+        return Effect.asVoid(Effect.forkDaemon(fly(key, started, one)))
+        // Nor is the fork interruptible: a flight that is noted but never lands would be waited for without end.
+      }).pipe(Effect.uninterruptible)
+
+    return {
+      saveInBackground: <E, R>(
+        stream: StreamId,
+        snapshot: Effect.Effect<NewSnapshot | undefined, E, R>,
+        options?: { readonly replace?: boolean | undefined }
+      ) =>
+        checked(
+          () => ({
+            stream: streamId(stream, "stream"),
+            replace: knownKeys(options, "options", ["replace"]).replace === true
+          }),
+          ({ replace, stream }) => offer(stream, attempt(stream, snapshot, replace))
+        ).pipe(Effect.catchAll((error) => failed("a snapshot was not saved", Cause.fail(error)))),
+      flush: (stream) =>
+        checked(
+          () => keyOf(streamId(stream, "stream")),
+          (key) =>
+            Effect.suspend(() => {
+              const flight = flights.get(key)
+              return flight === undefined ? Effect.void : Deferred.await(flight.landed)
+            })
+        ).pipe(Effect.ignore)
+    }
+  })
+
+const failed = (what: string, cause: Cause.Cause<unknown>): Effect.Effect<void> =>
+  Effect.zipRight(Metric.increment(outcomes.failed), Effect.logWarning(what, cause))
+
+const keyOf = ({ aggregateId, domain, tenantId }: StreamId): string => `${tenantId}\0${domain}\0${aggregateId}`

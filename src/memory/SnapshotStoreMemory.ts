@@ -1,0 +1,61 @@
+/**
+ * The SnapshotStore in memory: for tests, for one process whose aggregates are worth keeping warm, and as the model that
+ * the other backends are held against. It survives nothing but the layer's scope.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type { StreamId } from "../EventStore.js"
+import { SnapshotStore } from "../SnapshotStore.js"
+import type { Encoded, EncodedSnapshot } from "../SnapshotStoreEncoded.js"
+import { make } from "../SnapshotStoreEncoded.js"
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options {
+  /** Refuse all writes with `ReadOnly`. Default false. */
+  readonly readOnly?: boolean | undefined
+}
+
+/**
+ * A port of its own for each call.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const makeEncoded: Effect.Effect<Encoded> = Effect.sync(() => {
+  const snapshots = new Map<string, EncodedSnapshot>()
+  return {
+    save: (snapshot) =>
+      Effect.sync(() => {
+        const key = keyOf(snapshot)
+        const stored = snapshots.get(key)
+        if (stored !== undefined && stored.version > snapshot.version) return false
+        snapshots.set(key, snapshot)
+        return true
+      }),
+    latest: (stream, atMost) =>
+      Effect.sync(() => {
+        const stored = snapshots.get(keyOf(stream))
+        return stored !== undefined && stored.version <= atMost ? stored : null
+      }),
+    delete: (stream) => Effect.sync(() => snapshots.delete(keyOf(stream))),
+    info: Effect.sync(() => ({ backend: "InMemory", connection: "memory", snapshots: snapshots.size })),
+    reset: Effect.sync(() => snapshots.clear())
+  }
+})
+
+/**
+ * @since 0.1.0
+ * @category layers
+ */
+export const layer = (options: Options = {}): Layer.Layer<SnapshotStore> =>
+  Layer.scoped(
+    SnapshotStore,
+    Effect.flatMap(makeEncoded, (encoded) => make(encoded, { system: "memory", readOnly: options.readOnly }))
+  )
+
+const keyOf = ({ aggregateId, domain, tenantId }: StreamId): string => `${tenantId}\0${domain}\0${aggregateId}`

@@ -1,0 +1,152 @@
+/**
+ * The SnapshotStore in PostgreSQL. A save is one statement, and so is a load.
+ *
+ * @since 0.1.0
+ */
+import * as Config from "effect/Config"
+import type { ConfigError } from "effect/ConfigError"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type { InvalidInput, StoreFailure } from "../Errors.js"
+import { type Keys, onlyKnown, part } from "../internal/storeOptions.js"
+import * as Pool from "../Pool.js"
+import { SnapshotStore } from "../SnapshotStore.js"
+import * as Encoded from "../SnapshotStoreEncoded.js"
+import * as PgDatabase from "./PgDatabase.js"
+import * as preparation from "./preparation.js"
+import { databaseKeys, type PreparationOptions, preparationKeys } from "./preparation.js"
+import type { NameOptions } from "./schema.js"
+import * as statements from "./snapshotStatements.js"
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface StoreOptions extends PreparationOptions {
+  /**
+   * Refuse all writes of snapshots with `ReadOnly`. Default false. The table is made all the same, unless `migrate` is
+   * false, and the user's own SQL still writes.
+   */
+  readonly readOnly?: boolean | undefined
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options extends PgDatabase.Options, StoreOptions {}
+
+const storeKeys: Keys<StoreOptions> = { ...preparationKeys, readOnly: true }
+const keys: Keys<Options> = { ...databaseKeys, ...storeKeys }
+
+/**
+ * The port on an open database, with its table checked or brought up to date: for layers that wrap it.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const makeEncoded = (
+  options: PreparationOptions = {}
+): Effect.Effect<Encoded.Encoded, InvalidInput | StoreFailure, PgDatabase.PgDatabase> =>
+  Effect.gen(function* () {
+    const database = yield* PgDatabase.PgDatabase
+    const sql = statements.make(yield* preparation.prepare(database, statements.storeSchema, options))
+    return {
+      save: (snapshot) => database.run(sql.save(snapshot)),
+      latest: (stream, atMost) => database.run(sql.latest(stream, atMost)),
+      delete: (stream) => database.run(sql.delete(stream)),
+      info: Effect.map(database.run(sql.count), (snapshots) => ({
+        backend: "Pg",
+        connection: database.connection,
+        snapshots
+      })),
+      reset: database.run(sql.reset)
+    }
+  })
+
+/**
+ * The SnapshotStore on a database that is open already: beside an EventStore, say, with which it then shares pool and
+ * transactions. A save in the background takes a connection of its own, also while the caller has a transaction open; it
+ * waits for one up to the pool's `acquireTimeout`, and up to `lockTimeout` if that transaction has saved a snapshot of
+ * the same stream: inside a transaction, do not wait for one (`flush`).
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerFromDatabase = (
+  options: StoreOptions = {}
+): Layer.Layer<SnapshotStore, InvalidInput | StoreFailure, PgDatabase.PgDatabase> =>
+  Layer.scoped(
+    SnapshotStore,
+    Effect.gen(function* () {
+      const { readOnly, ...preparing } = yield* onlyKnown(options, storeKeys)
+      return yield* Encoded.make(yield* makeEncoded(preparing), { system: "postgresql", readOnly })
+    })
+  )
+
+/**
+ * Opens the database and gives the SnapshotStore on it, with the database for transactions and the user's own SQL. The
+ * pool's limits are those of `Pool.defaults.snapshotStore.pg` where the options give none.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layer = (
+  options: Options
+): Layer.Layer<SnapshotStore | PgDatabase.PgDatabase, InvalidInput | StoreFailure> =>
+  Layer.unwrapEffect(
+    Effect.map(onlyKnown(options, keys), (options) =>
+      Layer.provideMerge(
+        layerFromDatabase(part(options, storeKeys)),
+        Layer.scoped(
+          PgDatabase.PgDatabase,
+          PgDatabase.make(part(options, databaseKeys), Pool.defaults.snapshotStore.pg)
+        )
+      )
+    )
+  )
+
+/**
+ * The same from Config; pool options are read with `Pool.config`.
+ *
+ * @example
+ * ```ts
+ * import { Config } from "effect"
+ * import { Pool } from "effect-stores"
+ * import { SnapshotStorePg } from "effect-stores/pg"
+ *
+ * const layer = SnapshotStorePg.layerConfig({
+ *   url: Config.redacted("DATABASE_URL"),
+ *   pool: Config.nested(Pool.config, "SNAPSHOTS_POOL")
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerConfig = (
+  config: Config.Config.Wrap<Options>
+): Layer.Layer<SnapshotStore | PgDatabase.PgDatabase, InvalidInput | StoreFailure | ConfigError> =>
+  Layer.unwrapEffect(Effect.map(Config.unwrap(config), layer))
+
+/**
+ * Creates or updates the table, apart from any start; answers the names of the migrations it has applied. May run any
+ * number of times and at once.
+ *
+ * @since 0.1.0
+ * @category migrations
+ */
+export const migrate = (
+  options: PgDatabase.Options & NameOptions
+): Effect.Effect<ReadonlyArray<string>, InvalidInput | StoreFailure> =>
+  preparation.migrate(statements.storeSchema, options)
+
+/**
+ * The SQL that creates the table in a database without it, for who runs migrations by other means. Throws `InvalidInput`
+ * for a bad schema or prefix, or another option.
+ *
+ * @since 0.1.0
+ * @category migrations
+ */
+export const migrationSql = (options: NameOptions = {}): string =>
+  preparation.migrationSql(statements.storeSchema, options)

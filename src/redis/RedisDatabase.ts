@@ -1,0 +1,249 @@
+/**
+ * A Redis database opened for the stores: one server, a master under Sentinels, or a Cluster, and the connections to it.
+ * Stores on the same `RedisDatabase` share them. Needs Redis 7 or newer, or Valkey.
+ *
+ * @since 0.1.0
+ */
+import type { ConnectionOptions } from "node:tls"
+import * as Config from "effect/Config"
+import * as ConfigError from "effect/ConfigError"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Layer from "effect/Layer"
+import type * as Redacted from "effect/Redacted"
+import type * as Scope from "effect/Scope"
+import type { InvalidInput, StoreFailure } from "../Errors.js"
+import { checked } from "../internal/validate.js"
+import * as Pool from "../Pool.js"
+import { ClientPool, type Request } from "./ClientPool.js"
+import { command } from "./commands.js"
+import * as scanning from "./scan.js"
+import { settings } from "./settings.js"
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Node {
+  readonly host: string
+  /** Default 6379, of a Sentinel 26379. */
+  readonly port?: number | undefined
+}
+
+/**
+ * What addresses that Sentinels and nodes of a Cluster tell are from here: `"10.0.0.1:6379"` to a host and a port.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type NatMap = Readonly<Record<string, Node>>
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface CommonOptions {
+  readonly username?: string | undefined
+  readonly password?: Redacted.Redacted | undefined
+  /** True, or the options of Node's TLS. */
+  readonly tls?: boolean | ConnectionOptions | undefined
+  /** What `CLIENT LIST` shows. Default `effect-stores`. */
+  readonly connectionName?: string | undefined
+  readonly pool?: Pool.RedisPoolOptions | undefined
+}
+
+/**
+ * One server.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Standalone extends CommonOptions {
+  readonly mode?: "Standalone" | undefined
+  /** `redis://user:password@host:port/db`, or `rediss://…` for TLS; what is given beside it wins. */
+  readonly url?: Redacted.Redacted | undefined
+  /** Default `localhost`. */
+  readonly host?: string | undefined
+  readonly port?: number | undefined
+  /** The number of a database. Default 0. */
+  readonly db?: number | undefined
+}
+
+/**
+ * The master that Sentinels tell of when a connection is opened. A master that was replaced while it was still alive keeps
+ * its connections until the Sentinels make it a replica, about ten seconds later; what was saved there is lost then.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Sentinel extends CommonOptions {
+  readonly mode: "Sentinel"
+  /** At least one; the others are asked for. */
+  readonly sentinels: ReadonlyArray<Node>
+  /** What they call the master. */
+  readonly name: string
+  readonly db?: number | undefined
+  readonly sentinelUsername?: string | undefined
+  readonly sentinelPassword?: Redacted.Redacted | undefined
+  readonly sentinelTls?: boolean | ConnectionOptions | undefined
+  readonly natMap?: NatMap | undefined
+}
+
+/**
+ * A Cluster. A connection of the pool is one to each of its nodes, and one that the driver keeps for subscriptions.
+ * `maxRetries` counts redirections as well.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Cluster extends CommonOptions {
+  readonly mode: "Cluster"
+  /** At least one; the others are asked for. */
+  readonly nodes: ReadonlyArray<Node>
+  readonly natMap?: NatMap | undefined
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type Options = Standalone | Sentinel | Cluster
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface RedisDatabaseShape {
+  /** Where it is, without secrets. */
+  readonly connection: string
+
+  /** Connections open, and those of them that nothing is under way on. */
+  readonly state: Effect.Effect<{ readonly open: number; readonly idle: number }>
+
+  /**
+   * For stores: sends a command and gives its reply, within the pool's `writeTimeout`. What fails for a reason that may
+   * pass is repeated, so the command must be one that may be; if it fails in the end with `StoreUnavailable`, or is
+   * interrupted, which returns at once, it may have happened all the same.
+   */
+  readonly run: <A>(request: Request<A>) => Effect.Effect<A, StoreFailure>
+
+  /**
+   * For stores: gives the keys that begin with `prefix`, of all masters, batch by batch, and never blocks a server for
+   * long. Keys that come and go meanwhile, or move to another node, may be missed or come twice.
+   */
+  readonly scan: (
+    prefix: string,
+    operation: string,
+    use: (keys: ReadonlyArray<Buffer>) => Effect.Effect<void, StoreFailure>
+  ) => Effect.Effect<void, StoreFailure>
+}
+
+/**
+ * @since 0.1.0
+ * @category tags
+ */
+export class RedisDatabase extends Context.Tag("effect-stores/RedisDatabase")<RedisDatabase, RedisDatabaseShape>() {}
+
+/**
+ * Opens the database until the scope closes. `InvalidInput` for options that make no sense, `StoreUnavailable` when the
+ * server does not answer, `StoreError` when it refuses, such as for a wrong password.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = (options: Options): Effect.Effect<RedisDatabaseShape, InvalidInput | StoreFailure, Scope.Scope> =>
+  Effect.gen(function* () {
+    const { connect, connection } = yield* checked(() => settings(options), Effect.succeed)
+    const limits = yield* Pool.redisLimits(options.pool, Pool.defaults.snapshotStore.redis)
+    const pool = yield* Effect.acquireRelease(
+      Effect.sync(() => new ClientPool(connection, limits, () => connect(limits))),
+      (pool) => pool.shutdown
+    )
+    yield* pool.run({ operation: "connecting", size: 0, send: command("ping", []), onReply: () => undefined })
+    return {
+      connection,
+      state: Effect.sync(() => pool.state),
+      run: (request) => pool.run(request),
+      scan: (prefix, operation, use) => scanning.scan((request) => pool.run(request), prefix, operation, use)
+    }
+  })
+
+/**
+ * @since 0.1.0
+ * @category layers
+ */
+export const layer = (options: Options): Layer.Layer<RedisDatabase, InvalidInput | StoreFailure> =>
+  Layer.scoped(RedisDatabase, make(options))
+
+/**
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerConfig = (
+  config: Config.Config.Wrap<Options>
+): Layer.Layer<RedisDatabase, InvalidInput | StoreFailure | ConfigError.ConfigError> =>
+  Layer.scoped(RedisDatabase, Effect.flatMap(Config.unwrap(config), make))
+
+const option = <A>(config: Config.Config<A>): Config.Config<A | undefined> => Config.withDefault(config, undefined)
+
+const nodes = (name: string): Config.Config<ReadonlyArray<Node> | undefined> =>
+  option(
+    Config.mapOrFail(Config.array(Config.nonEmptyString(), name), (texts) =>
+      Either.all(
+        texts.map((text): Either.Either<Node, ConfigError.ConfigError> => {
+          const [, v6, host = v6, port] = text.trim().match(/^(?:\[([^\]]+)\]|([^:]+))(?::(\d+))?$/) ?? []
+          return host === undefined
+            ? Either.left(ConfigError.InvalidData([name], `must be host:port, not ${text}`))
+            : Either.right({ host, port: port === undefined ? undefined : Number(port) })
+        })
+      )
+    )
+  )
+
+/**
+ * Options from the keys `mode` (`Standalone`, the default, `Sentinel` or `Cluster`), `username`, `password`, `tls`,
+ * `connectionName` and those of the mode: `url`, `host`, `port` and `db`; `sentinels` (`host:port,host:port`), `name`,
+ * `db`, `sentinelUsername`, `sentinelPassword` and `sentinelTls`; or `nodes`. The pool's are nested as `pool`.
+ *
+ * @example
+ * ```ts
+ * import { Config } from "effect"
+ * import { RedisDatabase } from "effect-stores/redis"
+ *
+ * // REDIS_mode=Cluster REDIS_nodes=10.0.0.1:6379,10.0.0.2:6379 REDIS_pool_poolSize=10
+ * const layer = RedisDatabase.layerConfig(Config.nested(RedisDatabase.config, "REDIS"))
+ * ```
+ *
+ * @since 0.1.0
+ * @category config
+ */
+export const config: Config.Config<Options> = Config.all({
+  mode: Config.withDefault(Config.literal("Standalone", "Sentinel", "Cluster")("mode"), "Standalone" as const),
+  username: option(Config.string("username")),
+  password: option(Config.redacted("password")),
+  tls: option(Config.boolean("tls")),
+  connectionName: option(Config.string("connectionName")),
+  pool: Config.nested(Pool.redisConfig, "pool"),
+  url: option(Config.redacted("url")),
+  host: option(Config.string("host")),
+  port: option(Config.integer("port")),
+  db: option(Config.integer("db")),
+  sentinels: nodes("sentinels"),
+  name: option(Config.string("name")),
+  sentinelUsername: option(Config.string("sentinelUsername")),
+  sentinelPassword: option(Config.redacted("sentinelPassword")),
+  sentinelTls: option(Config.boolean("sentinelTls")),
+  nodes: nodes("nodes")
+}).pipe(
+  Config.mapOrFail((all) => {
+    const given = Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined))
+    try {
+      settings(given as unknown as Options)
+    } catch (error) {
+      const { what, why } = error as InvalidInput
+      return Either.left(ConfigError.InvalidData([what], why))
+    }
+    return Either.right(given as unknown as Options)
+  })
+)

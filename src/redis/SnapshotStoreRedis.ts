@@ -1,0 +1,251 @@
+/**
+ * The SnapshotStore in Redis: a hash per stream, saved by a script in one round trip. Redis may lose what it has
+ * acknowledged, by eviction, a crash or a failover; a snapshot that is lost costs a longer read and nothing else.
+ *
+ * @since 0.1.0
+ */
+import * as Config from "effect/Config"
+import type { ConfigError } from "effect/ConfigError"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type { InvalidInput, StoreFailure } from "../Errors.js"
+import type { StreamId } from "../EventStore.js"
+import { checked, fields, identifier, refuse } from "../internal/validate.js"
+import { SnapshotStore } from "../SnapshotStore.js"
+import * as Encoded from "../SnapshotStoreEncoded.js"
+import { command, evaluate, isCluster, makeScript } from "./commands.js"
+import { replyCode } from "./failures.js"
+import * as RedisDatabase from "./RedisDatabase.js"
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface StoreOptions {
+  /**
+   * What the keys begin with, without braces. Default `es:snapshot:`. Stores with the same prefix on the same database
+   * are the same store; with others they never touch, also when one prefix is the beginning of the other.
+   */
+  readonly prefix?: string | undefined
+  /** Refuse all writes with `ReadOnly`. Default false. */
+  readonly readOnly?: boolean | undefined
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type Options = RedisDatabase.Options & StoreOptions
+
+/**
+ * Keeps a hash unless it has a greater version. A version is compared as a number, which a double holds exactly up to
+ * 2^53; what is no version, or no hash, gives way. Fields are written over and not deleted before: a server that has no
+ * memory left refuses the first write of a script only, and then the old snapshot stays whole.
+ */
+const saveScript = makeScript(`
+local stored = redis.pcall('hget', KEYS[1], 'version')
+if type(stored) == 'table' then
+  redis.call('del', KEYS[1])
+elseif stored and #stored <= 16 and string.match(stored, '^[1-9]%d*$') then
+  local version = tonumber(stored)
+  if version <= 9007199254740991 and version > tonumber(ARGV[1]) then return 0 end
+end
+redis.call('hset', KEYS[1], 'version', ARGV[1], 'lastEventId', ARGV[2], 'schemaVersion', ARGV[3],
+  'keyId', ARGV[4], 'createdAt', ARGV[5], 'checksum', ARGV[6], 'state', ARGV[7])
+return 1
+`)
+
+/**
+ * The port on an open database: for layers that wrap it.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const makeEncoded = (
+  options: Pick<StoreOptions, "prefix"> = {}
+): Effect.Effect<Encoded.Encoded, InvalidInput, RedisDatabase.RedisDatabase> =>
+  Effect.flatMap(RedisDatabase.RedisDatabase, (database) =>
+    checked(
+      () => prefixOf(fields(options, "options", ["prefix"]).prefix),
+      (prefix) => Effect.succeed(onDatabase(database, prefix))
+    )
+  )
+
+const onDatabase = (database: RedisDatabase.RedisDatabaseShape, prefix: string): Encoded.Encoded => {
+  // A prefix has no brace, so the keys of a store are those whose text before the first one is its prefix.
+  const all = `${prefix}{`
+  const keyOf = ({ aggregateId, domain, tenantId }: StreamId): string =>
+    `${all}${part(tenantId)}:${part(domain)}:${aggregateId}}`
+
+  const unlink = (operation: string, keys: ReadonlyArray<string | Buffer>) =>
+    database.run({
+      operation,
+      size: 0,
+      // A cluster refuses keys of several slots in one command.
+      send: (driver) =>
+        isCluster(driver)
+          ? Promise.all(keys.map((key) => command("unlink", [key])(driver)))
+          : command("unlink", keys)(driver),
+      onReply: (reply) => reply
+    })
+
+  return {
+    save: (snapshot) =>
+      database.run({
+        operation: "save",
+        size: snapshot.state.length,
+        send: evaluate(
+          saveScript,
+          [keyOf(snapshot)],
+          [
+            String(snapshot.version),
+            snapshot.lastEventId,
+            snapshot.schemaVersion,
+            snapshot.keyId ?? "",
+            String(snapshot.createdAt),
+            snapshot.checksum,
+            snapshot.state
+          ]
+        ),
+        onReply: (reply) => reply === 1
+      }),
+
+    latest: (stream, atMost) =>
+      database.run({
+        operation: "latest",
+        size: 0,
+        send: (driver) =>
+          command("hgetall", [keyOf(stream)])(driver).catch((error) => {
+            // Something else has the key, so there is a snapshot of which nothing is left.
+            if (replyCode(error) === "WRONGTYPE") return { version: "0" }
+            throw error
+          }),
+        onReply: (reply) => snapshotOf(stream, reply as Readonly<Record<string, string>>, atMost)
+      }),
+
+    delete: (stream) => Effect.map(unlink("delete", [keyOf(stream)]), (reply) => [reply].flat()[0] === 1),
+
+    info: Effect.suspend(() => {
+      let snapshots = 0
+      const count = (keys: ReadonlyArray<Buffer>) =>
+        Effect.sync(() => {
+          snapshots += keys.length
+        })
+      return Effect.map(database.scan(all, "info", count), () => ({
+        backend: "Redis",
+        connection: database.connection,
+        snapshots
+      }))
+    }),
+
+    reset: database.scan(all, "reset", (keys) => Effect.asVoid(unlink("reset", keys)))
+  }
+}
+
+/** The aggregate's id comes last and so may be anything; before it only these two would be ambiguous. */
+const part = (text: string): string => text.replace(/[%:]/g, encodeURIComponent)
+
+const snapshotOf = (
+  stream: StreamId,
+  hash: Readonly<Record<string, string>>,
+  atMost: number
+): Encoded.EncodedSnapshot | null => {
+  // The driver gives a hash that does not exist as one without fields.
+  if (Object.keys(hash).length === 0) return null
+  const { checksum = "", createdAt = "", keyId = "", lastEventId = "", schemaVersion = "", state = "" } = hash
+  const version = Number(hash.version ?? "")
+  // What is no version is no reason to say that there is nothing.
+  if (Number.isSafeInteger(version) && version > atMost) return null
+  return {
+    ...stream,
+    version,
+    lastEventId,
+    schemaVersion,
+    state,
+    // No key has an empty id.
+    keyId: keyId === "" ? null : keyId,
+    createdAt: Number(createdAt),
+    checksum
+  }
+}
+
+const prefixOf = (value: unknown): string => {
+  const prefix = value === undefined ? "es:snapshot:" : identifier(value, "prefix")
+  return /[{}]/.test(prefix) ? refuse("prefix", "must not contain braces") : prefix
+}
+
+/**
+ * The SnapshotStore on a database that is open already, so that stores share its connections.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerFromDatabase = (
+  options: StoreOptions = {}
+): Layer.Layer<SnapshotStore, InvalidInput, RedisDatabase.RedisDatabase> =>
+  Layer.scoped(
+    SnapshotStore,
+    Effect.gen(function* () {
+      const { prefix, readOnly } = yield* checked(
+        () => fields(options, "options", ["prefix", "readOnly"]) as StoreOptions,
+        Effect.succeed
+      )
+      return yield* Encoded.make(yield* makeEncoded({ prefix }), { system: "redis", readOnly })
+    })
+  )
+
+/**
+ * Opens the database and gives the SnapshotStore on it, with the database for other stores.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layer = ({
+  prefix,
+  readOnly,
+  ...database
+}: Options): Layer.Layer<SnapshotStore | RedisDatabase.RedisDatabase, InvalidInput | StoreFailure> =>
+  Layer.unwrapEffect(
+    // Before anything is opened.
+    checked(
+      () => prefixOf(prefix),
+      () => Effect.succeed(Layer.provideMerge(layerFromDatabase({ prefix, readOnly }), RedisDatabase.layer(database)))
+    )
+  )
+
+/**
+ * The same from Config. `config` reads the database's options with `RedisDatabase.config`, beside the store's own.
+ *
+ * @example
+ * ```ts
+ * import { Config } from "effect"
+ * import { SnapshotStoreRedis } from "effect-stores/redis"
+ *
+ * // SNAPSHOTS_url=redis://localhost:6379
+ * const layer = SnapshotStoreRedis.layerConfig(Config.nested(SnapshotStoreRedis.config, "SNAPSHOTS"))
+ * ```
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerConfig = (
+  config: Config.Config.Wrap<Options>
+): Layer.Layer<SnapshotStore | RedisDatabase.RedisDatabase, InvalidInput | StoreFailure | ConfigError> =>
+  Layer.unwrapEffect(Effect.map(Config.unwrap(config), layer))
+
+/**
+ * Options from the keys of `RedisDatabase.config`, `prefix` and `readOnly`.
+ *
+ * @since 0.1.0
+ * @category config
+ */
+export const config: Config.Config<Options> = Config.map(
+  Config.all([
+    RedisDatabase.config,
+    Config.all({
+      prefix: Config.withDefault(Config.string("prefix"), undefined),
+      readOnly: Config.withDefault(Config.boolean("readOnly"), undefined)
+    })
+  ]),
+  ([database, store]) => ({ ...database, ...store })
+)

@@ -1,0 +1,84 @@
+/**
+ * Rows of the commands table, the same on both databases: which columns are written and selected, in which order, and
+ * the commands they become. Mapped by hand, as the rows of events are.
+ */
+import type { DistinctField } from "../CommandStore.js"
+import type { EncodedCommand, EncodedNewCommand } from "../CommandStoreEncoded.js"
+
+const given = "id, tenant_id, domain, type, data, metadata, key_id, instance_id, created_ms"
+
+/** What an INSERT names: everything that a command begins with. */
+export const inserted = `${given}, status, attempts, lease_end_ms`
+
+export const columns = `position, ${given}, status, outcome, outcome_key_id, attempts, finished_ms`
+
+export const column: { readonly [K in DistinctField]: string } = {
+  tenantId: "tenant_id",
+  domain: "domain",
+  type: "type",
+  status: "status",
+  instanceId: "instance_id"
+}
+
+/** A row of `columns`. */
+export type Row = readonly [
+  position: number,
+  id: string,
+  tenantId: string,
+  domain: string,
+  type: string,
+  data: string,
+  metadata: string,
+  keyId: string | null,
+  instanceId: string | null,
+  createdAt: number,
+  status: EncodedCommand["status"],
+  outcome: string | null,
+  outcomeKeyId: string | null,
+  attempts: number,
+  finishedAt: number | null
+]
+
+/** What an INSERT binds for a command, before status, attempts and the end of the lease. */
+export const toRow = (command: EncodedNewCommand): Array<unknown> => [
+  command.id,
+  command.tenantId,
+  command.domain,
+  command.type,
+  command.data,
+  command.metadata,
+  command.keyId,
+  command.instanceId,
+  command.createdAt
+]
+
+/** The command that was just stored, which need not come back with the answer. */
+export const created = (command: EncodedNewCommand, position: number, leaseMs: number): EncodedCommand => ({
+  ...command,
+  position,
+  status: "received",
+  outcome: null,
+  outcomeKeyId: null,
+  attempts: leaseMs > 0 ? 1 : 0,
+  finishedAt: null
+})
+
+export const fromRow = (row: Row): EncodedCommand => ({
+  id: row[1],
+  tenantId: row[2],
+  domain: row[3],
+  type: row[4],
+  data: row[5],
+  metadata: row[6],
+  keyId: row[7],
+  instanceId: row[8],
+  createdAt: row[9],
+  position: row[0],
+  status: row[10],
+  outcome: row[11],
+  outcomeKeyId: row[12],
+  attempts: row[13],
+  finishedAt: row[14]
+})
+
+export const fromRows = (rows: ReadonlyArray<Row>): ReadonlyArray<EncodedCommand> => rows.map(fromRow)

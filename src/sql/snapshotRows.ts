@@ -1,0 +1,65 @@
+/**
+ * Rows of the snapshots table, the same on both databases: their columns, what makes a save monotonic, and the snapshots
+ * they become.
+ */
+import type { StreamId } from "../EventStore.js"
+import type { EncodedSnapshot } from "../SnapshotStoreEncoded.js"
+
+export const address = "tenant_id, domain, aggregate_id"
+
+const values = ["version", "last_event_id", "schema_version", "key_id", "checksum", "created_ms", "state"]
+
+/** All but the address, which need not come back with a row. */
+export const columns = values.join(", ")
+
+/** The end of the INSERT of `address` and `columns` into a table that is called `stored`. */
+export const replaceOlder = `on conflict (${address}) do update set ${values.map((name) => `${name} = excluded.${name}`).join(", ")} where stored.version <= excluded.version`
+
+/** A row of `columns`. */
+export type Row = readonly [
+  version: number,
+  lastEventId: string,
+  schemaVersion: string,
+  keyId: string | null,
+  checksum: string,
+  createdAt: number,
+  state: string
+]
+
+export const addressOf = ({ aggregateId, domain, tenantId }: StreamId): Array<unknown> => [
+  tenantId,
+  domain,
+  aggregateId
+]
+
+/** What a save binds: address and columns. */
+export const toRow = (snapshot: EncodedSnapshot): Array<unknown> => [
+  ...addressOf(snapshot),
+  snapshot.version,
+  snapshot.lastEventId,
+  snapshot.schemaVersion,
+  snapshot.keyId,
+  snapshot.checksum,
+  snapshot.createdAt,
+  snapshot.state
+]
+
+export const fromRow = (row: Row, { aggregateId, domain, tenantId }: StreamId): EncodedSnapshot => ({
+  tenantId,
+  domain,
+  aggregateId,
+  version: row[0],
+  lastEventId: row[1],
+  schemaVersion: row[2],
+  keyId: row[3],
+  checksum: row[4],
+  createdAt: row[5],
+  state: row[6]
+})
+
+/**
+ * No bound must let every row through, also one whose version has been flipped to what no number can be: a row that
+ * nobody sees would keep newer snapshots out, and nobody would delete it.
+ */
+export const versionBound = (atMost: number): string =>
+  atMost === Number.MAX_SAFE_INTEGER ? "9223372036854775807" : String(atMost)

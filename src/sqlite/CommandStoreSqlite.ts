@@ -1,0 +1,147 @@
+/**
+ * The CommandStore in a SQLite file. Every step of an execution is one statement, synchronous; several processes may use
+ * the same file. Leases run on the clock of the machine: when it is set forward, they end early.
+ *
+ * @since 0.1.0
+ */
+import * as Config from "effect/Config"
+import type { ConfigError } from "effect/ConfigError"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { CommandStore } from "../CommandStore.js"
+import * as Encoded from "../CommandStoreEncoded.js"
+import type { InvalidInput, StoreFailure } from "../Errors.js"
+import { checkOptions, type Keys, onlyKnown, part } from "../internal/storeOptions.js"
+import * as Pool from "../Pool.js"
+import * as port from "./commandStoreEncoded.js"
+import { databaseKeys } from "./databaseKeys.js"
+import * as preparation from "./preparation.js"
+import { type NameOptions, type PreparationOptions, preparationKeys } from "./preparation.js"
+import * as SqliteDatabase from "./SqliteDatabase.js"
+import * as schema from "./schema.js"
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface StoreOptions extends PreparationOptions {
+  /**
+   * Refuse all writes of commands with `ReadOnly`. Default false. File and tables are made all the same, unless
+   * `migrate` is false, and the user's own SQL still writes.
+   */
+  readonly readOnly?: boolean | undefined
+  /** What commands without one get as their `instanceId`. */
+  readonly instanceId?: string | undefined
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options extends SqliteDatabase.Options, StoreOptions {}
+
+const storeKeys: Keys<StoreOptions> = { ...preparationKeys, readOnly: true, instanceId: true }
+const keys: Keys<Options> = { ...databaseKeys, ...storeKeys }
+
+/**
+ * The port on an open database, with its table checked or brought up to date: for layers that wrap it.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const makeEncoded = (
+  options: PreparationOptions = {}
+): Effect.Effect<Encoded.Encoded, InvalidInput | StoreFailure, SqliteDatabase.SqliteDatabase> =>
+  Effect.gen(function* () {
+    const database = yield* SqliteDatabase.SqliteDatabase
+    return port.make(database, yield* preparation.prepare(database, schema.commandStore, options))
+  })
+
+/**
+ * The CommandStore on a database that is open already: beside an EventStore, say, with which it then shares file,
+ * connections and transactions, so that `execute` with `transaction: database.transaction` commits outcome and events
+ * together. While such a transaction runs nobody else writes to the file, not even the lease of another command: keep it
+ * shorter than leases are, and than the pool's `acquireTimeout`.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerFromDatabase = (
+  options: StoreOptions = {}
+): Layer.Layer<CommandStore, InvalidInput | StoreFailure, SqliteDatabase.SqliteDatabase> =>
+  Layer.effect(
+    CommandStore,
+    Effect.gen(function* () {
+      const known = yield* onlyKnown(options, storeKeys)
+      const liftOptions = yield* checkOptions("sqlite", known, Duration.zero)
+      return Encoded.make(yield* makeEncoded(part(known, preparationKeys)), liftOptions)
+    })
+  )
+
+/**
+ * Opens the file and gives the CommandStore on it, with the database for transactions and the user's own SQL. The pool's
+ * limits are those of `Pool.defaults.commandStore.sqlite` where the options give none.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layer = (
+  options: Options
+): Layer.Layer<CommandStore | SqliteDatabase.SqliteDatabase, InvalidInput | StoreFailure> =>
+  Layer.unwrapEffect(
+    Effect.map(onlyKnown(options, keys), (options) =>
+      Layer.provideMerge(
+        layerFromDatabase(part(options, storeKeys)),
+        Layer.scoped(
+          SqliteDatabase.SqliteDatabase,
+          SqliteDatabase.make(part(options, databaseKeys), Pool.defaults.commandStore.sqlite)
+        )
+      )
+    )
+  )
+
+/**
+ * The same from Config; pool options are read with `Pool.sqliteConfig`.
+ *
+ * @example
+ * ```ts
+ * import { Config } from "effect"
+ * import { Pool } from "effect-stores"
+ * import { CommandStoreSqlite } from "effect-stores/sqlite"
+ *
+ * const layer = CommandStoreSqlite.layerConfig({
+ *   filename: Config.string("COMMANDS_FILE"),
+ *   pool: Config.nested(Pool.sqliteConfig, "COMMANDS_POOL")
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerConfig = (
+  config: Config.Config.Wrap<Options>
+): Layer.Layer<CommandStore | SqliteDatabase.SqliteDatabase, InvalidInput | StoreFailure | ConfigError> =>
+  Layer.unwrapEffect(Effect.map(Config.unwrap(config), layer))
+
+/**
+ * Creates or updates the table, apart from any start; answers the names of the migrations it has applied. May run any
+ * number of times and at once.
+ *
+ * @since 0.1.0
+ * @category migrations
+ */
+export const migrate = (
+  options: SqliteDatabase.Options & NameOptions
+): Effect.Effect<ReadonlyArray<string>, InvalidInput | StoreFailure> =>
+  preparation.migrate(schema.commandStore, options)
+
+/**
+ * The SQL that creates the table in a database without it, for who runs migrations by other means. Throws `InvalidInput`
+ * for a bad prefix or another option.
+ *
+ * @since 0.1.0
+ * @category migrations
+ */
+export const migrationSql = (options: NameOptions = {}): string =>
+  preparation.migrationSql(schema.commandStore, options)

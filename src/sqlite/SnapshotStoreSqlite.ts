@@ -1,0 +1,140 @@
+/**
+ * The SnapshotStore in a SQLite file. A save is one statement, synchronous; several processes may use the same file.
+ *
+ * @since 0.1.0
+ */
+import * as Config from "effect/Config"
+import type { ConfigError } from "effect/ConfigError"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type { InvalidInput, StoreFailure } from "../Errors.js"
+import { type Keys, onlyKnown, part } from "../internal/storeOptions.js"
+import * as Pool from "../Pool.js"
+import { SnapshotStore } from "../SnapshotStore.js"
+import * as Encoded from "../SnapshotStoreEncoded.js"
+import * as preparation from "./preparation.js"
+import { databaseKeys, type NameOptions, type PreparationOptions, preparationKeys } from "./preparation.js"
+import * as SqliteDatabase from "./SqliteDatabase.js"
+import * as schema from "./schema.js"
+import * as port from "./snapshotStoreEncoded.js"
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface StoreOptions extends PreparationOptions {
+  /**
+   * Refuse all writes of snapshots with `ReadOnly`. Default false. File and tables are made all the same, unless
+   * `migrate` is false, and the user's own SQL still writes.
+   */
+  readonly readOnly?: boolean | undefined
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options extends SqliteDatabase.Options, StoreOptions {}
+
+const storeKeys: Keys<StoreOptions> = { ...preparationKeys, readOnly: true }
+const keys: Keys<Options> = { ...databaseKeys, ...storeKeys }
+
+/**
+ * The port on an open database, with its table checked or brought up to date: for layers that wrap it.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const makeEncoded = (
+  options: PreparationOptions = {}
+): Effect.Effect<Encoded.Encoded, InvalidInput | StoreFailure, SqliteDatabase.SqliteDatabase> =>
+  Effect.gen(function* () {
+    const database = yield* SqliteDatabase.SqliteDatabase
+    return port.make(database, yield* preparation.prepare(database, schema.snapshotStore, options))
+  })
+
+/**
+ * The SnapshotStore on a database that is open already: beside an EventStore, say, with which it then shares file,
+ * connections and transactions. While a transaction holds the connection that writes, a save in the background waits for
+ * its end, up to the pool's `acquireTimeout`: inside a transaction, do not wait for one (`flush`).
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerFromDatabase = (
+  options: StoreOptions = {}
+): Layer.Layer<SnapshotStore, InvalidInput | StoreFailure, SqliteDatabase.SqliteDatabase> =>
+  Layer.scoped(
+    SnapshotStore,
+    Effect.gen(function* () {
+      const { readOnly, ...preparing } = yield* onlyKnown(options, storeKeys)
+      return yield* Encoded.make(yield* makeEncoded(preparing), { system: "sqlite", readOnly })
+    })
+  )
+
+/**
+ * Opens a file of its own and gives the SnapshotStore on it, with the database for transactions and the user's own SQL.
+ * By default one connection does everything: `Pool.defaults.snapshotStore.sqlite`.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layer = (
+  options: Options
+): Layer.Layer<SnapshotStore | SqliteDatabase.SqliteDatabase, InvalidInput | StoreFailure> =>
+  Layer.unwrapEffect(
+    Effect.map(onlyKnown(options, keys), (options) =>
+      Layer.provideMerge(
+        layerFromDatabase(part(options, storeKeys)),
+        Layer.scoped(
+          SqliteDatabase.SqliteDatabase,
+          SqliteDatabase.make(part(options, databaseKeys), Pool.defaults.snapshotStore.sqlite)
+        )
+      )
+    )
+  )
+
+/**
+ * The same from Config; pool options are read with `Pool.sqliteConfig`.
+ *
+ * @example
+ * ```ts
+ * import { Config } from "effect"
+ * import { Pool } from "effect-stores"
+ * import { SnapshotStoreSqlite } from "effect-stores/sqlite"
+ *
+ * const layer = SnapshotStoreSqlite.layerConfig({
+ *   filename: Config.string("SNAPSHOTS_FILE"),
+ *   pool: Config.nested(Pool.sqliteConfig, "SNAPSHOTS_POOL")
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerConfig = (
+  config: Config.Config.Wrap<Options>
+): Layer.Layer<SnapshotStore | SqliteDatabase.SqliteDatabase, InvalidInput | StoreFailure | ConfigError> =>
+  Layer.unwrapEffect(Effect.map(Config.unwrap(config), layer))
+
+/**
+ * Creates or updates the table, apart from any start; answers the names of the migrations it has applied. May run any
+ * number of times and at once.
+ *
+ * @since 0.1.0
+ * @category migrations
+ */
+export const migrate = (
+  options: SqliteDatabase.Options & NameOptions
+): Effect.Effect<ReadonlyArray<string>, InvalidInput | StoreFailure> =>
+  preparation.migrate(schema.snapshotStore, options)
+
+/**
+ * The SQL that creates the table in a database without it, for who runs migrations by other means. Throws `InvalidInput`
+ * for a bad prefix or another option.
+ *
+ * @since 0.1.0
+ * @category migrations
+ */
+export const migrationSql = (options: NameOptions = {}): string =>
+  preparation.migrationSql(schema.snapshotStore, options)

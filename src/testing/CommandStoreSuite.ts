@@ -1,0 +1,109 @@
+/**
+ * The contract of the CommandStore as tests, for every backend: those of this package and a user's own. Each function
+ * registers a suite with vitest, from a test file. Tests store under tenants of their own and clean up nothing; the
+ * layer is built once per suite. Give it a database that nobody else uses: one test resets it, another counts.
+ *
+ * @since 0.1.0
+ */
+import type * as Layer from "effect/Layer"
+import type { CommandStore } from "../CommandStore.js"
+import * as BadInput from "./commandStore/badInput.js"
+import { create, payloads } from "./commandStore/create.js"
+import { execute } from "./commandStore/execute.js"
+import { leases } from "./commandStore/leases.js"
+import { lists } from "./commandStore/lists.js"
+import { maintenance, readOnly, reset } from "./commandStore/maintenance.js"
+import * as Model from "./commandStore/model.js"
+import { typed } from "./commandStore/typed.js"
+import type { ReplayOptions } from "./EventStoreSuite.js"
+import { suite } from "./suite.js"
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface ContractOptions {
+  /** A read-only view of the same data; without one, read-only is not tested. */
+  readonly readOnly?: Layer.Layer<CommandStore, unknown> | undefined
+  /** What `info` must not show, such as the password of the connection. */
+  readonly secrets?: ReadonlyArray<string> | undefined
+  /** Longest time of one test, in milliseconds. Default 60,000. */
+  readonly timeoutMs?: number | undefined
+}
+
+/**
+ * The contract, point by point. Some tests build `layer` a second time beside the first, as another process would, and
+ * close it: both must be views of the same data. What a killed process leaves, and `transaction`, are tested with the
+ * backends that know them.
+ *
+ * @example
+ * ```ts
+ * import { CommandStoreSuite } from "effect-stores/testing"
+ * import { CommandStoreMine } from "./CommandStoreMine.js"
+ *
+ * const options = { url: "mine://localhost/test" }
+ * CommandStoreSuite.contract("CommandStore on Mine", CommandStoreMine.layer(options), {
+ *   readOnly: CommandStoreMine.layer({ ...options, readOnly: true })
+ * })
+ * CommandStoreSuite.badInput("CommandStore on Mine", CommandStoreMine.layer(options))
+ * CommandStoreSuite.model("CommandStore on Mine", CommandStoreMine.layer(options))
+ * ```
+ *
+ * @since 0.1.0
+ * @category suites
+ */
+export const contract = <E>(name: string, layer: Layer.Layer<CommandStore, E>, options: ContractOptions = {}): void =>
+  suite(`${name}: contract`, layer, options.timeoutMs ?? 60_000, (test) => {
+    create(test)
+    payloads(test)
+    lists(test)
+    execute(test, layer)
+    leases(test, layer)
+    typed(test)
+    maintenance(test, { secrets: options.secrets ?? [] })
+    if (options.readOnly !== undefined) readOnly(test, options.readOnly)
+    // Last, because it empties the store.
+    reset(test)
+  })
+
+/**
+ * Every operation, with hostile values in every place of its arguments: it fails with a documented typed error and
+ * changes nothing, or it succeeds and what is read is what was put in. Never a defect, never a throw.
+ *
+ * @since 0.1.0
+ * @category suites
+ */
+export const badInput = <E>(
+  name: string,
+  layer: Layer.Layer<CommandStore, E>,
+  options: ReplayOptions & {
+    /** Random cases over all operations together. Default 10,000. */
+    readonly cases?: number | undefined
+    /** Default 300,000 ms. */
+    readonly timeoutMs?: number | undefined
+  } = {}
+): void =>
+  suite(`${name}: bad input`, layer, options.timeoutMs ?? 300_000, (test) =>
+    BadInput.badInput(test, { ...options, runs: options.cases ?? 10_000 })
+  )
+
+/**
+ * Random histories of operations on the backend and on the backend in memory: every answer must be the same, but for
+ * the values of positions and the times of outcomes. Each history begins with a reset.
+ *
+ * @since 0.1.0
+ * @category suites
+ */
+export const model = <E>(
+  name: string,
+  layer: Layer.Layer<CommandStore, E>,
+  options: ReplayOptions & {
+    /** Random histories. Default 300. */
+    readonly runs?: number | undefined
+    /** Default 300,000 ms. */
+    readonly timeoutMs?: number | undefined
+  } = {}
+): void =>
+  suite(`${name}: model`, layer, options.timeoutMs ?? 300_000, (test) =>
+    Model.model(test, { ...options, runs: options.runs ?? 300 })
+  )

@@ -1,0 +1,258 @@
+/**
+ * The property of bad input on the CommandStore: its operations, and what they must answer.
+ */
+import assert from "node:assert/strict"
+import { randomUUID } from "node:crypto"
+import * as DateTime from "effect/DateTime"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+import type {
+  Command,
+  CommandStoreShape,
+  DistinctField,
+  ExecuteOptions,
+  Filter,
+  NewCommand,
+  Status
+} from "../../CommandStore.js"
+import { CommandStore } from "../../CommandStore.js"
+import type { At, Operation } from "../hostileCalls.js"
+import { copy, hostileCalls, isSteady, operationsOf, same } from "../hostileCalls.js"
+import type { PropertyOptions } from "../suite.js"
+import { collect } from "../suite.js"
+import type { Test } from "./fixtures.js"
+import { freshTenant, newCommand, plain } from "./fixtures.js"
+
+interface World {
+  readonly store: CommandStoreShape
+  /** Commands that no case may change. */
+  readonly fixture: ReadonlyArray<Command>
+  /** The one that is changed. */
+  readonly victim: string
+}
+
+const operation = operationsOf<World>({ store: CommandStore.of({} as CommandStoreShape), fixture: [], victim: "" })
+
+const commandArg = (at: At, name: string): NewCommand => {
+  const misspelt = at<unknown>(`${name}.instanceID`, undefined)
+  return at(name, {
+    ...(misspelt === undefined ? {} : { instanceID: misspelt }),
+    id: at(`${name}.id`, randomUUID()),
+    tenantId: at(`${name}.tenantId`, freshTenant()),
+    domain: at(`${name}.domain`, "order"),
+    type: at(`${name}.type`, "Place"),
+    data: at<unknown>(`${name}.data`, { list: [0, at<unknown>(`${name}.data.list[1]`, 1)] }),
+    metadata: at<NewCommand["metadata"]>(`${name}.metadata`, { trace: at<unknown>(`${name}.metadata.trace`, "t") }),
+    instanceId: at<string | undefined>(`${name}.instanceId`, "instance"),
+    createdAt: at<DateTime.Utc | undefined>(`${name}.createdAt`, DateTime.unsafeMake(1))
+  })
+}
+
+const filterFields = (at: At, name: string, tenantId: string | undefined): Filter => ({
+  tenantId: at(`${name}.tenantId`, tenantId),
+  domain: at<string | undefined>(`${name}.domain`, undefined),
+  types: at<ReadonlyArray<string> | undefined>(`${name}.types`, ["Place", at(`${name}.types[1]`, "Other")]),
+  statuses: at<ReadonlyArray<Status> | undefined>(`${name}.statuses`, [at<Status>(`${name}.statuses[0]`, "received")]),
+  createdFrom: at<DateTime.Utc | undefined>(`${name}.createdFrom`, undefined)
+})
+
+const filterArg = (at: At, name: string, tenantId: string | undefined): Filter =>
+  at(name, {
+    ...filterFields(at, name, tenantId),
+    createdUntil: at<DateTime.Utc | undefined>(`${name}.createdUntil`, undefined)
+  })
+
+const tenantOf = ({ fixture }: World): string | undefined => fixture[0]?.tenantId
+
+const assertStored = (command: Command, given: NewCommand): void => {
+  assert.ok(!Object.keys(given).includes("instanceID"), "a misspelt key was left out silently")
+  const { createdAt, data, domain, id, instanceId, metadata, tenantId, type } = given
+  same([command.id, command.tenantId, command.domain, command.type], [id, tenantId, domain, type], "a field")
+  assert.ok(!("polluted" in command) && !("polluted" in {}), "a prototype was polluted")
+  if (instanceId !== undefined) same(command.instanceId, instanceId, "instanceId")
+  if (createdAt !== undefined) same(command.createdAt.epochMillis, createdAt.epochMillis, "createdAt")
+  if (!isSteady(data, metadata)) return
+  same(command.data, copy(data), "data")
+  same(command.metadata, copy(metadata ?? {}), "metadata")
+}
+
+/** The commands of the fixture that the filter names; undefined when it looks beyond the fixture. */
+const expectedOf = ({ fixture }: World, filter: Filter | undefined): ReadonlyArray<string> | undefined => {
+  if (filter === undefined || filter === null || filter.tenantId !== fixture[0]?.tenantId) return undefined
+  const { createdFrom, createdUntil, domain, statuses, types } = filter
+  return fixture
+    .filter(
+      (command) =>
+        (domain === undefined || domain === command.domain) &&
+        (types === undefined || types.includes(command.type)) &&
+        (statuses === undefined || statuses.includes(command.status)) &&
+        (createdFrom === undefined || command.createdAt.epochMillis >= createdFrom.epochMillis) &&
+        (createdUntil === undefined || command.createdAt.epochMillis < createdUntil.epochMillis)
+    )
+    .map(({ id }) => id)
+}
+
+const assertFound = (world: World, filter: Filter | undefined, found: ReadonlyArray<Command>, limit: number): void => {
+  const expected = expectedOf(world, filter)
+  if (expected !== undefined) same(found.map(({ id }) => id).sort(), expected.slice(0, limit).sort(), "what was found")
+}
+
+const operations: Readonly<Record<string, Operation<World>>> = {
+  create: operation({
+    args: (at) => ({ command: commandArg(at, "command") }),
+    run: (store, { command }) => store.create(command),
+    check: ({ store }, { command }, created) =>
+      Effect.map(store.get(created.id), (found) => {
+        assertStored(created, command)
+        assert.deepEqual(plain(Option.getOrThrow(found)), plain(created))
+      })
+  }),
+
+  execute: operation({
+    args: (at) => ({
+      command: commandArg(at, "command"),
+      effect: at<Effect.Effect<number, string>>("effect", Effect.succeed(7)),
+      options: at<ExecuteOptions<number, number, string, string>>("options", {
+        success: at<Schema.Schema<number>>("options.success", Schema.Number),
+        failure: at<Schema.Schema<string> | undefined>("options.failure", Schema.String),
+        lease: at("options.lease", "1 hour")
+      })
+    }),
+    run: (store, { command, effect, options }) =>
+      Effect.mapError(store.execute(command, effect, options), (error) =>
+        typeof error === "string" ? { _tag: error } : error
+      ),
+    check: ({ store }, { command }, answer) =>
+      Effect.map(store.get(command.id), (found) => {
+        const stored = Option.getOrThrow(found)
+        assertStored(stored, command)
+        assert.deepEqual([answer, stored.status, stored.outcome], [7, "succeeded", Option.some(7)])
+      })
+  }),
+
+  get: operation({
+    args: (at, { victim }) => ({ id: at("id", victim) }),
+    run: (store, { id }) => store.get(id),
+    check: (_, { id }, command) =>
+      Effect.sync(() => {
+        if (Option.isSome(command)) same(command.value.id, id, "id")
+      })
+  }),
+
+  list: operation({
+    args: (at, world) => ({
+      options: at("options", {
+        filter: filterArg(at, "options.filter", tenantOf(world)),
+        direction: at<"forward" | "backward">("options.direction", "forward"),
+        limit: at("options.limit", 10)
+      })
+    }),
+    run: (store, { options }) => collect(Stream.take(store.list(options), 20)),
+    check: (world, { options }, commands) =>
+      Effect.sync(() => {
+        if (options?.direction === "forward") assertFound(world, options.filter, commands, options.limit ?? 20)
+      })
+  }),
+
+  page: operation({
+    args: (at, world) => ({
+      options: at("options", {
+        filter: filterArg(at, "options.filter", tenantOf(world)),
+        direction: at<"forward" | "backward">("options.direction", "forward"),
+        cursor: at<string | undefined>("options.cursor", undefined),
+        limit: at("options.limit", 10)
+      })
+    }),
+    run: (store, { options }) => store.page(options),
+    check: (world, { options }, { commands }) =>
+      Effect.sync(() => {
+        const whole = options !== null && options?.cursor === undefined && options?.direction === "forward"
+        if (whole) assertFound(world, options.filter, commands, options.limit ?? 100)
+      })
+  }),
+
+  distinct: operation({
+    args: (at, world) => ({
+      field: at<DistinctField>("field", "type"),
+      filter: filterArg(at, "filter", tenantOf(world))
+    }),
+    run: (store, { field, filter }) => collect(Stream.take(store.distinct(field, filter), 10)),
+    check: () => Effect.void
+  }),
+
+  count: operation({
+    args: (at, world) => ({ filter: filterArg(at, "filter", tenantOf(world)) }),
+    run: (store, { filter }) => store.count(filter),
+    check: (world, { filter }, count) =>
+      Effect.sync(() => {
+        const expected = expectedOf(world, filter)
+        if (expected !== undefined) assert.equal(count, expected.length)
+      })
+  }),
+
+  update: operation({
+    args: (at, { victim }) => ({
+      id: at("id", victim),
+      changes: at("changes", {
+        data: at<unknown>("changes.data", { redacted: at<unknown>("changes.data.redacted", true) }),
+        metadata: at<NewCommand["metadata"]>("changes.metadata", { by: at<unknown>("changes.metadata.by", "me") }),
+        status: at<Status | undefined>("changes.status", "failed"),
+        outcome: at<unknown>("changes.outcome", { why: at<unknown>("changes.outcome.why", "operator") })
+      })
+    }),
+    run: (store, { changes, id }) => store.update(id, changes),
+    check: ({ store }, { changes: { data, metadata, outcome, status }, id }) =>
+      Effect.map(store.get(id), (found) => {
+        const stored = Option.getOrThrow(found)
+        if (!isSteady(data, metadata, outcome)) return
+        if (data !== undefined) same(stored.data, copy(data), "data")
+        if (metadata !== undefined) same(stored.metadata, copy(metadata), "metadata")
+        if (status !== undefined) {
+          same([stored.status, Option.getOrUndefined(stored.outcome)], [status, copy(outcome)], "status and outcome")
+        }
+      })
+  }),
+
+  delete: operation({
+    args: (at) => ({ id: at("id", randomUUID()) }),
+    run: (store, { id }) => store.delete(id),
+    check: ({ store }, { id }) => Effect.map(store.get(id), (found) => assert.ok(Option.isNone(found)))
+  }),
+
+  // Before all that is created here, but for what a case has set to an earlier time.
+  prune: operation({
+    args: (at, world) => ({
+      options: at("options", {
+        ...filterFields(at, "options", tenantOf(world)),
+        createdUntil: at("options.createdUntil", DateTime.unsafeMake(1))
+      })
+    }),
+    run: (store, { options }) => store.prune(options),
+    check: () => Effect.void
+  })
+}
+
+const documented = ["InvalidInput", "NotFound"]
+
+export const badInput = (test: Test, options: PropertyOptions): void => {
+  test(`${options.runs} calls with hostile values fail typed and change nothing, or are answered rightly`, () =>
+    Effect.gen(function* () {
+      const store = yield* CommandStore
+      const tenantId = freshTenant()
+      const at = { createdAt: DateTime.unsafeMake(5) }
+      for (const type of ["Place", "Other", "Third"]) yield* store.create(newCommand({ tenantId, type, ...at }))
+      const { id: victim } = yield* store.create(newCommand(at))
+      const fixture = yield* collect(store.list({ filter: { tenantId } }))
+      const world: World = { store, fixture, victim }
+      yield* hostileCalls(options, {
+        operations,
+        weightOf: (name) => (name === "create" || name === "execute" ? 12 : 5),
+        world,
+        state: Effect.all([store.count(), Effect.map(store.get(victim), Option.map(plain))]),
+        documented
+      })
+      assert.deepEqual((yield* collect(store.list({ filter: { tenantId } }))).map(plain), fixture.map(plain))
+    }))
+}

@@ -1,0 +1,207 @@
+/**
+ * Contract of leases: kept while the effect runs, taken over when their holder is gone, and lost for good then. A
+ * process that is gone is one whose clock stands still, so that it renews nothing: it holds its lease, and no more.
+ */
+import assert from "node:assert/strict"
+import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import type * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import { CommandStore, CurrentCommand, type NewCommand } from "../../CommandStore.js"
+import { failsWith } from "../suite.js"
+import type { Test } from "./fixtures.js"
+import { newCommand, pausableClock, stored, turns } from "./fixtures.js"
+
+const success = Schema.String
+
+/** An execution that is paused as soon as its effect runs; interrupting the fiber is its end. */
+const pausedHolder = (given: NewCommand, leaseMs: number, ended: Effect.Effect<unknown> = Effect.void) =>
+  Effect.gen(function* () {
+    const store = yield* CommandStore
+    const started = yield* Deferred.make<number>()
+    const { clock, pause, resume } = pausableClock()
+    const effect = pause.pipe(
+      Effect.zipRight(Effect.flatMap(CurrentCommand, ({ attempt }) => Deferred.succeed(started, attempt))),
+      Effect.zipRight(Effect.never),
+      Effect.onInterrupt(() => ended)
+    )
+    const fiber = yield* Effect.forkScoped(
+      Effect.withClock(store.execute(given, effect, { success, lease: leaseMs }), clock)
+    )
+    return { fiber, attempt: yield* Deferred.await(started), resume }
+  })
+
+export const leases = (test: Test, layer: Layer.Layer<CommandStore, unknown>): void => {
+  test("a lease is renewed while an effect of many leases runs: nobody takes over, and those that wait get its outcome", () =>
+    Effect.gen(function* () {
+      const store = yield* CommandStore
+      const leaseMs = 600
+      // A machine that stood still for most of a lease has lost it, and is tried again.
+      const steady = yield* Effect.iterate(0, {
+        while: (tries) => tries >= 0 && tries < 10,
+        body: (tries) =>
+          Effect.gen(function* () {
+            const given = newCommand()
+            const { clock, gapMs } = pausableClock()
+            const effect = Effect.as(Effect.sleep(leaseMs * 4), "first")
+            const holder = yield* Effect.fork(
+              Effect.withClock(store.execute(given, effect, { success, lease: leaseMs }), clock)
+            )
+            const waiting = Effect.flatMap(CommandStore, (store) =>
+              store.execute(given, Effect.succeed("second"), { success, lease: leaseMs })
+            )
+            yield* turns(5)
+            const answers = yield* Effect.all([Fiber.join(holder), Effect.provide(waiting, layer), waiting], {
+              concurrency: 3
+            })
+            const { attempts } = yield* stored(given.id)
+            if (attempts === 1 && answers.every((answer) => answer === "first")) return -1
+            const gap = yield* gapMs
+            assert.ok(gap > leaseMs * 0.8, `the lease was lost, although it could be renewed every ${gap} ms`)
+            return tries + 1
+          })
+      })
+      assert.equal(steady, -1, "the machine is too busy for this test")
+    }))
+
+  test("a lease whose holder is gone is taken over after its end, and not before, as the next attempt", () =>
+    Effect.gen(function* () {
+      const given = newCommand()
+      const leaseMs = 400
+      const fromMs = yield* Clock.currentTimeMillis
+      const holder = yield* pausedHolder(given, leaseMs)
+      assert.equal(holder.attempt, 1)
+      const effect = Effect.gen(function* () {
+        const { attempt } = yield* CurrentCommand
+        return [attempt, yield* Clock.currentTimeMillis] as const
+      })
+      const [attempt, atMs] = yield* Effect.flatMap(CommandStore, (store) =>
+        store.execute(given, effect, { success: Schema.Tuple(Schema.Number, Schema.Number) })
+      ).pipe(Effect.provide(layer))
+      assert.equal(attempt, 2)
+      // Clocks are read in whole milliseconds, once on each side.
+      assert.ok(atMs - fromMs >= leaseMs - 2, `taken over after ${atMs - fromMs} ms of a lease of ${leaseMs}`)
+      const command = yield* stored(given.id)
+      assert.deepEqual([command.status, command.attempts], ["succeeded", 2])
+    }))
+
+  test("of many that wait for a holder that is gone, one takes over", () =>
+    Effect.gen(function* () {
+      const given = newCommand()
+      yield* pausedHolder(given, 300)
+      let runs = 0
+      const effect = Effect.zipRight(
+        turns(10),
+        Effect.sync(() => `run ${++runs}`)
+      )
+      const execute = Effect.flatMap(CommandStore, (store) => store.execute(given, effect, { success }))
+      const some = Effect.all(
+        Array.from({ length: 10 }, () => execute),
+        { concurrency: "unbounded" }
+      )
+      const answers = yield* Effect.all([some, Effect.provide(some, layer)], { concurrency: 2 })
+      assert.deepEqual([runs, new Set(answers.flat())], [1, new Set(["run 1"])])
+      assert.equal((yield* stored(given.id)).attempts, 2)
+    }))
+
+  test("who comes back to a lease that was taken over is interrupted, and gets the winner's outcome", () =>
+    Effect.gen(function* () {
+      const given = newCommand()
+      let ended = 0
+      const holder = yield* pausedHolder(
+        given,
+        300,
+        Effect.sync(() => ended++)
+      )
+      const winner = Effect.flatMap(CommandStore, (store) =>
+        store.execute(given, Effect.succeed("winner"), { success })
+      )
+      assert.equal(yield* Effect.provide(winner, layer), "winner")
+      yield* holder.resume
+      assert.equal(yield* Fiber.join(holder.fiber), "winner")
+      assert.equal(ended, 1)
+      assert.equal((yield* stored(given.id)).attempts, 2)
+    }))
+
+  test("an outcome that comes after a take-over is refused: while the other runs nothing is done, then its outcome counts", () =>
+    Effect.gen(function* () {
+      const store = yield* CommandStore
+      const given = newCommand()
+      const [started, end, otherEnd] = yield* Effect.all([
+        Deferred.make<void>(),
+        Deferred.make<string>(),
+        Deferred.make<string>()
+      ])
+      const { clock, pause } = pausableClock()
+      const effect = pause.pipe(
+        Effect.zipRight(Deferred.succeed(started, undefined)),
+        Effect.zipRight(Deferred.await(end)),
+        Effect.uninterruptible
+      )
+      // Its waiting afterwards goes by the same clock, which has to go on then.
+      const zombie = yield* Effect.fork(Effect.withClock(store.execute(given, effect, { success, lease: 300 }), clock))
+      yield* Deferred.await(started)
+      const otherStarted = yield* Deferred.make<void>()
+      const other = Effect.zipRight(Deferred.succeed(otherStarted, undefined), Deferred.await(otherEnd))
+      const winner = yield* Effect.flatMap(CommandStore, (store) =>
+        store.execute(given, other, { success, lease: "1 hour" })
+      ).pipe(Effect.provide(layer), Effect.fork)
+      yield* Deferred.await(otherStarted)
+      yield* Deferred.succeed(end, "zombie")
+      yield* turns(50)
+      const meanwhile = yield* stored(given.id)
+      assert.deepEqual([meanwhile.status, meanwhile.attempts, meanwhile.outcome], ["received", 2, Option.none()])
+      yield* Deferred.succeed(otherEnd, "winner")
+      assert.equal(yield* Fiber.join(winner), "winner")
+      yield* Fiber.interrupt(zombie)
+      const done = yield* stored(given.id)
+      assert.deepEqual([done.status, done.outcome, done.attempts], ["succeeded", Option.some("winner"), 2])
+    }))
+
+  test("who comes back and ends cannot end the lease of the one that took over", () =>
+    Effect.gen(function* () {
+      const store = yield* CommandStore
+      const given = newCommand()
+      const holder = yield* pausedHolder(given, 300)
+      const [started, end] = yield* Effect.all([Deferred.make<void>(), Deferred.make<string>()])
+      const effect = Effect.zipRight(Deferred.succeed(started, undefined), Deferred.await(end))
+      const winner = yield* Effect.flatMap(CommandStore, (store) =>
+        store.execute(given, effect, { success, lease: "1 hour" })
+      ).pipe(Effect.provide(layer), Effect.fork)
+      yield* Deferred.await(started)
+      yield* Fiber.interrupt(holder.fiber)
+      const third = yield* Effect.fork(store.execute(given, Effect.succeed("third"), { success }))
+      yield* turns(50)
+      assert.equal((yield* stored(given.id)).attempts, 2)
+      yield* Deferred.succeed(end, "winner")
+      assert.deepEqual([yield* Fiber.join(winner), yield* Fiber.join(third)], ["winner", "winner"])
+    }))
+
+  test("a command that an operator opens again while its holder is gone is executed at once", () =>
+    Effect.gen(function* () {
+      const store = yield* CommandStore
+      const given = newCommand()
+      yield* pausedHolder(given, 3_600_000)
+      yield* store.update(given.id, { status: "received" })
+      assert.equal(yield* store.execute(given, Effect.succeed("next"), { success }), "next")
+    }))
+
+  test("one that waits is told what an operator decides meanwhile", () =>
+    Effect.gen(function* () {
+      const store = yield* CommandStore
+      const given = newCommand()
+      yield* pausedHolder(given, 3_600_000)
+      const waiting = yield* Effect.fork(
+        store.execute(given, Effect.succeed("next"), {
+          success,
+          failure: Schema.Struct({ _tag: Schema.tag("Stopped") })
+        })
+      )
+      yield* turns(20)
+      yield* store.update(given.id, { status: "failed", outcome: { _tag: "Stopped" } })
+      yield* failsWith(Fiber.join(waiting), "Stopped")
+    }))
+}

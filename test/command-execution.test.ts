@@ -1,0 +1,511 @@
+/**
+ * `CommandStore.execute` when the way to the store fails: its port is that of the memory, whose answers are delayed, lost
+ * or refused at chosen points, as a network does it. Time is the TestClock's, but for interruption at random moments.
+ */
+import { assert, describe, expectTypeOf, it } from "@effect/vitest"
+import {
+  Cause,
+  Chunk,
+  Context,
+  Deferred,
+  Effect,
+  Exit,
+  Fiber,
+  Logger,
+  LogLevel,
+  Option,
+  Schema,
+  Supervisor,
+  TestClock
+} from "effect"
+import { CommandStore, CommandStoreEncoded, Errors } from "effect-stores"
+import { CommandStoreMemory } from "effect-stores/memory"
+
+type Encoded = CommandStoreEncoded.Encoded
+
+const unavailable = (retryable = true) =>
+  new Errors.StoreUnavailable({ operation: "test", retryable, cause: new Error("no network") })
+const unknown = new Errors.CommitOutcomeUnknown({ operation: "commit", cause: new Error("connection lost") })
+
+/** A store on a port of its own, of which some members are changed, and the port itself. */
+const setUp = (change: (encoded: Encoded) => Partial<Encoded> = () => ({})) =>
+  Effect.gen(function* () {
+    const encoded = yield* CommandStoreMemory.makeEncoded
+    return {
+      encoded,
+      store: CommandStoreEncoded.make({ ...encoded, ...change(encoded) }, { system: "memory" }),
+      /** Another process, whose network works. */
+      other: CommandStoreEncoded.make(encoded, { system: "memory" })
+    }
+  })
+
+const command: CommandStore.NewCommand = {
+  id: "0192f0c1-2f6b-7000-8000-000000000001",
+  tenantId: "acme",
+  domain: "order",
+  type: "Place",
+  data: { n: 1 }
+}
+const port: CommandStoreEncoded.EncodedNewCommand = {
+  ...command,
+  data: `{"n":1}`,
+  metadata: "{}",
+  keyId: null,
+  instanceId: null,
+  createdAt: 0
+}
+
+const success = Schema.String
+const stored = (encoded: Encoded) => Effect.map(encoded.get(command.id), (row) => row ?? assert.fail("not stored"))
+const leaseLeftMs = (encoded: Encoded) =>
+  Effect.map(encoded.create(port, 0), (outcome) => (outcome._tag === "Exists" ? outcome.leaseLeftMs : 0))
+
+/** The first `count` calls end with this instead. */
+const first = <A, E>(count: number, instead: (self: Effect.Effect<A, E>) => Effect.Effect<A, E>) => {
+  let calls = 0
+  return (self: Effect.Effect<A, E>) => Effect.suspend(() => (calls++ < count ? instead(self) : self))
+}
+
+/** Lets time pass in small steps, so that everything in between happens in its order. */
+const pass = (ms: number, stepMs = 10) =>
+  Effect.forEach(Array.from({ length: Math.ceil(ms / stepMs) }), () => TestClock.adjust(stepMs), { discard: true })
+
+/** An effect that counts its runs and their ends, and runs until it is told to end. */
+const observed = Effect.map(Deferred.make<string>(), (end) => {
+  const seen = { runs: 0, interrupted: 0 }
+  const effect = Effect.suspend(() => {
+    seen.runs++
+    return Effect.onInterrupt(Deferred.await(end), () => Effect.sync(() => seen.interrupted++))
+  })
+  return { seen, effect, end }
+})
+
+describe("storing the outcome", () => {
+  it.effect("is tried again when the store was not there", () =>
+    Effect.gen(function* () {
+      const refused = first<boolean, Errors.StoreFailure>(3, () => Effect.fail(unavailable()))
+      const { encoded, store } = yield* setUp((encoded) => ({ finish: (request) => refused(encoded.finish(request)) }))
+      let runs = 0
+      const effect = Effect.sync(() => `run ${++runs}`)
+      const fiber = yield* Effect.fork(store.execute(command, effect, { success }))
+      yield* pass(2_000)
+      assert.strictEqual(yield* Fiber.join(fiber), "run 1")
+      assert.deepInclude(yield* stored(encoded), { status: "succeeded", outcome: `"run 1"`, attempts: 1 })
+    })
+  )
+
+  it.effect("is given up when the store refuses it for good: the failure is passed on and the lease given back", () =>
+    Effect.gen(function* () {
+      const refused = first<boolean, Errors.StoreFailure>(1, () => Effect.fail(unavailable(false)))
+      const { encoded, store } = yield* setUp((encoded) => ({ finish: (request) => refused(encoded.finish(request)) }))
+      const error = yield* Effect.flip(store.execute(command, Effect.succeed("one"), { success }))
+      assert.strictEqual(error._tag, "StoreUnavailable")
+      assert.deepInclude(yield* stored(encoded), { status: "received" })
+      assert.strictEqual(yield* store.execute(command, Effect.succeed("two"), { success }), "two")
+    })
+  )
+
+  it.effect("is done when only its answer was lost: the caller gets the success, and nothing runs again", () =>
+    Effect.gen(function* () {
+      const lost = first<boolean, Errors.StoreFailure>(1, (finish) => Effect.zipRight(finish, Effect.fail(unknown)))
+      const { encoded, store } = yield* setUp((encoded) => ({ finish: (request) => lost(encoded.finish(request)) }))
+      let runs = 0
+      const effect = Effect.sync(() => `run ${++runs}`)
+      const fiber = yield* Effect.fork(store.execute(command, effect, { success }))
+      yield* pass(200)
+      assert.strictEqual(yield* Fiber.join(fiber), "run 1")
+      assert.deepInclude(yield* stored(encoded), { status: "succeeded", attempts: 1 })
+    })
+  )
+
+  it.effect("is done when only its answer was lost: the caller gets the failure, and nothing runs again", () =>
+    Effect.gen(function* () {
+      const lost = first<boolean, Errors.StoreFailure>(1, (finish) => Effect.zipRight(finish, Effect.fail(unknown)))
+      const { encoded, store } = yield* setUp((encoded) => ({ finish: (request) => lost(encoded.finish(request)) }))
+      const execute = store.execute(command, Effect.fail("no" as const), { success, failure: Schema.Literal("no") })
+      const fiber = yield* Effect.fork(Effect.flip(execute))
+      yield* pass(200)
+      assert.strictEqual(yield* Fiber.join(fiber), "no")
+      assert.deepInclude(yield* stored(encoded), { status: "failed", attempts: 1 })
+    })
+  )
+
+  it.effect("keeps the lease while it is tried again, so that nobody takes over", () =>
+    Effect.gen(function* () {
+      const refused = first<boolean, Errors.StoreFailure>(5, () => Effect.fail(unavailable()))
+      const { encoded, other, store } = yield* setUp((encoded) => ({
+        finish: (request) => refused(encoded.finish(request))
+      }))
+      const fiber = yield* Effect.fork(store.execute(command, Effect.succeed("one"), { success, lease: 150 }))
+      yield* TestClock.adjust(1)
+      const waiting = yield* Effect.fork(other.execute(command, Effect.succeed("two"), { success }))
+      yield* pass(4_000)
+      assert.deepStrictEqual([yield* Fiber.join(fiber), yield* Fiber.join(waiting)], ["one", "one"])
+      assert.deepInclude(yield* stored(encoded), { attempts: 1 })
+    })
+  )
+})
+
+describe("the lease", () => {
+  it.effect("of a process that is gone is taken over when it ends, to the millisecond", () =>
+    Effect.gen(function* () {
+      const { encoded, store } = yield* setUp()
+      yield* encoded.create(port, 1_000)
+      const attempt = Effect.map(CommandStore.CurrentCommand, ({ attempt }) => attempt)
+      const fiber = yield* Effect.fork(store.execute(command, attempt, { success: Schema.Number }))
+      yield* pass(990)
+      yield* TestClock.adjust(9)
+      assert.deepInclude(yield* stored(encoded), { attempts: 1 })
+      yield* TestClock.adjust(1)
+      assert.strictEqual(yield* Fiber.join(fiber), 2)
+    })
+  )
+
+  for (const [name, renew] of [
+    ["fails", Effect.fail(unavailable())],
+    ["hangs", Effect.never]
+  ] as const) {
+    it.effect(`is lost when renewing it ${name} until its end: the effect is interrupted, and runs again`, () =>
+      Effect.gen(function* () {
+        let isDown = false
+        const { encoded, store } = yield* setUp((encoded) => ({
+          renew: (request) => Effect.suspend(() => (isDown ? renew : encoded.renew(request)))
+        }))
+        const { effect, end, seen } = yield* observed
+        const fiber = yield* Effect.fork(store.execute(command, effect, { success, lease: 900 }))
+        yield* pass(5_000)
+        assert.deepStrictEqual(seen, { runs: 1, interrupted: 0 })
+        isDown = true
+        yield* pass(500)
+        assert.deepStrictEqual(seen, { runs: 1, interrupted: 0 })
+        yield* pass(900)
+        assert.strictEqual(seen.interrupted, 1)
+        isDown = false
+        yield* pass(1_500)
+        assert.strictEqual(seen.runs, 2)
+        yield* Deferred.succeed(end, "second")
+        assert.strictEqual(yield* Fiber.join(fiber), "second")
+        assert.deepInclude(yield* stored(encoded), { status: "succeeded", attempts: 2 })
+      })
+    )
+  }
+
+  it.effect("is kept when renewing it fails for a while that is shorter", () =>
+    Effect.gen(function* () {
+      let isDown = false
+      const { store } = yield* setUp((encoded) => ({
+        renew: (request) => Effect.suspend(() => (isDown ? Effect.fail(unavailable()) : encoded.renew(request)))
+      }))
+      const { effect, end, seen } = yield* observed
+      const fiber = yield* Effect.fork(store.execute(command, effect, { success, lease: 900 }))
+      for (let i = 0; i < 5; i++) {
+        isDown = true
+        yield* pass(350)
+        isDown = false
+        yield* pass(350)
+      }
+      assert.deepStrictEqual(seen, { runs: 1, interrupted: 0 })
+      yield* Deferred.succeed(end, "first")
+      assert.strictEqual(yield* Fiber.join(fiber), "first")
+    })
+  )
+
+  it.effect("is given back after a renewal under way, which would lengthen it again", () =>
+    Effect.gen(function* () {
+      const gate = yield* Deferred.make<void>()
+      const { encoded, store } = yield* setUp((encoded) => ({
+        renew: (request) =>
+          request.leaseMs === 0
+            ? encoded.renew(request)
+            : Effect.uninterruptible(Effect.zipRight(Deferred.await(gate), encoded.renew(request)))
+      }))
+      const fail = yield* Deferred.make<never, string>()
+      const fiber = yield* Effect.fork(store.execute(command, Deferred.await(fail), { success, lease: 900 }))
+      yield* pass(310)
+      yield* Deferred.fail(fail, "busy")
+      yield* TestClock.adjust(10)
+      yield* Deferred.succeed(gate, undefined)
+      assert.deepStrictEqual(yield* Fiber.await(fiber), Exit.fail("busy"))
+      assert.strictEqual(yield* leaseLeftMs(encoded), 0)
+      assert.strictEqual(yield* store.execute(command, Effect.succeed("next"), { success }), "next")
+    })
+  )
+
+  it.effect("is given back when the caller is interrupted before it knows that it has it", () =>
+    Effect.gen(function* () {
+      const gate = yield* Deferred.make<void>()
+      const { encoded, store } = yield* setUp((encoded) => ({
+        create: (command, leaseMs) => Effect.tap(encoded.create(command, leaseMs), () => Deferred.await(gate))
+      }))
+      const fiber = yield* Effect.fork(store.execute(command, Effect.never, { success }))
+      yield* TestClock.adjust(1)
+      assert.isAbove(yield* leaseLeftMs(encoded), 0)
+      yield* Fiber.interruptFork(fiber)
+      yield* TestClock.adjust(1)
+      yield* Deferred.succeed(gate, undefined)
+      yield* Fiber.await(fiber)
+      assert.strictEqual(yield* leaseLeftMs(encoded), 0)
+    })
+  )
+
+  it.effect("leaves no timer behind, whatever ends the effect", () =>
+    Effect.gen(function* () {
+      const { other, store } = yield* setUp()
+      for (const [i, effect] of [Effect.succeed("x"), Effect.fail("x"), Effect.die("x"), Effect.interrupt].entries()) {
+        const given = { ...command, id: `0192f0c1-2f6b-7000-8000-00000000001${i}` }
+        yield* Effect.exit(store.execute(given, effect, { success }))
+      }
+      const holder = yield* Effect.fork(store.execute(command, Effect.never, { success }))
+      yield* TestClock.adjust(1)
+      const waiting = [
+        yield* Effect.fork(store.execute(command, Effect.never, { success })),
+        yield* Effect.fork(other.execute(command, Effect.never, { success }))
+      ]
+      yield* pass(100)
+      yield* Fiber.interruptAll(waiting)
+      yield* Fiber.interrupt(holder)
+      assert.deepStrictEqual(Chunk.toArray(yield* TestClock.sleeps()), [])
+    })
+  )
+
+  it.effect("of a fiber of the same process is not polled for", () =>
+    Effect.gen(function* () {
+      let gets = 0
+      const { store } = yield* setUp((encoded) => ({
+        get: (id) =>
+          Effect.suspend(() => {
+            gets++
+            return encoded.get(id)
+          })
+      }))
+      const { effect, end } = yield* observed
+      const fibers = yield* Effect.forkAll(
+        Array.from({ length: 10 }, () => store.execute(command, effect, { success, lease: "1 minute" }))
+      )
+      yield* pass(400)
+      assert.strictEqual(gets, 0)
+      yield* Deferred.succeed(end, "done")
+      assert.deepStrictEqual(new Set(yield* Fiber.join(fibers)), new Set(["done"]))
+    })
+  )
+})
+
+describe("in a transaction", () => {
+  /** COMMIT was sent, and its answer never came. */
+  const commitLost = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E | Errors.StoreFailure, R> =>
+    Effect.zipRight(self, Effect.fail(unknown))
+
+  it.effect("an unknown COMMIT that happened is a success, and nothing runs again", () =>
+    Effect.gen(function* () {
+      const { encoded, store } = yield* setUp()
+      let runs = 0
+      const effect = Effect.sync(() => `run ${++runs}`)
+      assert.strictEqual(yield* store.execute(command, effect, { success, transaction: commitLost }), "run 1")
+      assert.deepInclude(yield* stored(encoded), { status: "succeeded", attempts: 1 })
+    })
+  )
+
+  it.effect("an unknown COMMIT that did not happen is StoreUnavailable, and the next attempt runs at once", () =>
+    Effect.gen(function* () {
+      // What was rolled back was never there.
+      const rolledBack = first<boolean, Errors.StoreFailure>(1, () => Effect.succeed(true))
+      const { encoded, store } = yield* setUp((encoded) => ({
+        finish: (request) => rolledBack(encoded.finish(request))
+      }))
+      const error = yield* Effect.flip(
+        store.execute(command, Effect.succeed("one"), { success, transaction: commitLost })
+      )
+      assert.instanceOf(error, Errors.StoreUnavailable)
+      assert.isTrue((error as Errors.StoreUnavailable).retryable)
+      assert.deepInclude(yield* stored(encoded), { status: "received" })
+      assert.strictEqual(yield* store.execute(command, Effect.succeed("two"), { success }), "two")
+    })
+  )
+
+  it.effect("an unknown COMMIT stays unknown when the store is gone for good, but is asked for some times", () =>
+    Effect.gen(function* () {
+      let asked = 0
+      const { store } = yield* setUp(() => ({
+        renew: () =>
+          Effect.suspend(() => {
+            asked++
+            return Effect.fail(unavailable())
+          })
+      }))
+      const fiber = yield* Effect.fork(
+        Effect.flip(store.execute(command, Effect.succeed("one"), { success, transaction: commitLost }))
+      )
+      yield* pass(5_000)
+      assert.instanceOf(yield* Fiber.join(fiber), Errors.CommitOutcomeUnknown)
+      assert.isAbove(asked, 2)
+    })
+  )
+
+  it.effect("what the transaction itself fails with is no outcome, whatever the Schema of failures", () =>
+    Effect.gen(function* () {
+      const { encoded, store } = yield* setUp()
+      const begin = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E | Errors.StoreFailure, R> =>
+        Effect.zipRight(Effect.fail(unavailable()), self)
+      const failure = Schema.Struct({ _tag: Schema.String }).pipe(Schema.annotations({ identifier: "Tagged" }))
+      const failing = store.execute(command, Effect.fail({ _tag: "X" }), { success, failure, transaction: begin })
+      assert.strictEqual((yield* Effect.flip(failing))._tag, "StoreUnavailable")
+      assert.deepInclude(yield* stored(encoded), { status: "received" })
+    })
+  )
+
+  it.effect("a lease that cannot be renewed interrupts nothing: the write of the outcome decides", () =>
+    Effect.gen(function* () {
+      const { encoded, store } = yield* setUp((encoded) => ({
+        renew: (request) => (request.leaseMs === 0 ? encoded.renew(request) : Effect.fail(unavailable()))
+      }))
+      const { effect, end, seen } = yield* observed
+      const transaction = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> => self
+      const fiber = yield* Effect.fork(store.execute(command, effect, { success, lease: 300, transaction }))
+      yield* pass(3_000)
+      assert.deepStrictEqual(seen, { runs: 1, interrupted: 0 })
+      yield* Deferred.succeed(end, "first")
+      assert.strictEqual(yield* Fiber.join(fiber), "first")
+      assert.deepInclude(yield* stored(encoded), { status: "succeeded", attempts: 1 })
+    })
+  )
+
+  it.effect(
+    "an attempt that was taken over fails inside, so that it is rolled back, and gets the winner's outcome",
+    () =>
+      Effect.gen(function* () {
+        const { encoded, store } = yield* setUp((encoded) => ({
+          renew: (request) => (request.leaseMs === 0 ? encoded.renew(request) : Effect.fail(unavailable()))
+        }))
+        const { effect, end } = yield* observed
+        const ends: Array<string> = []
+        const transaction = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+          Effect.onExit(self, (exit) => Effect.sync(() => ends.push(exit._tag)))
+        const fiber = yield* Effect.fork(store.execute(command, effect, { success, lease: 300, transaction }))
+        yield* pass(310)
+        assert.isTrue(yield* encoded.takeOver({ id: command.id, attempts: 1, leaseMs: 10_000 }))
+        yield* Deferred.succeed(end, "zombie")
+        yield* pass(100)
+        assert.deepStrictEqual(ends, ["Failure"])
+        const outcome = { status: "succeeded", outcome: `"winner"`, outcomeKeyId: null, finishedAt: 0 } as const
+        yield* encoded.finish({ id: command.id, attempt: 2, ...outcome })
+        yield* pass(1_000)
+        assert.strictEqual(yield* Fiber.join(fiber), "winner")
+      })
+  )
+})
+
+describe("what ends an effect is told apart from outcomes", () => {
+  const failure = Schema.Unknown
+  it.effect("a Schema that knows every failure makes none of an interrupt, a defect or a lost lease", () =>
+    Effect.gen(function* () {
+      let isDown = false
+      const { encoded, store } = yield* setUp((encoded) => ({
+        renew: (request) => Effect.suspend(() => (isDown ? Effect.fail(unavailable()) : encoded.renew(request)))
+      }))
+      for (const effect of [Effect.interrupt, Effect.die("bug")]) {
+        const exit = yield* Effect.exit(store.execute(command, effect, { success, failure }))
+        assert.isTrue(Exit.isFailure(exit) && Option.isNone(Cause.failureOption(exit.cause)))
+        assert.deepInclude(yield* stored(encoded), { status: "received" })
+      }
+      const { effect, end, seen } = yield* observed
+      const fiber = yield* Effect.fork(store.execute(command, effect, { success, failure, lease: 300 }))
+      yield* pass(50)
+      isDown = true
+      yield* pass(600)
+      assert.strictEqual(seen.interrupted, 1)
+      isDown = false
+      yield* pass(600)
+      yield* Deferred.succeed(end, "second")
+      assert.strictEqual(yield* Fiber.join(fiber), "second")
+    })
+  )
+})
+
+describe("interruption", () => {
+  it.live("at 1,000 random moments leaves no lease and no fiber, and the command can be executed", () =>
+    Effect.gen(function* () {
+      const random = (max: number) => Math.floor(Math.random() * max)
+      const turns = (count: number): Effect.Effect<void> =>
+        count <= 0 ? Effect.void : Effect.zipRight(Effect.yieldNow(), turns(count - 1))
+      const slow = <A, E>(self: Effect.Effect<A, E>) =>
+        Effect.suspend(() => Effect.zipLeft(Effect.zipRight(turns(random(4)), self), turns(random(4))))
+      const reports: Array<unknown> = []
+      const logger = Logger.make(({ message }) => {
+        reports.push(message)
+      })
+      const counts = { received: 0, done: 0, none: 0 }
+      for (let i = 0; i < 1_000; i++) {
+        const { encoded, other, store } = yield* setUp((encoded) => ({
+          create: (command, leaseMs) => slow(encoded.create(command, leaseMs)),
+          takeOver: (request) => slow(encoded.takeOver(request)),
+          renew: (request) => slow(encoded.renew(request)),
+          finish: (request) => slow(encoded.finish(request))
+        }))
+        const before = random(3)
+        if (before === 1) yield* other.create(command)
+        const supervisor = yield* Supervisor.track
+        let running = 0
+        const effect = Effect.acquireUseRelease(
+          Effect.sync(() => running++),
+          () => Effect.zipRight(turns(random(8)), Effect.succeed("first")),
+          () =>
+            Effect.zipRight(
+              turns(random(4)),
+              Effect.sync(() => running--)
+            )
+        )
+        const transaction = random(2) === 0 ? undefined : <A, E, R>(self: Effect.Effect<A, E, R>) => self
+        const fiber = yield* Effect.fork(
+          store
+            .execute(command, effect, { success, lease: "1 hour", transaction })
+            .pipe(
+              Effect.supervised(supervisor),
+              Effect.withUnhandledErrorLogLevel(Option.some(LogLevel.Fatal)),
+              Effect.provide(Logger.replace(Logger.defaultLogger, logger))
+            )
+        )
+        yield* turns(random(40))
+        yield* Fiber.interrupt(fiber)
+        assert.strictEqual(running, 0, "the effect goes on")
+        const left = (yield* supervisor.value).filter((fiber) => fiber.unsafePoll() === null)
+        assert.strictEqual(left.length, 0, "fibers are left")
+        const row = yield* encoded.get(command.id)
+        assert.strictEqual(yield* leaseLeftMs(encoded), 0, "a lease is left")
+        const answer = yield* store.execute(command, Effect.succeed("second"), { success, lease: "1 hour" })
+        assert.strictEqual(answer, row?.status === "succeeded" ? "first" : "second")
+        counts[row === null ? "none" : row.status === "received" ? "received" : "done"]++
+      }
+      assert.deepStrictEqual(reports, [])
+      // Moments before, amid and after it were all met.
+      assert.isTrue(counts.none > 5 && counts.received > 50 && counts.done > 50, JSON.stringify(counts))
+    })
+  )
+})
+
+describe("types", () => {
+  class A1 extends Schema.TaggedError<A1>()("A1", {}) {}
+  class B1 extends Schema.TaggedError<B1>()("B1", {}) {}
+  class Service extends Context.Tag("Service")<Service, string>() {}
+
+  it.effect("an execution has the effect's result, its failures, and what it needs but CurrentCommand", () =>
+    Effect.gen(function* () {
+      const { store } = yield* setUp()
+      const effect = Effect.gen(function* () {
+        yield* CommandStore.CurrentCommand
+        const text = yield* Service
+        if (text === "a") return yield* new A1()
+        if (text === "b") return yield* new B1()
+        return new Date(0)
+      })
+      const some = store.execute(command, effect, { success: Schema.Date, failure: A1 })
+      const none = store.execute(command, effect, { success: Schema.Date })
+      type Expected = Effect.Effect<Date, A1 | B1 | CommandStore.ExecuteError, Service>
+      expectTypeOf(some).toEqualTypeOf<Expected>()
+      expectTypeOf(none).toEqualTypeOf<Expected>()
+      const exit = yield* Effect.exit(Effect.provideService(some, Service, "a"))
+      assert.deepStrictEqual(exit, Exit.fail(new A1()))
+      const again = yield* Effect.exit(Effect.provideService(none, Service, "c"))
+      assert.isTrue(Exit.isFailure(again))
+    })
+  )
+})

@@ -1,0 +1,134 @@
+/**
+ * The pool of connections that the databases share: what waits in it is served or failed, each once, however many wait,
+ * and interrupts lose no connection. Its connections here are plain objects, where it does not matter what they are.
+ */
+import * as fs from "node:fs"
+import * as path from "node:path"
+import { Deferred, Effect, Exit, Fiber } from "effect"
+import { Pool } from "effect-stores"
+import { describe, expect, it } from "vitest"
+import { StoreUnavailable } from "../src/Errors.js"
+import { type AcquireFailure, ConnectionPool, OpenFailure, type Waiter } from "../src/sql/ConnectionPool.js"
+import { eventually, freshFile, placed, streamOf, withStore } from "./sqlite/support.js"
+
+interface Connection {
+  readonly number: number
+}
+
+type Opened = Connection | OpenFailure
+
+const poolOf = (limits: Partial<Pool.Limits>, open: (done: (result: Opened) => void) => void) =>
+  new ConnectionPool<Connection>(
+    "test",
+    { ...Pool.defaults.eventStore.sqlite, maxOpenConns: 1, maxIdleConns: 1, maxWaiting: 100_000, ...limits },
+    { open, close: () => {}, usable: () => true }
+  )
+
+const opening = (done: (result: Opened) => void) => done({ number: 1 })
+
+const refused = () =>
+  new OpenFailure(new StoreUnavailable({ operation: "opening", retryable: true, cause: new Error("refused") }), false)
+
+/** Puts waiters in line; the promise gives the errors of all of them, and never resolves when one is served. */
+const failuresOf = (pool: ConnectionPool<Connection>, count: number): Promise<ReadonlyArray<AcquireFailure>> =>
+  new Promise((resolve) => {
+    const errors: Array<AcquireFailure> = []
+    const waiter = (): Waiter<Connection> => ({
+      take: () => {},
+      fail: (error) => {
+        errors.push(error)
+        if (errors.length === count) resolve(errors)
+      }
+    })
+    for (let i = 0; i < count; i++) pool.take(waiter())
+  })
+
+const tags = (errors: ReadonlyArray<AcquireFailure>) => [...new Set(errors.map(({ _tag }) => _tag))]
+
+/** The one connection of a pool that opens at once, in use. */
+const held = (pool: ConnectionPool<Connection>): Connection => {
+  let connection: Connection | undefined
+  pool.take({
+    take: (own) => {
+      connection = own
+    },
+    fail: () => {}
+  })
+  if (connection === undefined) throw new Error("no connection")
+  return connection
+}
+
+describe("thousands who wait", () => {
+  const count = 10_000
+
+  it("and whose deadlines pass together all get their PoolTimeout", async () => {
+    const pool = poolOf({ acquireTimeoutMs: 1 }, opening)
+    held(pool)
+    expect(tags(await failuresOf(pool, count))).toEqual(["PoolTimeout"])
+    expect(pool.state).toEqual({ open: 1, idle: 0, waiting: 0 })
+  })
+
+  it("all get the error when connections are refused at once", async () => {
+    const pending: Array<(result: Opened) => void> = []
+    const pool = poolOf({}, (done) => {
+      // The first is refused when all are in line.
+      if (pending.length === 0) pending.push(done)
+      else done(refused())
+    })
+    const failures = failuresOf(pool, count)
+    expect(pool.state).toEqual({ open: 1, idle: 0, waiting: count })
+    pending[0]?.(refused())
+    expect(tags(await failures)).toEqual(["StoreUnavailable"])
+    expect(pool.state).toEqual({ open: 0, idle: 0, waiting: 0 })
+  })
+
+  it("all get StoreUnavailable when the pool is shut down, and so does who comes later", async () => {
+    const pool = poolOf({}, opening)
+    const connection = held(pool)
+    const failures = failuresOf(pool, count)
+    const shutdown = Effect.runPromise(pool.shutdown)
+    expect(tags(await failures)).toEqual(["StoreUnavailable"])
+    expect(tags(await failuresOf(pool, 1))).toEqual(["StoreUnavailable"])
+    pool.release(connection)
+    await shutdown
+    expect(pool.state).toEqual({ open: 0, idle: 0, waiting: 0 })
+  })
+
+  it("for the writer of a SQLite file that is lost with its directory all get a typed error", () => {
+    const filename = freshFile()
+    const count = 4_000
+    return withStore({ filename }, (store, { sql, state, transaction }) =>
+      Effect.gen(function* () {
+        const append = store.append(streamOf("1"), [placed()], { expected: "any" })
+        yield* append
+        const [full, end] = yield* Effect.all([Deferred.make<void>(), Deferred.make<void>()])
+        const holding = Effect.gen(function* () {
+          // The failure of the disk makes the connection one that is not used again.
+          yield* sql`PRAGMA max_page_count = 1`
+          yield* Effect.flip(store.append(streamOf("1"), [placed("x".repeat(100_000))], { expected: "any" }))
+          yield* Deferred.succeed(full, undefined)
+          yield* Deferred.await(end)
+        })
+        const holder = yield* Effect.fork(Effect.exit(transaction(holding)))
+        yield* Deferred.await(full)
+        const waiting = yield* Effect.forEach(Array.from({ length: count }), () => Effect.fork(Effect.flip(append)))
+        yield* eventually(Effect.map(state, ({ writer }) => writer.waiting === count))
+        fs.rmSync(path.dirname(filename), { recursive: true })
+        yield* Deferred.succeed(end, undefined)
+        const errors = yield* Fiber.joinAll([...waiting])
+        yield* Fiber.join(holder)
+        expect(tags(errors as ReadonlyArray<AcquireFailure>)).toEqual(["StoreError"])
+      })
+    )
+  })
+})
+
+it("a fiber that is interrupted in the moment it is handed the connection gives it back", async () => {
+  const pool = poolOf({}, opening)
+  const connection = held(pool)
+  const fiber = Effect.runFork(Effect.scoped(Effect.zipRight(pool.acquire, Effect.never)))
+  await Effect.runPromise(eventually(Effect.sync(() => pool.state.waiting === 1)))
+  const interrupted = Effect.sync(() => pool.release(connection)).pipe(Effect.zipRight(Fiber.interrupt(fiber)))
+  expect(Exit.isInterrupted(await Effect.runPromise(interrupted))).toBe(true)
+  expect(pool.state).toEqual({ open: 1, idle: 1, waiting: 0 })
+})

@@ -1,0 +1,289 @@
+/**
+ * The CommandStore on PostgreSQL beyond its contract.
+ */
+import { assert, it } from "@effect/vitest"
+import { Config, ConfigProvider, DateTime, Deferred, Effect, Fiber, Layer, Redacted, Schema, Stream } from "effect"
+import { CommandStore, Pool } from "effect-stores"
+import { CommandStorePg, EventStorePg, PgDatabase } from "effect-stores/pg"
+import { describeOwnPg, describePg, freshDatabase } from "../support/backends.js"
+import { commandsOnSql, encodedCommand, newCommand } from "../support/commandsOnSql.js"
+import { withClient } from "../support/databases.js"
+import { startPostgres } from "../support/postgres.js"
+
+const success = Schema.String
+
+const createOne = Effect.flatMap(CommandStore.CommandStore, (store) => store.create(newCommand()))
+
+const query = (url: string, text: string) => Effect.promise(() => withClient(url, (client) => client.query(text)))
+
+/** Looks again until it holds; the test's timeout bounds it. */
+const eventually = <E>(condition: Effect.Effect<boolean, E>) =>
+  Effect.repeat(Effect.delay(condition, "10 millis"), { until: (holds) => holds })
+
+/** Whether somebody waits for another's lock. */
+const waiting = (url: string) =>
+  Effect.map(
+    query(url, "select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"),
+    ({ rowCount }) => rowCount === 1
+  )
+
+describePg("CommandStore on PostgreSQL", () => {
+  commandsOnSql({
+    place: async () => {
+      const url = await freshDatabase()
+      return {
+        database: PgDatabase.layer({ url: Redacted.make(url), pool: { maxOpenConns: 4 } }),
+        env: { WORKER_PG_URL: url }
+      }
+    },
+    tag: PgDatabase.PgDatabase,
+    commands: CommandStorePg.layerFromDatabase,
+    port: CommandStorePg.makeEncoded,
+    events: EventStorePg.layerFromDatabase,
+    pauses: ["claimed", "appended"]
+  })
+
+  it.live(
+    "who creates a command that another transaction is creating waits for its end, and gets what came of it",
+    () =>
+      Effect.gen(function* () {
+        const url = yield* Effect.promise(freshDatabase)
+        yield* Effect.gen(function* () {
+          const store = yield* CommandStore.CommandStore
+          const { transaction } = yield* PgDatabase.PgDatabase
+          for (const end of [Effect.void, Effect.fail("undo")]) {
+            const command = newCommand()
+            const created = yield* Deferred.make<void>()
+            const enough = yield* Deferred.make<void>()
+            const first = yield* Effect.fork(
+              transaction(
+                Effect.gen(function* () {
+                  const { position } = yield* store.create(command)
+                  yield* Deferred.succeed(created, undefined)
+                  yield* Deferred.await(enough)
+                  yield* end
+                  return position
+                })
+              )
+            )
+            yield* Deferred.await(created)
+            const second = yield* Effect.fork(store.create(command))
+            yield* eventually(waiting(url))
+            yield* Deferred.succeed(enough, undefined)
+            const [one, other] = [yield* Fiber.await(first), yield* Fiber.join(second)]
+            if (one._tag === "Success") assert.strictEqual(other.position, one.value)
+            assert.strictEqual(yield* store.count({ types: [command.type] }), end === Effect.void ? 1 : 2)
+          }
+        }).pipe(Effect.provide(CommandStorePg.layer({ url: Redacted.make(url) })))
+      })
+  )
+
+  it.live("what ends an attempt keeps its lock to the end of the transaction, so that nobody takes it over", () =>
+    Effect.gen(function* () {
+      const url = yield* Effect.promise(freshDatabase)
+      const database = yield* Layer.build(PgDatabase.layer({ url: Redacted.make(url) }))
+      yield* Effect.gen(function* () {
+        const port = yield* CommandStorePg.makeEncoded()
+        const { transaction } = yield* PgDatabase.PgDatabase
+        for (const undone of [false, true]) {
+          const id = crypto.randomUUID()
+          yield* port.create(encodedCommand(id), 1)
+          yield* eventually(
+            Effect.map(
+              port.create(encodedCommand(id), 1),
+              (found) => found._tag === "Exists" && found.leaseLeftMs === 0
+            )
+          )
+          const finish = { id, attempt: 1, status: "failed", outcome: "1", outcomeKeyId: null, finishedAt: 1 } as const
+          const finished = yield* Deferred.make<void>()
+          const enough = yield* Deferred.make<void>()
+          const ending = yield* Effect.fork(
+            transaction(
+              Effect.gen(function* () {
+                assert.isTrue(yield* port.finish(finish))
+                yield* Deferred.succeed(finished, undefined)
+                yield* Deferred.await(enough)
+                if (undone) yield* Effect.fail("undo")
+              })
+            )
+          )
+          yield* Deferred.await(finished)
+          const taking = yield* Effect.fork(port.takeOver({ id, attempts: 1, leaseMs: 60_000 }))
+          yield* eventually(waiting(url))
+          yield* Deferred.succeed(enough, undefined)
+          yield* Fiber.await(ending)
+          assert.strictEqual(yield* Fiber.join(taking), undone)
+          assert.isFalse(yield* port.renew({ id, attempt: 1, leaseMs: 1_000 }))
+          assert.isFalse(yield* port.finish(finish))
+        }
+      }).pipe(Effect.provide(database))
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("pruning looks again at a command that somebody is just opening", () =>
+    Effect.gen(function* () {
+      const url = yield* Effect.promise(freshDatabase)
+      const layer = CommandStorePg.layer({ url: Redacted.make(url) })
+      yield* Effect.gen(function* () {
+        const store = yield* CommandStore.CommandStore
+        const { transaction } = yield* PgDatabase.PgDatabase
+        const [opened, done] = [newCommand(), newCommand()]
+        for (const command of [opened, done]) {
+          yield* store.create(command)
+          yield* store.update(command.id, { status: "failed" })
+        }
+        const updated = yield* Deferred.make<void>()
+        const enough = yield* Deferred.make<void>()
+        const opening = yield* Effect.fork(
+          transaction(
+            Effect.gen(function* () {
+              yield* store.update(opened.id, { status: "received" })
+              yield* Deferred.succeed(updated, undefined)
+              yield* Deferred.await(enough)
+            })
+          )
+        )
+        yield* Deferred.await(updated)
+        const pruning = yield* Effect.fork(store.prune({ createdUntil: DateTime.unsafeMake(Date.now() + 60_000) }))
+        yield* eventually(waiting(url))
+        yield* Deferred.succeed(enough, undefined)
+        yield* Fiber.join(opening)
+        assert.strictEqual(yield* Fiber.join(pruning), 1)
+        assert.strictEqual(yield* store.count({ statuses: ["received"] }), 1)
+      }).pipe(Effect.provide(layer))
+    })
+  )
+
+  it.live("no statement but those that count scans the table, though it was analyzed while it was empty", () =>
+    Effect.gen(function* () {
+      const url = yield* Effect.promise(freshDatabase)
+      const layer = CommandStorePg.layer({ url: Redacted.make(url), pool: { maxOpenConns: 1 } })
+      yield* Effect.gen(function* () {
+        const store = yield* CommandStore.CommandStore
+        const { sql, transaction } = yield* PgDatabase.PgDatabase
+        yield* sql`analyze es_commands`
+        const command = newCommand()
+        const all = Effect.gen(function* () {
+          yield* store.execute(newCommand(), Effect.succeed("done"), { success })
+          yield* store.create(command)
+          yield* store.get(command.id)
+          yield* store.update(command.id, { data: 1 })
+          yield* store.update(command.id, { data: { id: command.id } })
+          yield* Stream.runDrain(store.list())
+          yield* store.page({ direction: "backward", limit: 10, filter: { statuses: ["received"] } })
+          yield* store.prune({ createdUntil: DateTime.unsafeMake(0) })
+          yield* store.delete(crypto.randomUUID())
+        })
+        // More than the server tries before it keeps a plan for all parameters.
+        yield* Effect.repeatN(all, 10)
+        const scans = sql.unsafe(
+          "select seq_scan::int as whole from pg_stat_xact_user_tables where relname = 'es_commands'"
+        )
+        yield* transaction(
+          Effect.gen(function* () {
+            // Others than ours may not be reported yet.
+            const before = yield* scans
+            yield* all
+            assert.deepStrictEqual(yield* scans, before)
+          })
+        )
+      }).pipe(Effect.provide(layer))
+    })
+  )
+
+  it.live("comes from Config, with up to 25 connections by default", () =>
+    Effect.gen(function* () {
+      const url = yield* Effect.promise(freshDatabase)
+      const layer = CommandStorePg.layerConfig({
+        url: Config.redacted("URL"),
+        schema: Config.string("SCHEMA"),
+        instanceId: Config.string("INSTANCE"),
+        pool: Config.nested(Pool.config, "POOL")
+      })
+      const config = ConfigProvider.fromMap(
+        new Map([
+          ["URL", url],
+          ["SCHEMA", "apart"],
+          ["INSTANCE", "one"],
+          ["POOL.maxIdleConns", "3"]
+        ])
+      )
+      yield* Effect.gen(function* () {
+        assert.strictEqual((yield* createOne).instanceId, "one")
+        assert.deepInclude((yield* PgDatabase.PgDatabase).limits, { maxOpenConns: 25, maxIdleConns: 3 })
+        assert.strictEqual((yield* query(url, "select 1 from apart.es_commands")).rowCount, 1)
+      }).pipe(Effect.provide(layer), Effect.withConfigProvider(config))
+    })
+  )
+
+  it.live("has migrations that can be run apart and printed, and asks for them with migrate false", () =>
+    Effect.gen(function* () {
+      const [made, printed] = yield* Effect.promise(() => Promise.all([freshDatabase(), freshDatabase()]))
+      const names = { schema: "apart", prefix: "p_" }
+      const optionsOf = (url: string) => ({ url: Redacted.make(url), ...names })
+      const opening = (options: CommandStorePg.Options) =>
+        Effect.flip(Effect.scoped(Layer.build(CommandStorePg.layer(options))))
+      assert.include((yield* opening({ ...optionsOf(made), migrate: false })).message, "CommandStorePg.migrate")
+      assert.deepStrictEqual(yield* CommandStorePg.migrate(optionsOf(made)), ["commands"])
+      assert.deepStrictEqual(yield* CommandStorePg.migrate(optionsOf(made)), [])
+      // Beside the other's, in either order.
+      yield* query(printed, EventStorePg.migrationSql(names))
+      yield* query(printed, CommandStorePg.migrationSql(names))
+      for (const url of [made, printed]) {
+        const layer = CommandStorePg.layer({ ...optionsOf(url), migrate: false })
+        assert.isAbove((yield* Effect.provide(createOne, layer)).position, 0)
+      }
+      assert.throws(() => CommandStorePg.migrationSql({ prefix: "x; --" }), /prefix/)
+      assert.include(yield* opening({ ...optionsOf(made), prefix: "x; --" }), { _tag: "InvalidInput", what: "prefix" })
+      assert.include(yield* opening({ ...optionsOf(made), pollInterval: "1 second" } as never), {
+        _tag: "InvalidInput"
+      })
+    })
+  )
+})
+
+describeOwnPg("CommandStore on PostgreSQL that restarts", () => {
+  it.live(
+    "an execution goes on over a restart of the server, and is finished once",
+    () =>
+      Effect.gen(function* () {
+        const server = yield* Effect.acquireRelease(
+          Effect.promise(() => startPostgres()),
+          (server) => Effect.promise(server.stop)
+        )
+        for (const mode of ["fast", "immediate"] as const) {
+          const url = yield* Effect.promise(() => server.createDatabase())
+          yield* Effect.gen(function* () {
+            const store = yield* CommandStore.CommandStore
+            const { transaction } = yield* PgDatabase.PgDatabase
+            const command = newCommand()
+            let runs = 0
+            const work = Effect.suspend(() => {
+              runs++
+              return Effect.as(runs === 1 ? Effect.promise(() => server.restart(mode)) : Effect.void, `run ${runs}`)
+            })
+            const execute = store.execute(command, work, { success })
+            assert.strictEqual(yield* execute, "run 1")
+            assert.strictEqual(yield* execute, "run 1")
+
+            // In a transaction the restart undoes it, and asking again runs it again.
+            const inOne = newCommand()
+            runs = 0
+            const transacted = store.execute(inOne, Effect.zipRight(createOne, work), {
+              success,
+              transaction,
+              lease: "500 millis"
+            })
+            const before = yield* store.count()
+            const answer = yield* Effect.retry(transacted, {
+              while: (error) => "retryable" in error && error.retryable === true,
+              times: 10
+            })
+            assert.strictEqual(answer, "run 2")
+            assert.strictEqual(yield* store.count(), before + 2)
+          }).pipe(Effect.provide(CommandStorePg.layer({ url: Redacted.make(url) })))
+        }
+      }).pipe(Effect.scoped),
+    120_000
+  )
+})

@@ -1,0 +1,172 @@
+/**
+ * The SnapshotStore on PostgreSQL beyond its contract.
+ */
+import { assert, it } from "@effect/vitest"
+import { Config, ConfigProvider, Effect, Fiber, Layer, Redacted } from "effect"
+import { Pool, SnapshotStore } from "effect-stores"
+import { EventStorePg, PgDatabase, SnapshotStorePg } from "effect-stores/pg"
+import { describePg, freshDatabase } from "../support/backends.js"
+import { withClient } from "../support/databases.js"
+import { snapshotOf, snapshotsOnSql, streamOf, versionOf } from "../support/snapshotsOnSql.js"
+
+const saveOne = Effect.flatMap(SnapshotStore.SnapshotStore, (store) =>
+  Effect.zipRight(store.save(streamOf("a"), snapshotOf(1)), versionOf(store, streamOf("a")))
+)
+
+const query = (url: string, text: string) => Effect.promise(() => withClient(url, (client) => client.query(text)))
+
+/** Looks again until it holds; the test's timeout bounds it. */
+const eventually = <E>(condition: Effect.Effect<boolean, E>) =>
+  Effect.repeat(Effect.delay(condition, "20 millis"), { until: (holds) => holds })
+
+describePg("SnapshotStore on PostgreSQL", () => {
+  snapshotsOnSql({
+    place: async () => {
+      const url = await freshDatabase()
+      return {
+        database: (pool) => PgDatabase.layer({ url: Redacted.make(url), pool }),
+        env: { WORKER_PG_URL: url }
+      }
+    },
+    tag: PgDatabase.PgDatabase,
+    snapshots: SnapshotStorePg.layerFromDatabase,
+    events: EventStorePg.layerFromDatabase,
+    waiting: (database) => Effect.map(database.state, ({ waiting }) => waiting),
+    tables: "select tablename as name from pg_tables where schemaname = 'public'"
+  })
+
+  it.live("a save in the background does not wait for the transaction that it was offered in", () =>
+    Effect.gen(function* () {
+      const url = yield* Effect.promise(freshDatabase)
+      const layer = SnapshotStorePg.layer({ url: Redacted.make(url) })
+      yield* Effect.gen(function* () {
+        const store = yield* SnapshotStore.SnapshotStore
+        const { transaction } = yield* PgDatabase.PgDatabase
+        const offering = Effect.gen(function* () {
+          yield* store.save(streamOf("b"), snapshotOf(1))
+          yield* store.saveInBackground(streamOf("a"), Effect.succeed(snapshotOf(5)))
+          yield* store.flush(streamOf("a"))
+          // Another connection sees the one and not yet the other.
+          return (yield* query(url, "select aggregate_id, version from es_snapshots")).rows
+        })
+        assert.deepStrictEqual(yield* transaction(offering), [{ aggregate_id: "a", version: "5" }])
+      }).pipe(Effect.provide(layer))
+    })
+  )
+
+  it.live(
+    "opens at most 10 connections and keeps 5 by default, as the server sees it",
+    () =>
+      Effect.gen(function* () {
+        const url = yield* Effect.promise(freshDatabase)
+        const connections = Effect.map(
+          query(url, "select 1 from pg_stat_activity where application_name = 'snapshots'"),
+          ({ rowCount }) => rowCount
+        )
+        const layer = SnapshotStorePg.layer({ url: Redacted.make(url), applicationName: "snapshots" })
+        yield* Effect.gen(function* () {
+          const { sql, state } = yield* PgDatabase.PgDatabase
+          const busy = yield* Effect.fork(
+            Effect.all(
+              Array.from({ length: 20 }, () => sql`select pg_sleep(0.3)`),
+              { concurrency: "unbounded" }
+            )
+          )
+          yield* eventually(Effect.map(state, ({ open, waiting }) => open === 10 && waiting === 10))
+          yield* eventually(Effect.map(connections, (count) => count === 10))
+          yield* Fiber.join(busy)
+          yield* eventually(Effect.map(connections, (count) => count === 5))
+          assert.deepStrictEqual(yield* state, { open: 5, idle: 5, waiting: 0 })
+        }).pipe(Effect.provide(layer))
+      }),
+    60_000
+  )
+
+  it.live("large states are compressed by lz4 where the server has it", () =>
+    Effect.gen(function* () {
+      const url = yield* Effect.promise(freshDatabase)
+      const state = Array.from({ length: 10_000 }, (_, n) => ({ n, name: `item ${n % 7}` }))
+      yield* Effect.flatMap(SnapshotStore.SnapshotStore, (store) =>
+        store.save(streamOf("a"), { ...snapshotOf(1), state })
+      ).pipe(Effect.provide(SnapshotStorePg.layer({ url: Redacted.make(url) })))
+      const { rows } = yield* query(
+        url,
+        `select pg_column_compression(state) as used, pg_column_size(state) < length(state) / 2 as small,
+           (select 'lz4' = any (enumvals) from pg_settings where name = 'default_toast_compression') as has
+         from es_snapshots`
+      )
+      assert.deepStrictEqual(rows, [{ used: rows[0].has ? "lz4" : "pglz", small: true, has: rows[0].has }])
+    })
+  )
+
+  it.live("a load uses the index, also on a connection that has known the table small", () =>
+    Effect.gen(function* () {
+      const url = yield* Effect.promise(freshDatabase)
+      const scans = Effect.map(
+        query(url, "select seq_scan, idx_scan from pg_stat_user_tables where relname = 'es_snapshots'"),
+        ({ rows }) => ({ whole: Number(rows[0].seq_scan), byIndex: Number(rows[0].idx_scan) })
+      )
+      const layer = SnapshotStorePg.layer({ url: Redacted.make(url), pool: { maxOpenConns: 1 } })
+      yield* Effect.gen(function* () {
+        const store = yield* SnapshotStore.SnapshotStore
+        const { sql } = yield* PgDatabase.PgDatabase
+        for (let n = 1; n <= 40; n++) yield* store.save(streamOf(`${n}`), snapshotOf(1))
+        yield* query(url, "vacuum analyze es_snapshots")
+        yield* sql`select pg_stat_force_next_flush()`
+        const before = yield* scans
+        // From the sixth execution on a plan is kept.
+        for (let n = 1; n <= 20; n++) yield* store.latest(streamOf(`${n}`))
+        yield* sql`select pg_stat_force_next_flush()`
+        const after = yield* scans
+        assert.strictEqual(after.whole, before.whole)
+        assert.isAtLeast(after.byIndex - before.byIndex, 20)
+      }).pipe(Effect.provide(layer))
+    })
+  )
+
+  it.live("comes from Config", () =>
+    Effect.gen(function* () {
+      const url = yield* Effect.promise(freshDatabase)
+      const layer = SnapshotStorePg.layerConfig({
+        url: Config.redacted("URL"),
+        schema: Config.string("SCHEMA"),
+        pool: Config.nested(Pool.config, "POOL")
+      })
+      const config = ConfigProvider.fromMap(
+        new Map([
+          ["URL", url],
+          ["SCHEMA", "apart"],
+          ["POOL.maxOpenConns", "3"]
+        ])
+      )
+      yield* Effect.gen(function* () {
+        assert.strictEqual(yield* saveOne, 1)
+        assert.strictEqual((yield* PgDatabase.PgDatabase).limits.maxOpenConns, 3)
+        assert.strictEqual((yield* query(url, "select 1 from apart.es_snapshots")).rowCount, 1)
+      }).pipe(Effect.provide(layer), Effect.withConfigProvider(config))
+    })
+  )
+
+  it.live("has migrations that can be run apart and printed, and asks for them with migrate false", () =>
+    Effect.gen(function* () {
+      const [made, printed] = yield* Effect.promise(() => Promise.all([freshDatabase(), freshDatabase()]))
+      const names = { schema: "apart", prefix: "p_" }
+      const optionsOf = (url: string) => ({ url: Redacted.make(url), ...names })
+      const opening = (options: SnapshotStorePg.Options) =>
+        Effect.flip(Effect.scoped(Layer.build(SnapshotStorePg.layer(options))))
+      assert.include((yield* opening({ ...optionsOf(made), migrate: false })).message, "SnapshotStorePg.migrate")
+      assert.deepStrictEqual(yield* SnapshotStorePg.migrate(optionsOf(made)), ["snapshots"])
+      assert.deepStrictEqual(yield* SnapshotStorePg.migrate(optionsOf(made)), [])
+      // Beside the other's, in either order.
+      yield* query(printed, EventStorePg.migrationSql(names))
+      yield* query(printed, SnapshotStorePg.migrationSql(names))
+      for (const url of [made, printed]) {
+        const layer = SnapshotStorePg.layer({ ...optionsOf(url), migrate: false })
+        assert.strictEqual(yield* Effect.provide(saveOne, layer), 1)
+      }
+      assert.throws(() => SnapshotStorePg.migrationSql({ prefix: "x; --" }), /prefix/)
+      const refused = yield* opening({ ...optionsOf(made), prefix: "x; --" })
+      assert.include(refused, { _tag: "InvalidInput", what: "prefix" })
+    })
+  )
+})

@@ -1,0 +1,84 @@
+/**
+ * The SnapshotStore on SQLite beyond its contract.
+ */
+import * as path from "node:path"
+import Sqlite from "better-sqlite3"
+import { Config, ConfigProvider, Effect, Layer } from "effect"
+import { Pool, SnapshotStore } from "effect-stores"
+import { EventStoreSqlite, SnapshotStoreSqlite, SqliteDatabase } from "effect-stores/sqlite"
+import { describe, expect, it } from "vitest"
+import { temporaryDirectory } from "../support/backends.js"
+import { snapshotOf, snapshotsOnSql, streamOf, versionOf } from "../support/snapshotsOnSql.js"
+import { openConnections } from "./support.js"
+
+const freshFile = () => path.join(temporaryDirectory(), "snapshots.db")
+
+const saveOne = Effect.flatMap(SnapshotStore.SnapshotStore, (store) =>
+  Effect.zipRight(store.save(streamOf("a"), snapshotOf(1)), versionOf(store, streamOf("a")))
+)
+
+describe("SnapshotStore on SQLite", () => {
+  snapshotsOnSql({
+    place: async () => {
+      const filename = freshFile()
+      return { database: (pool) => SqliteDatabase.layer({ filename, pool }), env: { WORKER_SQLITE_FILE: filename } }
+    },
+    tag: SqliteDatabase.SqliteDatabase,
+    snapshots: SnapshotStoreSqlite.layerFromDatabase,
+    events: EventStoreSqlite.layerFromDatabase,
+    waiting: (database) => Effect.map(database.state, ({ writer }) => writer.waiting),
+    tables: "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+  })
+
+  it("has one connection by default, and more when they are given", async () => {
+    for (const [pool, readers] of [
+      [undefined, 0],
+      [{ maxOpenConns: 3 }, 1]
+    ] as const) {
+      const filename = freshFile()
+      await Effect.gen(function* () {
+        expect(yield* saveOne).toBe(1)
+        expect(openConnections(filename)).toBe(1 + readers)
+      }).pipe(Effect.provide(SnapshotStoreSqlite.layer({ filename, pool })), Effect.runPromise)
+      expect(openConnections(filename)).toBe(0)
+    }
+  })
+
+  it("comes from Config", async () => {
+    const filename = freshFile()
+    const layer = SnapshotStoreSqlite.layerConfig({
+      filename: Config.string("FILE"),
+      pool: Config.nested(Pool.sqliteConfig, "POOL")
+    })
+    const config = ConfigProvider.fromMap(
+      new Map([
+        ["FILE", filename],
+        ["POOL.maxOpenConns", "2"]
+      ])
+    )
+    await Effect.gen(function* () {
+      expect(yield* saveOne).toBe(1)
+      expect(openConnections(filename)).toBe(2)
+    }).pipe(Effect.provide(layer), Effect.withConfigProvider(config), Effect.runPromise)
+  })
+
+  it("has migrations that can be run apart and printed, and asks for them with migrate false", async () => {
+    const [filename, printed] = [freshFile(), freshFile()]
+    const opening = (options: SnapshotStoreSqlite.Options) =>
+      Effect.runPromise(Effect.flip(Effect.scoped(Layer.build(SnapshotStoreSqlite.layer(options)))))
+    expect((await opening({ filename, migrate: false })).message).toContain("SnapshotStoreSqlite.migrate")
+    expect(await Effect.runPromise(SnapshotStoreSqlite.migrate({ filename, prefix: "p_" }))).toEqual(["snapshots"])
+    expect(await Effect.runPromise(SnapshotStoreSqlite.migrate({ filename, prefix: "p_" }))).toEqual([])
+    const db = new Sqlite(printed)
+    db.exec(SnapshotStoreSqlite.migrationSql({ prefix: "p_" }))
+    // Beside the other's, in either order.
+    db.exec(EventStoreSqlite.migrationSql({ prefix: "p_" }))
+    db.close()
+    for (const filename_ of [filename, printed]) {
+      const layer = SnapshotStoreSqlite.layer({ filename: filename_, prefix: "p_", migrate: false })
+      expect(await Effect.runPromise(Effect.provide(saveOne, layer))).toBe(1)
+    }
+    expect(() => SnapshotStoreSqlite.migrationSql({ prefix: "x; --" })).toThrow(/prefix/)
+    expect(await opening({ filename, prefix: "x; --" })).toMatchObject({ _tag: "InvalidInput", what: "prefix" })
+  })
+})

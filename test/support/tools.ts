@@ -1,0 +1,48 @@
+/**
+ * Programs of the machine, beside servers, that some tests need: how to find out whether they are there, and what is
+ * not tested without them.
+ */
+import * as fs from "node:fs"
+import * as path from "node:path"
+import { findPostgresBinaries } from "./postgres.js"
+import { outputOf } from "./processes.js"
+
+/** One of PostgreSQL's programs beside the server's: where the server's are, or where the client's are. */
+export const findPostgresTool = (name: string): string | undefined => {
+  const binaries = findPostgresBinaries()
+  const beside =
+    binaries === undefined ? [] : [binaries, path.dirname(fs.realpathSync(path.join(binaries, "postgres")))]
+  return [...beside, ...(process.env.PATH ?? "").split(path.delimiter)]
+    .map((directory) => path.join(directory, name))
+    .find((file) => fs.existsSync(file))
+}
+
+const postgresTools = ["pg_dump", "pg_restore", "pg_basebackup"]
+
+/** By the name under which tests ask for them. */
+export const tools = {
+  strace: {
+    title: "what reaches the disk when (strace)",
+    missing: () =>
+      outputOf("strace", ["-f", "-o", "/dev/null", "true"]) === undefined
+        ? "strace is missing or not permitted"
+        : undefined,
+    remedy: "install strace (Debian: apt-get install strace), and let the process trace its children"
+  },
+  git: {
+    title: "the demo on repositories (git)",
+    missing: () => (outputOf("git", ["--version"]) === undefined ? "git is missing" : undefined),
+    remedy: "install git (Debian: apt-get install git)"
+  },
+  postgresTools: {
+    title: "PostgreSQL dumped, restored and replicated",
+    missing: () => {
+      const missing = postgresTools.filter((name) => findPostgresTool(name) === undefined)
+      return missing.length === 0 ? undefined : `no ${missing.join(", ")} on this machine`
+    },
+    remedy: `install PostgreSQL's client programs (Debian: apt-get install postgresql-client)`
+  }
+}
+
+/** Name of a program, or set of programs, that tests need. */
+export type ToolName = keyof typeof tools

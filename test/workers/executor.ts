@@ -1,0 +1,135 @@
+/**
+ * Executes commands on a CommandStore and an EventStore that share one database, and reports what came of each. Either
+ * one command, stopping itself at a place named by the environment, there to be killed or continued by the parent; or
+ * many, at the same time as other processes, by many fibers.
+ */
+import { writeSync } from "node:fs"
+import { Cause, Context, Effect, Exit, Layer, Redacted, Schema } from "effect"
+import { CommandStore, type Errors, EventStore } from "effect-stores"
+import { streamOf } from "./store.js"
+
+const env = process.env
+const name = env.WORKER_NAME ?? ""
+
+class Database extends Context.Tag("Database")<
+  Database,
+  {
+    readonly transaction: <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | Errors.StoreFailure, R>
+  }
+>() {}
+
+type Stores = CommandStore.CommandStore | EventStore.EventStore | Database
+
+/** Only the driver that is used is loaded: start-up is most of a short worker's life. */
+const stores = async (): Promise<Layer.Layer<Stores, unknown>> => {
+  if (env.WORKER_SQLITE_FILE !== undefined) {
+    const { CommandStoreSqlite, EventStoreSqlite, SqliteDatabase } = await import("effect-stores/sqlite")
+    const database = SqliteDatabase.layer({ filename: env.WORKER_SQLITE_FILE, pool: { acquireTimeout: "1 minute" } })
+    const both = Layer.merge(CommandStoreSqlite.layerFromDatabase(), EventStoreSqlite.layerFromDatabase())
+    return Layer.provide(Layer.merge(both, Layer.effect(Database, SqliteDatabase.SqliteDatabase)), database)
+  }
+  const { CommandStorePg, EventStorePg, PgDatabase } = await import("effect-stores/pg")
+  const database = PgDatabase.layer({ url: Redacted.make(env.WORKER_PG_URL ?? ""), pool: { maxOpenConns: 4 } })
+  const both = Layer.merge(CommandStorePg.layerFromDatabase(), EventStorePg.layerFromDatabase())
+  return Layer.provide(Layer.merge(both, Layer.effect(Database, PgDatabase.PgDatabase)), database)
+}
+
+/** Written synchronously: a line is out before the next thing begins. */
+const say = (line: object): void => {
+  const bytes = Buffer.from(`${JSON.stringify(line)}\n`)
+  for (let written = 0; written < bytes.length; ) written += writeSync(1, bytes, written)
+}
+
+const commandOf = (id: string): CommandStore.NewCommand => ({
+  id,
+  tenantId: "t",
+  domain: "d",
+  type: "Do",
+  data: { id }
+})
+
+const point = (place: string) =>
+  Effect.sync(() => {
+    if (env.WORKER_REPORT !== place && env.WORKER_STOP !== place) return
+    say({ at: place })
+    if (env.WORKER_STOP !== place) return
+    process.kill(process.pid, "SIGSTOP")
+    // Should the signal come late, it comes here.
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 100)
+  })
+
+const one = (id: string) =>
+  Effect.gen(function* () {
+    const { transaction } = yield* Database
+    const events = yield* EventStore.EventStore
+    const commands = yield* CommandStore.CommandStore
+    const work = Effect.gen(function* () {
+      const { attempt } = yield* CommandStore.CurrentCommand
+      const event = { type: "Ran", data: { attempt }, commandId: id }
+      yield* events.append(streamOf(`${id} ${name}`), [event], { expected: "any" })
+      yield* point("appended")
+      return name
+    })
+    const answer = yield* commands.execute(commandOf(id), work, {
+      success: Schema.String,
+      lease: Number(env.WORKER_LEASE_MS),
+      transaction:
+        env.WORKER_TRANSACTION === undefined
+          ? undefined
+          : (self) => Effect.zipRight(point("claimed"), transaction(Effect.zipLeft(self, point("finished"))))
+    })
+    say({ answer })
+  })
+
+const Refused = Schema.Struct({ _tag: Schema.Literal("Refused"), by: Schema.String })
+
+/** Each process asks for each command twice, by two fibers that come to it at about the same time. */
+const race = (ids: ReadonlyArray<string>, processes: number, fibers: number) =>
+  Effect.gen(function* () {
+    const events = yield* EventStore.EventStore
+    const commands = yield* CommandStore.CommandStore
+    // Starting takes longer than executing, so all wait for the last.
+    yield* commands.create({ ...commandOf(crypto.randomUUID()), type: "Ready" })
+    yield* Effect.repeat(Effect.delay(commands.count({ types: ["Ready"] }), "5 millis"), {
+      until: (ready) => ready >= processes
+    })
+    let next = 0
+    const execute = Effect.suspend(() => {
+      const turn = next++
+      const id = ids[Math.trunc(turn / 2)] as string
+      const work = Effect.gen(function* () {
+        yield* events.append(streamOf(id), [{ type: "Ran", data: name }], { expected: "any" })
+        const by = `${name} in turn ${turn}`
+        return turn % 10 < 2 ? yield* Effect.fail(Refused.make({ _tag: "Refused", by })) : by
+      })
+      return commands.execute(commandOf(id), work, { success: Schema.String, failure: Refused }).pipe(
+        Effect.map((by) => ({ id, succeeded: by })),
+        Effect.catchTag("Refused", ({ by }) => Effect.succeed({ id, refused: by })),
+        Effect.map(say)
+      )
+    })
+    yield* Effect.all(
+      Array.from({ length: fibers }, () =>
+        Effect.whileLoop({ while: () => next < 2 * ids.length, body: () => execute, step: () => {} })
+      ),
+      { concurrency: "unbounded" }
+    )
+  })
+
+const program =
+  env.WORKER_COMMAND === undefined
+    ? race(
+        Array.from(
+          { length: Number(env.WORKER_COMMANDS) },
+          (_, n) => `00000000-0000-7000-8000-${`${n}`.padStart(12, "0")}`
+        ),
+        Number(env.WORKER_PROCESSES),
+        Number(env.WORKER_FIBERS)
+      )
+    : one(env.WORKER_COMMAND)
+
+const exit = await Effect.runPromiseExit(Effect.provide(program, await stores()))
+if (Exit.isFailure(exit)) {
+  say({ failure: Cause.pretty(exit.cause) })
+  process.exitCode = 1
+}
