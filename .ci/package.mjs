@@ -26,9 +26,10 @@ try {
   writeFileSync(
     join(directory, "main.mjs"),
     `import { Effect, Stream } from "effect"
-     import { EventStore } from "effect-stores"
+     import { Aggregate, CommandStore, EventStore, SnapshotStore } from "effect-stores"
      import { EventStoreMemory } from "effect-stores/memory"
-     import { EventStorePg } from "effect-stores/pg"
+     import { CommandStorePg, EventStorePg, SnapshotStorePg } from "effect-stores/pg"
+     import { SnapshotStoreRedis } from "effect-stores/redis"
      import { EventStoreSqlite } from "effect-stores/sqlite"
      const stream = { tenantId: "t", domain: "d", aggregateId: "a" }
      const program = Effect.gen(function* () {
@@ -39,7 +40,12 @@ try {
      for (const layer of [EventStoreMemory.layer(), EventStoreSqlite.layer({ filename: "events.db" })]) {
        if ((await Effect.runPromise(Effect.provide(program, layer))) !== 1) process.exit(1)
      }
-     if (typeof EventStorePg.layer !== "function") process.exit(1)`
+     for (const { layer } of [EventStorePg, SnapshotStorePg, CommandStorePg, SnapshotStoreRedis]) {
+       if (typeof layer !== "function") process.exit(1)
+     }
+     for (const value of [Aggregate.load, CommandStore.CommandStore, SnapshotStore.SnapshotStore]) {
+       if (value === undefined) process.exit(1)
+     }`
   )
   execFileSync(process.execPath, ["main.mjs"], { cwd: directory, stdio: "inherit" })
   console.log(`the package works as packed: ${files.length} files`)

@@ -297,17 +297,17 @@ export const loadAt: {
  * @category changing
  */
 export const append: {
+  <S, E extends { readonly _tag: string }>(
+    self: Aggregate<S, E>,
+    id: Id,
+    events: ReadonlyArray<NoInfer<E>>,
+    options: { readonly expected: EventStore.ExpectedVersion } & EventStore.Envelope
+  ): Effect.Effect<EventStore.Appended, EventStore.AppendError, EventStore.EventStore>
   <E extends { readonly _tag: string }>(
     id: Id,
     events: ReadonlyArray<E>,
     options: { readonly expected: EventStore.ExpectedVersion } & EventStore.Envelope
   ): <S>(self: Aggregate<S, E>) => Effect.Effect<EventStore.Appended, EventStore.AppendError, EventStore.EventStore>
-  <S, E extends { readonly _tag: string }>(
-    self: Aggregate<S, E>,
-    id: Id,
-    events: ReadonlyArray<E>,
-    options: { readonly expected: EventStore.ExpectedVersion } & EventStore.Envelope
-  ): Effect.Effect<EventStore.Appended, EventStore.AppendError, EventStore.EventStore>
 } = dual(
   isDataFirst,
   <S, E extends { readonly _tag: string }>(

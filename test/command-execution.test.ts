@@ -5,9 +5,10 @@
 import { assert, describe, expectTypeOf, it } from "@effect/vitest"
 import {
   Cause,
-  Chunk,
+  type Clock,
   Context,
   Deferred,
+  type Duration,
   Effect,
   Exit,
   Fiber,
@@ -65,6 +66,9 @@ const first = <A, E>(count: number, instead: (self: Effect.Effect<A, E>) => Effe
   let calls = 0
   return (self: Effect.Effect<A, E>) => Effect.suspend(() => (calls++ < count ? instead(self) : self))
 }
+
+const turns = (count: number): Effect.Effect<void> =>
+  count <= 0 ? Effect.void : Effect.zipRight(Effect.yieldNow(), turns(count - 1))
 
 /** Lets time pass in small steps, so that everything in between happens in its order. */
 const pass = (ms: number, stepMs = 10) =>
@@ -169,7 +173,10 @@ describe("the lease", () => {
       Effect.gen(function* () {
         let isDown = false
         const { encoded, store } = yield* setUp((encoded) => ({
-          renew: (request) => Effect.suspend(() => (isDown ? renew : encoded.renew(request)))
+          renew: (request) =>
+            Effect.suspend(() =>
+              !isDown ? encoded.renew(request) : request.leaseMs > 0 ? renew : Effect.fail(unavailable())
+            )
         }))
         const { effect, end, seen } = yield* observed
         const fiber = yield* Effect.fork(store.execute(command, effect, { success, lease: 900 }))
@@ -178,7 +185,7 @@ describe("the lease", () => {
         isDown = true
         yield* pass(500)
         assert.deepStrictEqual(seen, { runs: 1, interrupted: 0 })
-        yield* pass(900)
+        yield* pass(300)
         assert.strictEqual(seen.interrupted, 1)
         isDown = false
         yield* pass(1_500)
@@ -251,20 +258,44 @@ describe("the lease", () => {
   it.effect("leaves no timer behind, whatever ends the effect", () =>
     Effect.gen(function* () {
       const { other, store } = yield* setUp()
-      for (const [i, effect] of [Effect.succeed("x"), Effect.fail("x"), Effect.die("x"), Effect.interrupt].entries()) {
-        const given = { ...command, id: `0192f0c1-2f6b-7000-8000-00000000001${i}` }
-        yield* Effect.exit(store.execute(given, effect, { success }))
-      }
-      const holder = yield* Effect.fork(store.execute(command, Effect.never, { success }))
-      yield* TestClock.adjust(1)
-      const waiting = [
-        yield* Effect.fork(store.execute(command, Effect.never, { success })),
-        yield* Effect.fork(other.execute(command, Effect.never, { success }))
-      ]
-      yield* pass(100)
-      yield* Fiber.interruptAll(waiting)
-      yield* Fiber.interrupt(holder)
-      assert.deepStrictEqual(Chunk.toArray(yield* TestClock.sleeps()), [])
+      const clock = yield* Effect.clock
+      let started = 0
+      let pending = 0
+      const counting: Clock.Clock = Object.assign(Object.create(clock), {
+        sleep: (duration: Duration.Duration) =>
+          Effect.acquireUseRelease(
+            Effect.sync(() => {
+              started++
+              pending++
+            }),
+            () => clock.sleep(duration),
+            () => Effect.sync(() => pending--)
+          )
+      })
+      yield* Effect.gen(function* () {
+        for (const [i, effect] of [
+          Effect.succeed("x"),
+          Effect.fail("x"),
+          Effect.die("x"),
+          Effect.interrupt
+        ].entries()) {
+          const given = { ...command, id: `0192f0c1-2f6b-7000-8000-00000000001${i}` }
+          yield* Effect.exit(store.execute(given, Effect.zipRight(turns(10), effect), { success }))
+        }
+        assert.deepStrictEqual([started, pending], [4, 0])
+        const holder = yield* Effect.fork(store.execute(command, Effect.never, { success }))
+        yield* pass(10)
+        const waiting = [
+          yield* Effect.fork(store.execute(command, Effect.never, { success })),
+          yield* Effect.fork(other.execute(command, Effect.never, { success }))
+        ]
+        yield* pass(100)
+        assert.strictEqual(pending, 3)
+        yield* Fiber.interruptAll(waiting)
+        yield* Fiber.interrupt(holder)
+        yield* pass(10)
+        assert.strictEqual(pending, 0)
+      }).pipe(Effect.withClock(counting))
     })
   )
 
@@ -411,7 +442,7 @@ describe("what ends an effect is told apart from outcomes", () => {
       const fiber = yield* Effect.fork(store.execute(command, effect, { success, failure, lease: 300 }))
       yield* pass(50)
       isDown = true
-      yield* pass(600)
+      yield* pass(300)
       assert.strictEqual(seen.interrupted, 1)
       isDown = false
       yield* pass(600)
@@ -425,8 +456,6 @@ describe("interruption", () => {
   it.live("at 1,000 random moments leaves no lease and no fiber, and the command can be executed", () =>
     Effect.gen(function* () {
       const random = (max: number) => Math.floor(Math.random() * max)
-      const turns = (count: number): Effect.Effect<void> =>
-        count <= 0 ? Effect.void : Effect.zipRight(Effect.yieldNow(), turns(count - 1))
       const slow = <A, E>(self: Effect.Effect<A, E>) =>
         Effect.suspend(() => Effect.zipLeft(Effect.zipRight(turns(random(4)), self), turns(random(4))))
       const reports: Array<unknown> = []

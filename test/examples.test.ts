@@ -30,6 +30,29 @@ describe("examples/first-steps.ts", () => {
   })
 })
 
+describe("examples/audit.ts", () => {
+  it("goes from a command to its events and back, and transfers nothing twice", () => {
+    const file = path.join(temporaryDirectory(), "audit.db")
+    const { code, stderr, stdout } = runProgram("examples/audit.ts", file)
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" })
+    expect(stdout).toBe(
+      [
+        "left: 3, asked again: 3",
+        "refused: TooLittleMoney",
+        "from the command to its events:",
+        'Transfer {"from":"alice","to":"bob","amount":7}: succeeded',
+        '  alice 2: Withdrawn {"amount":7}',
+        '  bob 1: Deposited {"amount":7}',
+        'Transfer {"from":"alice","to":"bob","amount":5}: failed',
+        "from the account to its commands:",
+        "  1: Deposited, because of nothing",
+        "  2: Withdrawn, because of Transfer d1f6",
+        ""
+      ].join("\n")
+    )
+  })
+})
+
 describe("the programs of README.md", () => {
   const programs = programsOf(fs.readFileSync(path.join(project, "README.md"), "utf8"))
   // inside the project, so that `effect-stores` is this one

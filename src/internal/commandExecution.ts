@@ -117,24 +117,22 @@ export const make = (encoded: Encoded): Execute => {
     Effect.clockWith((clock) => {
       const now = () => clock.unsafeCurrentTimeMillis()
       const periodMs = leaseMs / 3
-      const beat = (endMs: number): Effect.Effect<void> => {
+      const beat = (endMs: number, lastMs: number): Effect.Effect<void> => {
         const renew = Effect.suspend(() => {
           const sentMs = now()
           return encoded.renew({ id, attempt, leaseMs }).pipe(
-            // One that hangs must not keep the effect running on a lease that has ended.
-            Effect.timeout(Duration.millis(Math.max(periodMs, endMs - sentMs))),
-            Effect.match({
-              onFailure: () => (transaction !== undefined || now() < endMs ? endMs : undefined),
-              onSuccess: (renewed) => (renewed ? sentMs + leaseMs : undefined)
+            // One that hangs leaves time for another.
+            Effect.timeout(Duration.millis(periodMs)),
+            Effect.matchEffect({
+              onFailure: () => (transaction !== undefined || now() < endMs ? beat(endMs, sentMs) : Effect.void),
+              onSuccess: (renewed) => (renewed ? beat(sentMs + leaseMs, sentMs) : Effect.void)
             })
           )
         })
-        const pauseMs = transaction === undefined ? Math.min(periodMs, Math.max(0, endMs - now())) : periodMs
-        return Effect.flatMap(Effect.delay(renew, Duration.millis(pauseMs)), (next) =>
-          next === undefined ? Effect.void : beat(next)
-        )
+        const atMs = transaction === undefined ? Math.min(lastMs + periodMs, endMs) : lastMs + periodMs
+        return Effect.delay(renew, Duration.millis(Math.max(0, atMs - now())))
       }
-      return beat(leaseEndMs)
+      return beat(leaseEndMs, leaseEndMs - leaseMs)
     })
 
   const finish = (id: string, attempt: number, outcome: Outcome): Effect.Effect<void, LeaseLost | StoreFailure> =>
@@ -230,7 +228,8 @@ export const make = (encoded: Encoded): Execute => {
           })
         ),
         Effect.interruptible,
-        Effect.fork
+        // An interrupt of this fiber reaches its children at once, but the lease is needed until the end.
+        Effect.forkDaemon
       )
       const stop = Fiber.interrupt(beats)
       // An interrupt of this fiber alone would not wait for the effect to end.

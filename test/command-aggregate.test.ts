@@ -1,0 +1,198 @@
+/**
+ * Aggregates that are changed in the effect of a command: a second attempt of the command finds what the first has done.
+ */
+import * as path from "node:path"
+import { assert, layer as itLayer } from "@effect/vitest"
+import { type Context, Deferred, Effect, Fiber, Layer, Redacted, Schema, Stream } from "effect"
+import { Aggregate, CommandStore, EventStore } from "effect-stores"
+import { CommandStoreMemory, EventStoreMemory } from "effect-stores/memory"
+import { CommandStorePg, EventStorePg, PgDatabase } from "effect-stores/pg"
+import { CommandStoreSqlite, EventStoreSqlite, SqliteDatabase } from "effect-stores/sqlite"
+import { describe } from "vitest"
+import { added, type CounterEvent, counter, freshId, streamOf } from "./support/aggregates.js"
+import { describePg, freshDatabase, temporaryDirectory } from "./support/backends.js"
+
+type Stores = EventStore.EventStore | CommandStore.CommandStore
+
+type Attempt = Context.Tag.Service<CommandStore.CurrentCommand>
+
+const Counter = counter()
+
+const newCommand = (): CommandStore.NewCommand => ({
+  id: crypto.randomUUID(),
+  tenantId: "tenant",
+  domain: "commands",
+  type: "Count",
+  data: {}
+})
+
+const run = <A, E, R>(command: CommandStore.NewCommand, effect: Effect.Effect<A, E, R>) =>
+  Effect.flatMap(CommandStore.CommandStore, (store) =>
+    store.execute(command, Effect.asVoid(effect), { success: Schema.Void })
+  )
+
+/** Runs the command's effect up to where it crashes, and gives its lease back, as the end of the lease would. */
+const crash = <A, E, R>(command: CommandStore.NewCommand, effect: Effect.Effect<A, E, R>) =>
+  Effect.gen(function* () {
+    const reached = yield* Deferred.make<void>()
+    const fiber = yield* Effect.fork(
+      run(command, Effect.zipRight(effect, Effect.zipRight(Deferred.succeed(reached, undefined), Effect.never)))
+    )
+    yield* Deferred.await(reached)
+    yield* Fiber.interrupt(fiber)
+  })
+
+const eventsOf = (id: Aggregate.Id) =>
+  Effect.flatMap(EventStore.EventStore, (store) =>
+    Effect.map(Stream.runCollect(store.read(streamOf(Counter, id))), (events) => [...events])
+  )
+
+const suite = <E>(layer: Layer.Layer<Stores, E>) => {
+  itLayer(layer, { excludeTestServices: true })((it) => {
+    it.effect("their events carry the command's id, and are other ones for each change and each aggregate", () =>
+      Effect.gen(function* () {
+        const command = newCommand()
+        const [a, b] = [freshId(), freshId()]
+        yield* run(
+          command,
+          Effect.gen(function* () {
+            yield* Aggregate.execute(Counter, a, () => [added(1), added(2)])
+            yield* Aggregate.execute(Counter, a, () => [added(1), added(2)])
+            yield* Aggregate.execute(Counter, b, () => [added(1)])
+            yield* Aggregate.append(Counter, b, [added(1)], { expected: 1 })
+          })
+        )
+        const events = [...(yield* eventsOf(a)), ...(yield* eventsOf(b))]
+        assert.strictEqual(events.length, 6)
+        assert.deepStrictEqual([...new Set(events.map(({ commandId }) => commandId))], [command.id])
+        assert.strictEqual((yield* Aggregate.load(Counter, a)).state.sum, 6)
+      })
+    )
+
+    it.effect("a second attempt decides nothing again, appends nothing twice, and gets the first one's answer", () =>
+      Effect.gen(function* () {
+        const command = newCommand()
+        const id = freshId()
+        yield* Aggregate.append(Counter, id, [added(10)], { expected: "noStream" })
+        let decisions = 0
+        // On the state that it led to itself, it would refuse.
+        const withdraw = Aggregate.execute(Counter, id, ({ sum }) => {
+          decisions++
+          return sum < 10 ? Effect.fail("too little" as const) : [added(-6), added(-4)]
+        })
+        yield* crash(command, withdraw)
+        yield* Aggregate.append(Counter, id, [added(100)], { expected: "any" })
+        let second: Aggregate.Executed<{ readonly sum: number }, CounterEvent> | undefined
+        yield* run(
+          command,
+          Effect.tap(withdraw, (executed) =>
+            Effect.sync(() => {
+              second = executed
+            })
+          )
+        )
+        assert.strictEqual(decisions, 1)
+        assert.deepStrictEqual(second?.events, [added(-6), added(-4)])
+        assert.deepStrictEqual([second?.version, second?.state.sum], [3, 0])
+        assert.strictEqual((yield* eventsOf(id)).length, 4)
+      })
+    )
+
+    it.effect("a second attempt does what the first had not come to", () =>
+      Effect.gen(function* () {
+        const command = newCommand()
+        const [from, to] = [freshId(), freshId()]
+        const first = Effect.zipRight(
+          Aggregate.execute(Counter, from, () => [added(-5)]),
+          Aggregate.append(Counter, from, [added(-1)], { expected: 1 })
+        )
+        yield* crash(command, first)
+        yield* run(
+          command,
+          Effect.zipRight(
+            first,
+            Aggregate.execute(Counter, to, () => [added(6)])
+          )
+        )
+        assert.strictEqual((yield* Aggregate.load(Counter, from)).state.sum, -6)
+        assert.strictEqual((yield* Aggregate.load(Counter, to)).state.sum, 6)
+      })
+    )
+
+    for (const decision of ["the same", "another"]) {
+      it.effect(
+        `an attempt that was overtaken between deciding and appending gets the other's events: ${decision} decision`,
+        () =>
+          Effect.gen(function* () {
+            const command = newCommand()
+            const id = freshId()
+            const attempts: Array<Attempt> = []
+            for (const _ of [1, 2]) {
+              yield* Effect.ignore(
+                run(
+                  command,
+                  Effect.flatMap(CommandStore.CurrentCommand, (current) => {
+                    attempts.push(current)
+                    return Effect.fail("crashed")
+                  })
+                )
+              )
+            }
+            const [slow, fast] = attempts as [Attempt, Attempt]
+            assert.deepStrictEqual([slow.attempt, fast.attempt], [1, 2])
+            const decided = yield* Deferred.make<void>()
+            const go = yield* Deferred.make<void>()
+            const overtaken = yield* Effect.fork(
+              Effect.provideService(
+                Aggregate.execute(Counter, id, () =>
+                  Effect.as(Effect.zipRight(Deferred.succeed(decided, undefined), Deferred.await(go)), [
+                    added(1),
+                    added(2)
+                  ])
+                ),
+                CommandStore.CurrentCommand,
+                slow
+              )
+            )
+            yield* Deferred.await(decided)
+            const other = decision === "another" ? [added(30)] : [added(1), added(2)]
+            const done = yield* Effect.provideService(
+              Aggregate.execute(Counter, id, () => other),
+              CommandStore.CurrentCommand,
+              fast
+            )
+            yield* Deferred.succeed(go, undefined)
+            assert.deepStrictEqual(yield* Fiber.join(overtaken), done)
+            assert.strictEqual((yield* eventsOf(id)).length, other.length)
+          })
+      )
+    }
+  })
+}
+
+describe("aggregates in a command, in memory", () => {
+  suite(Layer.mergeAll(EventStoreMemory.layer(), CommandStoreMemory.layer()))
+})
+
+describe("aggregates in a command, on SQLite", () => {
+  suite(
+    Layer.mergeAll(EventStoreSqlite.layerFromDatabase(), CommandStoreSqlite.layerFromDatabase()).pipe(
+      Layer.provide(SqliteDatabase.layer({ filename: path.join(temporaryDirectory(), "command-aggregate.db") }))
+    )
+  )
+})
+
+describePg("aggregates in a command, on PostgreSQL", () => {
+  suite(
+    Layer.mergeAll(EventStorePg.layerFromDatabase(), CommandStorePg.layerFromDatabase()).pipe(
+      Layer.provide(
+        Layer.unwrapEffect(
+          Effect.map(
+            Effect.promise(() => freshDatabase()),
+            (url) => PgDatabase.layer({ url: Redacted.make(url) })
+          )
+        )
+      )
+    )
+  )
+})
