@@ -234,7 +234,7 @@ const streamOf = (domain: string, id: unknown): EventStore.StreamId => {
  * 1. The stream's snapshot, if there is a SnapshotStore and the policy is not `never`.
  * 2. The events from the snapshot's last one on. If that event is not the one that the snapshot names, or the snapshot
  *    is of another `schemaVersion`, does not fit the Schema, is corrupt or cannot be read: one warning, and all events
- *    from the first. Memory does not grow with their number.
+ *    from the first. Memory does not grow with their number. That there is none is no warning below 1,000 events.
  * 3. If the policy says so, or what was found is of no use, a snapshot is saved in the background
  *    (`SnapshotStore.saveInBackground`).
  *

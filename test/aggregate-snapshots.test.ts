@@ -408,6 +408,24 @@ for (const pair of pairs) {
           assert.deepStrictEqual((yield* Aggregate.load(Eager, id)).snapshotVersion, 10)
         }))
 
+      test("a snapshot that is missed is worth a warning, one that a young aggregate has not yet is not", () =>
+        Effect.gen(function* () {
+          const raw = yield* RawSnapshots
+          const long = freshId()
+          const stream = streamOf(Eager, long)
+          yield* addTo(Eager, long, 999)
+          assert.deepStrictEqual((yield* warningsOf(Aggregate.load(Eager, long)))[1], [])
+          yield* addTo(Eager, long, 1)
+          yield* flush(stream)
+          assert.deepStrictEqual((yield* warningsOf(Aggregate.load(Eager, long)))[1], [])
+          yield* flush(stream)
+          assert.ok((yield* raw.get(stream)) !== undefined)
+          yield* Effect.flatMap(SnapshotStore.SnapshotStore, (store) => store.delete(stream))
+          const [[, counted], warnings] = yield* warningsOf(countedBy(used, Aggregate.load(Eager, long)))
+          assert.deepStrictEqual([counted, warnings.length], [{ missing: 1 }, 1], warnings.join())
+          yield* flush(stream)
+        }))
+
       test("a snapshot that another process saves while the aggregate is deleted never counts", () =>
         Effect.gen(function* () {
           const id = freshId()

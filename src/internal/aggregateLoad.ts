@@ -23,6 +23,9 @@ interface Baseline<S> {
   readonly lastEventId: string
 }
 
+/** A young aggregate has no snapshot; where so many events had to be read for want of one, it is missed. */
+const missedFromEvents = 1_000
+
 /** Why a snapshot was not used. */
 interface Rejection {
   readonly outcome: "corrupt" | "otherSchema" | "otherStream" | "unavailable"
@@ -118,10 +121,15 @@ const source = <S, E extends { readonly _tag: string }>(
           const startNanos = clock.unsafeCurrentTimeNanos()
           return Effect.flatMap(replayFound(replay, found), ({ rejection, replayed }) => {
             const duration = Duration.nanos(clock.unsafeCurrentTimeNanos() - startNanos)
-            count(rejection?.outcome ?? (replayed.baseline === undefined ? "missing" : "hit"))
+            const isMissing = rejection === undefined && replayed.baseline === undefined
+            count(rejection?.outcome ?? (isMissing ? "missing" : "hit"))
             return Effect.as(
               Effect.zipRight(
-                rejection === undefined ? Effect.void : warn(stream, rejection),
+                rejection !== undefined
+                  ? warn(`the snapshot of ${nameOf(stream)} ${rejection.why}`)
+                  : isMissing && replayed.events >= missedFromEvents
+                    ? warn(`${nameOf(stream)} has no snapshot`)
+                    : Effect.void,
                 atVersion === undefined
                   ? leaveSnapshot(definition, stream, store, replayed, rejection, duration)
                   : Effect.void
@@ -270,8 +278,9 @@ const loadedOf = <S, E extends { readonly _tag: string }>(replay: Replay<S, E>):
   replayed: replay.events
 })
 
-const warn = ({ aggregateId, domain, tenantId }: StreamId, { why }: Rejection): Effect.Effect<void> =>
-  Effect.logWarning(`the snapshot of ${tenantId}/${domain}/${aggregateId} ${why}: all its events were read`)
+const warn = (what: string): Effect.Effect<void> => Effect.logWarning(`${what}: all its events were read`)
+
+const nameOf = ({ aggregateId, domain, tenantId }: StreamId): string => `${tenantId}/${domain}/${aggregateId}`
 
 const usedTotal = MetricKey.counter("effect_stores_snapshots_used", {
   description: "Loads of aggregates that looked for a snapshot, by what they found",
