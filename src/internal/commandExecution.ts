@@ -219,7 +219,8 @@ export const make = (encoded: Encoded): Execute => {
 
     return Effect.gen(function* () {
       running.set(id, landed)
-      const fiber = yield* Effect.fork(restore(whole))
+      // As an exit: what fails in a fiber is logged as unhandled.
+      const fiber = yield* Effect.fork(Effect.exit(restore(whole)))
       const beats = yield* heartbeat(id, attempt, { leaseMs, transaction }, leaseEndMs).pipe(
         Effect.zipRight(
           Effect.suspend(() => {
@@ -233,8 +234,9 @@ export const make = (encoded: Encoded): Execute => {
       )
       const stop = Fiber.interrupt(beats)
       // An interrupt of this fiber alone would not wait for the effect to end.
-      const exit = yield* Effect.catchAllCause(restore(Fiber.await(fiber)), () => Fiber.interrupt(fiber))
-      yield* Fiber.inheritAll(fiber)
+      const exit = yield* Effect.catchAllCause(restore(Fiber.join(fiber)), () =>
+        Effect.zipRight(Fiber.interrupt(fiber), Fiber.join(fiber))
+      )
       return yield* Effect.ensuring(
         settle(exit, stop),
         Effect.zipRight(

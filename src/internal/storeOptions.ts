@@ -19,9 +19,17 @@ export type Keys<O> = { readonly [K in keyof Required<O>]: true }
 /** Refuses other keys: of a misspelt option the default would silently stay. */
 export const onlyKnown = <O extends object>(options: O, keys: Keys<O>): Effect.Effect<O, InvalidInput> =>
   checked(() => {
-    fields(options, "options", Object.keys(keys))
+    const given = fields(options, "options", Object.keys(keys))
+    for (const key of switches) {
+      const value = given[key]
+      // "false" would count as true.
+      if (value !== undefined && typeof value !== "boolean")
+        refuse(key, `must be true or false, not ${describe(value)}`)
+    }
     return options
   }, Effect.succeed)
+
+const switches = ["readOnly", "migrate"] as const
 
 /** Those of the options that the keys name. */
 export const part = <P extends object>(options: P, keys: Keys<P>): P =>

@@ -57,6 +57,8 @@ export class PgConnection {
   private activeSince = 0
   private dead = false
   private status = "I"
+  /** Ends the statement that the server has refused, when the server says what has become of the transaction. */
+  private refused: (() => void) | undefined
 
   private constructor(
     private readonly client: Pg.Client,
@@ -96,15 +98,15 @@ export class PgConnection {
     // Before the driver's own listener, which calls back whoever waits for the statement.
     wire.on("readyForQuery", ({ status }) => {
       connection.status = status
+      connection.refused?.()
     })
-    client.on("error", () => {
-      connection.dead = true
-      lost(connection)
-    })
-    client.on("end", () => {
-      connection.dead = true
-      lost(connection)
-    })
+    for (const event of ["error", "end"] as const) {
+      client.on(event, () => {
+        connection.dead = true
+        connection.refused?.()
+        lost(connection)
+      })
+    }
     client.connect((error: Error | null) => {
       if (error) return failed(error)
       // A session that sees old snapshots would break appends and the feed, whatever the role's default is. A plan that
@@ -133,12 +135,18 @@ export class PgConnection {
     this.active++
     this.activeSince = Date.now()
     const { name, rowMode, text, values } = query
-    const finished = (error: unknown, result: Pg.QueryResult | undefined) => {
+    const finish = (error: unknown, result: Pg.QueryResult | undefined) => {
+      this.refused = undefined
       this.active--
       settled = true
       if (name !== undefined && codeOf(error) === statementLost) this.dead = true
       done(error ?? undefined, result)
       onSettled?.()
+    }
+    const finished = (error: unknown, result: Pg.QueryResult | undefined) => {
+      // The driver calls back before the server is ready: who comes next must not get a transaction left open.
+      if (error instanceof Pg.DatabaseError && !this.dead) this.refused = () => finish(error, result)
+      else finish(error, result)
     }
     // The driver's own types would turn bigints into strings; a store's statements return nothing else to parse.
     const config = { name, text, values, rowMode, types: forStore ? types : undefined }
@@ -224,8 +232,8 @@ const transient = new Set(["40001", "40P01", "55P03", "57014", "25006", "25P03"]
 const statementLost = "26000"
 
 const isConnectionLoss = (cause: unknown, code: string): boolean =>
-  // The driver's own errors for a lost connection have no code, and Node's have names such as ECONNRESET.
-  !/^[0-9A-Z]{5}$/.test(code) || code.startsWith("08") || code.startsWith("57P") || !(cause instanceof Error)
+  // The driver's own errors for a lost connection have no code, and Node's have names: EPIPE looks like an SQLSTATE.
+  !(cause instanceof Pg.DatabaseError) || code.startsWith("08") || code.startsWith("57P")
 
 export const classify = (
   cause: unknown,

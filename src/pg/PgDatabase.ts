@@ -79,8 +79,8 @@ export interface PoolState {
  */
 export interface TransactionOptions {
   /**
-   * Default `"read committed"`. Ignored inside another transaction. Above it, appends and the feed are refused with
-   * `StoreError`: they would decide on an old snapshot.
+   * Default `"read committed"`. Ignored inside another transaction. Above it, appends, the deletion of a stream and the
+   * feed are refused with `StoreError`: they would decide on an old snapshot.
    */
   readonly isolation?: Isolation | undefined
 }
@@ -112,7 +112,8 @@ export interface PgDatabaseShape {
 
   /**
    * The user's own SQL. Sessions have `enable_seqscan` and `jit` off, for the sake of the stores; `set local` turns them
-   * on in a transaction. `withTransaction` is `transaction`, with its failures as the `cause` of an `SqlError`. `.stream`
+   * on in a transaction. `reset all` and `discard all` take the timeouts and these from a session for as long as it lives.
+   * `withTransaction` is `transaction`, with its failures as the `cause` of an `SqlError`. `.stream`
    * collects the rows first: page by a key to read many.
    */
   readonly sql: SqlClient.SqlClient

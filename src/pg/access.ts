@@ -88,6 +88,8 @@ class Transaction {
   /** Set when COMMIT or ROLLBACK takes its place in line. */
   closing = false
   private ended = false
+  begun = false
+  private endedByHand = false
   private readonly whenCommitted: Array<() => void> = []
   readonly savepoint: string
 
@@ -107,9 +109,18 @@ class Transaction {
         connMaxIdleTimeMs: Number.POSITIVE_INFINITY
       },
       {
-        open: (done) => done(this.alive ? this.connection : new OpenFailure(lost(), false)),
+        open: (done) =>
+          done(
+            this.alive
+              ? this.connection
+              : new OpenFailure(this.connection.usable ? ended("a statement in it has ended it") : lost(), false)
+          ),
         close: () => {},
-        usable: () => this.alive
+        usable: () => {
+          // COMMIT or ROLLBACK by hand: what comes next would not belong to it.
+          this.endedByHand = this.begun && this.connection.outsideTransaction
+          return this.alive
+        }
       },
       false
     )
@@ -126,7 +137,7 @@ class Transaction {
   }
 
   private get alive(): boolean {
-    return !this.ended && this.connection.usable
+    return !this.ended && !this.endedByHand && this.connection.usable
   }
 
   /**
@@ -155,6 +166,8 @@ class Transaction {
     return this.busy ? Effect.asVoid(Effect.forkDaemon(this.inside.shutdown)) : this.inside.shutdown
   })
 }
+
+const ended = (why: string): StoreError => new StoreError({ operation: "transaction", cause: new Error(why) })
 
 /** Before COMMIT was sent, so for certain it has not happened. */
 const lost = (): StoreUnavailable =>
@@ -202,6 +215,8 @@ export class Transactions {
       return Effect.scoped(
         Effect.mapError(outside.acquire, refail).pipe(
           Effect.flatMap((connection) => {
+            // It waited in line while the outer one came to its end.
+            if (parent?.closing === true) return Effect.fail(refail(ended("the transaction around it was at its end")))
             const transaction = new Transaction(connection, parent, outside)
             return this.hold(transaction, self, begin, refail)
           })
@@ -236,6 +251,9 @@ export class Transactions {
       parent === undefined ? "rollback" : `rollback to savepoint ${savepoint}; release savepoint ${savepoint}`
     return Effect.uninterruptibleMask((restore) =>
       restore(run(open, "read", "BEGIN")).pipe(
+        Effect.tap(() => {
+          transaction.begun = true
+        }),
         Effect.zipRight(restore(Effect.provideService(self, this.tag, transaction))),
         // Not interruptible: an interrupt between COMMIT and its answer would leave the caller in doubt.
         Effect.zipLeft(close),

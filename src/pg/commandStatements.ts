@@ -13,9 +13,9 @@ import type { Names } from "./schema.js"
 type Request<K extends keyof Encoded> = Encoded[K] extends (request: infer R) => unknown ? R : never
 
 /**
- * Only the id has an index beside the position: the log is paged by position, and what deletes by age reads it from its
- * beginning. With part of each page free, a row that is finished finds place beside the row it was, and the indexes are
- * left alone.
+ * Beside position and id only the time has an index, so that what is pruned is found without reading what is kept: among
+ * 300,000 commands a walk over those took 60 ms. With part of each page free, a row that is finished finds place beside
+ * the row it was, and the indexes are left alone.
  */
 export const storeSchema: StoreSchema = {
   store: "CommandStore",
@@ -44,6 +44,8 @@ create table ${n.commands} (
   constraint ${n.bare("commands_pkey")} primary key (position),
   constraint ${n.bare("commands_id_key")} unique (id)
 ) with (fillfactor = 80);
+
+create index ${n.bare("commands_created")} on ${n.commands} (created_ms);
 `.trim()
     }
   ]
@@ -52,17 +54,31 @@ create table ${n.commands} (
 const nowMs = "(extract(epoch from clock_timestamp()) * 1000)::bigint"
 const ofAttempt = "id = $1 and attempts = $2 and status = 'received'"
 
-const conditions: ReadonlyArray<readonly [field: keyof EncodedFilter, sql: (parameter: string) => string]> = [
+const conditionsOn = (
+  created: string
+): ReadonlyArray<readonly [field: keyof EncodedFilter, sql: (parameter: string) => string]> => [
   ["tenantId", (p) => `tenant_id = ${p}`],
   ["domain", (p) => `domain = ${p}`],
   ["types", (p) => `type = any (${p})`],
   ["statuses", (p) => `status = any (${p})`],
-  ["createdFrom", (p) => `created_ms >= ${p}`],
-  ["createdUntil", (p) => `created_ms < ${p}`]
+  ["createdFrom", (p) => `${created} >= ${p}`],
+  ["createdUntil", (p) => `${created} < ${p}`]
 ]
 
-/** The conditions of a filter, after `values` that the statement has already; `shape` tells the text apart. */
-const where = (filter: EncodedFilter, values: Array<unknown>): { readonly shape: string; readonly sql: string } => {
+const indexed = conditionsOn("created_ms")
+// The index would have all that matches sorted for each page.
+const unindexed = conditionsOn("(created_ms + 0)")
+
+/**
+ * The conditions of a filter, after `values` that the statement has already; `shape` tells the text apart. `byTime`: the
+ * index on the time may be used.
+ */
+const where = (
+  filter: EncodedFilter,
+  values: Array<unknown>,
+  byTime = true
+): { readonly shape: string; readonly sql: string } => {
+  const conditions = byTime ? indexed : unindexed
   let shape = ""
   let sql = ""
   for (const [field, condition] of conditions) {
@@ -171,7 +187,7 @@ export const make = (names: Names) => {
 
     list: ({ after, direction, filter, limit, through }: Request<"list">) => {
       const values: Array<unknown> = [after, through, limit]
-      const { shape, sql } = where(filter, values)
+      const { shape, sql } = where(filter, values, false)
       const order = direction === "forward" ? "asc" : "desc"
       return read(
         "list",
@@ -254,7 +270,7 @@ export const make = (names: Names) => {
         "prune",
         `_${shape}`,
         `delete from ${commands} where position = any (array(
-           select position from ${commands} where true${sql} order by position limit $1 for update
+           select position from ${commands} where true${sql} order by created_ms limit $1 for update
          ))`,
         values
       )

@@ -115,7 +115,7 @@ export const migrations = (n: Names): ReadonlyArray<Migration> => {
   // An old snapshot shows a stream as it was: an expected version or a guard would hold that holds no more, and the
   // feed would miss what was committed since.
   const refuseOldSnapshots = `if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
-    raise 'appends and the feed need a transaction that is read committed'
+    raise 'appends, deleting a stream and the feed need a transaction that is read committed'
       using errcode = 'feature_not_supported';
   end if;`
   // A plan cached while the table was new and small scans it whole: appends became 20 times slower until the next
@@ -234,6 +234,7 @@ declare
   taken boolean;
   epoch_locked boolean := false;
 begin
+  ${refuseOldSnapshots}
   -- Full length from the start: an array begins with the first element that is set, and would be read shifted.
   o_versions := array_fill(null::bigint, array[cardinality(p_tenants)]);
   o_positions := o_versions;
@@ -357,6 +358,7 @@ create function ${n.deleteStream}(p_tenant text, p_domain text, p_aggregate text
 declare
   deleted bigint;
 begin
+  ${refuseOldSnapshots}
   perform ${takeStreamLock(streamHash("p_tenant", "p_domain", "p_aggregate"))};
   delete from ${n.events} e
   where e.tenant_id = p_tenant and e.domain = p_domain and e.aggregate_id = p_aggregate;

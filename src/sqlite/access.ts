@@ -147,12 +147,17 @@ export class Transaction {
   /** For nested transactions. Made when first needed, because it costs as much as a short transaction. */
   get inside(): SqlitePool {
     if (this.nested !== undefined) return this.nested
-    const nested: SqlitePool = new ConnectionPool(`${this.outside.name} transaction`, insideLimits(this.outside), {
-      open: (done) =>
-        done(this.connection !== undefined && this.alive ? this.connection : new OpenFailure(gone(), false)),
-      close: () => {},
-      usable: () => this.alive
-    })
+    const nested: SqlitePool = new ConnectionPool(
+      `${this.outside.name} transaction`,
+      insideLimits(this.outside),
+      {
+        open: (done) =>
+          done(this.connection !== undefined && this.alive ? this.connection : new OpenFailure(gone(), false)),
+        close: () => {},
+        usable: () => this.alive
+      },
+      false
+    )
     // Put into the pool now, so that the first step finds it there.
     nested.take({ take: (own) => nested.release(own), fail: () => {} })
     this.nested = nested
@@ -162,9 +167,14 @@ export class Transaction {
   use<A>(operation: string, step: Step<A>): Effect.Effect<A, StoreFailure> {
     const { connection, nested } = this
     if (connection === undefined || !this.alive) return Effect.fail(gone())
+    // In line it may outlive the transaction, whose connection others have by then.
+    const whileAlive: Step<A> = (own) => {
+      if (!this.alive) throw gone()
+      return step(own)
+    }
     // In line, a step lets the event loop on first.
-    if (nested !== undefined || isLoopDue()) return use(this.inside, operation, step)
-    return attempt(connection, operation, step) ?? use(this.inside, operation, step)
+    if (nested !== undefined || isLoopDue()) return use(this.inside, operation, whileAlive)
+    return attempt(connection, operation, step) ?? use(this.inside, operation, whileAlive)
   }
 
   private get depth(): number {

@@ -30,14 +30,14 @@ const nameKeys: Keys<NameOptions> = { prefix: true }
 export const preparationKeys: Keys<PreparationOptions> = { ...nameKeys, migrate: true }
 
 const isPrefix = (prefix: unknown): prefix is string =>
-  typeof prefix === "string" && /^(?:[a-z_][a-z0-9_]{0,30})?$/.test(prefix)
+  typeof prefix === "string" && /^(?!sqlite_)(?:[a-z_][a-z0-9_]{0,30})?$/.test(prefix)
 
 /** Throws `InvalidInput`. */
 const checkedPrefix = ({ prefix = "es_" }: NameOptions): string => {
   if (isPrefix(prefix)) return prefix
   throw new InvalidInput({
     what: "prefix",
-    why: `must match [a-z_][a-z0-9_]{0,30} or be empty, not ${describe(prefix)}`
+    why: `must match [a-z_][a-z0-9_]{0,30} and not begin with sqlite_, or be empty, not ${describe(prefix)}`
   })
 }
 

@@ -66,8 +66,8 @@ export const snapshotStore: StoreSchema = {
 }
 
 /**
- * AUTOINCREMENT, because positions must not be used again when the newest commands are deleted. Only the id has an index:
- * the log is paged by position, and what deletes by age reads it from its beginning.
+ * AUTOINCREMENT, because positions must not be used again when the newest commands are deleted. Only the
+ * time has an index beside position and id, so that what is pruned is found without reading what is kept.
  */
 export const commandStore: StoreSchema = {
   store: "CommandStore",
@@ -93,6 +93,8 @@ export const commandStore: StoreSchema = {
   outcome_key_id TEXT,
   outcome        TEXT
 ) STRICT;
+
+CREATE INDEX ${prefix}commands_created ON ${prefix}commands (created_ms);
 `
     }
   ]
