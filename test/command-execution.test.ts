@@ -92,7 +92,7 @@ describe("storing the outcome", () => {
       let runs = 0
       const effect = Effect.sync(() => `run ${++runs}`)
       const fiber = yield* Effect.fork(store.execute(command, effect, { success }))
-      yield* pass(2_000)
+      yield* pass(2_000, 50)
       assert.strictEqual(yield* Fiber.join(fiber), "run 1")
       assert.deepInclude(yield* stored(encoded), { status: "succeeded", outcome: `"run 1"`, attempts: 1 })
     })
@@ -143,7 +143,7 @@ describe("storing the outcome", () => {
       const fiber = yield* Effect.fork(store.execute(command, Effect.succeed("one"), { success, lease: 150 }))
       yield* TestClock.adjust(1)
       const waiting = yield* Effect.fork(other.execute(command, Effect.succeed("two"), { success }))
-      yield* pass(4_000)
+      yield* pass(4_000, 50)
       assert.deepStrictEqual([yield* Fiber.join(fiber), yield* Fiber.join(waiting)], ["one", "one"])
       assert.deepInclude(yield* stored(encoded), { attempts: 1 })
     })
@@ -165,6 +165,24 @@ describe("the lease", () => {
     })
   )
 
+  it.effect("that ended and was renewed just before a take-over is not taken over", () =>
+    Effect.gen(function* () {
+      const { encoded, store } = yield* setUp((encoded) => ({
+        takeOver: (request) =>
+          Effect.zipRight(encoded.renew({ id: command.id, attempt: 1, leaseMs: 1_000 }), encoded.takeOver(request))
+      }))
+      yield* encoded.create(port, 100)
+      yield* pass(100)
+      const fiber = yield* Effect.fork(store.execute(command, Effect.succeed("next"), { success }))
+      yield* pass(500)
+      assert.deepInclude(yield* stored(encoded), { status: "received", attempts: 1 })
+      const outcome = { status: "succeeded", outcome: `"first"`, outcomeKeyId: null, finishedAt: 0 } as const
+      assert.isTrue(yield* encoded.finish({ id: command.id, attempt: 1, ...outcome }))
+      yield* pass(600)
+      assert.strictEqual(yield* Fiber.join(fiber), "first")
+    })
+  )
+
   for (const [name, renew] of [
     ["fails", Effect.fail(unavailable())],
     ["hangs", Effect.never]
@@ -180,7 +198,7 @@ describe("the lease", () => {
         }))
         const { effect, end, seen } = yield* observed
         const fiber = yield* Effect.fork(store.execute(command, effect, { success, lease: 900 }))
-        yield* pass(5_000)
+        yield* pass(5_000, 50)
         assert.deepStrictEqual(seen, { runs: 1, interrupted: 0 })
         isDown = true
         yield* pass(500)
@@ -188,7 +206,7 @@ describe("the lease", () => {
         yield* pass(300)
         assert.strictEqual(seen.interrupted, 1)
         isDown = false
-        yield* pass(1_500)
+        yield* pass(1_500, 50)
         assert.strictEqual(seen.runs, 2)
         yield* Deferred.succeed(end, "second")
         assert.strictEqual(yield* Fiber.join(fiber), "second")
@@ -366,7 +384,7 @@ describe("in a transaction", () => {
       const fiber = yield* Effect.fork(
         Effect.flip(store.execute(command, Effect.succeed("one"), { success, transaction: commitLost }))
       )
-      yield* pass(5_000)
+      yield* pass(5_000, 50)
       assert.instanceOf(yield* Fiber.join(fiber), Errors.CommitOutcomeUnknown)
       assert.isAbove(asked, 2)
     })
@@ -392,7 +410,7 @@ describe("in a transaction", () => {
       const { effect, end, seen } = yield* observed
       const transaction = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> => self
       const fiber = yield* Effect.fork(store.execute(command, effect, { success, lease: 300, transaction }))
-      yield* pass(3_000)
+      yield* pass(3_000, 50)
       assert.deepStrictEqual(seen, { runs: 1, interrupted: 0 })
       yield* Deferred.succeed(end, "first")
       assert.strictEqual(yield* Fiber.join(fiber), "first")
@@ -448,6 +466,25 @@ describe("what ends an effect is told apart from outcomes", () => {
       yield* pass(600)
       yield* Deferred.succeed(end, "second")
       assert.strictEqual(yield* Fiber.join(fiber), "second")
+    })
+  )
+})
+
+describe("an effect that fails", () => {
+  it.effect("is reported to its caller, and not to the log as unhandled", () =>
+    Effect.gen(function* () {
+      const reports: Array<unknown> = []
+      const logger = Logger.make(({ message }) => {
+        reports.push(message)
+      })
+      const { store } = yield* setUp()
+      for (const effect of [Effect.fail("no"), Effect.die("bug")]) {
+        yield* Effect.exit(store.execute(command, effect, { success })).pipe(
+          Effect.withUnhandledErrorLogLevel(Option.some(LogLevel.Fatal)),
+          Effect.provide(Logger.replace(Logger.defaultLogger, logger))
+        )
+      }
+      assert.deepStrictEqual(reports, [])
     })
   )
 })
