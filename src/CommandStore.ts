@@ -285,7 +285,9 @@ export interface CommandStoreShape {
    *   was taken over cannot commit.
    *
    * Leases run on the clock of the backend. A paused process may go on for a moment after its lease has ended, before it
-   * notices and its effect is interrupted.
+   * notices and its effect is interrupted. A COMMIT whose answer was lost is looked after: what was committed is answered,
+   * what was not is `StoreUnavailable`. A failure with a defect beside it is no outcome. A command must not execute itself:
+   * it would wait for its own outcome.
    */
   readonly execute: <A, IA, E, R, F = never, IF = never>(
     command: NewCommand,

@@ -29,12 +29,6 @@ export const lift = (encoded: Encoded, options: Options): CommandStoreShape => {
   ): Effect.Effect<A, E | ReadOnly, R> =>
     options.readOnly ? Effect.fail(new ReadOnly({ operation: name })) : observe.effect(name, body)
 
-  const counted = <A, E>(name: string, page: Pages<A, E>): Pages<A, E> =>
-    Effect.suspend(() => {
-      observe.started(name)
-      return page
-    })
-
   return {
     create: (command) =>
       write("create", (nowMs) =>
@@ -72,9 +66,9 @@ export const lift = (encoded: Encoded, options: Options): CommandStoreShape => {
       ),
 
     list: (listOptions) =>
-      streamOf(
-        counted(
-          "list",
+      observe.stream(
+        "list",
+        streamOf(
           checked(
             () => input.listOptions(listOptions),
             (request) => listPage(encoded, request, { after: 0, through: Number.MAX_SAFE_INTEGER })
@@ -109,9 +103,9 @@ export const lift = (encoded: Encoded, options: Options): CommandStoreShape => {
       ),
 
     distinct: (field, filter) =>
-      streamOf(
-        counted(
-          "distinct",
+      observe.stream(
+        "distinct",
+        streamOf(
           checked(
             () => ({ field: input.distinctField(field), filter: input.filter(filter) }),
             (request) => distinctPage(encoded, request, null)

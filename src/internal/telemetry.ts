@@ -36,8 +36,6 @@ export interface Observer {
   readonly effect: <A, E, R>(name: string, body: (nowMs: number) => Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
   /** Wraps a stream, which is one operation and one span from its first page to its end, whatever ends it. */
   readonly stream: <A, E, R>(name: string, self: Stream.Stream<A, E, R>) => Stream.Stream<A, E, R>
-  /** Counts an operation that starts now and has no span. */
-  readonly started: (name: string) => void
   /** Counts a write that is refused with `VersionConflict`. */
   readonly conflicted: () => void
 }
@@ -76,7 +74,6 @@ export const make = (store: string, backend: string): Observer => {
           ? Stream.withSpan(self, `${store}.${name}`, spanOptions(name))
           : self
       }),
-    started: count,
     conflicted: () => conflict.unsafeUpdate(1, [])
   }
 }

@@ -6,7 +6,9 @@
  */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import type { InvalidInput } from "../Errors.js"
 import type { StreamId } from "../EventStore.js"
+import { onlyKnown } from "../internal/storeOptions.js"
 import { SnapshotStore } from "../SnapshotStore.js"
 import type { Encoded, EncodedSnapshot } from "../SnapshotStoreEncoded.js"
 import { make } from "../SnapshotStoreEncoded.js"
@@ -52,10 +54,13 @@ export const makeEncoded: Effect.Effect<Encoded> = Effect.sync(() => {
  * @since 0.1.0
  * @category layers
  */
-export const layer = (options: Options = {}): Layer.Layer<SnapshotStore> =>
+export const layer = (options: Options = {}): Layer.Layer<SnapshotStore, InvalidInput> =>
   Layer.scoped(
     SnapshotStore,
-    Effect.flatMap(makeEncoded, (encoded) => make(encoded, { system: "memory", readOnly: options.readOnly }))
+    Effect.gen(function* () {
+      const { readOnly } = yield* onlyKnown(options, { readOnly: true })
+      return yield* make(yield* makeEncoded, { system: "memory", readOnly })
+    })
   )
 
 const keyOf = ({ aggregateId, domain, tenantId }: StreamId): string => `${tenantId}\0${domain}\0${aggregateId}`
