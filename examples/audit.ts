@@ -30,20 +30,18 @@ const account = (aggregateId: string): Aggregate.Id => ({ tenantId, aggregateId 
 
 /** Both accounts change, and the outcome is kept, in one transaction: all of it or nothing, and once. */
 const transfer = (id: string, command: Transfer) =>
-  Effect.flatMap(SqliteDatabase.SqliteDatabase, ({ transaction }) =>
-    transfers.execute(
-      command,
-      { id, tenantId, domain: "bank" },
-      Effect.gen(function* () {
-        const { amount, from, to } = command
-        const { state } = yield* Aggregate.execute(Account, account(from), ({ balance }) =>
-          balance < amount ? Effect.fail(new TooLittleMoney({ balance })) : [{ _tag: "Withdrawn", amount }]
-        )
-        yield* Aggregate.execute(Account, account(to), () => [{ _tag: "Deposited", amount }])
-        return state.balance
-      }),
-      { success: Schema.Number, failure: TooLittleMoney, transaction }
-    )
+  transfers.execute(
+    command,
+    { id, tenantId, domain: "bank" },
+    Effect.gen(function* () {
+      const { amount, from, to } = command
+      const { state } = yield* Aggregate.execute(Account, account(from), ({ balance }) =>
+        balance < amount ? Effect.fail(new TooLittleMoney({ balance })) : [{ _tag: "Withdrawn", amount }]
+      )
+      yield* Aggregate.execute(Account, account(to), () => [{ _tag: "Deposited", amount }])
+      return state.balance
+    }),
+    { success: Schema.Number, failure: TooLittleMoney, transaction: true }
   )
 
 /** A command, and the events that it led to, in the order in which they were appended. */
@@ -93,4 +91,4 @@ const program = Effect.gen(function* () {
 const stores = Layer.mergeAll(EventStoreSqlite.layerFromDatabase(), CommandStoreSqlite.layerFromDatabase())
 const database = SqliteDatabase.layer({ filename: process.argv[2] ?? ":memory:" })
 
-Effect.runPromise(program.pipe(Effect.provide(Layer.provideMerge(stores, database))))
+Effect.runPromise(program.pipe(Effect.provide(Layer.provide(stores, database))))

@@ -1,5 +1,5 @@
 /**
- * The README's first example: `npx tsx --conditions=source examples/first-steps.ts [file]`. With a file the events are
+ * A shorter form of the README's first example: `npx tsx --conditions=source examples/first-steps.ts [file]`. With a file the events are
  * kept in it by Sqlite, without one in memory; the program is the same.
  */
 import { randomUUID } from "node:crypto"

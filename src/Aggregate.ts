@@ -34,7 +34,7 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import type * as Either from "effect/Either"
+import * as Either from "effect/Either"
 import { dual } from "effect/Function"
 import { type Pipeable, pipeArguments } from "effect/Pipeable"
 import { hasProperty } from "effect/Predicate"
@@ -43,6 +43,7 @@ import { type InvalidInput, NotFound, type ReadOnly, type StoreFailure } from ".
 import * as EventStore from "./EventStore.js"
 import * as executing from "./internal/aggregateExecute.js"
 import * as loading from "./internal/aggregateLoad.js"
+import { exactly } from "./internal/exactEncoding.js"
 import { fingerprint } from "./internal/fingerprint.js"
 import { checked, identifier, integer, options as knownKeys, record } from "./internal/validate.js"
 import * as SnapshotPolicy from "./SnapshotPolicy.js"
@@ -87,14 +88,20 @@ export interface Aggregate<S, E extends { readonly _tag: string }> extends Pipea
   /** @internal */
   readonly decodeState: (data: unknown) => Either.Either<S, unknown>
   /** @internal */
-  readonly encodeState: (state: S) => Either.Either<unknown, unknown>
+  readonly encodeState: (state: S) => Effect.Effect<unknown, unknown>
 }
 
 /**
  * @since 0.1.0
  * @category models
  */
-export interface Options<S, SI, E extends { readonly _tag: string }, EI extends { readonly _tag: string }> {
+export interface Options<
+  S,
+  SI,
+  E extends { readonly _tag: string },
+  EI extends { readonly _tag: string },
+  Evolved extends S = S
+> {
   /** The domain of the streams. One definition per domain: two would replace each other's snapshots. */
   readonly domain: string
   /**
@@ -106,7 +113,7 @@ export interface Options<S, SI, E extends { readonly _tag: string }, EI extends 
   readonly event: Schema.Schema<E, EI>
   readonly initial: S
   /** The state after an event. Must not change the state it is given, and depend on nothing else. */
-  readonly evolve: (state: S, event: E) => S
+  readonly evolve: (state: S, event: E) => Evolved
   /** When a load leaves a snapshot behind. Default `SnapshotPolicy.every(100)`. */
   readonly snapshots?: SnapshotPolicy.SnapshotPolicy<S> | undefined
   /**
@@ -178,7 +185,14 @@ export type LoadError = EventStore.ReadError | EventStore.EventDecodeError
  * @since 0.1.0
  * @category constructors
  */
-export const make = <S, SI, E extends { readonly _tag: string }, EI extends { readonly _tag: string }>({
+export const make = <
+  S,
+  SI,
+  E extends { readonly _tag: string },
+  EI extends { readonly _tag: string },
+  // A parameter of its own, so that literals in the new state keep their types.
+  const Evolved extends S
+>({
   domain,
   event,
   evolve,
@@ -186,25 +200,38 @@ export const make = <S, SI, E extends { readonly _tag: string }, EI extends { re
   snapshotVersion = "",
   snapshots = SnapshotPolicy.every(100),
   state
-}: Options<S, SI, E, EI>): Aggregate<S, E> => {
+}: Options<S, SI, E, EI, Evolved>): Aggregate<S, E> => {
   // Both: it must be text, and leave room for the fingerprint.
   if (snapshotVersion !== "")
     identifier(`${identifier(snapshotVersion, "snapshotVersion")}/${"0".repeat(16)}`, "snapshotVersion")
+  const encodeState = Schema.encodeEither(state)
   return {
     [TypeId]: TypeId,
     domain: identifier(domain, "domain"),
     initial,
     evolve,
     snapshots,
-    schemaVersion: `${snapshotVersion}/${fingerprint(Schema.Tuple(state, event))}`,
+    schemaVersion: `${snapshotVersion}/${fingerprint(
+      Schema.Tuple(state, event),
+      textOf(() => encodeState(initial))
+    )}`,
     events: EventStore.forSchema(event),
     decodeEvent: Schema.decodeUnknownEither(event),
     decodeState: Schema.decodeUnknownEither(state),
-    encodeState: Schema.encodeEither(state),
+    encodeState: exactly(encodeState),
     pipe() {
       // biome-ignore lint/complexity/noArguments: the form in which Effect's values are pipeable
       return pipeArguments(this, arguments)
     }
+  }
+}
+
+/** Of the initial state: what cannot be written down cannot be saved either, which is for the save to say. */
+const textOf = (encode: () => Either.Either<unknown, unknown>): string => {
+  try {
+    return JSON.stringify(Either.getOrUndefined(encode())) ?? ""
+  } catch {
+    return ""
   }
 }
 
@@ -229,14 +256,31 @@ const streamOf = (domain: string, id: unknown): EventStore.StreamId => {
 }
 
 /**
+ * The address of an aggregate's stream: for the EventStore, and for the SnapshotStore.
+ *
+ * @since 0.1.0
+ * @category getters
+ */
+export const streamId = (self: { readonly domain: string }, { aggregateId, tenantId }: Id): EventStore.StreamId => ({
+  tenantId,
+  domain: self.domain,
+  aggregateId
+})
+
+/**
  * Loads the state as it is now.
  *
  * 1. The stream's snapshot, if there is a SnapshotStore and the policy is not `never`.
  * 2. The events from the snapshot's last one on. If that event is not the one that the snapshot names, or the snapshot
  *    is of another `schemaVersion`, does not fit the Schema, is corrupt or cannot be read: one warning, and all events
- *    from the first. Memory does not grow with their number. That there is none is no warning below 1,000 events.
+ *    from the first. Memory does not grow with their number. That there is none is no warning below 1,000 events. A
+ *    store that could not be reached is left alone for a second.
  * 3. If the policy says so, or what was found is of no use, a snapshot is saved in the background
- *    (`SnapshotStore.saveInBackground`).
+ *    (`SnapshotStore.saveInBackground`), if the events that it contains are then in the stream for everybody: not those of
+ *    a transaction that is open or was rolled back.
+ *
+ * Inside a transaction on PostgreSQL a snapshot that cannot be read there (a lock timeout) fails the transaction, as any
+ * statement does; outside, and from another database, it is as said above.
  *
  * A stream without events has the state `initial` and the version 0. Counted in `effect_stores_snapshots_used` by
  * outcome, and in `effect_stores_events_replayed`.
@@ -289,6 +333,12 @@ export const loadAt: {
   )
 )
 
+/** What takes some events takes fewer: an aggregate whose events include these. */
+interface Appendable<E extends { readonly _tag: string }> {
+  readonly domain: string
+  readonly events: Pick<EventStore.TypedEvents<E, never>, "append" | "encode">
+}
+
 /**
  * Appends events, as `EventStore.append` does. In the effect of `CommandStore.execute` they get ids derived from the
  * command, so that the append is recognised when the command runs again.
@@ -303,11 +353,11 @@ export const append: {
     events: ReadonlyArray<NoInfer<E>>,
     options: { readonly expected: EventStore.ExpectedVersion } & EventStore.Envelope
   ): Effect.Effect<EventStore.Appended, EventStore.AppendError, EventStore.EventStore>
-  <E extends { readonly _tag: string }>(
+  <const E extends { readonly _tag: string }>(
     id: Id,
     events: ReadonlyArray<E>,
     options: { readonly expected: EventStore.ExpectedVersion } & EventStore.Envelope
-  ): <S>(self: Aggregate<S, E>) => Effect.Effect<EventStore.Appended, EventStore.AppendError, EventStore.EventStore>
+  ): (self: Appendable<E>) => Effect.Effect<EventStore.Appended, EventStore.AppendError, EventStore.EventStore>
 } = dual(
   isDataFirst,
   <S, E extends { readonly _tag: string }>(

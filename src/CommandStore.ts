@@ -19,6 +19,7 @@ import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import { InvalidInput, type NotFound, type ReadOnly, type StoreFailure } from "./Errors.js"
 import type { Direction, StreamId } from "./EventStore.js"
+import { exactly } from "./internal/exactEncoding.js"
 import { taggedPayload } from "./internal/taggedPayload.js"
 import type { Json, JsonObject } from "./Json.js"
 
@@ -185,7 +186,10 @@ export interface PruneOptions extends Omit<Filter, "createdUntil"> {
  * @category models
  */
 export interface ExecuteOptions<A, IA, F, IF> {
-  /** How the result is kept. `Schema.Void` for none. Synchronous, without services. */
+  /**
+   * How the result is kept. Synchronous, without services. `Schema.Void` for none: the effect is then one of `void`
+   * (`Effect.asVoid`).
+   */
   readonly success: Schema.Schema<A, IA>
   /**
    * Which failures are outcomes, and how they are kept. Any other failure (a backend that is down, a conflict) leaves the
@@ -195,10 +199,12 @@ export interface ExecuteOptions<A, IA, F, IF> {
   /** How long a process that has died keeps the command from others; renewed while it runs. Default 30 seconds. */
   readonly lease?: Duration.DurationInput | undefined
   /**
-   * Runs the effect and the write of its outcome as one: `PgDatabase.transaction` or `SqliteDatabase.transaction` of the
-   * database that this store is on. What the effect writes there is then committed with the outcome or not at all.
+   * Runs the effect and the write of its outcome in one transaction of the database that this store is on: what the
+   * effect writes there, events of an EventStore on the same database included, is committed with the outcome or not at
+   * all. A failure that is an outcome undoes it too. In memory there are no transactions: it is as without. Default
+   * false.
    */
-  readonly transaction?: (<B, E, R>(self: Effect.Effect<B, E, R>) => Effect.Effect<B, E | StoreFailure, R>) | undefined
+  readonly transaction?: boolean | undefined
 }
 
 /**
@@ -273,21 +279,24 @@ export interface CommandStoreShape {
    *    its outcome. While another has the lease, waits for its outcome, or for the lease to end, and takes over.
    * 2. Runs the effect, with `CurrentCommand` in its context, and renews the lease meanwhile.
    * 3. Stores the outcome: a success, or a failure that `failure` knows. Whatever else ends the effect (another failure, a
-   *    defect, an interrupt) gives the lease back and is passed on; the command stays `received`.
+   *    defect, an interrupt) gives the lease back and is passed on; the command stays `received`. So it does when the
+   *    outcome does not fit its Schema, or has fields that the Schema does not know: that is `InvalidInput`, after the
+   *    effect has run.
    *
    * **What holds.** While no process dies and none is cut off from the store for longer than the lease, the effect of a
    * command ends at most once with an outcome, and no two run at the same time. When a process dies in the middle, or
    * loses the store for longer than the lease, the next that asks runs the effect again from its beginning, and what the
    * first had done by then stays done. So either
    * - make what it does idempotent: appends through `Aggregate` in the effect are, because their event ids are derived
-   *   from the command's (`eventId`); or
-   * - give `transaction`: then everything that it writes to this database is undone with it, and an attempt whose lease
+   *   from the command's (`eventId`). Those by `EventStore.append` or `Aggregate.events.append` get no such ids, and no
+   *   command id: append through `Aggregate.append` or `execute`, or give them both from `CurrentCommand`; or
+   * - set `transaction`: then everything that it writes to this database is undone with it, and an attempt whose lease
    *   was taken over cannot commit.
    *
    * Leases run on the clock of the backend. A paused process may go on for a moment after its lease has ended, before it
    * notices and its effect is interrupted. A COMMIT whose answer was lost is looked after: what was committed is answered,
-   * what was not is `StoreUnavailable`. A failure with a defect beside it is no outcome. A command must not execute itself:
-   * it would wait for its own outcome.
+   * what was not is `StoreUnavailable`. A failure with a defect beside it is no outcome. To execute a command in its
+   * own effect is `InvalidInput`; by way of another command, it would wait for its own outcome for ever.
    */
   readonly execute: <A, IA, E, R, F = never, IF = never>(
     command: NewCommand,
@@ -398,7 +407,7 @@ export interface TypedCommands<A, R> {
 
 /**
  * Binds a Schema of commands (a tagged struct, or a union of them) to the store. A command's `_tag` becomes its `type`,
- * its other fields, encoded, its `data`.
+ * its other fields, encoded, its `data`. Fields that the Schema does not know are `InvalidInput`.
  *
  * @since 0.1.0
  * @category schema
@@ -406,7 +415,7 @@ export interface TypedCommands<A, R> {
 export const forSchema = <A extends { readonly _tag: string }, I extends { readonly _tag: string }, R>(
   schema: Schema.Schema<A, I, R>
 ): TypedCommands<A, R> => {
-  const encodeCommand = Schema.encode(schema)
+  const encodeCommand = exactly(Schema.encode(schema))
   const decodeCommand = Schema.decodeUnknown(schema)
 
   const encode: TypedCommands<A, R>["encode"] = (command, envelope) =>

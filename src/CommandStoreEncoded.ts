@@ -72,8 +72,8 @@ export interface EncodedFilter {
 }
 
 /**
- * What a backend implements. Input has been checked, so a backend checks nothing again. Each member is one atomic step,
- * may be used concurrently, and be interrupted at any time without leaving anything behind. Leases run on one clock for
+ * What a backend implements. Input has been checked, so a backend checks nothing again. Each member but `transaction` is
+ * one atomic step, may be used concurrently, and be interrupted at any time without leaving anything behind. Leases run on one clock for
  * all processes: the server's, or the machine's for a file.
  *
  * @since 0.1.0
@@ -167,6 +167,12 @@ export interface Encoded {
   readonly prune: (filter: EncodedFilter, limit: number) => Effect.Effect<number, StoreFailure>
 
   readonly reset: Effect.Effect<void, StoreFailure>
+
+  /**
+   * Runs the effect in a transaction of the database that this store is on: what it does there, `finish` included, is
+   * committed or not at all. In another transaction of that database it is one inside. Without transactions, as it is.
+   */
+  readonly transaction: <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | StoreFailure, R>
 }
 
 /**

@@ -69,6 +69,8 @@ export interface Options {
   readonly system: string
   /** Refuse all writes with `ReadOnly`. Default false. */
   readonly readOnly?: boolean | undefined
+  /** Background saves under way at once: few, because loads have the first claim on connections. Default 8. */
+  readonly savesMax?: number | undefined
 }
 
 /**

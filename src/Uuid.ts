@@ -5,6 +5,7 @@
  * @since 0.1.0
  */
 import { createHash, randomFillSync } from "node:crypto"
+import { InvalidInput } from "./Errors.js"
 
 // One call into the random source serves 256 ids: the call costs as much as all of the formatting.
 const bytesPerId = 10
@@ -35,7 +36,8 @@ export const v7 = (nowMs: number): string => {
 
 /**
  * A UUID that depends on nothing but these arguments (version 8: SHA-256 over the id and the parts, texts as JSON). It
- * begins with the same 48 bits as `id`, so what is derived from a UUIDv7 sorts by time like it.
+ * begins with the same 48 bits as `id`, so what is derived from a UUIDv7 sorts by time like it. Throws `InvalidInput` when
+ * `id` is no UUID in canonical form.
  *
  * @example
  * ```ts
@@ -48,6 +50,8 @@ export const v7 = (nowMs: number): string => {
  * @since 0.1.0
  */
 export const derived = (id: string, parts: ReadonlyArray<string | number>): string => {
+  if (typeof id !== "string" || !isCanonical(id))
+    throw new InvalidInput({ what: "id", why: "must be a UUID in lower case" })
   // A text as JSON has an end, and keeps lone surrogates apart, which would all be hashed as the same character.
   const text = parts.map((part) => (typeof part === "string" ? JSON.stringify(part) : part)).join()
   const bytes = createHash("sha256").update(`${id},${text}`).digest()

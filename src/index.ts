@@ -1,6 +1,6 @@
 /**
  * The contracts of the stores. No backend and no driver is loaded from here: each backend is an entry point of its own
- * (`effect-stores/memory`, `effect-stores/sqlite`, `effect-stores/pg`).
+ * (`effect-stores/memory`, `/sqlite`, `/pg`, `/redis`).
  *
  * @since 0.1.0
  */

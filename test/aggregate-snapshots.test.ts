@@ -10,6 +10,7 @@ import {
   flush,
   freshId,
   isFull,
+  markOf,
   pairs,
   property,
   type RawSnapshot,
@@ -159,7 +160,12 @@ type Step =
   | { readonly step: "append"; readonly events: ReadonlyArray<EventStore.NewEvent> }
   | { readonly step: "execute"; readonly amount: number }
   | { readonly step: "deploy"; readonly generation: number; readonly policy: string }
-  | { readonly step: "restart"; readonly properly: boolean; readonly events: ReadonlyArray<EventStore.NewEvent> }
+  | {
+      readonly step: "restart"
+      readonly properly: boolean
+      readonly sameIds: boolean
+      readonly events: ReadonlyArray<EventStore.NewEvent>
+    }
   | { readonly step: "copy" | "restore" }
   | { readonly step: "damage"; readonly damage: Damage }
 
@@ -203,6 +209,7 @@ const step: FastCheck.Arbitrary<Step> = FastCheck.oneof(
     arbitrary: FastCheck.record({
       step: FastCheck.constant("restart" as const),
       properly: FastCheck.boolean(),
+      sameIds: FastCheck.boolean(),
       events: newEvents(0)
     })
   },
@@ -246,7 +253,8 @@ const expectedOutcome = (
   const { checksum, ...fields } = raw
   if (SnapshotStoreEncoded.checksum({ ...stream, ...fields }) !== checksum) return "corrupt"
   if (raw.schemaVersion !== schemaVersion || !knows(raw.state)) return "otherSchema"
-  return events[raw.version - 1]?.id === raw.lastEventId ? "hit" : "otherStream"
+  const last = events[raw.version - 1]
+  return last !== undefined && markOf(last) === raw.lastEventId ? "hit" : "otherStream"
 }
 
 /** Runs a history, and holds the state by snapshots against the one by the events after each step. */
@@ -302,12 +310,12 @@ const holds = ({ policy, steps }: typeof history extends FastCheck.Arbitrary<inf
       Effect.gen(function* () {
         const stored = yield* eventsOf(stream)
         const version = fields.version ?? stored.length
-        const lastEventId = stored[version - 1]?.id
+        const last = stored[version - 1]
         yield* raw.delete(stream)
         if (version === 0) return
         yield* snapshots.save(stream, {
           version,
-          lastEventId: lastEventId ?? crypto.randomUUID(),
+          lastEventId: last === undefined ? crypto.randomUUID() : markOf(last),
           schemaVersion: aggregate.schemaVersion,
           state: { sum: 1e6, trail: "forged" },
           ...fields
@@ -333,9 +341,11 @@ const holds = ({ policy, steps }: typeof history extends FastCheck.Arbitrary<inf
             return Effect.void
           case "restart":
             return Effect.gen(function* () {
+              const before = yield* eventsOf(stream)
               yield* step.properly ? aggregate.delete(id) : events.maintenance.deleteStream(stream)
               if (step.properly) assert.strictEqual(yield* raw.get(stream), undefined)
-              if (step.events.length > 0) yield* events.append(stream, step.events, { expected: "noStream" })
+              const begunAgain = step.events.map((event, i) => (step.sameIds ? { ...event, id: before[i]?.id } : event))
+              if (begunAgain.length > 0) yield* events.append(stream, begunAgain, { expected: "noStream" })
             })
           case "copy":
             return Effect.map(raw.get(stream), (found) => {

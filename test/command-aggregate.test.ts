@@ -119,52 +119,58 @@ const suite = <E>(layer: Layer.Layer<Stores, E>) => {
       })
     )
 
-    for (const decision of ["the same", "another"]) {
-      it.effect(
-        `an attempt that was overtaken between deciding and appending gets the other's events: ${decision} decision`,
-        () =>
-          Effect.gen(function* () {
-            const command = newCommand()
-            const id = freshId()
-            const attempts: Array<Attempt> = []
-            for (const _ of [1, 2]) {
-              yield* Effect.ignore(
-                run(
-                  command,
-                  Effect.flatMap(CommandStore.CurrentCommand, (current) => {
-                    attempts.push(current)
-                    return Effect.fail("crashed")
-                  })
-                )
+    const cases = ["the same", "another"].flatMap((decision) =>
+      ["before loading", "between deciding and appending"].map((moment) => ({ decision, moment }))
+    )
+    for (const { decision, moment } of cases) {
+      it.effect(`an attempt that was overtaken ${moment} gets the other's events: ${decision} decision`, () =>
+        Effect.gen(function* () {
+          const command = newCommand()
+          const id = freshId()
+          const attempts: Array<Attempt> = []
+          for (const _ of [1, 2]) {
+            yield* Effect.ignore(
+              run(
+                command,
+                Effect.flatMap(CommandStore.CurrentCommand, (current) => {
+                  attempts.push(current)
+                  return Effect.fail("crashed")
+                })
               )
-            }
-            const [slow, fast] = attempts as [Attempt, Attempt]
-            assert.deepStrictEqual([slow.attempt, fast.attempt], [1, 2])
-            const decided = yield* Deferred.make<void>()
-            const go = yield* Deferred.make<void>()
-            const overtaken = yield* Effect.fork(
-              Effect.provideService(
+            )
+          }
+          const [slow, fast] = attempts as [Attempt, Attempt]
+          assert.deepStrictEqual([slow.attempt, fast.attempt], [1, 2])
+          const decided = yield* Deferred.make<void>()
+          const go = yield* Deferred.make<void>()
+          const late = yield* Effect.makeLatch(moment !== "before loading")
+          const overtaken = yield* Effect.fork(
+            Effect.provideService(
+              Effect.zipRight(
+                late.await,
                 Aggregate.execute(Counter, id, () =>
                   Effect.as(Effect.zipRight(Deferred.succeed(decided, undefined), Deferred.await(go)), [
                     added(1),
                     added(2)
                   ])
-                ),
-                CommandStore.CurrentCommand,
-                slow
-              )
-            )
-            yield* Deferred.await(decided)
-            const other = decision === "another" ? [added(30)] : [added(1), added(2)]
-            const done = yield* Effect.provideService(
-              Aggregate.execute(Counter, id, () => other),
+                )
+              ),
               CommandStore.CurrentCommand,
-              fast
+              slow
             )
-            yield* Deferred.succeed(go, undefined)
-            assert.deepStrictEqual(yield* Fiber.join(overtaken), done)
-            assert.strictEqual((yield* eventsOf(id)).length, other.length)
-          })
+          )
+          if (moment !== "before loading") yield* Deferred.await(decided)
+          const other = decision === "another" ? [added(30)] : [added(1), added(2)]
+          const done = yield* Effect.provideService(
+            Aggregate.execute(Counter, id, () => other),
+            CommandStore.CurrentCommand,
+            fast
+          )
+          yield* Deferred.succeed(go, undefined)
+          yield* late.open
+          assert.deepStrictEqual(yield* Fiber.join(overtaken), done)
+          assert.strictEqual((yield* eventsOf(id)).length, other.length)
+        })
       )
     }
   })

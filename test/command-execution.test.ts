@@ -346,10 +346,10 @@ describe("in a transaction", () => {
 
   it.effect("an unknown COMMIT that happened is a success, and nothing runs again", () =>
     Effect.gen(function* () {
-      const { encoded, store } = yield* setUp()
+      const { encoded, store } = yield* setUp(() => ({ transaction: commitLost }))
       let runs = 0
       const effect = Effect.sync(() => `run ${++runs}`)
-      assert.strictEqual(yield* store.execute(command, effect, { success, transaction: commitLost }), "run 1")
+      assert.strictEqual(yield* store.execute(command, effect, { success, transaction: true }), "run 1")
       assert.deepInclude(yield* stored(encoded), { status: "succeeded", attempts: 1 })
     })
   )
@@ -359,11 +359,10 @@ describe("in a transaction", () => {
       // What was rolled back was never there.
       const rolledBack = first<boolean, Errors.StoreFailure>(1, () => Effect.succeed(true))
       const { encoded, store } = yield* setUp((encoded) => ({
-        finish: (request) => rolledBack(encoded.finish(request))
+        finish: (request) => rolledBack(encoded.finish(request)),
+        transaction: commitLost
       }))
-      const error = yield* Effect.flip(
-        store.execute(command, Effect.succeed("one"), { success, transaction: commitLost })
-      )
+      const error = yield* Effect.flip(store.execute(command, Effect.succeed("one"), { success, transaction: true }))
       assert.instanceOf(error, Errors.StoreUnavailable)
       assert.isTrue((error as Errors.StoreUnavailable).retryable)
       assert.deepInclude(yield* stored(encoded), { status: "received" })
@@ -379,10 +378,11 @@ describe("in a transaction", () => {
           Effect.suspend(() => {
             asked++
             return Effect.fail(unavailable())
-          })
+          }),
+        transaction: commitLost
       }))
       const fiber = yield* Effect.fork(
-        Effect.flip(store.execute(command, Effect.succeed("one"), { success, transaction: commitLost }))
+        Effect.flip(store.execute(command, Effect.succeed("one"), { success, transaction: true }))
       )
       yield* pass(5_000, 50)
       assert.instanceOf(yield* Fiber.join(fiber), Errors.CommitOutcomeUnknown)
@@ -392,11 +392,11 @@ describe("in a transaction", () => {
 
   it.effect("what the transaction itself fails with is no outcome, whatever the Schema of failures", () =>
     Effect.gen(function* () {
-      const { encoded, store } = yield* setUp()
       const begin = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E | Errors.StoreFailure, R> =>
         Effect.zipRight(Effect.fail(unavailable()), self)
+      const { encoded, store } = yield* setUp(() => ({ transaction: begin }))
       const failure = Schema.Struct({ _tag: Schema.String }).pipe(Schema.annotations({ identifier: "Tagged" }))
-      const failing = store.execute(command, Effect.fail({ _tag: "X" }), { success, failure, transaction: begin })
+      const failing = store.execute(command, Effect.fail({ _tag: "X" }), { success, failure, transaction: true })
       assert.strictEqual((yield* Effect.flip(failing))._tag, "StoreUnavailable")
       assert.deepInclude(yield* stored(encoded), { status: "received" })
     })
@@ -408,8 +408,7 @@ describe("in a transaction", () => {
         renew: (request) => (request.leaseMs === 0 ? encoded.renew(request) : Effect.fail(unavailable()))
       }))
       const { effect, end, seen } = yield* observed
-      const transaction = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> => self
-      const fiber = yield* Effect.fork(store.execute(command, effect, { success, lease: 300, transaction }))
+      const fiber = yield* Effect.fork(store.execute(command, effect, { success, lease: 300, transaction: true }))
       yield* pass(3_000, 50)
       assert.deepStrictEqual(seen, { runs: 1, interrupted: 0 })
       yield* Deferred.succeed(end, "first")
@@ -422,14 +421,13 @@ describe("in a transaction", () => {
     "an attempt that was taken over fails inside, so that it is rolled back, and gets the winner's outcome",
     () =>
       Effect.gen(function* () {
+        const ends: Array<string> = []
         const { encoded, store } = yield* setUp((encoded) => ({
-          renew: (request) => (request.leaseMs === 0 ? encoded.renew(request) : Effect.fail(unavailable()))
+          renew: (request) => (request.leaseMs === 0 ? encoded.renew(request) : Effect.fail(unavailable())),
+          transaction: (self) => Effect.onExit(self, (exit) => Effect.sync(() => ends.push(exit._tag)))
         }))
         const { effect, end } = yield* observed
-        const ends: Array<string> = []
-        const transaction = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-          Effect.onExit(self, (exit) => Effect.sync(() => ends.push(exit._tag)))
-        const fiber = yield* Effect.fork(store.execute(command, effect, { success, lease: 300, transaction }))
+        const fiber = yield* Effect.fork(store.execute(command, effect, { success, lease: 300, transaction: true }))
         yield* pass(310)
         assert.isTrue(yield* encoded.takeOver({ id: command.id, attempts: 1, leaseMs: 10_000 }))
         yield* Deferred.succeed(end, "zombie")
@@ -520,7 +518,7 @@ describe("interruption", () => {
               Effect.sync(() => running--)
             )
         )
-        const transaction = random(2) === 0 ? undefined : <A, E, R>(self: Effect.Effect<A, E, R>) => self
+        const transaction = random(2) === 0
         const fiber = yield* Effect.fork(
           store
             .execute(command, effect, { success, lease: "1 hour", transaction })

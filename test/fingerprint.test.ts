@@ -188,6 +188,24 @@ describe("The fingerprint", () => {
     assert.match(versions[4] as string, /^2\/[0-9a-f]{16}$/)
   })
 
+  it("tells transformations with the same ends apart by their names", () => {
+    const schemas = [Schema.Uint8ArrayFromHex, Schema.Uint8ArrayFromBase64, Schema.Uint8ArrayFromBase64Url]
+    assert.strictEqual(new Set(schemas.map((schema) => fingerprint(schema))).size, schemas.length)
+  })
+
+  it("goes with the initial state", () => {
+    const limited = (limit: number) =>
+      Aggregate.make({
+        domain: "limited",
+        state: Schema.Struct({ limit: Schema.Number }),
+        event: Schema.TaggedStruct("Raised", {}),
+        initial: { limit },
+        evolve: (state) => state
+      }).schemaVersion
+    assert.strictEqual(limited(100), limited(100))
+    assert.notStrictEqual(limited(100), limited(500))
+  })
+
   it("is the same in another process", async () => {
     // Whatever the process has built and numbered before.
     const program = `

@@ -11,7 +11,8 @@ import {
   type Envelope,
   EventStore,
   type ExpectedVersion,
-  type StreamId
+  type StreamId,
+  type TypedEvents
 } from "../EventStore.js"
 import * as loading from "./aggregateLoad.js"
 
@@ -46,8 +47,8 @@ export const execute = <S, E extends { readonly _tag: string }, Err, R>(
     )
   })
 
-export const append = <S, E extends { readonly _tag: string }>(
-  self: Aggregate<S, E>,
+export const append = <E extends { readonly _tag: string }>(
+  self: { readonly events: Pick<TypedEvents<E, never>, "append" | "encode"> },
   stream: StreamId,
   events: ReadonlyArray<E>,
   options: { readonly expected: ExpectedVersion } & Envelope
@@ -96,8 +97,8 @@ const attempt = <S, E extends { readonly _tag: string }, Err, R>(
 /** What is no array is left to the append to refuse. */
 const isEmpty = (events: unknown): boolean => Array.isArray(events) && events.length === 0
 
-const appendAs = <S, E extends { readonly _tag: string }>(
-  self: Aggregate<S, E>,
+const appendAs = <E extends { readonly _tag: string }>(
+  self: { readonly events: Pick<TypedEvents<E, never>, "append" | "encode"> },
   stream: StreamId,
   events: ReadonlyArray<E>,
   options: { readonly expected: ExpectedVersion } & Envelope,

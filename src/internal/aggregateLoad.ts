@@ -11,17 +11,44 @@ import * as MetricBoundaries from "effect/MetricBoundaries"
 import * as MetricKey from "effect/MetricKey"
 import * as MetricLabel from "effect/MetricLabel"
 import type { Aggregate, LoadError, Loaded } from "../Aggregate.js"
-import { type Event, type EventDecodeError, EventStore, type EventStoreShape, type StreamId } from "../EventStore.js"
+import {
+  type Event,
+  type EventDecodeError,
+  EventStore,
+  type ReadError as EventStoreReadError,
+  type EventStoreShape,
+  type StreamId
+} from "../EventStore.js"
 import * as SnapshotPolicy from "../SnapshotPolicy.js"
-import { SnapshotStore, type SnapshotStoreShape } from "../SnapshotStore.js"
+import { type NewSnapshot, SnapshotStore, type SnapshotStoreShape } from "../SnapshotStore.js"
+import * as Uuid from "../Uuid.js"
+import { pageSize } from "./pages.js"
 import { taggedPayload } from "./taggedPayload.js"
 import { decodeError } from "./typedEvents.js"
 
 interface Baseline<S> {
   readonly state: S
   readonly version: number
-  readonly lastEventId: string
+  /** Of its last event. */
+  readonly mark: string
 }
+
+/**
+ * Tells an event from any other that may come to stand at its version: ids may be given by callers, and positions may come
+ * again after a rollback or a restore, but hardly all of this.
+ */
+const markOf = ({ createdAt, data, id, metadata, position, type }: Event): string =>
+  Uuid.derived(id, [position, createdAt.epochMillis, type, JSON.stringify(data), JSON.stringify(metadata)])
+
+/** Whether the event stands where it was read. */
+const stands = (events: EventStoreShape, stream: StreamId, event: Event): Effect.Effect<boolean, EventStoreReadError> =>
+  Effect.map(
+    events.fold(stream, undefined as Event | undefined, (_, found) => found, {
+      fromVersion: event.version,
+      toVersion: event.version
+    }),
+    (found) => found !== undefined && markOf(found) === markOf(event)
+  )
 
 /** A young aggregate has no snapshot; where so many events had to be read for want of one, it is missed. */
 const missedFromEvents = 1_000
@@ -29,7 +56,8 @@ const missedFromEvents = 1_000
 /** Why a snapshot was not used. */
 interface Rejection {
   readonly outcome: "corrupt" | "otherSchema" | "otherStream" | "unavailable"
-  readonly why: string
+  /** Undefined when it has been said. */
+  readonly why: string | undefined
   /** The version that it claims, infinite when its claims are worth nothing. */
   readonly version: number
 }
@@ -44,36 +72,36 @@ type Definition<S, E extends { readonly _tag: string }> = Aggregate<S, E>
 /** The state while it is folded. One object for all events of a load. */
 class Replay<S, E extends { readonly _tag: string }> {
   state: S
-  version = 0
-  lastEventId = ""
+  version: number
   events = 0
   failure: EventDecodeError | undefined
-  /** Whether the event that the baseline ends with was there; it is the first that is read. */
-  private met: boolean
+  /** The first event that was read: the baseline's last, or the stream's first. */
+  first: Event | undefined
+  last: Event | undefined
   private other = false
 
   constructor(
     private readonly definition: Definition<S, E>,
     readonly baseline: Baseline<S> | undefined
   ) {
-    this.met = baseline === undefined
     this.state = baseline === undefined ? definition.initial : baseline.state
-    if (baseline !== undefined) {
-      this.version = baseline.version
-      this.lastEventId = baseline.lastEventId
-    }
+    this.version = baseline === undefined ? 0 : baseline.version
   }
 
+  /** Whether the event that the baseline ends with was there; it is the first that is read. */
   get continuesBaseline(): boolean {
-    return this.met && !this.other
+    return this.baseline === undefined || (this.first !== undefined && !this.other)
   }
 
   take(event: Event): this {
     if (this.failure !== undefined || this.other) return this
-    if (!this.met) {
-      this.met = true
-      this.other = event.version !== this.version || event.id !== this.lastEventId
-      return this
+    this.last = event
+    if (this.first === undefined) {
+      this.first = event
+      if (this.baseline !== undefined) {
+        this.other = event.version !== this.version || markOf(event) !== this.baseline.mark
+        return this
+      }
     }
     const decoded: Either.Either<E, unknown> = this.definition.decodeEvent(taggedPayload(event))
     if (decoded._tag === "Left") {
@@ -82,7 +110,6 @@ class Replay<S, E extends { readonly _tag: string }> {
     }
     this.state = this.definition.evolve(this.state, decoded.right)
     this.version = event.version
-    this.lastEventId = event.id
     this.events++
     return this
   }
@@ -116,7 +143,11 @@ const source = <S, E extends { readonly _tag: string }>(
         return Effect.map(replay(), loadedOf)
       }
       const store = snapshots.value
-      return Effect.flatMap(find(definition, store, stream, atVersion), (found) =>
+      const lookup =
+        performance.now() < (unavailableUntil.get(store) ?? 0)
+          ? Effect.succeed(rejected("unavailable", undefined))
+          : find(definition, store, stream, atVersion)
+      return Effect.flatMap(lookup, (found) =>
         Effect.clockWith((clock) => {
           const startNanos = clock.unsafeCurrentTimeNanos()
           return Effect.flatMap(replayFound(replay, found), ({ rejection, replayed }) => {
@@ -125,13 +156,13 @@ const source = <S, E extends { readonly _tag: string }>(
             count(rejection?.outcome ?? (isMissing ? "missing" : "hit"))
             return Effect.as(
               Effect.zipRight(
-                rejection !== undefined
+                rejection?.why !== undefined
                   ? warn(`the snapshot of ${nameOf(stream)} ${rejection.why}`)
                   : isMissing && replayed.events >= missedFromEvents
                     ? warn(`${nameOf(stream)} has no snapshot`)
                     : Effect.void,
                 atVersion === undefined
-                  ? leaveSnapshot(definition, stream, store, replayed, rejection, duration)
+                  ? leaveSnapshot(definition, events, stream, store, replayed, rejection, duration)
                   : Effect.void
               ),
               loadedOf(replayed)
@@ -142,6 +173,11 @@ const source = <S, E extends { readonly _tag: string }>(
     })
   )
 
+/** Loads go without a store that was just found unavailable, instead of waiting for its timeouts one by one. */
+const pauseMs = 1_000
+
+const unavailableUntil = new WeakMap<SnapshotStoreShape, number>()
+
 const find = <S, E extends { readonly _tag: string }>(
   { decodeState, schemaVersion }: Definition<S, E>,
   store: SnapshotStoreShape,
@@ -150,10 +186,11 @@ const find = <S, E extends { readonly _tag: string }>(
 ): Effect.Effect<Found<S>> =>
   Effect.suspend(() => store.latest(stream, { atMost })).pipe(
     Effect.match({
-      onFailure: (error): Found<S> =>
-        error._tag === "SnapshotCorrupt"
-          ? rejected("corrupt", error.why)
-          : rejected("unavailable", `could not be read: ${error.message}`),
+      onFailure: (error): Found<S> => {
+        if (error._tag === "SnapshotCorrupt") return rejected("corrupt", error.why)
+        if ("retryable" in error && error.retryable) unavailableUntil.set(store, performance.now() + pauseMs)
+        return rejected("unavailable", `could not be read: ${error.message}`)
+      },
       onSuccess: (found): Found<S> => {
         if (found._tag === "None") return { _tag: "Missing" }
         const snapshot = found.value
@@ -166,7 +203,7 @@ const find = <S, E extends { readonly _tag: string }>(
           ? rejected("otherSchema", `does not fit the schema: ${state.left}`)
           : {
               _tag: "Baseline",
-              baseline: { state: state.right, version: snapshot.version, lastEventId: snapshot.lastEventId }
+              baseline: { state: state.right, version: snapshot.version, mark: snapshot.lastEventId }
             }
       }
     }),
@@ -185,7 +222,11 @@ const attempted = <A>(decode: () => Either.Either<A, unknown>): Either.Either<A,
   }
 }
 
-const rejected = (outcome: Rejection["outcome"], why: string, version = Number.POSITIVE_INFINITY): Found<never> => ({
+const rejected = (
+  outcome: Rejection["outcome"],
+  why: string | undefined,
+  version = Number.POSITIVE_INFINITY
+): Found<never> => ({
   _tag: "Rejected",
   rejection: { outcome, why, version }
 })
@@ -204,9 +245,14 @@ const replayFrom = <S, E extends { readonly _tag: string }>(
         fromVersion: baseline?.version ?? 1,
         toVersion
       }),
-      (replay) => {
+      (replay): Effect.Effect<Replay<S, E>, LoadError> => {
         replayedEvents.unsafeUpdate(replay.events, [])
-        return replay.failure === undefined ? Effect.succeed(replay) : Effect.fail(replay.failure)
+        const done = replay.failure === undefined ? Effect.succeed(replay) : Effect.fail(replay.failure)
+        if (replay.first === undefined || replay.events < pageSize) return done
+        // Read in pages, so the stream may have been deleted and started again in between.
+        return Effect.flatMap(stands(events, stream, replay.first), (whole) =>
+          whole ? done : replayFrom(definition, events, stream, baseline, toVersion)
+        )
       }
     )
   )
@@ -218,13 +264,13 @@ const replayFound = <S, E extends { readonly _tag: string }>(
   const fromFirst = (rejection: Rejection | undefined) => Effect.map(replay(), (replayed) => ({ replayed, rejection }))
   if (found._tag === "Missing") return fromFirst(undefined)
   if (found._tag === "Rejected") return fromFirst(found.rejection)
-  const { lastEventId, version } = found.baseline
+  const { version } = found.baseline
   return Effect.flatMap(replay(found.baseline), (replayed) =>
     replayed.continuesBaseline
       ? Effect.succeed({ replayed, rejection: undefined })
       : fromFirst({
           outcome: "otherStream",
-          why: `ends with event ${lastEventId} at version ${version}, which the stream does not have`,
+          why: `ends at version ${version} with an event that the stream does not have`,
           version: Number.POSITIVE_INFINITY
         })
   )
@@ -232,26 +278,40 @@ const replayFound = <S, E extends { readonly _tag: string }>(
 
 const leaveSnapshot = <S, E extends { readonly _tag: string }>(
   definition: Definition<S, E>,
+  events: EventStoreShape,
   stream: StreamId,
   store: SnapshotStoreShape,
   replayed: Replay<S, E>,
   rejection: Rejection | undefined,
   duration: Duration.Duration
-): Effect.Effect<void> => {
-  const { lastEventId, state, version } = replayed
-  const { encodeState, schemaVersion } = definition
-  // Encoding may take long, so it is left to the background too.
-  const snapshot =
-    version === 0
-      ? Effect.succeed(undefined)
-      : Effect.map(
-          Effect.suspend(() => encodeState(state)),
-          (state) => ({ version, lastEventId, schemaVersion, state })
-        )
-  const replace = rejection !== undefined && rejection.version > version
-  return Effect.if(isDue(definition, replayed, rejection, duration), {
-    onTrue: () => store.saveInBackground(stream, snapshot, { replace }),
-    onFalse: () => Effect.void
+): Effect.Effect<void> =>
+  Effect.flatMap(isDue(definition, replayed, rejection, duration), (due) => {
+    if (!due) return Effect.void
+    const replace = rejection !== undefined && rejection.version > replayed.version
+    // Now, because the caller may do with the state what they like.
+    const encoded = Effect.exit(Effect.suspend(() => definition.encodeState(replayed.state)))
+    return Effect.flatMap(encoded, (state) =>
+      store.saveInBackground(stream, snapshotOf(definition, events, stream, replayed, state), { replace })
+    )
+  })
+
+/**
+ * What to save of a replay, for the background: only if what was read is in the stream for everybody. A transaction that
+ * was rolled back, or a stream that was deleted and started again, must leave nothing behind.
+ */
+const snapshotOf = <S, E extends { readonly _tag: string }>(
+  { schemaVersion }: Definition<S, E>,
+  events: EventStoreShape,
+  stream: StreamId,
+  { first, last, version }: Replay<S, E>,
+  encoded: Effect.Effect<unknown, unknown>
+): Effect.Effect<NewSnapshot | undefined, unknown> => {
+  if (first === undefined || last === undefined || version === 0) return Effect.succeed(undefined)
+  return Effect.gen(function* () {
+    for (const event of new Set([first, last])) {
+      if (!(yield* stands(events, stream, event))) return undefined
+    }
+    return { version, lastEventId: markOf(last), schemaVersion, state: yield* encoded }
   })
 }
 

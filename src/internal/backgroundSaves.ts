@@ -16,11 +16,11 @@ import type { NewSnapshot, SnapshotStoreShape } from "../SnapshotStore.js"
 import { streamId } from "./eventStoreInput.js"
 import { checked, options as knownKeys } from "./validate.js"
 
-/** Saves under way at the same time: loading has the first claim on a backend's connections. */
-const underWayMax = 8
-
 /** Streams that wait for their save; each holds a state. */
 const flightsMax = 1_000
+
+/** How long closing waits: for a store that does not answer, a thousand flights would take minutes. */
+const closingMax = "30 seconds"
 
 const savedTotal = Metric.counter("effect_stores_snapshots_saved", {
   description: "Snapshots offered to be saved in the background, by what became of them",
@@ -43,20 +43,28 @@ interface Flight {
 
 type Saves = Pick<SnapshotStoreShape, "saveInBackground" | "flush">
 
-export const make = ({
-  delete: discard,
-  save
-}: Pick<SnapshotStoreShape, "save" | "delete">): Effect.Effect<Saves, never, Scope.Scope> =>
+/** `underWayMax`: saves at the same time. */
+export const make = (
+  { delete: discard, save }: Pick<SnapshotStoreShape, "save" | "delete">,
+  underWayMax: number
+): Effect.Effect<Saves, never, Scope.Scope> =>
   Effect.gen(function* () {
     const flights = new Map<string, Flight>()
     const permits = yield* Effect.makeSemaphore(underWayMax)
-    // A save must not join the transaction of who offered it, which ends before.
+    // Neither the save nor what it looks at must be in the transaction of who offered it, which ends before.
     const outside = yield* Effect.context<never>()
     let closed = false
     yield* Effect.addFinalizer(() =>
       Effect.suspend(() => {
         closed = true
-        return Effect.forEach([...flights.values()], ({ landed }) => Deferred.await(landed), { discard: true })
+        return Effect.forEach([...flights.values()], ({ landed }) => Deferred.await(landed), { discard: true }).pipe(
+          Effect.timeoutOption(closingMax),
+          Effect.flatMap((landed) =>
+            landed._tag === "Some"
+              ? Effect.void
+              : Effect.logWarning(`${flights.size} snapshots were not saved before the store was closed`)
+          )
+        )
       })
     )
 
@@ -81,14 +89,13 @@ export const make = ({
         snapshot === undefined ? Effect.succeed(false) : save(stream, snapshot)
       )
 
-    const attempt = <E, R>(
+    const attempt = <E>(
       stream: StreamId,
-      snapshot: Effect.Effect<NewSnapshot | undefined, E, R>,
+      snapshot: Effect.Effect<NewSnapshot | undefined, E>,
       replace: boolean
-    ): Effect.Effect<void, never, R> =>
-      Effect.flatMap(snapshot, (snapshot) =>
-        Effect.mapInputContext(store(stream, snapshot, replace), (_: Context.Context<never>) => outside)
-      ).pipe(
+    ): Effect.Effect<void> =>
+      Effect.flatMap(snapshot, (snapshot) => store(stream, snapshot, replace)).pipe(
+        Effect.mapInputContext((_: Context.Context<never>) => outside),
         Effect.interruptible,
         Effect.exit,
         Effect.flatMap((exit) =>
@@ -99,8 +106,8 @@ export const make = ({
         Effect.uninterruptible
       )
 
-    const offer = <R>(stream: StreamId, save: Effect.Effect<void, never, R>): Effect.Effect<void, never, R> =>
-      Effect.flatMap(Effect.runtime<R>(), (runtime) => {
+    const offer = (stream: StreamId, save: Effect.Effect<void>): Effect.Effect<void> =>
+      Effect.flatMap(Effect.runtime<never>(), (runtime) => {
         const key = keyOf(stream)
         const flight = flights.get(key)
         if (closed || (flight === undefined && flights.size >= flightsMax)) return Metric.increment(outcomes.dropped)
@@ -117,9 +124,9 @@ export const make = ({
       }).pipe(Effect.uninterruptible)
 
     return {
-      saveInBackground: <E, R>(
+      saveInBackground: <E>(
         stream: StreamId,
-        snapshot: Effect.Effect<NewSnapshot | undefined, E, R>,
+        snapshot: Effect.Effect<NewSnapshot | undefined, E>,
         options?: { readonly replace?: boolean | undefined }
       ) =>
         checked(

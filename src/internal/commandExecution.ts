@@ -26,6 +26,7 @@ import { CommitOutcomeUnknown, InvalidInput, StoreError, type StoreFailure, Stor
 import type { StreamId } from "../EventStore.js"
 import * as Uuid from "../Uuid.js"
 import { type Execution, outcome as outcomeText } from "./commandStoreInput.js"
+import { exactly } from "./exactEncoding.js"
 import { checked } from "./validate.js"
 
 /** Another attempt has the command, or it is done, so nothing of this one counts. */
@@ -111,7 +112,7 @@ export const make = (encoded: Encoded): Execute => {
   const heartbeat = (
     id: string,
     attempt: number,
-    { leaseMs, transaction }: { readonly leaseMs: number; readonly transaction?: unknown },
+    { leaseMs, transaction }: { readonly leaseMs: number; readonly transaction: boolean },
     leaseEndMs: number
   ): Effect.Effect<void> =>
     Effect.clockWith((clock) => {
@@ -124,12 +125,12 @@ export const make = (encoded: Encoded): Execute => {
             // One that hangs leaves time for another.
             Effect.timeout(Duration.millis(periodMs)),
             Effect.matchEffect({
-              onFailure: () => (transaction !== undefined || now() < endMs ? beat(endMs, sentMs) : Effect.void),
+              onFailure: () => (transaction || now() < endMs ? beat(endMs, sentMs) : Effect.void),
               onSuccess: (renewed) => (renewed ? beat(sentMs + leaseMs, sentMs) : Effect.void)
             })
           )
         })
-        const atMs = transaction === undefined ? Math.min(lastMs + periodMs, endMs) : lastMs + periodMs
+        const atMs = transaction ? lastMs + periodMs : Math.min(lastMs + periodMs, endMs)
         return Effect.delay(renew, Duration.millis(Math.max(0, atMs - now())))
       }
       return beat(leaseEndMs, leaseEndMs - leaseMs)
@@ -178,7 +179,7 @@ export const make = (encoded: Encoded): Execute => {
     const fail = (schema: Schema.Schema<F, IF>, error: F) =>
       Effect.flatMap(encodeOutcome(schema, error), (outcome) => finish(id, attempt, { status: "failed", outcome }))
     // The heartbeat stays outside of the transaction, which others must not wait for to see the lease.
-    const whole = transaction === undefined ? body : transaction(Effect.tap(body, succeed))
+    const whole = transaction ? encoded.transaction(Effect.tap(body, succeed)) : body
 
     // What was done stays done, so its outcome is worth some tries.
     const persistently = <B, E2, R2>(self: Effect.Effect<B, E2, R2>) =>
@@ -195,9 +196,7 @@ export const make = (encoded: Encoded): Execute => {
       stop: Effect.Effect<unknown>
     ): Effect.Effect<A, E | F | LeaseLost | InvalidInput | StoreFailure> => {
       if (Exit.isSuccess(exit)) {
-        return settled(
-          Effect.as(transaction === undefined ? persistently(succeed(exit.value)) : Effect.void, exit.value)
-        )
+        return settled(Effect.as(transaction ? Effect.void : persistently(succeed(exit.value)), exit.value))
       }
       const { cause } = exit
       if (isLost && Cause.isInterruptedOnly(cause)) return Effect.fail(new LeaseLost())
@@ -207,7 +206,7 @@ export const make = (encoded: Encoded): Execute => {
       if (failure !== undefined && hasFailed && !Cause.isDie(cause) && Schema.is(failure)(error.value)) {
         return Effect.zipRight(settled(persistently(fail(failure, error.value))), Effect.fail(error.value))
       }
-      if (transaction !== undefined && !hasFailed && error.value instanceof CommitOutcomeUnknown) {
+      if (transaction && !hasFailed && error.value instanceof CommitOutcomeUnknown) {
         // To give the lease back waits for a COMMIT under way, and tells what has become of it.
         return Effect.matchEffect(Effect.zipRight(stop, persistently(release)), {
           onFailure: () => Effect.failCause(cause),
@@ -281,7 +280,12 @@ export const make = (encoded: Encoded): Execute => {
     )
   }
 
-  return execute
+  return (command, execution) =>
+    Effect.flatMap(Effect.serviceOption(CurrentCommand), (current) =>
+      Option.isSome(current) && current.value.id === command.id
+        ? Effect.fail(new InvalidInput({ what: "command.id", why: "is the command that is being executed" }))
+        : execute(command, execution)
+    )
 }
 
 /** The transaction was rolled back for certain. */
@@ -308,7 +312,7 @@ const currentCommand = (id: string, attempt: number): Context.Tag.Service<typeof
 const encodeOutcome = <A, I>(schema: Schema.Schema<A, I>, value: A): Effect.Effect<string | null, InvalidInput> =>
   Effect.flatMap(
     Effect.mapError(
-      Effect.suspend(() => Schema.encodeEither(schema)(value)),
+      Effect.suspend(() => exactly(Schema.encodeEither(schema))(value)),
       (cause) => new InvalidInput({ what: "outcome", why: `does not fit the schema: ${cause.message}` })
     ),
     (encoded) => checked(() => outcomeText(encoded, "outcome"), Effect.succeed)

@@ -147,9 +147,10 @@ export const leaseMs = (value: unknown): number => {
 }
 
 /** What an execution needs, each part looked at once: another look may find another value. */
-export interface Execution<A, IA, E, R, F, IF> extends Omit<ExecuteOptions<A, IA, F, IF>, "lease"> {
+export interface Execution<A, IA, E, R, F, IF> extends Pick<ExecuteOptions<A, IA, F, IF>, "success" | "failure"> {
   readonly effect: Effect.Effect<A, E | F, R>
   readonly leaseMs: number
+  readonly transaction: boolean
 }
 
 export const execution = <A, IA, E, R, F, IF>(
@@ -161,8 +162,8 @@ export const execution = <A, IA, E, R, F, IF>(
   const { failure, lease, success, transaction } = value
   if (!Schema.isSchema(success)) return refuse("options.success", "must be a Schema")
   if (failure !== undefined && !Schema.isSchema(failure)) return refuse("options.failure", "must be a Schema")
-  if (transaction !== undefined && typeof transaction !== "function") {
-    return refuse("options.transaction", "must be a function")
+  if (transaction !== undefined && typeof transaction !== "boolean") {
+    return refuse("options.transaction", `must be true or false, not ${describe(transaction)}`)
   }
-  return { effect, success, failure, transaction, leaseMs: leaseMs(lease) }
+  return { effect, success, failure, transaction: transaction ?? false, leaseMs: leaseMs(lease) }
 }

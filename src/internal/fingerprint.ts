@@ -7,9 +7,12 @@ import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
 import * as AST from "effect/SchemaAST"
 
-/** 64 bits, in hexadecimal. */
-export const fingerprint = (schema: Schema.Schema.Any): string =>
-  createHash("sha256").update(describe(schema.ast, new Map())).digest("hex").slice(0, 16)
+/** 64 bits, in hexadecimal; `more` goes into it as it is. */
+export const fingerprint = (schema: Schema.Schema.Any, more = ""): string =>
+  createHash("sha256")
+    .update(`${describe(schema.ast, new Map())}${more}`)
+    .digest("hex")
+    .slice(0, 16)
 
 /**
  * Recursions that are followed. A recursive Schema made by a function, and the type side of any, has a new AST at each
@@ -42,7 +45,9 @@ const describe = (ast: AST.AST, suspended: Map<AST.AST, number>): string => {
               ({ from, to }) => `${JSON.stringify(String(from))}:${JSON.stringify(String(to))}`
             )
           : []
-      return `(${describe(from, suspended)} <-> ${describe(to, suspended)} ${renamed.sort().join(",")})`
+      // From hexadecimal and from base64 have the same ends, and other names.
+      const name = JSON.stringify(identifierOf(ast))
+      return `(${describe(from, suspended)} <-> ${describe(to, suspended)} ${name} ${renamed.sort().join(",")})`
     }
     case "TupleType": {
       const elements = ast.elements.map(

@@ -27,34 +27,37 @@ export const lift = (encoded: Encoded, options: Options): Effect.Effect<Snapshot
   const delete_: SnapshotStoreShape["delete"] = (stream) =>
     write("delete", () => checked(() => input.streamId(stream, "stream"), encoded.delete))
 
-  return Effect.map(BackgroundSaves.make({ save, delete: delete_ }), ({ flush, saveInBackground }) => ({
-    save,
-    saveInBackground: (stream, snapshot, saveOptions) =>
-      options.readOnly ? Effect.void : saveInBackground(stream, snapshot, saveOptions),
-    flush,
+  return Effect.map(
+    BackgroundSaves.make({ save, delete: delete_ }, options.savesMax ?? 8),
+    ({ flush, saveInBackground }) => ({
+      save,
+      saveInBackground: (stream, snapshot, saveOptions) =>
+        options.readOnly ? Effect.void : saveInBackground(stream, snapshot, saveOptions),
+      flush,
 
-    latest: (stream, latestOptions) =>
-      observe.effect("latest", () =>
-        checked(
-          () => ({
-            stream: input.streamId(stream, "stream"),
-            atMost: atMostOf(knownKeys(latestOptions, "options", ["atMost"]).atMost)
-          }),
-          ({ atMost, stream }) =>
-            Effect.flatMap(encoded.latest(stream, atMost), (found) =>
-              found === null ? Effect.succeedNone : Effect.asSome(decode(stream, found))
-            )
-        )
+      latest: (stream, latestOptions) =>
+        observe.effect("latest", () =>
+          checked(
+            () => ({
+              stream: input.streamId(stream, "stream"),
+              atMost: atMostOf(knownKeys(latestOptions, "options", ["atMost"]).atMost)
+            }),
+            ({ atMost, stream }) =>
+              Effect.flatMap(encoded.latest(stream, atMost), (found) =>
+                found === null ? Effect.succeedNone : Effect.asSome(decode(stream, found))
+              )
+          )
+        ),
+
+      delete: delete_,
+
+      info: observe.effect("info", () =>
+        Effect.map(encoded.info, (info) => ({ ...info, readOnly: options.readOnly ?? false }))
       ),
 
-    delete: delete_,
-
-    info: observe.effect("info", () =>
-      Effect.map(encoded.info, (info) => ({ ...info, readOnly: options.readOnly ?? false }))
-    ),
-
-    reset: write("reset", () => encoded.reset)
-  }))
+      reset: write("reset", () => encoded.reset)
+    })
+  )
 }
 
 const atMostOf = (value: unknown): number =>

@@ -18,6 +18,7 @@ import {
   type TypedEvents
 } from "../EventStore.js"
 import * as input from "./eventStoreInput.js"
+import { exactly } from "./exactEncoding.js"
 import { taggedPayload } from "./taggedPayload.js"
 import { checked } from "./validate.js"
 
@@ -29,7 +30,7 @@ export const decodeError = (event: Event, cause: unknown): EventDecodeError => {
 export const typedEvents = <A extends { readonly _tag: string }, I extends { readonly _tag: string }, R>(
   schema: Schema.Schema<A, I, R>
 ): TypedEvents<A, R> => {
-  const encodeEvent = Schema.encode(schema)
+  const encodeEvent = exactly(Schema.encode(schema))
   const decodeEvent = Schema.decodeUnknown(schema)
 
   const encodeAt = (event: A, what: string, envelope: object): Effect.Effect<NewEvent, InvalidInput, R> =>

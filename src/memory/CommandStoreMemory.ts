@@ -6,6 +6,7 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import { CommandStore } from "../CommandStore.js"
 import type { Encoded, EncodedCommand, EncodedFilter } from "../CommandStoreEncoded.js"
@@ -149,7 +150,9 @@ export const makeEncoded: Effect.Effect<Encoded> = Effect.sync(() => {
         return found.length
       }),
 
-    reset: Effect.sync(() => rows.clear())
+    reset: Effect.sync(() => rows.clear()),
+
+    transaction: identity
   }
 })
 

@@ -89,14 +89,16 @@ export const makeEncoded = (
       update: (request) => changedOne(sql.update(request)),
       delete: (id) => changedOne(sql.delete(id)),
       prune: (filter, limit) => database.run(sql.prune(filter, limit)),
-      reset: database.run(sql.reset)
+      reset: database.run(sql.reset),
+      transaction: (self) => database.transaction(self)
     }
   })
 
 /**
  * The CommandStore on a database that is open already: beside an EventStore, say, with which it then shares pool and
- * transactions, so that `execute` with `transaction: database.transaction` commits outcome and events together. Such an
- * execution needs a second connection now and then, to renew its lease beside its transaction.
+ * transactions, so that `execute` with `transaction` commits outcome and events together. Such an execution needs a
+ * second connection now and then, to renew its lease beside its transaction. Only stores that are made so, on one
+ * `PgDatabase.layer`, share a transaction.
  *
  * @since 0.1.0
  * @category layers
@@ -115,7 +117,9 @@ export const layerFromDatabase = (
 
 /**
  * Opens the database and gives the CommandStore on it, with the database for transactions and the user's own SQL. The
- * pool's limits are those of `Pool.defaults.commandStore.pg` where the options give none.
+ * pool's limits are those of `Pool.defaults.commandStore.pg` where the options give none. The `layer` of another store
+ * opens another database, also with the same `url`, and `execute` with `transaction` does not extend to it: see
+ * `layerFromDatabase`.
  *
  * @since 0.1.0
  * @category layers

@@ -5,7 +5,7 @@
  *
  * Each stream of an `appendAll`, and each stream that a transaction of the caller's has appended to, holds one place in
  * the server's table of locks until the end of the transaction. The table has room for `max_locks_per_transaction` times
- * `max_connections` (6,400 by default), shared by all. When it is full, appends fail with `StoreUnavailable`, which is
+ * (`max_connections` + `max_prepared_transactions`), 6,400 by default, shared by all. When it is full, appends fail with `StoreUnavailable`, which is
  * retryable outside of a transaction of the caller's and not inside, where the transaction itself is too large.
  *
  * @since 0.1.0

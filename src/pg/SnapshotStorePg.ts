@@ -68,7 +68,7 @@ export const makeEncoded = (
  * The SnapshotStore on a database that is open already: beside an EventStore, say, with which it then shares pool and
  * transactions. A save in the background takes a connection of its own, also while the caller has a transaction open; it
  * waits for one up to the pool's `acquireTimeout`, and up to `lockTimeout` if that transaction has saved a snapshot of
- * the same stream: inside a transaction, do not wait for one (`flush`).
+ * the same stream: inside a transaction, do not wait for one (`flush`). Such saves take a quarter of the pool at most.
  *
  * @since 0.1.0
  * @category layers
@@ -80,7 +80,13 @@ export const layerFromDatabase = (
     SnapshotStore,
     Effect.gen(function* () {
       const { readOnly, ...preparing } = yield* onlyKnown(options, storeKeys)
-      return yield* Encoded.make(yield* makeEncoded(preparing), { system: "postgresql", readOnly })
+      const { limits } = yield* PgDatabase.PgDatabase
+      return yield* Encoded.make(yield* makeEncoded(preparing), {
+        system: "postgresql",
+        readOnly,
+        // Saves may all wait for one lock, and what else the pool serves must not wait with them.
+        savesMax: Math.max(1, Math.floor(limits.maxOpenConns / 4))
+      })
     })
   )
 

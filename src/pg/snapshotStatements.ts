@@ -101,8 +101,9 @@ export const make = (names: Names) => {
       onResult: ({ rows }) => (rows[0] as readonly [number])[0]
     } satisfies Statement<number>,
 
+    // TRUNCATE would lock the table against loads, which would wait, and fail, while a transaction that resets is open.
     reset: {
-      text: `truncate ${snapshots}`,
+      text: `delete from ${snapshots}`,
       operation: "reset",
       kind: "write",
       onResult: () => undefined

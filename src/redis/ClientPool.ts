@@ -78,7 +78,8 @@ export class ClientPool {
    * Sends a command and waits for its reply, all in all no longer than `writeTimeout`.
    *
    * 1. A connection that fails, or a server that cannot now, is tried again up to `maxRetries` times.
-   * 2. Interruption stops waiting at once; what was sent may still happen.
+   * 2. Interruption stops waiting at once; what was sent may still happen, and its connection still owes the answer by
+   *    `writeTimeout`.
    */
   run<A>(request: Request<A>): Effect.Effect<A, StoreFailure> {
     const { onReply, operation, send, size } = request
@@ -86,22 +87,26 @@ export class ClientPool {
     return Effect.async<A, StoreFailure>((resume) => {
       let settled = false
       let retries = 0
-      let client: Client | undefined
+      let owing: Client | undefined
       let sentAt = 0
       let again: NodeJS.Timeout | undefined
       const settle = (exit: Effect.Effect<A, StoreFailure>) => {
-        abandon()
-        resume(exit)
-      }
-      const abandon = () => {
         settled = true
         clearTimeout(timer)
         clearTimeout(again)
+        resume(exit)
+      }
+      const leave = () => {
+        settled = true
+        clearTimeout(again)
+        // Callers less patient than `writeTimeout` would else keep a silent connection for ever.
+        if (owing === undefined) clearTimeout(timer)
+        else timer.unref()
       }
       const expire = () => {
-        if (settled) return
         // Nodes of a cluster are heard of together, so there one that is silent cannot be told.
-        if (client !== undefined && (isCluster(client.driver) || client.heardAt < sentAt)) this.retire(client)
+        if (owing !== undefined && (isCluster(owing.driver) || owing.heardAt < sentAt)) this.retire(owing)
+        if (settled) return
         const cause = new Error(`no answer within ${this.limits.writeTimeoutMs} ms`)
         settle(Effect.fail(new StoreUnavailable({ operation, retryable: true, cause })))
       }
@@ -114,11 +119,13 @@ export class ClientPool {
           return settle(Effect.fail(new StoreUnavailable({ operation, retryable: false, cause })))
         }
         const chosen = this.choose()
-        client = chosen
+        owing = chosen
         sentAt = performance.now()
         chosen.load += load
         chosen.inFlight++
         const back = () => {
+          owing = undefined
+          if (settled) clearTimeout(timer)
           chosen.load -= load
           chosen.inFlight--
           chosen.idleSince = performance.now()
@@ -151,7 +158,7 @@ export class ClientPool {
         )
       }
       attempt()
-      return Effect.sync(abandon)
+      return Effect.sync(leave)
     })
   }
 

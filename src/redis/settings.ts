@@ -126,7 +126,7 @@ const text = (value: unknown, what: string): string | undefined =>
 const secret = (value: unknown, what: string): string | undefined => {
   if (value === undefined) return undefined
   const found = Redacted.isRedacted(value) ? Redacted.value(value) : undefined
-  return typeof found === "string" && found !== "" ? found : refuse(what, "must be redacted text")
+  return typeof found === "string" && found !== "" ? found : refuse(what, "must be redacted text that is not empty")
 }
 
 const tls = (value: boolean | ConnectionOptions | undefined, what: string): ConnectionOptions | undefined =>

@@ -60,9 +60,10 @@ export const makeEncoded = (
 
 /**
  * The CommandStore on a database that is open already: beside an EventStore, say, with which it then shares file,
- * connections and transactions, so that `execute` with `transaction: database.transaction` commits outcome and events
- * together. While such a transaction runs nobody else writes to the file, not even the lease of another command: keep it
- * shorter than leases are, and than the pool's `acquireTimeout`.
+ * connections and transactions, so that `execute` with `transaction` commits outcome and events together. Only stores
+ * that are made so, on one `SqliteDatabase.layer`, share a transaction. While such a transaction runs nobody else
+ * writes to the file, not even the lease of another command: keep it shorter than leases are, and than the pool's
+ * `acquireTimeout`.
  *
  * @since 0.1.0
  * @category layers
@@ -81,7 +82,9 @@ export const layerFromDatabase = (
 
 /**
  * Opens the file and gives the CommandStore on it, with the database for transactions and the user's own SQL. The pool's
- * limits are those of `Pool.defaults.commandStore.sqlite` where the options give none.
+ * limits are those of `Pool.defaults.commandStore.sqlite` where the options give none. The `layer` of another store opens
+ * another database, also with the same file, and `execute` with `transaction` does not extend to it: a write to it inside
+ * waits for the lock that the transaction holds, and fails with `PoolTimeout`. See `layerFromDatabase`.
  *
  * @since 0.1.0
  * @category layers

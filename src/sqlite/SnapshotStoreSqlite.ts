@@ -68,7 +68,8 @@ export const layerFromDatabase = (
     SnapshotStore,
     Effect.gen(function* () {
       const { readOnly, ...preparing } = yield* onlyKnown(options, storeKeys)
-      return yield* Encoded.make(yield* makeEncoded(preparing), { system: "sqlite", readOnly })
+      // There is one connection that writes, and others want it too.
+      return yield* Encoded.make(yield* makeEncoded(preparing), { system: "sqlite", readOnly, savesMax: 1 })
     })
   )
 

@@ -45,7 +45,7 @@ export type Synchronous = "OFF" | "NORMAL" | "FULL" | "EXTRA"
  * @category models
  */
 export interface Options {
-  /** A path, or `":memory:"` for a database that ends with its layer. */
+  /** A path, not a URI, or `":memory:"` for a database that ends with its layer. */
   readonly filename: string
   /** Set and checked whenever a connection is opened. Default `"FULL"`. */
   readonly synchronous?: Synchronous | undefined

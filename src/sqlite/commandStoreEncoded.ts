@@ -145,7 +145,9 @@ export const make = (database: SqliteDatabaseShape, prefix: string): Encoded => 
       return change("prune", `DELETE FROM ${commands} WHERE position IN (${oldest})`, () => [...params, limit])
     },
 
-    reset: Effect.asVoid(change("reset", sql.reset, () => []))
+    reset: Effect.asVoid(change("reset", sql.reset, () => [])),
+
+    transaction: database.transaction
   }
 }
 

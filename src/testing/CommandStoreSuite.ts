@@ -33,7 +33,7 @@ export interface ContractOptions {
 
 /**
  * The contract, point by point. Some tests build `layer` a second time beside the first, as another process would, and
- * close it: both must be views of the same data. What a killed process leaves, and `transaction`, are tested with the
+ * close it: both must be views of the same data. What a killed process leaves, and what `transaction` undoes, are tested with the
  * backends that know them.
  *
  * @example

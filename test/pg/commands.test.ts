@@ -255,7 +255,6 @@ describeOwnPg("CommandStore on PostgreSQL that restarts", () => {
           const url = yield* Effect.promise(() => server.createDatabase())
           yield* Effect.gen(function* () {
             const store = yield* CommandStore.CommandStore
-            const { transaction } = yield* PgDatabase.PgDatabase
             const command = newCommand()
             let runs = 0
             const work = Effect.suspend(() => {
@@ -271,7 +270,7 @@ describeOwnPg("CommandStore on PostgreSQL that restarts", () => {
             runs = 0
             const transacted = store.execute(inOne, Effect.zipRight(createOne, work), {
               success,
-              transaction,
+              transaction: true,
               lease: "500 millis"
             })
             const before = yield* store.count()

@@ -3,8 +3,9 @@
  */
 import { assert, it } from "@effect/vitest"
 import { Config, ConfigProvider, Effect, Fiber, Layer, Redacted } from "effect"
-import { Pool, SnapshotStore } from "effect-stores"
+import { EventStore, Pool, SnapshotStore } from "effect-stores"
 import { EventStorePg, PgDatabase, SnapshotStorePg } from "effect-stores/pg"
+import { Client } from "pg"
 import { describePg, freshDatabase } from "../support/backends.js"
 import { withClient } from "../support/databases.js"
 import { snapshotOf, snapshotsOnSql, streamOf, versionOf } from "../support/snapshotsOnSql.js"
@@ -50,6 +51,75 @@ describePg("SnapshotStore on PostgreSQL", () => {
           return (yield* query(url, "select aggregate_id, version from es_snapshots")).rows
         })
         assert.deepStrictEqual(yield* transaction(offering), [{ aggregate_id: "a", version: "5" }])
+      }).pipe(Effect.provide(layer))
+    })
+  )
+
+  it.live("loads are answered while a transaction that has reset the store is open", () =>
+    Effect.gen(function* () {
+      const url = yield* Effect.promise(freshDatabase)
+      yield* Effect.gen(function* () {
+        const store = yield* SnapshotStore.SnapshotStore
+        const { transaction } = yield* PgDatabase.PgDatabase
+        yield* store.save(streamOf("a"), snapshotOf(1))
+        const reset = yield* Effect.makeLatch()
+        const end = yield* Effect.makeLatch()
+        const resetting = yield* store.reset.pipe(
+          Effect.zipRight(reset.open),
+          Effect.zipRight(end.await),
+          transaction,
+          Effect.fork
+        )
+        yield* reset.await
+        assert.strictEqual(yield* versionOf(store, streamOf("a")), 1)
+        yield* end.open
+        yield* Fiber.join(resetting)
+        assert.strictEqual(yield* versionOf(store, streamOf("a")), undefined)
+      }).pipe(Effect.provide(SnapshotStorePg.layer({ url: Redacted.make(url), lockTimeout: "2 seconds" })))
+    })
+  )
+
+  it.live("saves in the background that wait for a lock take a quarter of the pool, and the rest serves on", () =>
+    Effect.gen(function* () {
+      const url = yield* Effect.promise(freshDatabase)
+      const names = Array.from({ length: 8 }, (_, n) => `${n}`)
+      const lockWaits = Effect.map(
+        query(
+          url,
+          "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query ~ 'es_snapshots'"
+        ),
+        ({ rowCount }) => rowCount
+      )
+      const layer = Layer.provideMerge(
+        Layer.merge(SnapshotStorePg.layerFromDatabase(), EventStorePg.layerFromDatabase()),
+        PgDatabase.layer({
+          url: Redacted.make(url),
+          lockTimeout: "1 minute",
+          pool: { maxOpenConns: 8, acquireTimeout: "5 seconds" }
+        })
+      )
+      yield* Effect.gen(function* () {
+        const store = yield* SnapshotStore.SnapshotStore
+        const events = yield* EventStore.EventStore
+        const whileLocked = Effect.gen(function* () {
+          for (const name of names) yield* store.saveInBackground(streamOf(name), Effect.succeed(snapshotOf(1)))
+          yield* eventually(Effect.map(lockWaits, (waits) => Number(waits) >= 2))
+          yield* events.append(streamOf("a"), [{ type: "Happened", data: 1 }], { expected: "noStream" })
+          assert.strictEqual(yield* events.fold(streamOf("a"), 0, (count) => count + 1), 1)
+          assert.strictEqual(yield* lockWaits, 2)
+        })
+        yield* Effect.acquireUseRelease(
+          Effect.promise(async () => {
+            const client = new Client({ connectionString: url })
+            await client.connect()
+            await client.query("begin; lock table es_snapshots in share row exclusive mode")
+            return client
+          }),
+          () => whileLocked,
+          (client) => Effect.promise(() => client.end())
+        )
+        yield* Effect.forEach(names, (name) => store.flush(streamOf(name)))
+        for (const name of names) assert.strictEqual(yield* versionOf(store, streamOf(name)), 1)
       }).pipe(Effect.provide(layer))
     })
   )

@@ -110,6 +110,19 @@ describeOwnRedis("the pool on Redis", () => {
     expect(proxy.accepted).toBeGreaterThan(before)
   })
 
+  it("a silent connection is replaced also when every caller gives up before writeTimeout", async () => {
+    const proxy = await proxyOf(server)
+    const store = open({ host: "127.0.0.1", port: proxy.port, pool: { writeTimeout: 600, minIdleConns: 1 } })
+    await store.run(save(1, "impatient"))
+    const before = proxy.accepted
+    proxy.onData = (_, nth) => (nth <= before ? "keep" : "pass")
+    const impatient = Effect.timeout(latest("impatient"), "200 millis")
+    await until("an answer", async () => Exit.isSuccess(await store.exit(impatient)))
+    // Another one would be opened in the end, when what is unanswered makes the silent one busy.
+    const { open: opened } = await store.run(Effect.flatMap(RedisDatabase.RedisDatabase, ({ state }) => state))
+    expect(opened).toBe(1)
+  })
+
   it("a server that is paused by a client fails commands after writeTimeout", async () => {
     const store = open(at(server, { pool: { writeTimeout: 200 } }))
     await store.run(save(1, "paused"))

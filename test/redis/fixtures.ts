@@ -80,15 +80,15 @@ export interface Proxy {
   readonly port: number
   /** Connections that were accepted so far. */
   accepted: number
-  /** Decides on what a client sends: pass it on, keep it, or cut the connection. */
-  onData: (data: string) => "pass" | "keep" | "cut"
+  /** Decides on what a client sends on the nth connection: pass it on, keep it, or cut the connection. */
+  onData: (data: string, nth: number) => "pass" | "keep" | "cut"
 }
 
 /** A proxy before a server, until the end of the test. */
 export const proxyOf = async (server: RedisServer): Promise<Proxy> => {
   const open = new Set<net.Socket>()
   const listener = net.createServer((near) => {
-    proxy.accepted++
+    const nth = ++proxy.accepted
     const far = net.connect(server.port, "127.0.0.1")
     for (const [socket, other] of [[near, far] as const, [far, near] as const]) {
       open.add(socket)
@@ -99,7 +99,7 @@ export const proxyOf = async (server: RedisServer): Promise<Proxy> => {
       })
     }
     near.on("data", (data) => {
-      const verdict = proxy.onData(data.toString("latin1"))
+      const verdict = proxy.onData(data.toString("latin1"), nth)
       if (verdict === "pass") far.write(data)
       else if (verdict === "cut") near.destroy()
     })

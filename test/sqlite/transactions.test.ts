@@ -194,6 +194,8 @@ describe("a transaction in a transaction of a fiber that nobody waits for", () =
       Effect.gen(function* () {
         let forked: Fiber.RuntimeFiber<unknown, unknown> | undefined
         const outer = Effect.gen(function* () {
+          // In a turn of the event loop that begins here.
+          yield* Effect.async<void>((resume) => void setImmediate(() => resume(Effect.void)))
           yield* store.append(streamOf("1"), [placed()], { expected: "noStream" })
           // After so much work without a pause the event loop comes first, so the one inside waits in line.
           const start = performance.now()

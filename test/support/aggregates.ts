@@ -5,7 +5,7 @@
 import * as path from "node:path"
 import Sqlite from "better-sqlite3"
 import { Context, Effect, FastCheck, Layer, Logger, Metric, Redacted, Runtime, Schema } from "effect"
-import { Aggregate, EventStore, SnapshotPolicy, SnapshotStore, SnapshotStoreEncoded } from "effect-stores"
+import { Aggregate, EventStore, SnapshotPolicy, SnapshotStore, SnapshotStoreEncoded, Uuid } from "effect-stores"
 import { EventStoreMemory, SnapshotStoreMemory } from "effect-stores/memory"
 import { EventStorePg, SnapshotStorePg } from "effect-stores/pg"
 import { SnapshotStoreRedis } from "effect-stores/redis"
@@ -64,6 +64,10 @@ export const streamOf = (aggregate: { readonly domain: string }, id: Aggregate.I
   ...id,
   domain: aggregate.domain
 })
+
+/** What a snapshot names its last event by. */
+export const markOf = ({ createdAt, data, id, metadata, position, type }: EventStore.Event): string =>
+  Uuid.derived(id, [position, createdAt.epochMillis, type, JSON.stringify(data), JSON.stringify(metadata)])
 
 /** Every load that reads events leaves a snapshot. */
 export const Eager = counter(SnapshotPolicy.every(1))

@@ -3,7 +3,7 @@
  * caller's, outcome and events as one, processes that race, die, and come back from the dead.
  */
 import { Chunk, Deferred, Effect, Fiber, Layer, Option, Schema, type Scope, Stream } from "effect"
-import { CommandStore, type CommandStoreEncoded, type Errors, EventStore } from "effect-stores"
+import { CommandStore, CommandStoreEncoded, type Errors, EventStore } from "effect-stores"
 import { beforeAll, describe, expect, it } from "vitest"
 import { bundleWorker } from "../workers/bundle.js"
 import { temporaryDirectory } from "./backends.js"
@@ -108,7 +108,9 @@ export const commandsOnSql = <I, D extends Database>(backend: Backend<I, D>): vo
     it("everything is seen, and undone with it", () =>
       withStores(({ commands, database, events }) =>
         Effect.gen(function* () {
-          const [kept, deleted, pruned, added, executed] = [0, 1, 2, 3, 4].map(() => newCommand())
+          const [kept, deleted, pruned, added, executed, inside, refused] = [0, 1, 2, 3, 4, 5, 6].map(() =>
+            newCommand()
+          )
           for (const command of [kept, deleted, pruned]) yield* commands.create(command as CommandStore.NewCommand)
           const all = Effect.map(Stream.runCollect(commands.list()), Chunk.toReadonlyArray)
           const before = yield* all
@@ -119,8 +121,18 @@ export const commandsOnSql = <I, D extends Database>(backend: Backend<I, D>): vo
             const append = events.append(streamOf("a"), [event], { expected: "noStream" })
             yield* commands.execute(executed as CommandStore.NewCommand, Effect.as(append, "done"), { success })
             expect(yield* statusOf(commands, executed?.id ?? "")).toBe("succeeded")
+            const more = events.append(streamOf("a"), [event], { expected: 1 })
+            const options = { success, failure: Refused, transaction: true } as const
+            yield* commands.execute(inside as CommandStore.NewCommand, Effect.as(more, "done"), options)
+            const late = Effect.zipRight(
+              events.append(streamOf("a"), [event], { expected: 2 }),
+              new Refused({ why: "too late" })
+            )
+            yield* Effect.flip(commands.execute(refused as CommandStore.NewCommand, late, options))
+            expect(yield* statusOf(commands, refused?.id ?? "")).toBe("failed")
+            expect(yield* events.version(streamOf("a"))).toBe(2)
             expect(yield* statusOf(commands, kept?.id ?? "")).toBe("failed")
-            expect(yield* commands.count()).toBe(4)
+            expect(yield* commands.count()).toBe(6)
             yield* commands.reset
             expect(yield* commands.count()).toBe(0)
             return yield* Effect.fail("undo")
@@ -154,8 +166,8 @@ export const commandsOnSql = <I, D extends Database>(backend: Backend<I, D>): vo
   })
 
   describe("outcome and events as one", () => {
-    it("an execution with the database's transaction commits both, and answers a repeat from the outcome", () =>
-      withStores(({ commands, database: { transaction }, events }) =>
+    it("an execution in a transaction commits both, and answers a repeat from the outcome", () =>
+      withStores(({ commands, events }) =>
         Effect.gen(function* () {
           const command = newCommand()
           let runs = 0
@@ -164,7 +176,7 @@ export const commandsOnSql = <I, D extends Database>(backend: Backend<I, D>): vo
             expect(yield* statusOf(commands, command.id)).toBe("received")
             return `run ${++runs}`
           })
-          const execute = commands.execute(command, work, { success, transaction })
+          const execute = commands.execute(command, work, { success, transaction: true })
           expect(yield* execute).toBe("run 1")
           expect(yield* execute).toBe("run 1")
           expect(yield* events.version(streamOf("a"))).toBe(1)
@@ -173,12 +185,12 @@ export const commandsOnSql = <I, D extends Database>(backend: Backend<I, D>): vo
       ))
 
     it("a failure that is an outcome is kept, and what was written before it is not", () =>
-      withStores(({ commands, database: { transaction }, events }) =>
+      withStores(({ commands, events }) =>
         Effect.gen(function* () {
           const command = newCommand()
           const append = events.append(streamOf("a"), [event], { expected: "any" })
           const work = Effect.zipRight(append, new Refused({ why: "too late" }))
-          const execute = commands.execute(command, work, { success, failure: Refused, transaction })
+          const execute = commands.execute(command, work, { success, failure: Refused, transaction: true })
           for (const _ of [1, 2]) expect(yield* Effect.flip(execute)).toEqual(new Refused({ why: "too late" }))
           expect(yield* events.version(streamOf("a"))).toBe(0)
           expect(yield* statusOf(commands, command.id)).toBe("failed")
@@ -186,7 +198,7 @@ export const commandsOnSql = <I, D extends Database>(backend: Backend<I, D>): vo
       ))
 
     it("another failure, a defect and an interrupt leave neither, and the next that asks runs it", () =>
-      withStores(({ commands, database: { transaction }, events }) =>
+      withStores(({ commands, events }) =>
         Effect.gen(function* () {
           const ends: ReadonlyArray<Effect.Effect<never, string>> = [
             Effect.fail("down"),
@@ -197,7 +209,7 @@ export const commandsOnSql = <I, D extends Database>(backend: Backend<I, D>): vo
             const command = newCommand()
             const append = events.append(streamOf(`${n}`), [event], { expected: "noStream" })
             const execute = (last: Effect.Effect<string, string>) =>
-              commands.execute(command, Effect.zipRight(append, last), { success, transaction })
+              commands.execute(command, Effect.zipRight(append, last), { success, transaction: true })
             expect((yield* Effect.exit(execute(end)))._tag).toBe("Failure")
             expect(yield* events.version(streamOf(`${n}`))).toBe(0)
             expect(yield* statusOf(commands, command.id)).toBe("received")
@@ -208,23 +220,24 @@ export const commandsOnSql = <I, D extends Database>(backend: Backend<I, D>): vo
       ))
 
     it("an outcome that was given meanwhile by an operator wins, and undoes what was written", () =>
-      withStores(({ commands, database: { transaction }, events }) =>
+      withStores(({ commands, events }) =>
         Effect.gen(function* () {
           const command = newCommand()
           const claimed = yield* Deferred.make<void>()
           const decided = yield* Deferred.make<void>()
           const append = Effect.as(events.append(streamOf("a"), [event], { expected: "any" }), "ran")
-          const execution = yield* Effect.fork(
-            commands.execute(command, append, {
-              success,
-              // Before it begins, since on a file nobody else writes afterwards.
-              transaction: (self) =>
-                Effect.zipRight(
-                  Effect.zipRight(Deferred.succeed(claimed, undefined), Deferred.await(decided)),
-                  transaction(self)
-                )
-            })
-          )
+          const port = yield* backend.port()
+          // Before it begins, since on a file nobody else writes afterwards.
+          const pausing: CommandStoreEncoded.Encoded = {
+            ...port,
+            transaction: (self) =>
+              Effect.zipRight(
+                Effect.zipRight(Deferred.succeed(claimed, undefined), Deferred.await(decided)),
+                port.transaction(self)
+              )
+          }
+          const store = CommandStoreEncoded.make(pausing, { system: "test" })
+          const execution = yield* Effect.fork(store.execute(command, append, { success, transaction: true }))
           yield* Deferred.await(claimed)
           yield* commands.update(command.id, { status: "succeeded", outcome: "by hand" })
           yield* Deferred.succeed(decided, undefined)
@@ -280,7 +293,7 @@ export const commandsOnSql = <I, D extends Database>(backend: Backend<I, D>): vo
 
     for (const pause of backend.pauses) {
       it(`a process that was paused (${pause}) while another took its command over commits nothing, and gets the other's outcome`, () =>
-        withStores(({ commands, database: { transaction }, events }, { env }) =>
+        withStores(({ commands, events }, { env }) =>
           Effect.gen(function* () {
             const { id } = newCommand()
             const worker = startExecutor(executor, {
@@ -293,7 +306,10 @@ export const commandsOnSql = <I, D extends Database>(backend: Backend<I, D>): vo
             })
             expect(yield* Effect.promise(worker.line)).toEqual({ at: pause })
             const append = events.append(streamOf(`${id} successor`), [event], { expected: "any" })
-            const execute = commands.execute(newCommand(id), Effect.as(append, "successor"), { success, transaction })
+            const execute = commands.execute(newCommand(id), Effect.as(append, "successor"), {
+              success,
+              transaction: true
+            })
             expect(yield* execute).toBe("successor")
             worker.kill("SIGCONT")
             expect(yield* Effect.promise(worker.line)).toEqual({ answer: "successor" })

@@ -4,34 +4,43 @@
  * many, at the same time as other processes, by many fibers.
  */
 import { writeSync } from "node:fs"
-import { Cause, Context, Effect, Exit, Layer, Redacted, Schema } from "effect"
-import { CommandStore, type Errors, EventStore } from "effect-stores"
+import { Cause, Effect, Exit, Layer, Redacted, Schema } from "effect"
+import { CommandStore, CommandStoreEncoded, EventStore } from "effect-stores"
 import { streamOf } from "./store.js"
 
 const env = process.env
 const name = env.WORKER_NAME ?? ""
 
-class Database extends Context.Tag("Database")<
-  Database,
-  {
-    readonly transaction: <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | Errors.StoreFailure, R>
-  }
->() {}
+type Stores = CommandStore.CommandStore | EventStore.EventStore
 
-type Stores = CommandStore.CommandStore | EventStore.EventStore | Database
+/** A CommandStore that can stop on its way into a transaction, and before it commits. */
+const stopping = <E, R>(port: Effect.Effect<CommandStoreEncoded.Encoded, E, R>) =>
+  Layer.effect(
+    CommandStore.CommandStore,
+    Effect.map(port, (encoded) =>
+      CommandStoreEncoded.make(
+        {
+          ...encoded,
+          transaction: (self) =>
+            Effect.zipRight(point("claimed"), encoded.transaction(Effect.zipLeft(self, point("finished"))))
+        },
+        { system: "test" }
+      )
+    )
+  )
 
 /** Only the driver that is used is loaded: start-up is most of a short worker's life. */
 const stores = async (): Promise<Layer.Layer<Stores, unknown>> => {
   if (env.WORKER_SQLITE_FILE !== undefined) {
     const { CommandStoreSqlite, EventStoreSqlite, SqliteDatabase } = await import("effect-stores/sqlite")
     const database = SqliteDatabase.layer({ filename: env.WORKER_SQLITE_FILE, pool: { acquireTimeout: "1 minute" } })
-    const both = Layer.merge(CommandStoreSqlite.layerFromDatabase(), EventStoreSqlite.layerFromDatabase())
-    return Layer.provide(Layer.merge(both, Layer.effect(Database, SqliteDatabase.SqliteDatabase)), database)
+    const both = Layer.merge(stopping(CommandStoreSqlite.makeEncoded()), EventStoreSqlite.layerFromDatabase())
+    return Layer.provide(both, database)
   }
   const { CommandStorePg, EventStorePg, PgDatabase } = await import("effect-stores/pg")
   const database = PgDatabase.layer({ url: Redacted.make(env.WORKER_PG_URL ?? ""), pool: { maxOpenConns: 4 } })
-  const both = Layer.merge(CommandStorePg.layerFromDatabase(), EventStorePg.layerFromDatabase())
-  return Layer.provide(Layer.merge(both, Layer.effect(Database, PgDatabase.PgDatabase)), database)
+  const both = Layer.merge(stopping(CommandStorePg.makeEncoded()), EventStorePg.layerFromDatabase())
+  return Layer.provide(both, database)
 }
 
 /** Written synchronously: a line is out before the next thing begins. */
@@ -60,7 +69,6 @@ const point = (place: string) =>
 
 const one = (id: string) =>
   Effect.gen(function* () {
-    const { transaction } = yield* Database
     const events = yield* EventStore.EventStore
     const commands = yield* CommandStore.CommandStore
     const work = Effect.gen(function* () {
@@ -73,10 +81,7 @@ const one = (id: string) =>
     const answer = yield* commands.execute(commandOf(id), work, {
       success: Schema.String,
       lease: Number(env.WORKER_LEASE_MS),
-      transaction:
-        env.WORKER_TRANSACTION === undefined
-          ? undefined
-          : (self) => Effect.zipRight(point("claimed"), transaction(Effect.zipLeft(self, point("finished"))))
+      transaction: env.WORKER_TRANSACTION !== undefined
     })
     say({ answer })
   })

@@ -117,7 +117,8 @@ const operations: Readonly<Record<string, Operation<World>>> = {
       options: at<ExecuteOptions<number, number, string, string>>("options", {
         success: at<Schema.Schema<number>>("options.success", Schema.Number),
         failure: at<Schema.Schema<string> | undefined>("options.failure", Schema.String),
-        lease: at("options.lease", "1 hour")
+        lease: at("options.lease", "1 hour"),
+        transaction: at<boolean | undefined>("options.transaction", true)
       })
     }),
     run: (store, { command, effect, options }) =>

@@ -305,6 +305,11 @@ export const execute = (test: Test, layer: Layer.Layer<CommandStore, unknown>): 
 
   const unfit: ReadonlyArray<readonly [name: string, Schema.Schema<unknown, unknown>, unknown]> = [
     ["that does not fit its Schema", Schema.Int as never, 0.5],
+    [
+      "with a field that its Schema does not know",
+      Schema.Struct({ a: Schema.optional(Schema.Int) }) as never,
+      { A: 1 }
+    ],
     ["that is no JSON", Schema.Number as never, Number.NaN],
     ["that is encoded as no JSON", Schema.DateFromSelf as never, new Date(0)],
     ["that only waiting could encode", asynchronous as never, "x"]
@@ -320,6 +325,32 @@ export const execute = (test: Test, layer: Layer.Layer<CommandStore, unknown>): 
         assert.equal(yield* store.execute(given, Effect.succeed(2), { success: Schema.Number, lease }), 2)
       }))
   }
+
+  test("a failure with a field that its Schema does not know is InvalidInput, and leaves the command received", () =>
+    Effect.gen(function* () {
+      const store = yield* CommandStore
+      const given = newCommand()
+      const failure = Schema.TaggedStruct("Late", { days: Schema.optional(Schema.Int) })
+      const late = { _tag: "Late", day: 1 } as const
+      const execute = store.execute(given, Effect.fail(late), { success: Schema.Void, failure, lease })
+      assert.match((yield* failsWith(execute, "InvalidInput")).why, /"day"/)
+      assert.equal((yield* stored(given.id)).status, "received")
+    }))
+
+  test("what a class has beside its fields is no part of an outcome", () =>
+    Effect.gen(function* () {
+      const store = yield* CommandStore
+      const given = newCommand()
+      const success = Schema.Struct({ of: Receipt, error: Schema.optional(Refused) })
+      const receipt = Object.assign(new Receipt({ id: 7, paidAt: new Date(0) }), { cache: 1 })
+      const value = { of: receipt, error: new Refused({ why: "no" }) }
+      yield* store.execute(given, Effect.succeed(value), { success, lease })
+      const { outcome } = yield* stored(given.id)
+      assert.deepEqual(
+        outcome,
+        Option.some({ of: { id: "7", paidAt: "1970-01-01T00:00:00.000Z" }, error: { _tag: "Refused", why: "no" } })
+      )
+    }))
 
   test("a Schema that throws is a defect, and leaves the command received, for the next at once", () =>
     Effect.gen(function* () {
@@ -380,6 +411,40 @@ export const execute = (test: Test, layer: Layer.Layer<CommandStore, unknown>): 
       }))
   }
 
+  for (const transaction of [false, true]) {
+    test(`a command that executes itself in its own effect is refused at once (transaction: ${transaction})`, () =>
+      Effect.gen(function* () {
+        const store = yield* CommandStore
+        const given = newCommand()
+        const options = { success: Schema.String, lease, transaction } as const
+        const itself = store.execute(given, Effect.die("must not run"), options)
+        const error = yield* failsWith(store.execute(given, itself, options), "InvalidInput")
+        assert.equal(error.message, "command.id: is the command that is being executed")
+        const caught = Effect.as(failsWith(itself, "InvalidInput"), "done")
+        assert.equal(yield* store.execute(given, caught, options), "done")
+        assert.equal(yield* itself, "done")
+      }))
+  }
+
+  test("with a transaction an effect runs once too, and its successes and failures come back as without", () =>
+    Effect.gen(function* () {
+      const store = yield* CommandStore
+      const [succeeding, failing] = [newCommand(), newCommand()]
+      const options = { success: Schema.Number, failure: Refused, lease, transaction: true } as const
+      let runs = 0
+      const run = Effect.sync(() => ++runs)
+      const fail = Effect.zipRight(run, Effect.fail(new Refused({ why: "no" })))
+      for (const _ of [1, 2]) {
+        assert.equal(yield* store.execute(succeeding, run, options), 1)
+        assert.equal((yield* failsWith(store.execute(failing, fail, options), "Refused")).why, "no")
+      }
+      assert.equal(runs, 2)
+      assert.deepEqual(
+        [(yield* stored(succeeding.id)).status, (yield* stored(failing.id)).status],
+        ["succeeded", "failed"]
+      )
+    }))
+
   test("an effect may execute another command", () =>
     Effect.gen(function* () {
       const store = yield* CommandStore
@@ -434,7 +499,8 @@ export const execute = (test: Test, layer: Layer.Layer<CommandStore, unknown>): 
     ["options.lease", { success: Schema.Void, lease: "25 hours" }],
     ["options.lease", { success: Schema.Void, lease: "infinity" }],
     ["options.lease", { success: Schema.Void, lease: "soon" }],
-    ["options.transaction", { success: Schema.Void, transaction: true }],
+    ["options.transaction", { success: Schema.Void, transaction: "true" }],
+    ["options.transaction", { success: Schema.Void, transaction: (self: Effect.Effect<void>) => self }],
     ["a key of options", { success: Schema.Void, leases: "1 second" }]
   ]
   for (const [i, [what, options]] of refusedOptions.entries()) {

@@ -54,7 +54,13 @@ interface FilterPlan {
 
 type Step =
   | { readonly op: "create"; readonly plan: Plan }
-  | { readonly op: "execute"; readonly plan: Plan; readonly end: End; readonly value: Json }
+  | {
+      readonly op: "execute"
+      readonly plan: Plan
+      readonly end: End
+      readonly value: Json
+      readonly transaction: boolean
+    }
   | { readonly op: "get"; readonly slot: number }
   | {
       readonly op: "list"
@@ -144,7 +150,8 @@ const history: FastCheck.Arbitrary<ReadonlyArray<Step>> = FastCheck.array(
         op: FastCheck.constant("execute"),
         plan,
         end: FastCheck.constantFrom<End>("success", "nothing", "failure", "other failure", "defect"),
-        value: json
+        value: json,
+        transaction: FastCheck.boolean()
       })
     ),
     step(3, FastCheck.record({ op: FastCheck.constant("get"), slot })),
@@ -260,7 +267,8 @@ const perform = (step: Step, run: string, store: CommandStoreShape): Effect.Effe
     case "create":
       return Effect.map(Effect.exit(Effect.map(store.create(commandOf(step.plan)), comparable)), told)
     case "execute": {
-      const options = { success: Success, failure: Failure, lease: "1 hour" } as const
+      const { transaction } = step
+      const options = { success: Success, failure: Failure, lease: "1 hour", transaction } as const
       return Effect.map(Effect.exit(store.execute(commandOf(step.plan), ending(step.end, step.value), options)), told)
     }
     case "get":

@@ -15,7 +15,10 @@ import { freshTenant, ids, newCommand, stored } from "./fixtures.js"
 
 const Place = Schema.TaggedStruct("Place", { amount: Schema.NumberFromString, due: Schema.Option(Schema.Date) })
 const Cancel = Schema.TaggedStruct("Cancel", {})
-const commands = forSchema(Schema.Union(Place, Cancel))
+const Ship = Schema.TaggedStruct("Ship", {
+  to: Schema.Struct({ city: Schema.String, note: Schema.optional(Schema.String) })
+})
+const commands = forSchema(Schema.Union(Place, Cancel, Ship))
 
 const place = (amount: number) => Place.make({ amount, due: Option.some(new Date(amount)) })
 const envelope = (tenantId = freshTenant()) => ({ id: randomUUID(), tenantId, domain: "order" })
@@ -61,6 +64,18 @@ export const typed = (test: Test): void => {
       const execute = commands.execute(misfit, given, Effect.die("must not run"), { success: Schema.Void })
       yield* failsWith(commands.create(misfit, given), "InvalidInput")
       yield* failsWith(execute, "InvalidInput")
+      assert.ok(Option.isNone(yield* store.get(given.id)))
+    }))
+
+  test("a field that the Schema does not know is InvalidInput that names it, and nothing is stored or executed", () =>
+    Effect.gen(function* () {
+      const store = yield* CommandStore
+      const given = envelope()
+      const misspelt = { _tag: "Ship", to: { city: "Ulm", nota: "ring twice" } } as const
+      const execute = commands.execute(misspelt, given, Effect.die("must not run"), { success: Schema.Void })
+      for (const refused of [commands.encode(misspelt, given), commands.create(misspelt, given), execute]) {
+        assert.match((yield* failsWith(refused, "InvalidInput")).why, /"nota"/)
+      }
       assert.ok(Option.isNone(yield* store.get(given.id)))
     }))
 

@@ -1,0 +1,39 @@
+/**
+ * Encoding by a Schema that refuses what the Schema does not know: a misspelt optional field would vanish silently.
+ */
+import * as Effect from "effect/Effect"
+import type { ParseError, ParseIssue } from "effect/ParseResult"
+import type { ParseOptions } from "effect/SchemaAST"
+
+/**
+ * From `Schema.encode(schema)`, or `encodeEither`. Instances of classes may have properties beside their fields, as each
+ * Error has its `stack`: those are no data, and left out.
+ */
+export const exactly =
+  <A, I, R>(encode: (value: A, options?: ParseOptions) => Effect.Effect<I, ParseError, R>) =>
+  (value: A): Effect.Effect<I, ParseError, R> =>
+    Effect.catchAll(encode(value, { onExcessProperty: "error", errors: "all" }), (error) =>
+      isStray(error.issue) ? Effect.fail(error) : encode(value)
+    )
+
+const isStray = (issue: ParseIssue, owner?: unknown): boolean => {
+  switch (issue._tag) {
+    case "Unexpected":
+      return isPlain(owner)
+    case "Pointer":
+      return isStray(issue.issue, issue.actual)
+    case "Refinement":
+    case "Transformation":
+      return isStray(issue.issue, owner)
+    case "Composite":
+      return [issue.issues].flat().some((issue) => isStray(issue as ParseIssue, owner))
+    default:
+      return false
+  }
+}
+
+const isPlain = (value: unknown): boolean => {
+  if (typeof value !== "object" || value === null) return false
+  const prototype: unknown = Object.getPrototypeOf(value)
+  return prototype === Object.prototype || prototype === null
+}
