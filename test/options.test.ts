@@ -4,9 +4,10 @@
  */
 import { Cause, Config, ConfigProvider, Effect, Exit, Layer, Option, Redacted } from "effect"
 import { Pool } from "effect-stores"
-import { EventStoreMemory } from "effect-stores/memory"
-import { EventStorePg } from "effect-stores/pg"
-import { EventStoreSqlite, SqliteDatabase } from "effect-stores/sqlite"
+import { CommandStoreMemory, EventStoreMemory, SnapshotStoreMemory } from "effect-stores/memory"
+import { CommandStorePg, EventStorePg, SnapshotStorePg } from "effect-stores/pg"
+import { SnapshotStoreRedis } from "effect-stores/redis"
+import { CommandStoreSqlite, EventStoreSqlite, SnapshotStoreSqlite, SqliteDatabase } from "effect-stores/sqlite"
 import { describe, expect, it } from "vitest"
 
 const file = { filename: ":memory:" }
@@ -63,6 +64,68 @@ describe("a misspelt option is refused by name", () => {
       "done"
     )
   })
+})
+
+describe('a switch that is no boolean is refused, because "false" would count as true:', () => {
+  type Built = (switched: object) => Promise<string>
+  const fromFile = <A, E>(layer: Layer.Layer<A, E, SqliteDatabase.SqliteDatabase>) =>
+    built(Layer.provide(layer, SqliteDatabase.layer({ ...file })))
+  const withoutTables: ReadonlyArray<readonly [name: string, Built]> = [
+    ["EventStoreMemory.layer", (switched) => built(EventStoreMemory.layer(untyped(switched)))],
+    ["CommandStoreMemory.layer", (switched) => built(CommandStoreMemory.layer(untyped(switched)))],
+    ["SnapshotStoreMemory.layer", (switched) => built(SnapshotStoreMemory.layer(untyped(switched)))],
+    [
+      "SnapshotStoreRedis.layer",
+      (switched) =>
+        built(SnapshotStoreRedis.layer(untyped({ url: Redacted.make("redis://localhost:1"), ...(switched as object) })))
+    ]
+  ]
+  const withTables: ReadonlyArray<readonly [name: string, Built]> = [
+    ["EventStoreSqlite.layer", (switched) => built(EventStoreSqlite.layer(untyped({ ...file, ...switched })))],
+    ["CommandStoreSqlite.layer", (switched) => built(CommandStoreSqlite.layer(untyped({ ...file, ...switched })))],
+    ["SnapshotStoreSqlite.layer", (switched) => built(SnapshotStoreSqlite.layer(untyped({ ...file, ...switched })))],
+    [
+      "EventStoreSqlite.layerFromDatabase",
+      (switched) => fromFile(EventStoreSqlite.layerFromDatabase(untyped(switched)))
+    ],
+    [
+      "CommandStoreSqlite.layerFromDatabase",
+      (switched) => fromFile(CommandStoreSqlite.layerFromDatabase(untyped(switched)))
+    ],
+    [
+      "SnapshotStoreSqlite.layerFromDatabase",
+      (switched) => fromFile(SnapshotStoreSqlite.layerFromDatabase(untyped(switched)))
+    ],
+    ["EventStorePg.layer", (switched) => built(EventStorePg.layer(untyped({ ...server, ...switched })))],
+    ["CommandStorePg.layer", (switched) => built(CommandStorePg.layer(untyped({ ...server, ...switched })))],
+    ["SnapshotStorePg.layer", (switched) => built(SnapshotStorePg.layer(untyped({ ...server, ...switched })))]
+  ]
+  for (const [name, build] of [...withoutTables, ...withTables]) {
+    it(`readOnly by ${name}`, async () => {
+      for (const readOnly of ["false", 0, null]) {
+        expect(await build(untyped({ readOnly }))).toMatch(/^readOnly: must be true or false, not /)
+      }
+    })
+  }
+  for (const [name, build] of withTables) {
+    it(`migrate by ${name}`, async () => {
+      for (const migrate of ["false", 0, null]) {
+        expect(await build(untyped({ migrate }))).toMatch(/^migrate: must be true or false, not /)
+      }
+    })
+  }
+})
+
+it("a prefix that SQLite keeps for its own tables is refused, wherever one is given", async () => {
+  const refused = /^prefix: must match .* and not begin with sqlite_/
+  for (const prefix of ["sqlite_", "sqlite_events_"]) {
+    expect(await built(EventStoreSqlite.layer({ ...file, prefix }))).toMatch(refused)
+    expect(await built(CommandStoreSqlite.layer({ ...file, prefix }))).toMatch(refused)
+    expect(await built(SnapshotStoreSqlite.layer({ ...file, prefix }))).toMatch(refused)
+    expect(await outcome(EventStoreSqlite.migrate({ ...file, prefix }))).toMatch(refused)
+    expect(await outcome(thrown(() => EventStoreSqlite.migrationSql({ prefix })))).toMatch(refused)
+  }
+  expect(await built(EventStoreSqlite.layer({ ...file, prefix: "sqlite" }))).toBe("done")
 })
 
 describe("pool options", () => {

@@ -101,6 +101,8 @@ export interface PgDatabaseShape {
    * rolls back and stays the cause. A failure of COMMIT is typed: `StoreUnavailable` with `retryable` for a serialization
    * failure or a deadlock, `StoreError` for a deferred constraint, `CommitOutcomeUnknown` when the connection was lost
    * in the middle. Inside another transaction it is a savepoint: its failure, when caught, undoes only its own writes.
+   * Its ends are its own: a COMMIT or ROLLBACK by hand in it fails it, and one that begins anew in the same statement
+   * (`rollback; begin`, `commit and chain`) is not noticed.
    *
    * COMMIT waits for statements and inner transactions of forked fibers, for as long as for a connection. An inner one
    * that is not over by then ends everything: `PoolTimeout`, rolled back, and what it does next fails.

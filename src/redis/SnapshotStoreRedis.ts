@@ -10,6 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { InvalidInput, StoreFailure } from "../Errors.js"
 import type { StreamId } from "../EventStore.js"
+import { type Keys, onlyKnown } from "../internal/storeOptions.js"
 import { checked, fields, identifier, refuse } from "../internal/validate.js"
 import { SnapshotStore } from "../SnapshotStore.js"
 import * as Encoded from "../SnapshotStoreEncoded.js"
@@ -174,6 +175,8 @@ const prefixOf = (value: unknown): string => {
   return /[{}]/.test(prefix) ? refuse("prefix", "must not contain braces") : prefix
 }
 
+const storeKeys: Keys<StoreOptions> = { prefix: true, readOnly: true }
+
 /**
  * The SnapshotStore on a database that is open already, so that stores share its connections.
  *
@@ -186,10 +189,7 @@ export const layerFromDatabase = (
   Layer.scoped(
     SnapshotStore,
     Effect.gen(function* () {
-      const { prefix, readOnly } = yield* checked(
-        () => fields(options, "options", ["prefix", "readOnly"]) as StoreOptions,
-        Effect.succeed
-      )
+      const { prefix, readOnly } = yield* onlyKnown(options, storeKeys)
       return yield* Encoded.make(yield* makeEncoded({ prefix }), { system: "redis", readOnly })
     })
   )
@@ -207,9 +207,11 @@ export const layer = ({
 }: Options): Layer.Layer<SnapshotStore | RedisDatabase.RedisDatabase, InvalidInput | StoreFailure> =>
   Layer.unwrapEffect(
     // Before anything is opened.
-    checked(
-      () => prefixOf(prefix),
-      () => Effect.succeed(Layer.provideMerge(layerFromDatabase({ prefix, readOnly }), RedisDatabase.layer(database)))
+    Effect.flatMap(onlyKnown({ prefix, readOnly }, storeKeys), (options) =>
+      checked(
+        () => prefixOf(prefix),
+        () => Effect.succeed(Layer.provideMerge(layerFromDatabase(options), RedisDatabase.layer(database)))
+      )
     )
   )
 

@@ -249,4 +249,23 @@ describePg("group commit on PostgreSQL", () => {
     }),
     { pool: { maxOpenConns: 1, acquireTimeout: "300 millis", maxWaiting: 10 } }
   )
+
+  test(
+    "large events share a transaction up to a mebibyte of text, so that no message is without bounds",
+    Effect.gen(function* () {
+      const store = yield* EventStore.EventStore
+      const large = () => ({ id: crypto.randomUUID(), type: "Large", data: "x".repeat(300_000) })
+      yield* all(Array.from({ length: 30 }, () => store.append(newStream(), [large()], { expected: "noStream" })))
+      const { rows } = yield* Effect.promise(() =>
+        withClient(url, (client) =>
+          client.query<{ events: number; chars: number }>(
+            `select count(*)::int as events, sum(length(data) + length(metadata))::int as chars
+             from es_events where type = 'Large' group by xmin::text`
+          )
+        )
+      )
+      assert.strictEqual(Math.max(...rows.map(({ events }) => events)), 3)
+      for (const { chars } of rows) assert.isAtMost(chars, 1024 * 1024)
+    })
+  )
 })

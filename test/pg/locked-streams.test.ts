@@ -3,7 +3,7 @@
  * and nobody who gives up waits with them. Locks are waited for without end here, so what would wait is seen to hang.
  */
 import { assert, it } from "@effect/vitest"
-import { Duration, Effect, Either, Exit, Fiber, Redacted } from "effect"
+import { Duration, Effect, Either, Exit, Fiber, Option, Redacted } from "effect"
 import { EventStore } from "effect-stores"
 import { EventStorePg, PgDatabase } from "effect-stores/pg"
 import { beforeAll } from "vitest"
@@ -219,5 +219,54 @@ describePg("locked streams on PostgreSQL", () => {
       yield* Fiber.join(deleting)
       assert.strictEqual(yield* store.version(stream), 0)
     })
+  )
+
+  test(
+    "an append that is interrupted before it has found its stream locked is not sent again to wait for it",
+    Effect.gen(function* () {
+      const store = yield* EventStore.EventStore
+      const stream = newStream()
+      const { rollBack } = yield* held(stream)
+      // So that a connection is there, and the append is on its way to the server in the moment it is made.
+      yield* store.version(stream)
+      const { state } = yield* PgDatabase.PgDatabase
+      const fiber = yield* Effect.fork(store.append(stream, [event()], { expected: "any" }))
+      yield* Effect.repeat(Effect.zipRight(Effect.yieldNow(), state), { until: ({ idle }) => idle === 0 })
+      // Ends while the lock is held, or this would never come back.
+      const exit = yield* Fiber.interrupt(fiber).pipe(
+        Effect.disconnect,
+        Effect.timeoutFail({ duration: "10 seconds", onTimeout: () => new Error("it waits for the lock") })
+      )
+      assert.isTrue(Exit.isInterrupted(exit))
+      assert.strictEqual(yield* lockWaits, 0)
+      yield* rollBack
+      assert.strictEqual(yield* store.version(stream), 0)
+    }),
+    { maxOpenConns: 1 }
+  )
+
+  test(
+    "one more than may wait for locked streams fails at once, and the others go on waiting",
+    Effect.gen(function* () {
+      const store = yield* EventStore.EventStore
+      const stream = newStream()
+      const { rollBack } = yield* held(stream)
+      const first = yield* Effect.fork(store.append(stream, [event()], { expected: "any" }))
+      yield* eventually(lockWaits, (waits) => waits === 1)
+      const fibers = yield* Effect.forEach([1, 2, 3], () =>
+        Effect.fork(Effect.either(store.append(stream, [event()], { expected: "any" })))
+      )
+      const answers = yield* eventually(Effect.forEach(fibers, Fiber.poll), (polled) => polled.some(Option.isSome))
+      const answered = yield* Effect.forEach(answers.filter(Option.isSome), ({ value }) => value)
+      assert.deepStrictEqual(
+        answered.map((answer) => (Either.isLeft(answer) ? answer.left._tag : "Appended")),
+        ["PoolTimeout"]
+      )
+      yield* rollBack
+      yield* Fiber.join(first)
+      const all = yield* Fiber.joinAll(fibers)
+      assert.lengthOf(all.filter(Either.isRight), 2)
+    }),
+    { acquireTimeout: "1 minute", maxWaiting: 2 }
   )
 })
