@@ -43,14 +43,18 @@ interface Flight {
 
 type Saves = Pick<SnapshotStoreShape, "saveInBackground" | "flush">
 
-/** `underWayMax`: saves at the same time. */
+/** Snapshots that are made at the same time: each looks at its stream. */
+const makingMax = 8
+
+/** `savingMax`: saves at the same time, each of which may wait for a lock and hold a connection meanwhile. */
 export const make = (
   { delete: discard, save }: Pick<SnapshotStoreShape, "save" | "delete">,
-  underWayMax: number
+  savingMax: number
 ): Effect.Effect<Saves, never, Scope.Scope> =>
   Effect.gen(function* () {
     const flights = new Map<string, Flight>()
-    const permits = yield* Effect.makeSemaphore(underWayMax)
+    const making = yield* Effect.makeSemaphore(makingMax)
+    const saving = yield* Effect.makeSemaphore(savingMax)
     // Neither the save nor what it looks at must be in the transaction of who offered it, which ends before.
     const outside = yield* Effect.context<never>()
     let closed = false
@@ -71,7 +75,7 @@ export const make = (
     const fly = (key: string, flight: Flight, first: Effect.Effect<unknown>): Effect.Effect<void> =>
       Effect.zipRight(
         // Whatever a logger of the user's does: the flight must land.
-        Effect.exit(permits.withPermits(1)(first)),
+        Effect.exit(first),
         Effect.suspend(() => {
           const { next } = flight
           if (next !== undefined) {
@@ -94,7 +98,9 @@ export const make = (
       snapshot: Effect.Effect<NewSnapshot | undefined, E>,
       replace: boolean
     ): Effect.Effect<void> =>
-      Effect.flatMap(snapshot, (snapshot) => store(stream, snapshot, replace)).pipe(
+      Effect.flatMap(making.withPermits(1)(snapshot), (snapshot) =>
+        saving.withPermits(1)(store(stream, snapshot, replace))
+      ).pipe(
         Effect.mapInputContext((_: Context.Context<never>) => outside),
         Effect.interruptible,
         Effect.exit,
