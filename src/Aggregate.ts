@@ -111,6 +111,7 @@ export interface Options<
   readonly state: Schema.Schema<S, SI>
   /** The events: a tagged struct or a union of them; see `EventStore.forSchema`. Synchronous as well. */
   readonly event: Schema.Schema<E, EI>
+  /** Shared by all loads, as it is: must not be changed. */
   readonly initial: S
   /** The state after an event. Must not change the state it is given, and depend on nothing else. */
   readonly evolve: (state: S, event: E) => Evolved
@@ -217,7 +218,8 @@ export const make = <
     )}`,
     events: EventStore.forSchema(event),
     decodeEvent: Schema.decodeUnknownEither(event),
-    decodeState: Schema.decodeUnknownEither(state),
+    // As strict as the encoding, or another member of a union might take it.
+    decodeState: Schema.decodeUnknownEither(state, { onExcessProperty: "error" }),
     encodeState: exactly(encodeState),
     pipe() {
       // biome-ignore lint/complexity/noArguments: the form in which Effect's values are pipeable
@@ -381,7 +383,8 @@ export const append: {
  *
  * In the effect of `CommandStore.execute` the events get ids derived from the command, and its id as `commandId`. So
  * when the command runs again after a crash, what it appended before is found, answered, and neither decided nor
- * appended a second time. Executions on one aggregate are told apart by their order within the command.
+ * appended a second time. Executions on one aggregate are told apart by their order within the command; one that fails may
+ * be tried again in its place. A decision of no events leaves nothing to find, and is decided again.
  *
  * @since 0.1.0
  * @category changing

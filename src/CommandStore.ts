@@ -325,13 +325,19 @@ export interface CommandStoreShape {
   /** What this store is, and how much it holds. Counts, so not for hot paths. */
   readonly info: Effect.Effect<Info, ReadError>
 
-  /** Changes a command, for operators. An execution under way goes on, and its outcome is refused if this gave one. */
+  /**
+   * Changes a command, for operators. An execution under way goes on, and its outcome is refused if this gave one; opened
+   * again (`received`) it may be begun a second time beside the first.
+   */
   readonly update: (
     id: string,
     changes: Changes
   ) => Effect.Effect<void, NotFound | ReadOnly | InvalidInput | StoreFailure>
 
-  /** Deletes a command, and with it that it was ever done; answers whether there was one. */
+  /**
+   * Deletes a command, and with it that it was ever done; answers whether there was one. One that is being executed then
+   * begins again: leave those alone.
+   */
   readonly delete: (id: string) => Effect.Effect<boolean, ReadOnly | InvalidInput | StoreFailure>
 
   /**
@@ -361,6 +367,8 @@ export class CurrentCommand extends Context.Tag("effect-stores/CurrentCommand")<
      * same order to that stream.
      */
     readonly nextEventIds: (stream: StreamId) => (index: number) => string
+    /** Gives ids back that were not used, so that another try gets the same; does nothing when later ones were given. */
+    readonly returnEventIds: (stream: StreamId, ids: (index: number) => string) => void
   }
 >() {}
 

@@ -52,6 +52,9 @@ export const v7 = (nowMs: number): string => {
 export const derived = (id: string, parts: ReadonlyArray<string | number>): string => {
   if (typeof id !== "string" || !isCanonical(id))
     throw new InvalidInput({ what: "id", why: "must be a UUID in lower case" })
+  if (!parts.every((part) => typeof part === "string" || typeof part === "number")) {
+    throw new InvalidInput({ what: "parts", why: "must be texts and numbers" })
+  }
   // A text as JSON has an end, and keeps lone surrogates apart, which would all be hashed as the same character.
   const text = parts.map((part) => (typeof part === "string" ? JSON.stringify(part) : part)).join()
   const bytes = createHash("sha256").update(`${id},${text}`).digest()

@@ -2,6 +2,7 @@
  * How an aggregate is changed: deciding and appending with retries, and, in the effect of a command, appending so that a
  * second run of the command finds what the first has done.
  */
+import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type { Aggregate, Executed, LoadError } from "../Aggregate.js"
 import { CurrentCommand } from "../CommandStore.js"
@@ -38,13 +39,13 @@ export const execute = <S, E extends { readonly _tag: string }, Err, R>(
 ): Effect.Effect<Executed<S, E>, Err | Failure, R | EventStore> =>
   Effect.flatMap(Effect.serviceOption(CurrentCommand), (current) => {
     if (current._tag === "None") return attempt({ self, stream, decide, envelope, ids: undefined }, retries)
-    const command = current.value
-    const ids = command.nextEventIds(stream)
-    const decided = attempt({ self, stream, decide, envelope: { commandId: command.id, ...envelope }, ids }, retries)
-    if (command.attempt === 1) return decided
-    return Effect.flatMap(earlier(self, stream, ids), (found) =>
-      found === undefined ? decided : Effect.succeed(found)
-    )
+    return inStep(current.value, stream, envelope, (ids, envelope) => {
+      const decided = attempt({ self, stream, decide, envelope, ids }, retries)
+      if (current.value.attempt === 1) return decided
+      return Effect.flatMap(earlier(self, stream, ids), (found) =>
+        found === undefined ? decided : Effect.succeed(found)
+      )
+    })
   })
 
 export const append = <E extends { readonly _tag: string }>(
@@ -56,8 +57,22 @@ export const append = <E extends { readonly _tag: string }>(
   Effect.flatMap(Effect.serviceOption(CurrentCommand), (current) =>
     current._tag === "None"
       ? self.events.append(stream, events, options)
-      : appendAs(self, stream, events, { commandId: current.value.id, ...options }, current.value.nextEventIds(stream))
+      : inStep(current.value, stream, options, (ids, options) => appendAs(self, stream, events, options, ids))
   )
+
+/** A change of a stream in a command. If it fails, what is tried next gets its ids, and may be it once more. */
+const inStep = <O extends Envelope, A, E, R>(
+  command: Context.Tag.Service<typeof CurrentCommand>,
+  stream: StreamId,
+  envelope: O,
+  change: (ids: EventIds, envelope: O) => Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> =>
+  Effect.suspend(() => {
+    const ids = command.nextEventIds(stream)
+    return Effect.tapErrorCause(change(ids, { ...envelope, commandId: envelope.commandId ?? command.id }), () =>
+      Effect.sync(() => command.returnEventIds(stream, ids))
+    )
+  })
 
 const attempt = <S, E extends { readonly _tag: string }, Err, R>(
   change: Change<S, E, ReadonlyArray<E> | Effect.Effect<ReadonlyArray<E>, Err, R>>,

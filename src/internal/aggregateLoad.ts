@@ -19,6 +19,7 @@ import {
   type EventStoreShape,
   type StreamId
 } from "../EventStore.js"
+import * as Json from "../Json.js"
 import * as SnapshotPolicy from "../SnapshotPolicy.js"
 import { type NewSnapshot, SnapshotStore, type SnapshotStoreShape } from "../SnapshotStore.js"
 import * as Uuid from "../Uuid.js"
@@ -231,12 +232,16 @@ const rejected = (
   rejection: { outcome, why, version }
 })
 
+/** A stream is started again now and then, and not at each load; an `evolve` that changes events would look like it. */
+const wholeTriesMax = 5
+
 const replayFrom = <S, E extends { readonly _tag: string }>(
   definition: Definition<S, E>,
   events: EventStoreShape,
   stream: StreamId,
   baseline: Baseline<S> | undefined,
-  toVersion: number | undefined
+  toVersion: number | undefined,
+  tries = wholeTriesMax
 ): Effect.Effect<Replay<S, E>, LoadError> =>
   Effect.suspend(() =>
     Effect.flatMap(
@@ -248,10 +253,10 @@ const replayFrom = <S, E extends { readonly _tag: string }>(
       (replay): Effect.Effect<Replay<S, E>, LoadError> => {
         replayedEvents.unsafeUpdate(replay.events, [])
         const done = replay.failure === undefined ? Effect.succeed(replay) : Effect.fail(replay.failure)
-        if (replay.first === undefined || replay.events < pageSize) return done
+        if (replay.first === undefined || replay.events < pageSize || tries === 0) return done
         // Read in pages, so the stream may have been deleted and started again in between.
         return Effect.flatMap(stands(events, stream, replay.first), (whole) =>
-          whole ? done : replayFrom(definition, events, stream, baseline, toVersion)
+          whole ? done : replayFrom(definition, events, stream, baseline, toVersion, tries - 1)
         )
       }
     )
@@ -289,7 +294,16 @@ const leaveSnapshot = <S, E extends { readonly _tag: string }>(
     if (!due) return Effect.void
     const replace = rejection !== undefined && rejection.version > replayed.version
     // Now, because the caller may do with the state what they like.
-    const encoded = Effect.exit(Effect.suspend(() => definition.encodeState(replayed.state)))
+    const encoded = Effect.exit(
+      Effect.map(
+        Effect.flatMap(
+          Effect.suspend(() => definition.encodeState(replayed.state)),
+          (state) => Json.encode(state, "state")
+        ),
+        // A Schema may give parts of the state itself.
+        (text): unknown => JSON.parse(text)
+      )
+    )
     return Effect.flatMap(encoded, (state) =>
       store.saveInBackground(stream, snapshotOf(definition, events, stream, replayed, state), { replace })
     )

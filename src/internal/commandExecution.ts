@@ -55,8 +55,11 @@ interface Outcome {
 const pollMinMs = 10
 const pollMaxMs = 500
 
-/** The outcome is known and only has to be written: worth some tries. */
-const finishing = Schedule.intersect(Schedule.jittered(Schedule.exponential("50 millis")), Schedule.recurs(5))
+/** The outcome is known and only has to be written: worth trying for as long as the lease is held. */
+const finishing = Schedule.jittered(Schedule.union(Schedule.exponential("50 millis"), Schedule.spaced("1 second")))
+
+/** In a transaction nobody says that the lease is lost. */
+const triesMax = 5
 
 type Execute = <A, IA, E, R, F, IF>(
   command: EncodedNewCommand,
@@ -122,7 +125,9 @@ export const make = (encoded: Encoded): Execute => {
         const renew = Effect.suspend(() => {
           const sentMs = now()
           return encoded.renew({ id, attempt, leaseMs }).pipe(
-            // One that hangs leaves time for another.
+            // One that hangs leaves time for another, and its end is not waited for: the lease may end before.
+            Effect.interruptible,
+            Effect.disconnect,
             Effect.timeout(Duration.millis(periodMs)),
             Effect.matchEffect({
               onFailure: () => (transaction || now() < endMs ? beat(endMs, sentMs) : Effect.void),
@@ -131,7 +136,7 @@ export const make = (encoded: Encoded): Execute => {
           )
         })
         const atMs = transaction ? lastMs + periodMs : Math.min(lastMs + periodMs, endMs)
-        return Effect.delay(renew, Duration.millis(Math.max(0, atMs - now())))
+        return Effect.delay(renew, Duration.millis(Math.min(periodMs, Math.max(0, atMs - now()))))
       }
       return beat(leaseEndMs, leaseEndMs - leaseMs)
     })
@@ -183,7 +188,10 @@ export const make = (encoded: Encoded): Execute => {
 
     // What was done stays done, so its outcome is worth some tries.
     const persistently = <B, E2, R2>(self: Effect.Effect<B, E2, R2>) =>
-      Effect.retry(self, { schedule: finishing, while: isRetryable })
+      Effect.retry(self, {
+        schedule: transaction ? Schedule.intersect(finishing, Schedule.recurs(triesMax)) : finishing,
+        while: (error) => isRetryable(error) && !isLost
+      })
     const settled = <B, E2, R2>(self: Effect.Effect<B, E2, R2>) =>
       Effect.tap(self, () => {
         isSettled = true
@@ -295,16 +303,24 @@ const undone = ({ id }: EncodedNewCommand, cause: Cause.Cause<unknown>): StoreUn
 const isRetryable = (error: unknown): boolean =>
   typeof error === "object" && error !== null && "retryable" in error && error.retryable === true
 
+type EventIds = (index: number) => string
+
 const currentCommand = (id: string, attempt: number): Context.Tag.Service<typeof CurrentCommand> => {
-  const steps = new Map<string, number>()
+  const steps = new Map<string, ReadonlyArray<EventIds>>()
+  const keyOf = ({ aggregateId, domain, tenantId }: StreamId) => `${tenantId}\0${domain}\0${aggregateId}`
   return {
     id,
     attempt,
-    nextEventIds: ({ aggregateId, domain, tenantId }: StreamId) => {
-      const key = `${tenantId}\0${domain}\0${aggregateId}`
-      const step = steps.get(key) ?? 0
-      steps.set(key, step + 1)
-      return (index) => Uuid.derived(id, [tenantId, domain, aggregateId, step, index])
+    nextEventIds: (stream) => {
+      const { aggregateId, domain, tenantId } = stream
+      const given = steps.get(keyOf(stream)) ?? []
+      const ids: EventIds = (index) => Uuid.derived(id, [tenantId, domain, aggregateId, given.length, index])
+      steps.set(keyOf(stream), [...given, ids])
+      return ids
+    },
+    returnEventIds: (stream, ids) => {
+      const given = steps.get(keyOf(stream)) ?? []
+      if (given[given.length - 1] === ids) steps.set(keyOf(stream), given.slice(0, -1))
     }
   }
 }
@@ -334,7 +350,14 @@ const answer = <A, IA, F, IF>(
       Effect.try({
         try: () => (outcome === null ? undefined : JSON.parse(outcome)) as unknown,
         catch: (cause) => cause
-      }).pipe(Effect.flatMap(Schema.decodeUnknownEither(schema))),
+      }).pipe(
+        Effect.flatMap((value) =>
+          // As strict as the encoding first, or another member of a union might take it.
+          Effect.orElse(Schema.decodeUnknownEither(schema, { onExcessProperty: "error" })(value), () =>
+            Schema.decodeUnknownEither(schema)(value)
+          )
+        )
+      ),
       unfit
     )
   if (status === "succeeded") return decode(success)
