@@ -11,6 +11,8 @@ import { describe, it } from "vitest"
 import { added, addTo, Eager, flush, freshId, streamOf, warningsOf } from "./support/aggregates.js"
 import { temporaryDirectory } from "./support/backends.js"
 
+const inMemory = Layer.merge(EventStoreMemory.layer(), SnapshotStoreMemory.layer())
+
 const latest = (aggregate: { readonly domain: string }, id: Aggregate.Id) =>
   Effect.flatMap(SnapshotStore.SnapshotStore, (store) =>
     Effect.map(store.latest(streamOf(aggregate, id)), Option.getOrUndefined)
@@ -130,6 +132,28 @@ describe("a transaction", () => {
     )
   })
 
+  it("that is rolled back leaves none on top of what was committed before either", () => {
+    const id = freshId()
+    return Effect.runPromise(
+      Effect.gen(function* () {
+        const { transaction } = yield* SqliteDatabase.SqliteDatabase
+        yield* addTo(Eager, id, 3)
+        yield* Effect.flip(
+          transaction(
+            Effect.gen(function* () {
+              yield* addTo(Eager, id, 2)
+              assert.strictEqual((yield* Aggregate.load(Eager, id)).version, 5)
+              return yield* Effect.fail("rolled back")
+            })
+          )
+        )
+        yield* flush(streamOf(Eager, id))
+        assert.strictEqual(yield* latest(Eager, id), undefined)
+        assert.deepStrictEqual(yield* sums(id), [3, 3])
+      }).pipe(Effect.provide(onFile("on-top.db")))
+    )
+  })
+
   it("of a command's first attempt leaves nothing to its second, which appends other events with the same ids", () => {
     const id = freshId()
     const command = { id: crypto.randomUUID(), tenantId: "tenant", domain: "c", type: "C", data: {} }
@@ -176,6 +200,71 @@ describe("a loaded state", () => {
         assert.ok((yield* latest(Meeting, id)) !== undefined)
         assert.strictEqual((yield* Aggregate.load(Meeting, id)).state.at.toISOString(), at.toISOString())
       }).pipe(Effect.provide(Layer.merge(EventStoreMemory.layer(), SnapshotStoreMemory.layer())))
+    )
+  })
+
+  it("may be changed where its Schema gives parts of it as they are, too", () => {
+    const Loose = Aggregate.make({
+      domain: "unknown",
+      state: Schema.Struct({ meta: Schema.Unknown }),
+      event: Schema.TaggedStruct("Happened", {}),
+      initial: { meta: {} },
+      evolve: () => ({ meta: { good: true } }),
+      snapshots: SnapshotPolicy.every(1)
+    })
+    const id = freshId()
+    return Effect.runPromise(
+      Effect.gen(function* () {
+        yield* Aggregate.append(Loose, id, [{ _tag: "Happened" }], { expected: "any" })
+        const { state } = yield* Aggregate.load(Loose, id)
+        Object.assign(state.meta as object, { bad: true })
+        yield* flush(streamOf(Loose, id))
+        const again = yield* Aggregate.load(Loose, id)
+        assert.deepStrictEqual([again.snapshotVersion, again.state], [1, { meta: { good: true } }])
+      }).pipe(Effect.provide(inMemory))
+    )
+  })
+
+  it("comes back as the same member of a union", () => {
+    const Either = Aggregate.make({
+      domain: "union",
+      state: Schema.Union(
+        Schema.Struct({ sum: Schema.Number }),
+        Schema.Struct({ sum: Schema.Number, note: Schema.optional(Schema.String) })
+      ),
+      event: Schema.TaggedStruct("Noted", {}),
+      initial: { sum: 0 },
+      evolve: ({ sum }) => ({ sum: sum + 1, note: "important" }),
+      snapshots: SnapshotPolicy.every(1)
+    })
+    const id = freshId()
+    return Effect.runPromise(
+      Effect.gen(function* () {
+        yield* Aggregate.append(Either, id, [{ _tag: "Noted" }], { expected: "any" })
+        yield* Effect.zipLeft(Aggregate.load(Either, id), flush(streamOf(Either, id)))
+        const again = yield* Aggregate.load(Either, id)
+        assert.deepStrictEqual([again.snapshotVersion, again.state], [1, { sum: 1, note: "important" }])
+      }).pipe(Effect.provide(inMemory))
+    )
+  })
+
+  it("is loaded in the end although its evolve changes the events, as it must not", () => {
+    const Careless = Aggregate.make({
+      domain: "careless",
+      state: Schema.Struct({ count: Schema.Number }),
+      event: Schema.TaggedStruct("Filled", { items: Schema.Unknown }),
+      initial: { count: 0 },
+      evolve: ({ count }, { items }) => ({ count: count + (items as Array<number>).push(1) }),
+      snapshots: SnapshotPolicy.every(1)
+    })
+    const id = freshId()
+    return Effect.runPromise(
+      Effect.gen(function* () {
+        const events = Array.from({ length: 1_500 }, () => ({ _tag: "Filled" as const, items: [] }))
+        yield* Aggregate.append(Careless, id, events, { expected: "any" })
+        const [loaded] = yield* warningsOf(Aggregate.load(Careless, id))
+        assert.strictEqual(loaded.version, 1_500)
+      }).pipe(Effect.provide(inMemory))
     )
   })
 

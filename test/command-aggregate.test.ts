@@ -3,12 +3,12 @@
  */
 import * as path from "node:path"
 import { assert, layer as itLayer } from "@effect/vitest"
-import { type Context, Deferred, Effect, Fiber, Layer, Redacted, Schema, Stream } from "effect"
-import { Aggregate, CommandStore, EventStore } from "effect-stores"
+import { type Context, Deferred, Duration, Effect, Fiber, Layer, Redacted, Schema, Stream } from "effect"
+import { Aggregate, CommandStore, Errors, EventStore, EventStoreEncoded } from "effect-stores"
 import { CommandStoreMemory, EventStoreMemory } from "effect-stores/memory"
 import { CommandStorePg, EventStorePg, PgDatabase } from "effect-stores/pg"
 import { CommandStoreSqlite, EventStoreSqlite, SqliteDatabase } from "effect-stores/sqlite"
-import { describe } from "vitest"
+import { describe, it } from "vitest"
 import { added, type CounterEvent, counter, freshId, streamOf } from "./support/aggregates.js"
 import { describePg, freshDatabase, temporaryDirectory } from "./support/backends.js"
 
@@ -201,4 +201,51 @@ describePg("aggregates in a command, on PostgreSQL", () => {
       )
     )
   )
+})
+
+describe("a change that fails and is tried again in a command", () => {
+  const unavailable = new Errors.StoreUnavailable({ operation: "append", retryable: true, cause: new Error("gone") })
+  const unknown = new Errors.CommitOutcomeUnknown({ operation: "append", cause: new Error("gone") })
+
+  for (const [how, landed, error] of [
+    ["was refused", false, unavailable],
+    ["was done, and its answer lost", true, unknown]
+  ] as const) {
+    it(`has the same ids, whether it ${how} at first: nothing is done twice, now or by a second attempt`, () => {
+      let failures = 1
+      const layer = Layer.merge(
+        Layer.effect(
+          EventStore.EventStore,
+          Effect.map(EventStoreMemory.makeEncoded, (encoded) =>
+            EventStoreEncoded.make(
+              {
+                ...encoded,
+                append: (appends, guards) =>
+                  Effect.suspend(() => {
+                    if (failures-- <= 0) return encoded.append(appends, guards)
+                    return Effect.zipRight(landed ? encoded.append(appends, guards) : Effect.void, Effect.fail(error))
+                  })
+              },
+              { system: "memory", pollInterval: Duration.seconds(1) }
+            )
+          )
+        ),
+        CommandStoreMemory.layer()
+      )
+      const command = newCommand()
+      const id = freshId()
+      const change = Effect.retry(
+        Aggregate.execute(Counter, id, () => [added(100)]),
+        { times: 3, while: (error) => "retryable" in error && error.retryable }
+      )
+      return Effect.runPromise(
+        Effect.gen(function* () {
+          yield* crash(command, change)
+          assert.strictEqual((yield* Aggregate.load(Counter, id)).state.sum, 100)
+          yield* run(command, change)
+          assert.strictEqual((yield* Aggregate.load(Counter, id)).state.sum, 100)
+        }).pipe(Effect.provide(layer))
+      )
+    })
+  }
 })

@@ -70,6 +70,15 @@ describe("a derived id", () => {
     assert.strictEqual(new Set(others.map((id) => Uuid.derived(id, [1]))).size, others.length)
   })
 
+  it("is not made of what is no text and no number, nor for what is no UUID", () => {
+    for (const part of [undefined, null, {}, ["a"], true, 1n]) {
+      assert.throws(() => Uuid.derived(id, [part as never]), /must be texts and numbers/)
+    }
+    for (const bad of ["", "junk", id.toUpperCase(), undefined]) {
+      assert.throws(() => Uuid.derived(bad as never, ["a"]), /must be a UUID/)
+    }
+  })
+
   it("is one of as many as its index counts, without a collision", () => {
     const ids = Array.from({ length: 100_000 }, (_, i) => Uuid.derived(id, ["acme", "order", "1", 0, i]))
     assert.strictEqual(new Set(ids).size, ids.length)
