@@ -43,7 +43,7 @@ interface Flight {
 
 type Saves = Pick<SnapshotStoreShape, "saveInBackground" | "flush">
 
-/** Snapshots that are made at the same time: each looks at its stream. */
+/** Flights that do something at the same time: each looks at its stream. */
 const makingMax = 8
 
 /** `savingMax`: saves at the same time, each of which may wait for a lock and hold a connection meanwhile. */
@@ -75,7 +75,7 @@ export const make = (
     const fly = (key: string, flight: Flight, first: Effect.Effect<unknown>): Effect.Effect<void> =>
       Effect.zipRight(
         // Whatever a logger of the user's does: the flight must land.
-        Effect.exit(first),
+        Effect.exit(making.withPermits(1)(first)),
         Effect.suspend(() => {
           const { next } = flight
           if (next !== undefined) {
@@ -98,9 +98,7 @@ export const make = (
       snapshot: Effect.Effect<NewSnapshot | undefined, E>,
       replace: boolean
     ): Effect.Effect<void> =>
-      Effect.flatMap(making.withPermits(1)(snapshot), (snapshot) =>
-        saving.withPermits(1)(store(stream, snapshot, replace))
-      ).pipe(
+      Effect.flatMap(snapshot, (snapshot) => saving.withPermits(1)(store(stream, snapshot, replace))).pipe(
         Effect.mapInputContext((_: Context.Context<never>) => outside),
         Effect.interruptible,
         Effect.exit,
