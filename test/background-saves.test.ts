@@ -169,6 +169,25 @@ describe("saveInBackground", () => {
     })
   )
 
+  it.scoped("counts what is no Effect as failed, also one that throws when it is looked at, and goes on", () =>
+    Effect.gen(function* () {
+      const { entries, layer } = logs()
+      const { flush, latest, saveInBackground } = yield* store
+      const hostile = new Proxy({}, { get: () => assert.fail("looked at"), has: () => assert.fail("looked for") })
+      const given: ReadonlyArray<unknown> = [undefined, null, 1, {}, () => Effect.void, { _op: "Sync" }, hostile]
+      const outcomes = yield* counted(
+        Effect.forEach(given, (value) => saveInBackground(stream, value as never)).pipe(
+          Effect.zipRight(saveInBackground(stream, Effect.succeed(snapshotOf(1)))),
+          Effect.zipRight(flush(stream)),
+          Effect.provide(layer)
+        )
+      )
+      assert.deepStrictEqual(outcomes, { saved: 1, skipped: 0, dropped: 0, failed: given.length })
+      assert.strictEqual(entries.length, given.length)
+      assert.isTrue(Option.isSome(yield* latest(stream)))
+    })
+  )
+
   it.scoped("lands though the application's logger throws", () =>
     Effect.gen(function* () {
       const { flush, latest, saveInBackground } = yield* store

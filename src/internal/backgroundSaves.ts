@@ -14,7 +14,7 @@ import type * as Scope from "effect/Scope"
 import type { StreamId } from "../EventStore.js"
 import type { NewSnapshot, SnapshotStoreShape } from "../SnapshotStore.js"
 import { streamId } from "./eventStoreInput.js"
-import { checked, options as knownKeys } from "./validate.js"
+import { checked, options as knownKeys, refuse } from "./validate.js"
 
 /** Streams that wait for their save; each holds a state. */
 const flightsMax = 1_000
@@ -136,9 +136,11 @@ export const make = (
         checked(
           () => ({
             stream: streamId(stream, "stream"),
+            // A fiber that is given something else may never end, and its flight with it.
+            snapshot: Effect.isEffect(snapshot) ? snapshot : refuse("snapshot", "must be an Effect"),
             replace: knownKeys(options, "options", ["replace"]).replace === true
           }),
-          ({ replace, stream }) => offer(stream, attempt(stream, snapshot, replace))
+          ({ replace, snapshot, stream }) => offer(stream, attempt(stream, snapshot, replace))
         ).pipe(Effect.catchAll((error) => failed("a snapshot was not saved", Cause.fail(error)))),
       flush: (stream) =>
         checked(
