@@ -31,7 +31,7 @@ export interface NewSnapshot {
    * the mark, and so does not take the state of another life for this one. The event's id serves where ids are never used
    * again; `Aggregate` derives the mark from the event's id, position, time and content, because callers may give ids.
    */
-  readonly lastEventId: string
+  readonly lastEventMark: string
   /** Which form the state has: 1 to 255 bytes. A reader that knows another form leaves the snapshot alone. */
   readonly schemaVersion: string
   /** Any JSON value of up to 16 MiB (see `Json.encode` for what is refused). */
@@ -48,7 +48,7 @@ export interface NewSnapshot {
  */
 export interface Snapshot extends StreamId {
   readonly version: number
-  readonly lastEventId: string
+  readonly lastEventMark: string
   readonly schemaVersion: string
   readonly state: Json
   readonly createdAt: DateTime.Utc

@@ -21,7 +21,7 @@ import type { SnapshotStoreShape } from "./SnapshotStore.js"
  */
 export interface EncodedSnapshot extends StreamId {
   readonly version: number
-  readonly lastEventId: string
+  readonly lastEventMark: string
   readonly schemaVersion: string
   readonly state: string
   readonly keyId: string | null

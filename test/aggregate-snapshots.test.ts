@@ -149,7 +149,7 @@ const policies: Readonly<Record<string, Policy>> = {
 
 const trailOf = (state: unknown): string => (state as { readonly trail: string }).trail
 
-const rawColumns = ["version", "lastEventId", "schemaVersion", "keyId", "checksum", "createdAt", "state"] as const
+const rawColumns = ["version", "lastEventMark", "schemaVersion", "keyId", "checksum", "createdAt", "state"] as const
 
 type Damage =
   | { readonly kind: "missing" | "otherSchema" | "future" | "foreign" | "undecodable" | "swapped" }
@@ -254,7 +254,7 @@ const expectedOutcome = (
   if (SnapshotStoreEncoded.checksum({ ...stream, ...fields }) !== checksum) return "corrupt"
   if (raw.schemaVersion !== schemaVersion || !knows(raw.state)) return "otherSchema"
   const last = events[raw.version - 1]
-  return last !== undefined && markOf(last) === raw.lastEventId ? "hit" : "otherStream"
+  return last !== undefined && markOf(last) === raw.lastEventMark ? "hit" : "otherStream"
 }
 
 /** Runs a history, and holds the state by snapshots against the one by the events after each step. */
@@ -315,7 +315,7 @@ const holds = ({ policy, steps }: typeof history extends FastCheck.Arbitrary<inf
         if (version === 0) return
         yield* snapshots.save(stream, {
           version,
-          lastEventId: last === undefined ? crypto.randomUUID() : markOf(last),
+          lastEventMark: last === undefined ? crypto.randomUUID() : markOf(last),
           schemaVersion: aggregate.schemaVersion,
           state: { sum: 1e6, trail: "forged" },
           ...fields
@@ -369,7 +369,7 @@ const holds = ({ policy, steps }: typeof history extends FastCheck.Arbitrary<inf
         case "future":
           return Effect.flatMap(eventsOf(stream), ({ length }) => forge({ version: length + 3 }))
         case "foreign":
-          return forge({ lastEventId: crypto.randomUUID() })
+          return forge({ lastEventMark: crypto.randomUUID() })
         case "undecodable":
           return forge({ state: [] })
         case "swapped":
@@ -377,7 +377,7 @@ const holds = ({ policy, steps }: typeof history extends FastCheck.Arbitrary<inf
             yield* events.append(other, [{ type: "Added", data: { amount: 77 } }], { expected: "any" })
             yield* snapshots.save(other, {
               version: 1,
-              lastEventId: crypto.randomUUID(),
+              lastEventMark: crypto.randomUUID(),
               schemaVersion: aggregate.schemaVersion,
               state: { sum: 77, trail: "other" }
             })

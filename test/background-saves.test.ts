@@ -26,7 +26,7 @@ const streamOf = (aggregateId: string | number) => ({ tenantId: "t", domain: "d"
 const stream = streamOf("a")
 const snapshotOf = (version: number): SnapshotStore.NewSnapshot => ({
   version,
-  lastEventId: "00000000-0000-0000-0000-000000000001",
+  lastEventMark: "00000000-0000-0000-0000-000000000001",
   schemaVersion: "1",
   state: version
 })

@@ -20,7 +20,7 @@ describe("what is stored and is no snapshot of the stream", () => {
   const stream = { tenantId: "acme", domain: "order", aggregateId: "1" }
   const snapshot = {
     version: 7,
-    lastEventId: "00000000-0000-0000-0000-000000000001",
+    lastEventMark: "00000000-0000-0000-0000-000000000001",
     schemaVersion: "1",
     state: { total: 12 }
   }
@@ -50,7 +50,7 @@ describe("what is stored and is no snapshot of the stream", () => {
     "no state": () => ({ state: null }),
     "another version": () => ({ version: 6 }),
     "no version": () => ({ version: undefined }),
-    "another last event": () => ({ lastEventId: "00000000-0000-0000-0000-000000000002" }),
+    "another last event": () => ({ lastEventMark: "00000000-0000-0000-0000-000000000002" }),
     "another schema version": () => ({ schemaVersion: "2" }),
     "another time": ({ createdAt }) => ({ createdAt: createdAt + 1 }),
     "no time": () => ({ createdAt: Number.NaN }),

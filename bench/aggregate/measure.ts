@@ -60,11 +60,11 @@ export const seed = async ({ pairs }: Backend, { bytes, length }: Case): Promise
   const [first, ...others] = pairs
   if (first === undefined) return
   await first.runtime.runPromise(append(0, length - sinceSnapshot))
-  const { createdAt, lastEventId, schemaVersion, state, version } = await first.runtime.runPromise(saved)
+  const { createdAt, lastEventMark, schemaVersion, state, version } = await first.runtime.runPromise(saved)
   for (const { runtime } of others) {
     await runtime.runPromise(
       Effect.flatMap(SnapshotStore.SnapshotStore, (snapshots) =>
-        snapshots.save(stream, { createdAt, lastEventId, schemaVersion, state, version })
+        snapshots.save(stream, { createdAt, lastEventMark, schemaVersion, state, version })
       )
     )
   }

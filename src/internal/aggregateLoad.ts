@@ -204,7 +204,7 @@ const find = <S, E extends { readonly _tag: string }>(
           ? rejected("otherSchema", `does not fit the schema: ${state.left}`)
           : {
               _tag: "Baseline",
-              baseline: { state: state.right, version: snapshot.version, mark: snapshot.lastEventId }
+              baseline: { state: state.right, version: snapshot.version, mark: snapshot.lastEventMark }
             }
       }
     }),
@@ -325,7 +325,7 @@ const snapshotOf = <S, E extends { readonly _tag: string }>(
     for (const event of new Set([first, last])) {
       if (!(yield* stands(events, stream, event))) return undefined
     }
-    return { version, lastEventId: markOf(last), schemaVersion, state: yield* encoded }
+    return { version, lastEventMark: markOf(last), schemaVersion, state: yield* encoded }
   })
 }
 

@@ -5,9 +5,9 @@ import { createHash } from "node:crypto"
 import type { EncodedSnapshot } from "../SnapshotStoreEncoded.js"
 
 export const snapshotChecksum = (snapshot: Omit<EncodedSnapshot, "checksum">): string => {
-  const { aggregateId, createdAt, domain, keyId, lastEventId, schemaVersion, state, tenantId, version } = snapshot
+  const { aggregateId, createdAt, domain, keyId, lastEventMark, schemaVersion, state, tenantId, version } = snapshot
   const hash = createHash("sha256")
-  for (const field of [tenantId, domain, aggregateId, version, lastEventId, schemaVersion, keyId, createdAt, state]) {
+  for (const field of [tenantId, domain, aggregateId, version, lastEventMark, schemaVersion, keyId, createdAt, state]) {
     const text = String(field)
     hash.update(`${field === null ? "-" : text.length}:`).update(text)
   }

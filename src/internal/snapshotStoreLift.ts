@@ -64,11 +64,11 @@ const atMostOf = (value: unknown): number =>
   value === undefined ? Number.MAX_SAFE_INTEGER : integer(value, "options.atMost", 0)
 
 const encode = (stream: unknown, value: NewSnapshot, nowMs: number): EncodedSnapshot => {
-  const snapshot = knownKeys(value, "snapshot", ["version", "lastEventId", "schemaVersion", "state", "createdAt"])
+  const snapshot = knownKeys(value, "snapshot", ["version", "lastEventMark", "schemaVersion", "state", "createdAt"])
   const fields = {
     ...input.streamId(stream, "stream"),
     version: integer(snapshot.version, "snapshot.version", 1),
-    lastEventId: input.eventId(snapshot.lastEventId, "snapshot.lastEventId"),
+    lastEventMark: input.eventId(snapshot.lastEventMark, "snapshot.lastEventMark"),
     schemaVersion: identifier(snapshot.schemaVersion, "snapshot.schemaVersion"),
     state: input.payload(snapshot.state, "snapshot.state"),
     keyId: null,
@@ -81,7 +81,7 @@ const decode = (
   stream: StreamId,
   { checksum: stored, ...row }: EncodedSnapshot
 ): Effect.Effect<Snapshot, SnapshotCorrupt> => {
-  const { createdAt, keyId, lastEventId, schemaVersion, version } = row
+  const { createdAt, keyId, lastEventMark, schemaVersion, version } = row
   const { aggregateId, domain, tenantId } = stream
   const corrupt = (why: string) => Effect.fail(new SnapshotCorrupt({ tenantId, domain, aggregateId, why }))
   // Of the stream that was asked for: what a backend finds under another's address is no snapshot of this one.
@@ -99,7 +99,7 @@ const decode = (
     domain,
     aggregateId,
     version,
-    lastEventId,
+    lastEventMark,
     schemaVersion,
     state,
     createdAt: input.utc(createdAt)

@@ -34,16 +34,16 @@ export const storeSchema: StoreSchema = {
       name: "snapshots",
       sql: `
 create table ${n.snapshots} (
-  tenant_id      text collate "C" not null,
-  domain         text collate "C" not null,
-  aggregate_id   text collate "C" not null,
-  version        bigint not null,
-  last_event_id  uuid not null,
-  schema_version text not null,
-  key_id         text,
-  checksum       text not null,
-  created_ms     bigint not null,
-  state          text not null,
+  tenant_id       text collate "C" not null,
+  domain          text collate "C" not null,
+  aggregate_id    text collate "C" not null,
+  version         bigint not null,
+  last_event_mark uuid not null,
+  schema_version  text not null,
+  key_id          text,
+  checksum        text not null,
+  created_ms      bigint not null,
+  state           text not null,
   constraint ${n.bare("snapshots_pkey")} primary key (${address})
 ) with (fillfactor = 80);
 

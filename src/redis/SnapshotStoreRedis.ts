@@ -51,7 +51,7 @@ elseif stored and #stored <= 16 and string.match(stored, '^[1-9]%d*$') then
   local version = tonumber(stored)
   if version <= 9007199254740991 and version > tonumber(ARGV[1]) then return 0 end
 end
-redis.call('hset', KEYS[1], 'version', ARGV[1], 'lastEventId', ARGV[2], 'schemaVersion', ARGV[3],
+redis.call('hset', KEYS[1], 'version', ARGV[1], 'lastEventMark', ARGV[2], 'schemaVersion', ARGV[3],
   'keyId', ARGV[4], 'createdAt', ARGV[5], 'checksum', ARGV[6], 'state', ARGV[7])
 return 1
 `)
@@ -100,7 +100,7 @@ const onDatabase = (database: RedisDatabase.RedisDatabaseShape, prefix: string):
           [keyOf(snapshot)],
           [
             String(snapshot.version),
-            snapshot.lastEventId,
+            snapshot.lastEventMark,
             snapshot.schemaVersion,
             snapshot.keyId ?? "",
             String(snapshot.createdAt),
@@ -153,14 +153,14 @@ const snapshotOf = (
 ): Encoded.EncodedSnapshot | null => {
   // The driver gives a hash that does not exist as one without fields.
   if (Object.keys(hash).length === 0) return null
-  const { checksum = "", createdAt = "", keyId = "", lastEventId = "", schemaVersion = "", state = "" } = hash
+  const { checksum = "", createdAt = "", keyId = "", lastEventMark = "", schemaVersion = "", state = "" } = hash
   const version = Number(hash.version ?? "")
   // What is no version is no reason to say that there is nothing.
   if (Number.isSafeInteger(version) && version > atMost) return null
   return {
     ...stream,
     version,
-    lastEventId,
+    lastEventMark,
     schemaVersion,
     state,
     // No key has an empty id.

@@ -7,7 +7,7 @@ import type { EncodedSnapshot } from "../SnapshotStoreEncoded.js"
 
 export const address = "tenant_id, domain, aggregate_id"
 
-const values = ["version", "last_event_id", "schema_version", "key_id", "checksum", "created_ms", "state"]
+const values = ["version", "last_event_mark", "schema_version", "key_id", "checksum", "created_ms", "state"]
 
 /** All but the address, which need not come back with a row. */
 export const columns = values.join(", ")
@@ -18,7 +18,7 @@ export const replaceOlder = `on conflict (${address}) do update set ${values.map
 /** A row of `columns`. */
 export type Row = readonly [
   version: number,
-  lastEventId: string,
+  lastEventMark: string,
   schemaVersion: string,
   keyId: string | null,
   checksum: string,
@@ -36,7 +36,7 @@ export const addressOf = ({ aggregateId, domain, tenantId }: StreamId): Array<un
 export const toRow = (snapshot: EncodedSnapshot): Array<unknown> => [
   ...addressOf(snapshot),
   snapshot.version,
-  snapshot.lastEventId,
+  snapshot.lastEventMark,
   snapshot.schemaVersion,
   snapshot.keyId,
   snapshot.checksum,
@@ -49,7 +49,7 @@ export const fromRow = (row: Row, { aggregateId, domain, tenantId }: StreamId): 
   domain,
   aggregateId,
   version: row[0],
-  lastEventId: row[1],
+  lastEventMark: row[1],
   schemaVersion: row[2],
   keyId: row[3],
   checksum: row[4],

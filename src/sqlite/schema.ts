@@ -48,16 +48,16 @@ export const snapshotStore: StoreSchema = {
       id: 1,
       name: "snapshots",
       sql: (prefix) => `CREATE TABLE ${prefix}snapshots (
-  tenant_id      TEXT NOT NULL,
-  domain         TEXT NOT NULL,
-  aggregate_id   TEXT NOT NULL,
-  version        INTEGER NOT NULL,
-  last_event_id  TEXT NOT NULL,
-  schema_version TEXT NOT NULL,
-  key_id         TEXT,
-  checksum       TEXT NOT NULL,
-  created_ms     INTEGER NOT NULL,
-  state          TEXT NOT NULL,
+  tenant_id       TEXT NOT NULL,
+  domain          TEXT NOT NULL,
+  aggregate_id    TEXT NOT NULL,
+  version         INTEGER NOT NULL,
+  last_event_mark TEXT NOT NULL,
+  schema_version  TEXT NOT NULL,
+  key_id          TEXT,
+  checksum        TEXT NOT NULL,
+  created_ms      INTEGER NOT NULL,
+  state           TEXT NOT NULL,
   PRIMARY KEY (tenant_id, domain, aggregate_id)
 ) STRICT;
 `

@@ -14,7 +14,7 @@ export const stream = (aggregateId = "1") => ({ tenantId: "tenant", domain: "dom
 
 export const snapshot = (version: number, state: unknown = { version }): SnapshotStore.NewSnapshot => ({
   version,
-  lastEventId: "018f0000-0000-7000-8000-000000000001",
+  lastEventMark: "018f0000-0000-7000-8000-000000000001",
   schemaVersion: "1",
   state
 })

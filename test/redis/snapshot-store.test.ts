@@ -107,7 +107,7 @@ describeOwnRedis("the SnapshotStore on Redis", () => {
       ["state", "{"],
       ["createdAt", "soon"],
       ["schemaVersion", "2"],
-      ["lastEventId", "018f0000-0000-7000-8000-000000000002"],
+      ["lastEventMark", "018f0000-0000-7000-8000-000000000002"],
       ["keyId", "key"],
       ["version", "2"],
       ["checksum", ""]

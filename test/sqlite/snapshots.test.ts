@@ -44,6 +44,34 @@ describe("SnapshotStore on SQLite", () => {
     }
   })
 
+  it("has one save in the line for the connection that writes, however many are offered", () =>
+    Effect.gen(function* () {
+      const store = yield* SnapshotStore.SnapshotStore
+      const database = yield* SqliteDatabase.SqliteDatabase
+      const streams = Array.from({ length: 8 }, (_, i) => streamOf(`offered ${i}`))
+      yield* database.transaction(
+        Effect.gen(function* () {
+          for (const stream of streams) yield* store.saveInBackground(stream, Effect.succeed(snapshotOf(1)))
+          while ((yield* database.state).writer.waiting === 0) yield* Effect.sleep("1 millis")
+          // As many turns as all would need to come to the line.
+          for (let turn = 0; turn < 100; turn++) yield* Effect.promise(() => new Promise<void>(setImmediate))
+          expect((yield* database.state).writer.waiting).toBe(1)
+        })
+      )
+      for (const stream of streams) {
+        yield* store.flush(stream)
+        expect(yield* versionOf(store, stream)).toBe(1)
+      }
+    }).pipe(
+      Effect.provide(
+        Layer.provideMerge(
+          SnapshotStoreSqlite.layerFromDatabase(),
+          SqliteDatabase.layer({ filename: freshFile(), synchronous: "OFF" })
+        )
+      ),
+      Effect.runPromise
+    ))
+
   it("comes from Config", async () => {
     const filename = freshFile()
     const layer = SnapshotStoreSqlite.layerConfig({

@@ -128,11 +128,11 @@ const memory = Effect.map(SnapshotStoreMemory.makeEncoded, (encoded) => {
   )
 })
 
-const columns = "version, last_event_id, schema_version, key_id, checksum, created_ms, state"
+const columns = "version, last_event_mark, schema_version, key_id, checksum, created_ms, state"
 
 interface Row {
   readonly version: number | string
-  readonly last_event_id: string
+  readonly last_event_mark: string
   readonly schema_version: string
   readonly key_id: string | null
   readonly checksum: string
@@ -145,7 +145,7 @@ const fromRow = (row: Row | undefined): RawSnapshot | undefined =>
     ? undefined
     : {
         version: Number(row.version),
-        lastEventId: row.last_event_id,
+        lastEventMark: row.last_event_mark,
         schemaVersion: row.schema_version,
         keyId: row.key_id,
         checksum: row.checksum,
@@ -158,7 +158,7 @@ const addressOf = ({ aggregateId, domain, tenantId }: EventStore.StreamId) => [t
 const valuesOf = (stream: EventStore.StreamId, raw: RawSnapshot) => [
   ...addressOf(stream),
   raw.version,
-  raw.lastEventId,
+  raw.lastEventMark,
   raw.schemaVersion,
   raw.keyId,
   raw.checksum,
@@ -271,7 +271,7 @@ const rawRedis = (url: string, prefix: string) =>
               if (hash.state === undefined) return undefined
               return {
                 version: Number(hash.version),
-                lastEventId: hash.lastEventId ?? "",
+                lastEventMark: hash.lastEventMark ?? "",
                 schemaVersion: hash.schemaVersion ?? "",
                 keyId: hash.keyId || null,
                 checksum: hash.checksum ?? "",

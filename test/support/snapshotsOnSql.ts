@@ -40,7 +40,7 @@ export const streamOf = (aggregateId: string): EventStore.StreamId => ({ tenantI
 
 export const snapshotOf = (version: number): SnapshotStore.NewSnapshot => ({
   version,
-  lastEventId: crypto.randomUUID(),
+  lastEventMark: crypto.randomUUID(),
   schemaVersion: "1",
   state: { version, text: "some state" }
 })
@@ -64,7 +64,7 @@ const changes: Readonly<Record<string, string>> = {
   "a greater version": "version = version + 1",
   "a version that is no safe integer": "version = 9223372036854775806",
   "a negative version": "version = -version",
-  "another last event": "last_event_id = '00000000-0000-4000-8000-000000000000'",
+  "another last event": "last_event_mark = '00000000-0000-4000-8000-000000000000'",
   "another schema version": "schema_version = '2'",
   "a key that never sealed it": "key_id = 'k'",
   "another time": "created_ms = created_ms + 1",

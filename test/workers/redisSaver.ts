@@ -15,7 +15,7 @@ const program = Effect.gen(function* () {
     (version) =>
       store.save(
         { tenantId: "tenant", domain: "domain", aggregateId: "raced" },
-        { version, lastEventId: "018f0000-0000-7000-8000-000000000001", schemaVersion: "1", state: { version } }
+        { version, lastEventMark: "018f0000-0000-7000-8000-000000000001", schemaVersion: "1", state: { version } }
       ),
     { concurrency: 32 }
   )

@@ -29,7 +29,7 @@ const layer = async (): Promise<Layer.Layer<SnapshotStore.SnapshotStore, unknown
 
 const snapshot = (version: number) => ({
   version,
-  lastEventId: crypto.randomUUID(),
+  lastEventMark: crypto.randomUUID(),
   schemaVersion: "1",
   state: { version }
 })

@@ -38,7 +38,7 @@ const snapshotArg = (at: At, name: string): NewSnapshot => {
   return at(name, {
     ...(misspelt === undefined ? {} : { schemaversion: misspelt }),
     version: at(`${name}.version`, 3),
-    lastEventId: at(`${name}.lastEventId`, randomUUID()),
+    lastEventMark: at(`${name}.lastEventMark`, randomUUID()),
     schemaVersion: at(`${name}.schemaVersion`, "1"),
     state: at<unknown>(`${name}.state`, { list: [0, at<unknown>(`${name}.state.list[1]`, 1)] }),
     createdAt: at<DateTime.Utc | undefined>(`${name}.createdAt`, DateTime.unsafeMake(1))
@@ -50,8 +50,8 @@ const keyOf = ({ aggregateId, domain, tenantId }: StreamId): string => JSON.stri
 const assertStored = (stored: Snapshot, stream: StreamId, given: NewSnapshot): void => {
   same([stored.tenantId, stored.domain, stored.aggregateId], [stream.tenantId, stream.domain, stream.aggregateId], "id")
   assert.ok(!Object.keys(given).includes("schemaversion"), "a misspelt key was left out silently")
-  const { createdAt, lastEventId, schemaVersion, state, version } = given
-  same([stored.version, stored.lastEventId, stored.schemaVersion], [version, lastEventId, schemaVersion], "a field")
+  const { createdAt, lastEventMark, schemaVersion, state, version } = given
+  same([stored.version, stored.lastEventMark, stored.schemaVersion], [version, lastEventMark, schemaVersion], "a field")
   if (createdAt !== undefined) same(stored.createdAt.epochMillis, createdAt.epochMillis, "createdAt")
   if (isSteady(state)) same(stored.state, copy(state), "state")
   assert.ok(!("polluted" in stored) && !("polluted" in {}), "a prototype was polluted")

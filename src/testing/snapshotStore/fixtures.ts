@@ -22,7 +22,7 @@ let count = 0
 
 export const newSnapshot = (version: number, fields: Partial<NewSnapshot> = {}): NewSnapshot => ({
   version,
-  lastEventId: randomUUID(),
+  lastEventMark: randomUUID(),
   schemaVersion: "1",
   state: { n: ++count },
   createdAt: DateTime.unsafeMake(1_700_000_000_000 + count),

@@ -21,7 +21,7 @@ import { plain, quietly } from "./fixtures.js"
 
 interface Plan {
   readonly version: number
-  readonly lastEventId: string
+  readonly lastEventMark: string
   readonly schemaVersion: string
   readonly state: Json
   readonly createdAt: number
@@ -60,7 +60,7 @@ const version = FastCheck.oneof(
 
 const plan: FastCheck.Arbitrary<Plan> = FastCheck.record({
   version,
-  lastEventId: FastCheck.uuid(),
+  lastEventMark: FastCheck.uuid(),
   schemaVersion: FastCheck.constantFrom("1", "2", "\uff5e", "\u{1f600}"),
   state: json,
   createdAt: FastCheck.integer({ min: -62_167_219_200_000, max: 253_402_300_799_999 })

@@ -91,8 +91,8 @@ export const states = (test: Test): void => {
         yield* store.save(stream, snapshot)
         yield* assertLatest(stream, snapshot)
       }
-      for (const lastEventId of ["00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"]) {
-        const snapshot = newSnapshot(++version, { lastEventId })
+      for (const lastEventMark of ["00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"]) {
+        const snapshot = newSnapshot(++version, { lastEventMark })
         yield* store.save(stream, snapshot)
         yield* assertLatest(stream, snapshot)
       }
@@ -100,9 +100,9 @@ export const states = (test: Test): void => {
         const error = yield* failsWith(store.save(stream, newSnapshot(100, { schemaVersion })), "InvalidInput")
         assert.equal(error.what, "snapshot.schemaVersion")
       }
-      for (const lastEventId of ["", "1", "FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF"]) {
-        const error = yield* failsWith(store.save(stream, newSnapshot(100, { lastEventId })), "InvalidInput")
-        assert.equal(error.what, "snapshot.lastEventId")
+      for (const lastEventMark of ["", "1", "FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF"]) {
+        const error = yield* failsWith(store.save(stream, newSnapshot(100, { lastEventMark })), "InvalidInput")
+        assert.equal(error.what, "snapshot.lastEventMark")
       }
       for (const wrong of [0, -1, 1.5, Number.NaN, 2 ** 53]) {
         const error = yield* failsWith(store.save(stream, newSnapshot(wrong)), "InvalidInput")
