@@ -46,6 +46,7 @@ import * as loading from "./internal/aggregateLoad.js"
 import { exactly } from "./internal/exactEncoding.js"
 import { fingerprint } from "./internal/fingerprint.js"
 import { checked, identifier, integer, options as knownKeys, record } from "./internal/validate.js"
+import { streamName } from "./internal/values.js"
 import * as SnapshotPolicy from "./SnapshotPolicy.js"
 import { SnapshotStore, type SnapshotStoreShape } from "./SnapshotStore.js"
 
@@ -330,7 +331,7 @@ export const loadAt: {
       Effect.filterOrFail(
         loading.loadAt(self, stream, version),
         (loaded) => loaded.version === version,
-        () => new NotFound({ what: `version ${version} of ${stream.tenantId}/${stream.domain}/${stream.aggregateId}` })
+        () => new NotFound({ what: `version ${version} of ${streamName(stream)}` })
       )
   )
 )

@@ -18,6 +18,7 @@ import * as Schema from "effect/Schema"
 import type * as Stream from "effect/Stream"
 import type { InvalidInput, NotFound, ReadOnly, StoreFailure } from "./Errors.js"
 import { typedEvents } from "./internal/typedEvents.js"
+import { streamName } from "./internal/values.js"
 import type { Json, JsonObject } from "./Json.js"
 
 /**
@@ -239,8 +240,7 @@ export class VersionConflict extends Schema.TaggedError<VersionConflict>("effect
   }
 ) {
   override get message(): string {
-    const { aggregateId, domain, tenantId } = this.stream
-    return `stream ${tenantId}/${domain}/${aggregateId} is at version ${this.actual}, expected ${this.expected}`
+    return `stream ${streamName(this.stream)} is at version ${this.actual}, expected ${this.expected}`
   }
 }
 
@@ -457,8 +457,7 @@ export class EventDecodeError extends Schema.TaggedError<EventDecodeError>("effe
   }
 ) {
   override get message(): string {
-    const { aggregateId, domain, tenantId } = this.stream
-    const place = `version ${this.version} of stream ${tenantId}/${domain}/${aggregateId}`
+    const place = `version ${this.version} of stream ${streamName(this.stream)}`
     const why = this.cause instanceof Error ? this.cause.message : String(this.cause)
     return `event ${this.id} of type ${this.type}, ${place}, does not fit the schema:\n${why}`
   }

@@ -15,6 +15,7 @@ import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type { InvalidInput, ReadOnly, StoreFailure } from "./Errors.js"
 import type { StreamId } from "./EventStore.js"
+import { streamName } from "./internal/values.js"
 import type { Json } from "./Json.js"
 
 /**
@@ -80,7 +81,7 @@ export class SnapshotCorrupt extends Schema.TaggedError<SnapshotCorrupt>("effect
   { tenantId: Schema.String, domain: Schema.String, aggregateId: Schema.String, why: Schema.String }
 ) {
   override get message(): string {
-    return `the snapshot of ${this.tenantId}/${this.domain}/${this.aggregateId} ${this.why}`
+    return `the snapshot of ${streamName(this)} ${this.why}`
   }
 }
 

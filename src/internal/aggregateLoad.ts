@@ -26,6 +26,7 @@ import * as Uuid from "../Uuid.js"
 import { pageSize } from "./pages.js"
 import { taggedPayload } from "./taggedPayload.js"
 import { decodeError } from "./typedEvents.js"
+import { streamName } from "./values.js"
 
 interface Baseline<S> {
   readonly state: S
@@ -158,9 +159,9 @@ const source = <S, E extends { readonly _tag: string }>(
             return Effect.as(
               Effect.zipRight(
                 rejection?.why !== undefined
-                  ? warn(`the snapshot of ${nameOf(stream)} ${rejection.why}`)
+                  ? warn(`the snapshot of ${streamName(stream)} ${rejection.why}`)
                   : isMissing && replayed.events >= missedFromEvents
-                    ? warn(`${nameOf(stream)} has no snapshot`)
+                    ? warn(`${streamName(stream)} has no snapshot`)
                     : Effect.void,
                 atVersion === undefined
                   ? leaveSnapshot(definition, events, stream, store, replayed, rejection, duration)
@@ -353,8 +354,6 @@ const loadedOf = <S, E extends { readonly _tag: string }>(replay: Replay<S, E>):
 })
 
 const warn = (what: string): Effect.Effect<void> => Effect.logWarning(`${what}: all its events were read`)
-
-const nameOf = ({ aggregateId, domain, tenantId }: StreamId): string => `${tenantId}/${domain}/${aggregateId}`
 
 const usedTotal = MetricKey.counter("effect_stores_snapshots_used", {
   description: "Loads of aggregates that looked for a snapshot, by what they found",

@@ -13,8 +13,8 @@ import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
 import type { StreamId } from "../EventStore.js"
 import type { NewSnapshot, SnapshotStoreShape } from "../SnapshotStore.js"
-import { streamId } from "./eventStoreInput.js"
 import { checked, options as knownKeys, refuse } from "./validate.js"
+import { streamId, streamKey, streamName } from "./values.js"
 
 /** Streams that wait for their save; each holds a state. */
 const flightsMax = 1_000
@@ -105,14 +105,14 @@ export const make = (
         Effect.flatMap((exit) =>
           Exit.isSuccess(exit)
             ? Metric.increment(exit.value ? outcomes.saved : outcomes.skipped)
-            : failed(`a snapshot of ${keyOf(stream).replaceAll("\0", "/")} was not saved`, exit.cause)
+            : failed(`a snapshot of ${streamName(stream)} was not saved`, exit.cause)
         ),
         Effect.uninterruptible
       )
 
     const offer = (stream: StreamId, save: Effect.Effect<void>): Effect.Effect<void> =>
       Effect.flatMap(Effect.runtime<never>(), (runtime) => {
-        const key = keyOf(stream)
+        const key = streamKey(stream)
         const flight = flights.get(key)
         if (closed || (flight === undefined && flights.size >= flightsMax)) return Metric.increment(outcomes.dropped)
         // A fiber of its own, like the caller in all but its end: who interrupts it ends this save, not the flight.
@@ -144,7 +144,7 @@ export const make = (
         ).pipe(Effect.catchAll((error) => failed("a snapshot was not saved", Cause.fail(error)))),
       flush: (stream) =>
         checked(
-          () => keyOf(streamId(stream, "stream")),
+          () => streamKey(streamId(stream, "stream")),
           (key) =>
             Effect.suspend(() => {
               const flight = flights.get(key)
@@ -156,5 +156,3 @@ export const make = (
 
 const failed = (what: string, cause: Cause.Cause<unknown>): Effect.Effect<void> =>
   Effect.zipRight(Metric.increment(outcomes.failed), Effect.logWarning(what, cause))
-
-const keyOf = ({ aggregateId, domain, tenantId }: StreamId): string => `${tenantId}\0${domain}\0${aggregateId}`

@@ -23,11 +23,11 @@ import {
 } from "../CommandStore.js"
 import type { Encoded, EncodedCommand, EncodedNewCommand } from "../CommandStoreEncoded.js"
 import { CommitOutcomeUnknown, InvalidInput, StoreError, type StoreFailure, StoreUnavailable } from "../Errors.js"
-import type { StreamId } from "../EventStore.js"
 import * as Uuid from "../Uuid.js"
 import { type Execution, outcome as outcomeText } from "./commandStoreInput.js"
 import { exactly } from "./exactEncoding.js"
 import { checked } from "./validate.js"
+import { streamKey } from "./values.js"
 
 /** Another attempt has the command, or it is done, so nothing of this one counts. */
 class LeaseLost {
@@ -171,14 +171,11 @@ export const make = (encoded: Encoded): Execute => {
     // What a transaction itself fails with is no failure of the effect, and no outcome.
     let hasFailed = false
 
-    const body = Effect.suspend(() => {
-      hasFailed = false
-      return Effect.tapErrorCause(Effect.provideService(effect, CurrentCommand, currentCommand(id, attempt)), () =>
-        Effect.sync(() => {
-          hasFailed = true
-        })
-      )
-    })
+    const body = Effect.tapErrorCause(Effect.provideService(effect, CurrentCommand, currentCommand(id, attempt)), () =>
+      Effect.sync(() => {
+        hasFailed = true
+      })
+    )
     const succeed = (value: A) =>
       Effect.flatMap(encodeOutcome(success, value), (outcome) => finish(id, attempt, { status: "succeeded", outcome }))
     const fail = (schema: Schema.Schema<F, IF>, error: F) =>
@@ -307,20 +304,19 @@ type EventIds = (index: number) => string
 
 const currentCommand = (id: string, attempt: number): Context.Tag.Service<typeof CurrentCommand> => {
   const steps = new Map<string, ReadonlyArray<EventIds>>()
-  const keyOf = ({ aggregateId, domain, tenantId }: StreamId) => `${tenantId}\0${domain}\0${aggregateId}`
   return {
     id,
     attempt,
     nextEventIds: (stream) => {
       const { aggregateId, domain, tenantId } = stream
-      const given = steps.get(keyOf(stream)) ?? []
+      const given = steps.get(streamKey(stream)) ?? []
       const ids: EventIds = (index) => Uuid.derived(id, [tenantId, domain, aggregateId, given.length, index])
-      steps.set(keyOf(stream), [...given, ids])
+      steps.set(streamKey(stream), [...given, ids])
       return ids
     },
     returnEventIds: (stream, ids) => {
-      const given = steps.get(keyOf(stream)) ?? []
-      if (given[given.length - 1] === ids) steps.set(keyOf(stream), given.slice(0, -1))
+      const given = steps.get(streamKey(stream)) ?? []
+      if (given[given.length - 1] === ids) steps.set(streamKey(stream), given.slice(0, -1))
     }
   }
 }

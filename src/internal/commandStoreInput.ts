@@ -8,35 +8,33 @@ import * as Schema from "effect/Schema"
 import type { DistinctField, ExecuteOptions, Status } from "../CommandStore.js"
 import type { EncodedFilter, EncodedNewCommand } from "../CommandStoreEncoded.js"
 import type { Direction } from "../EventStore.js"
+import { array, describe, fields, identifier, oneOf, options, refuse } from "./validate.js"
 import {
-  cursorPosition,
   type Defaults,
   direction,
   metadata,
   optionalIdentifier,
   optionalInteger,
+  optionalTime,
+  optionalTypes,
+  pageRequest,
   payload,
   time,
-  eventId as uuid
-} from "./eventStoreInput.js"
-import { array, describe, fields, identifier, oneOf, options, refuse } from "./validate.js"
+  uuid
+} from "./values.js"
 
 const statuses = ["received", "succeeded", "failed"] as const
-const typesPerFilterMax = 1_000
-const pageLimitMax = 1_000
 
 /** A lease is renewed three times in its time, and each renewal is a write. */
 const leaseMinMs = 100
 const leaseMaxMs = 24 * 3_600_000
-
-export const commandId = uuid
 
 const newCommandKeys = ["id", "tenantId", "domain", "type", "data", "metadata", "instanceId", "createdAt"] as const
 
 export const newCommand = (value: unknown, defaults: Defaults): EncodedNewCommand => {
   const command = fields(value, "command", newCommandKeys)
   return {
-    id: commandId(command.id, "command.id"),
+    id: uuid(command.id, "command.id"),
     tenantId: identifier(command.tenantId, "command.tenantId"),
     domain: identifier(command.domain, "command.domain"),
     type: identifier(command.type, "command.type"),
@@ -56,20 +54,15 @@ export const filter = (value: unknown, what = "filter"): EncodedFilter => {
   return {
     tenantId: optionalIdentifier(given.tenantId, `${what}.tenantId`),
     domain: optionalIdentifier(given.domain, `${what}.domain`),
-    types:
-      given.types === undefined
-        ? null
-        : array(given.types, `${what}.types`, 1, typesPerFilterMax).map((type, i) =>
-            identifier(type, `${what}.types[${i}]`)
-          ),
+    types: optionalTypes(given.types, `${what}.types`),
     statuses:
       given.statuses === undefined
         ? null
         : array(given.statuses, `${what}.statuses`, 1, statuses.length).map((status, i) =>
             oneOf(status, `${what}.statuses[${i}]`, statuses)
           ),
-    createdFrom: given.createdFrom === undefined ? null : time(given.createdFrom, `${what}.createdFrom`),
-    createdUntil: given.createdUntil === undefined ? null : time(given.createdUntil, `${what}.createdUntil`)
+    createdFrom: optionalTime(given.createdFrom, `${what}.createdFrom`),
+    createdUntil: optionalTime(given.createdUntil, `${what}.createdUntil`)
   }
 }
 
@@ -88,16 +81,7 @@ export const listOptions = (value: unknown): ListRequest => {
   }
 }
 
-export const pageOptions = (value: unknown): ListRequest & { readonly at: number | undefined } => {
-  const given = options(value, "options", ["filter", "direction", "cursor", "limit"])
-  const towards = direction(given.direction, "options.direction")
-  return {
-    at: given.cursor === undefined ? undefined : cursorPosition(given.cursor, towards),
-    direction: towards,
-    filter: filter(given.filter, "options.filter"),
-    limit: optionalInteger(given.limit, "options.limit", 1, 100, pageLimitMax)
-  }
-}
+export const pageOptions = (value: unknown) => pageRequest(value, filter)
 
 const distinctFields = ["tenantId", "domain", "type", "status", "instanceId"] as const
 
@@ -126,7 +110,7 @@ export const update = (id: unknown, value: unknown): Update => {
     return refuse("changes.outcome", "needs the status succeeded or failed beside it")
   }
   return {
-    id: commandId(id, "id"),
+    id: uuid(id, "id"),
     data: changes.data === undefined ? null : payload(changes.data, "changes.data"),
     metadata: changes.metadata === undefined ? null : metadata(changes.metadata, "changes.metadata"),
     status: status === undefined ? null : { status, outcome: outcome(changes.outcome, "changes.outcome") }

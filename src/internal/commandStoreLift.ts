@@ -7,13 +7,14 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { Command, CommandStoreShape, DuplicateCommand } from "../CommandStore.js"
 import type { Encoded, EncodedCommand, EncodedFilter, Options } from "../CommandStoreEncoded.js"
-import { NotFound, ReadOnly, StoreError, type StoreFailure } from "../Errors.js"
+import { NotFound, StoreError, type StoreFailure } from "../Errors.js"
 import { clashOf, make as makeExecution } from "./commandExecution.js"
 import * as input from "./commandStoreInput.js"
-import { cursor, utc } from "./eventStoreInput.js"
-import { hasNext, type Pages, pageSize, streamOf } from "./pages.js"
+import { cut, hasNext, type Pages, pageSize, rangeOf, streamOf, valuePages } from "./pages.js"
+import { writesOf } from "./storeOptions.js"
 import * as Telemetry from "./telemetry.js"
 import { checked } from "./validate.js"
+import { unsealed, utc, uuid } from "./values.js"
 
 /** Of one statement: bounds how long its locks are held. */
 const pruneBatchMax = 1000
@@ -23,11 +24,7 @@ export const lift = (encoded: Encoded, options: Options): CommandStoreShape => {
   const instanceId = options.instanceId ?? null
   const execute = makeExecution(encoded)
 
-  const write = <A, E, R>(
-    name: string,
-    body: (nowMs: number) => Effect.Effect<A, E, R>
-  ): Effect.Effect<A, E | ReadOnly, R> =>
-    options.readOnly ? Effect.fail(new ReadOnly({ operation: name })) : observe.effect(name, body)
+  const write = writesOf(observe, options.readOnly)
 
   return {
     create: (command) =>
@@ -59,7 +56,7 @@ export const lift = (encoded: Encoded, options: Options): CommandStoreShape => {
     get: (id) =>
       observe.effect("get", () =>
         checked(
-          () => input.commandId(id, "id"),
+          () => uuid(id, "id"),
           (id) =>
             Effect.flatMap(encoded.get(id), (row) => (row === null ? Effect.succeedNone : Effect.asSome(decode(row))))
         )
@@ -80,25 +77,19 @@ export const lift = (encoded: Encoded, options: Options): CommandStoreShape => {
       observe.effect("page", () =>
         checked(
           () => input.pageOptions(pageOptions),
-          ({ at, direction, filter, limit }) =>
-            Effect.map(
-              decodeAll(
-                encoded.list({
-                  after: direction === "forward" ? (at ?? 0) : 0,
-                  through: direction === "backward" && at !== undefined ? at - 1 : Number.MAX_SAFE_INTEGER,
-                  direction,
-                  filter,
-                  limit: limit + 1
-                })
-              ),
-              (commands) => ({
-                commands: commands.slice(0, limit),
-                next:
-                  commands.length > limit
-                    ? Option.some(cursor(direction, (commands[limit - 1] as Command).position))
-                    : Option.none()
-              })
-            )
+          (request) => {
+            const { direction, filter, limit } = request
+            const rows = encoded.list({
+              ...rangeOf(request, Number.MAX_SAFE_INTEGER),
+              direction,
+              filter,
+              limit: limit + 1
+            })
+            return Effect.map(decodeAll(rows), (found) => {
+              const { items, next } = cut(found, request)
+              return { commands: items, next }
+            })
+          }
         )
       ),
 
@@ -108,7 +99,7 @@ export const lift = (encoded: Encoded, options: Options): CommandStoreShape => {
         streamOf(
           checked(
             () => ({ field: input.distinctField(field), filter: input.filter(filter) }),
-            (request) => distinctPage(encoded, request, null)
+            (request) => valuePages((after, limit) => encoded.distinct({ ...request, after, limit }))
           )
         )
       ),
@@ -144,7 +135,7 @@ export const lift = (encoded: Encoded, options: Options): CommandStoreShape => {
         )
       ),
 
-    delete: (id) => write("delete", () => checked(() => input.commandId(id, "id"), encoded.delete)),
+    delete: (id) => write("delete", () => checked(() => uuid(id, "id"), encoded.delete)),
 
     prune: (pruneOptions) =>
       write("prune", () =>
@@ -178,17 +169,6 @@ const listPage = (
   })
 }
 
-const distinctPage = (
-  encoded: Encoded,
-  request: Pick<Parameters<Encoded["distinct"]>[0], "field" | "filter">,
-  after: string | null
-): Pages<string, StoreFailure> =>
-  Effect.map(encoded.distinct({ ...request, after, limit: pageSize }), (values) => {
-    const last = values[values.length - 1]
-    const more = last !== undefined && values.length === pageSize
-    return { items: [...values], next: more ? distinctPage(encoded, request, last) : undefined }
-  })
-
 const decodeAll = <E>(
   rows: Effect.Effect<ReadonlyArray<EncodedCommand>, E>
 ): Effect.Effect<Array<Command>, E | StoreError> => Effect.flatMap(rows, (rows) => Effect.forEach(rows, decode))
@@ -212,8 +192,3 @@ const decode = (row: EncodedCommand): Effect.Effect<Command, StoreError> =>
     }),
     catch: (cause) => new StoreError({ operation: `decoding command ${row.id}`, cause })
   })
-
-const unsealed = (text: string, keyId: string | null): string => {
-  if (keyId !== null) throw new Error(`it is sealed with key ${keyId}, and the store was opened without keys`)
-  return text
-}

@@ -2,74 +2,33 @@
  * Checks of everything that callers pass to the EventStore, and its encoded form. They throw `InvalidInput` (see
  * `validate.checked`) and return fresh values, so a later change of the caller's objects changes nothing here.
  */
-import * as DateTime from "effect/DateTime"
-import * as Either from "effect/Either"
-import type { Direction, DistinctField, ExpectedVersion, Guard, StreamId } from "../EventStore.js"
+import type { Direction, DistinctField, ExpectedVersion, Guard } from "../EventStore.js"
 import type { EncodedAppend, EncodedFilter, EncodedNewEvent } from "../EventStoreEncoded.js"
-import * as Json from "../Json.js"
 import * as Uuid from "../Uuid.js"
-import { array, describe, fields, identifier, integer, oneOf, options, record, refuse } from "./validate.js"
+import { array, fields, identifier, integer, oneOf, options, record, refuse } from "./validate.js"
+import {
+  type Defaults,
+  direction,
+  metadata,
+  optionalIdentifier,
+  optionalInteger,
+  optionalTime,
+  optionalTypes,
+  pageRequest,
+  payload,
+  streamId,
+  time,
+  uuid
+} from "./values.js"
 
 const eventsPerAppendMax = 10_000
 const streamsPerAppendMax = 1_000
-const typesPerFilterMax = 1_000
-const pageLimitMax = 1_000
 
 /** A statement and its parameters must fit in one message of the backend and in memory several times over. */
 const appendCharsMax = 64 * 1024 * 1024
 
-// Date.UTC reads the years 0 to 99 as 1900 to 1999.
-const yearZeroMs = Date.parse("0000-01-01T00:00:00Z")
-const year10000Ms = Date.UTC(10000, 0, 1)
-
-export interface Defaults {
-  readonly nowMs: number
-  readonly instanceId: string | null
-}
-
-let lastUtc = DateTime.unsafeMake(0)
-
-/** Making one costs more than the rest of an event, and events of one append share their moment. */
-export const utc = (epochMs: number): DateTime.Utc => {
-  if (lastUtc.epochMillis !== epochMs) lastUtc = DateTime.unsafeMake(epochMs)
-  return lastUtc
-}
-
-export const streamId = (value: unknown, what: string): StreamId => {
-  const { aggregateId, domain, tenantId } = record(value, what)
-  return {
-    tenantId: identifier(tenantId, `${what}.tenantId`),
-    domain: identifier(domain, `${what}.domain`),
-    aggregateId: identifier(aggregateId, `${what}.aggregateId`)
-  }
-}
-
-export const eventId = (value: unknown, what: string): string =>
-  typeof value === "string" && Uuid.isCanonical(value)
-    ? value
-    : refuse(what, `must be a UUID in lower case, not ${describe(value)}`)
-
 const expectedVersion = (value: unknown, what: string): ExpectedVersion =>
   typeof value === "number" ? integer(value, what, 0) : oneOf(value, what, ["any", "noStream", "streamExists"])
-
-export const payload = (value: unknown, what: string): string => {
-  const text = Json.encode(value, what)
-  if (Either.isLeft(text)) throw text.left
-  return text.right
-}
-
-export const metadata = (value: unknown, what: string): string =>
-  value === undefined ? "{}" : payload(record(value, what), what)
-
-export const optionalIdentifier = (value: unknown, what: string): string | null =>
-  value === undefined ? null : identifier(value, what)
-
-export const time = (value: unknown, what: string): number => {
-  if (!DateTime.isDateTime(value)) return refuse(what, `must be a DateTime, not ${describe(value)}`)
-  const { epochMillis } = value
-  if (!(epochMillis >= yearZeroMs && epochMillis < year10000Ms)) return refuse(what, "must be in the years 0 to 9999")
-  return Number.isInteger(epochMillis) ? epochMillis : refuse(what, "must be whole milliseconds")
-}
 
 const eventKeys = ["id", "type", "data", "metadata", "commandId", "instanceId", "createdAt"] as const
 const envelopeKeys = ["metadata", "commandId", "instanceId", "createdAt"] as const
@@ -102,7 +61,7 @@ const eventRecord = (value: unknown, what: string): Record<string, unknown> => {
 const newEvent = (value: unknown, what: string, defaults: Defaults): EncodedNewEvent => {
   const event = eventRecord(value, what)
   return {
-    id: event.id === undefined ? Uuid.v7(defaults.nowMs) : eventId(event.id, `${what}.id`),
+    id: event.id === undefined ? Uuid.v7(defaults.nowMs) : uuid(event.id, `${what}.id`),
     type: identifier(event.type, `${what}.type`),
     data: payload(event.data, `${what}.data`),
     metadata: metadata(event.metadata, `${what}.metadata`),
@@ -204,12 +163,6 @@ export interface ReadRequest {
   readonly limit: number
 }
 
-export const direction = (value: unknown, what: string): Direction =>
-  value === undefined ? "forward" : oneOf(value, what, ["forward", "backward"])
-
-export const optionalInteger = (value: unknown, what: string, min: number, otherwise: number, max?: number): number =>
-  value === undefined ? otherwise : integer(value, what, min, max)
-
 export const readOptions = (value: unknown): ReadRequest => {
   const given = options(value, "options", ["direction", "fromVersion", "toVersion", "limit"])
   return {
@@ -241,15 +194,10 @@ export const filter = (value: unknown, what = "filter"): EncodedFilter => {
     tenantId: optionalIdentifier(given.tenantId, `${what}.tenantId`),
     domain: optionalIdentifier(given.domain, `${what}.domain`),
     aggregateId: optionalIdentifier(given.aggregateId, `${what}.aggregateId`),
-    types:
-      given.types === undefined
-        ? null
-        : array(given.types, `${what}.types`, 1, typesPerFilterMax).map((type, i) =>
-            identifier(type, `${what}.types[${i}]`)
-          ),
+    types: optionalTypes(given.types, `${what}.types`),
     commandId: optionalIdentifier(given.commandId, `${what}.commandId`),
-    createdFrom: given.createdFrom === undefined ? null : time(given.createdFrom, `${what}.createdFrom`),
-    createdUntil: given.createdUntil === undefined ? null : time(given.createdUntil, `${what}.createdUntil`)
+    createdFrom: optionalTime(given.createdFrom, `${what}.createdFrom`),
+    createdUntil: optionalTime(given.createdUntil, `${what}.createdUntil`)
   }
 }
 
@@ -259,36 +207,7 @@ const distinctFields = ["tenantId", "domain", "aggregateId", "type", "commandId"
 
 export const distinctField = (value: unknown): DistinctField => oneOf(value, "field", distinctFields)
 
-export interface PageRequest {
-  readonly at: number | undefined
-  readonly direction: Direction
-  readonly filter: EncodedFilter
-  readonly limit: number
-}
-
-export const pageOptions = (value: unknown): PageRequest => {
-  const given = options(value, "options", ["filter", "direction", "cursor", "limit"])
-  const towards = direction(given.direction, "options.direction")
-  return {
-    at: given.cursor === undefined ? undefined : cursorPosition(given.cursor, towards),
-    direction: towards,
-    filter: filter(given.filter, "options.filter"),
-    limit: optionalInteger(given.limit, "options.limit", 1, 100, pageLimitMax)
-  }
-}
-
-/** Version 1 of the cursor: the direction and the position of the last event of the page before. */
-export const cursor = (towards: Direction, position: number): string =>
-  `1${towards === "forward" ? "f" : "b"}${position.toString(36)}`
-
-export const cursorPosition = (value: unknown, towards: Direction): number => {
-  const parts = typeof value === "string" ? /^1([fb])([0-9a-z]{1,11})$/.exec(value) : null
-  if (parts === null) return refuse("options.cursor", "is not a cursor that a page of this store gave")
-  if (parts[1] !== (towards === "forward" ? "f" : "b"))
-    return refuse("options.cursor", "was given for the other direction")
-  const position = Number.parseInt(parts[2] as string, 36)
-  return Number.isSafeInteger(position) ? position : refuse("options.cursor", "is out of range")
-}
+export const pageOptions = (value: unknown) => pageRequest(value, filter)
 
 export const update = (
   id: unknown,
@@ -298,7 +217,7 @@ export const update = (
   if (changes.data === undefined && changes.metadata === undefined)
     return refuse("changes", "must have data or metadata")
   return {
-    id: eventId(id, "id"),
+    id: uuid(id, "id"),
     data: changes.data === undefined ? null : payload(changes.data, "changes.data"),
     metadata: changes.metadata === undefined ? null : metadata(changes.metadata, "changes.metadata"),
     keyId: null

@@ -7,11 +7,10 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
-import { NotFound, ReadOnly, StoreError, type StoreFailure } from "../Errors.js"
+import { NotFound, StoreError, type StoreFailure } from "../Errors.js"
 import type {
   AppendError,
   Appended,
-  DistinctField,
   Event,
   EventStoreShape,
   Guard,
@@ -20,26 +19,20 @@ import type {
   StreamId
 } from "../EventStore.js"
 import { DuplicateEvent, VersionConflict } from "../EventStore.js"
-import type {
-  AppendOutcome,
-  Encoded,
-  EncodedAppend,
-  EncodedEvent,
-  EncodedFilter,
-  Options
-} from "../EventStoreEncoded.js"
+import type { AppendOutcome, Encoded, EncodedAppend, EncodedEvent, Options } from "../EventStoreEncoded.js"
 import type { JsonObject } from "../Json.js"
 import * as input from "./eventStoreInput.js"
-import { hasNext, type Pages, pageSize, streamOf } from "./pages.js"
+import { cut, hasNext, type Pages, pageSize, rangeOf, streamOf, valuePages } from "./pages.js"
+import { writesOf } from "./storeOptions.js"
 import * as Telemetry from "./telemetry.js"
 import { checked } from "./validate.js"
+import { streamId, unsealed, utc, uuid } from "./values.js"
 
 export const lift = (encoded: Encoded, options: Options): EventStoreShape => {
   const observe = Telemetry.make("EventStore", options.system)
   const instanceId = options.instanceId ?? null
 
-  const write = <A, E>(name: string, body: (nowMs: number) => Effect.Effect<A, E>): Effect.Effect<A, E | ReadOnly> =>
-    options.readOnly ? Effect.fail(new ReadOnly({ operation: name })) : observe.effect(name, body)
+  const write = writesOf(observe, options.readOnly)
 
   const appendBatch = (appends: ReadonlyArray<EncodedAppend>, guards: ReadonlyArray<Guard>) =>
     Effect.flatMap(encoded.append(appends, guards), (outcome) => {
@@ -50,7 +43,7 @@ export const lift = (encoded: Encoded, options: Options): EventStoreShape => {
   const streamPages = (stream: StreamId, readOptions: ReadOptions | undefined): Pages<Event, ReadError> =>
     Effect.suspend(() =>
       checked(
-        () => ({ stream: input.streamId(stream, "stream"), ...input.readOptions(readOptions) }),
+        () => ({ stream: streamId(stream, "stream"), ...input.readOptions(readOptions) }),
         (request) => streamPage(encoded, request)
       )
     )
@@ -77,8 +70,7 @@ export const lift = (encoded: Encoded, options: Options): EventStoreShape => {
     fold: (stream, initial, step, readOptions) =>
       observe.effect("fold", () => foldPages(streamPages(stream, readOptions), initial, step)),
 
-    version: (stream) =>
-      observe.effect("version", () => checked(() => input.streamId(stream, "stream"), encoded.version)),
+    version: (stream) => observe.effect("version", () => checked(() => streamId(stream, "stream"), encoded.version)),
 
     feed: (feedOptions) =>
       observe.stream(
@@ -113,7 +105,7 @@ export const lift = (encoded: Encoded, options: Options): EventStoreShape => {
     get: (id) =>
       observe.effect("get", () =>
         checked(
-          () => input.eventId(id, "id"),
+          () => uuid(id, "id"),
           (id) =>
             Effect.flatMap(encoded.get(id), (row) =>
               row === null
@@ -127,27 +119,15 @@ export const lift = (encoded: Encoded, options: Options): EventStoreShape => {
       observe.effect("page", () =>
         checked(
           () => input.pageOptions(pageOptions),
-          ({ at, direction, filter, limit }) =>
-            Effect.flatMap(encoded.head, (head) =>
-              Effect.map(
-                decodeAll(
-                  encoded.readFeed({
-                    after: direction === "forward" ? (at ?? 0) : 0,
-                    through: direction === "backward" && at !== undefined ? Math.min(head, at - 1) : head,
-                    direction,
-                    filter,
-                    limit: limit + 1
-                  })
-                ),
-                (events) => ({
-                  events: events.slice(0, limit),
-                  next:
-                    events.length > limit
-                      ? Option.some(input.cursor(direction, (events[limit - 1] as Event).position))
-                      : Option.none()
-                })
-              )
-            )
+          (request) =>
+            Effect.flatMap(encoded.head, (head) => {
+              const { direction, filter, limit } = request
+              const rows = encoded.readFeed({ ...rangeOf(request, head), direction, filter, limit: limit + 1 })
+              return Effect.map(decodeAll(rows), (found) => {
+                const { items, next } = cut(found, request)
+                return { events: items, next }
+              })
+            })
         )
       ),
 
@@ -157,7 +137,7 @@ export const lift = (encoded: Encoded, options: Options): EventStoreShape => {
         streamOf(
           checked(
             () => ({ field: input.distinctField(field), filter: input.filter(filter) }),
-            (request) => distinctPage(encoded, request, null)
+            (request) => valuePages((after, limit) => encoded.distinct({ ...request, after, limit }))
           )
         )
       ),
@@ -186,7 +166,7 @@ export const lift = (encoded: Encoded, options: Options): EventStoreShape => {
           )
         ),
       deleteStream: (stream) =>
-        write("deleteStream", () => checked(() => input.streamId(stream, "stream"), encoded.deleteStream)),
+        write("deleteStream", () => checked(() => streamId(stream, "stream"), encoded.deleteStream)),
       reset: write("reset", () => encoded.reset)
     }
   }
@@ -283,17 +263,6 @@ const feedPage = (
   )
 }
 
-const distinctPage = (
-  encoded: Encoded,
-  request: { readonly field: DistinctField; readonly filter: EncodedFilter },
-  after: string | null
-): Pages<string, StoreFailure> =>
-  Effect.map(encoded.distinct({ ...request, after, limit: pageSize }), (values) => {
-    const last = values[values.length - 1]
-    const more = last !== undefined && values.length === pageSize
-    return { items: [...values], next: more ? distinctPage(encoded, request, last) : undefined }
-  })
-
 /**
  * 1. Read pages up to the last known head.
  * 2. There, ask for the head; if it has not moved, wait for a hint or the poll interval, and ask again.
@@ -363,7 +332,6 @@ const decodeAll = <E>(
 const noMetadata: JsonObject = Object.freeze({})
 
 const decode = (row: EncodedEvent): Event => {
-  if (row.keyId !== null) throw new Error(`it is sealed with key ${row.keyId}, and the store was opened without keys`)
   return {
     id: row.id,
     tenantId: row.tenantId,
@@ -372,10 +340,10 @@ const decode = (row: EncodedEvent): Event => {
     version: row.version,
     position: row.position,
     type: row.type,
-    data: JSON.parse(row.data),
-    metadata: row.metadata === "{}" ? noMetadata : JSON.parse(row.metadata),
+    data: JSON.parse(unsealed(row.data, row.keyId)),
+    metadata: row.metadata === "{}" ? noMetadata : JSON.parse(unsealed(row.metadata, row.keyId)),
     commandId: row.commandId ?? undefined,
     instanceId: row.instanceId ?? undefined,
-    createdAt: input.utc(row.createdAt)
+    createdAt: utc(row.createdAt)
   }
 }

@@ -1,10 +1,12 @@
 /**
- * Pages of a backend as streams: each page knows how to get the next one.
+ * Pages of a backend: as streams, where each page knows how to get the next one, and as the caller asks for them, by
+ * cursors.
  */
 import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
+import { cursor, type PageRequest } from "./values.js"
 
 /** Items of one page. `Stream.runFold` overflows the stack on chunks beyond 8,192. */
 export const pageSize = 1000
@@ -20,3 +22,34 @@ export const streamOf = <A, E>(first: Pages<A, E>): Stream.Stream<A, E> =>
 
 /** A page that is not full is the last; a full one may be too, and then an empty one follows. */
 export const hasNext = (found: number, size: number, left: number): boolean => found === size && found < left
+
+/** All values, each page after the last value of the one before. */
+export const valuePages = <E>(
+  page: (after: string | null, limit: number) => Effect.Effect<ReadonlyArray<string>, E>,
+  after: string | null = null
+): Pages<string, E> =>
+  Effect.map(page(after, pageSize), (values) => {
+    const last = values[values.length - 1]
+    const more = last !== undefined && values.length === pageSize
+    return { items: [...values], next: more ? valuePages(page, last) : undefined }
+  })
+
+/** Where a page asked for by cursor lies, of all positions up to `through`. */
+export const rangeOf = (
+  { at, direction }: Pick<PageRequest<unknown>, "at" | "direction">,
+  through: number
+): { readonly after: number; readonly through: number } => ({
+  after: direction === "forward" ? (at ?? 0) : 0,
+  through: direction === "backward" && at !== undefined ? Math.min(through, at - 1) : through
+})
+
+/** The page and the cursor of the next one, when one more than `limit` was asked for. */
+export const cut = <A extends { readonly position: number }>(
+  found: ReadonlyArray<A>,
+  { direction, limit }: Pick<PageRequest<unknown>, "direction" | "limit">
+): { readonly items: ReadonlyArray<A>; readonly next: Option.Option<string> } => {
+  const items = found.slice(0, limit)
+  const last = items[items.length - 1]
+  const more = found.length > limit && last !== undefined
+  return { items, next: more ? Option.some(cursor(direction, last.position)) : Option.none() }
+}

@@ -4,28 +4,27 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { ReadOnly } from "../Errors.js"
 import type { StreamId } from "../EventStore.js"
 import type { NewSnapshot, Snapshot, SnapshotStoreShape } from "../SnapshotStore.js"
 import { SnapshotCorrupt } from "../SnapshotStore.js"
 import type { Encoded, EncodedSnapshot, Options } from "../SnapshotStoreEncoded.js"
 import * as BackgroundSaves from "./backgroundSaves.js"
-import * as input from "./eventStoreInput.js"
 import { snapshotChecksum } from "./snapshotChecksum.js"
+import { writesOf } from "./storeOptions.js"
 import * as Telemetry from "./telemetry.js"
 import { checked, identifier, integer, options as knownKeys } from "./validate.js"
+import { payload, streamId, time, utc, uuid } from "./values.js"
 
 export const lift = (encoded: Encoded, options: Options): Effect.Effect<SnapshotStoreShape, never, Scope.Scope> => {
   const observe = Telemetry.make("SnapshotStore", options.system)
 
-  const write = <A, E>(name: string, body: (nowMs: number) => Effect.Effect<A, E>): Effect.Effect<A, E | ReadOnly> =>
-    options.readOnly ? Effect.fail(new ReadOnly({ operation: name })) : observe.effect(name, body)
+  const write = writesOf(observe, options.readOnly)
 
   const save: SnapshotStoreShape["save"] = (stream, snapshot) =>
     write("save", (nowMs) => checked(() => encode(stream, snapshot, nowMs), encoded.save))
 
   const delete_: SnapshotStoreShape["delete"] = (stream) =>
-    write("delete", () => checked(() => input.streamId(stream, "stream"), encoded.delete))
+    write("delete", () => checked(() => streamId(stream, "stream"), encoded.delete))
 
   return Effect.map(
     BackgroundSaves.make({ save, delete: delete_ }, options.savesMax ?? 8),
@@ -39,7 +38,7 @@ export const lift = (encoded: Encoded, options: Options): Effect.Effect<Snapshot
         observe.effect("latest", () =>
           checked(
             () => ({
-              stream: input.streamId(stream, "stream"),
+              stream: streamId(stream, "stream"),
               atMost: atMostOf(knownKeys(latestOptions, "options", ["atMost"]).atMost)
             }),
             ({ atMost, stream }) =>
@@ -66,13 +65,13 @@ const atMostOf = (value: unknown): number =>
 const encode = (stream: unknown, value: NewSnapshot, nowMs: number): EncodedSnapshot => {
   const snapshot = knownKeys(value, "snapshot", ["version", "lastEventMark", "schemaVersion", "state", "createdAt"])
   const fields = {
-    ...input.streamId(stream, "stream"),
+    ...streamId(stream, "stream"),
     version: integer(snapshot.version, "snapshot.version", 1),
-    lastEventMark: input.eventId(snapshot.lastEventMark, "snapshot.lastEventMark"),
+    lastEventMark: uuid(snapshot.lastEventMark, "snapshot.lastEventMark"),
     schemaVersion: identifier(snapshot.schemaVersion, "snapshot.schemaVersion"),
-    state: input.payload(snapshot.state, "snapshot.state"),
+    state: payload(snapshot.state, "snapshot.state"),
     keyId: null,
-    createdAt: snapshot.createdAt === undefined ? nowMs : input.time(snapshot.createdAt, "snapshot.createdAt")
+    createdAt: snapshot.createdAt === undefined ? nowMs : time(snapshot.createdAt, "snapshot.createdAt")
   }
   return { ...fields, checksum: snapshotChecksum(fields) }
 }
@@ -102,6 +101,6 @@ const decode = (
     lastEventMark,
     schemaVersion,
     state,
-    createdAt: input.utc(createdAt)
+    createdAt: utc(createdAt)
   })
 }

@@ -1,17 +1,11 @@
 /**
- * The options that every EventStore layer has, whatever its backend, and the check that a layer was given no others.
+ * The options that layers of several stores have, whatever their backend, and the check that a layer was given no others.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type { InvalidInput } from "../Errors.js"
-import type { Options } from "../EventStoreEncoded.js"
+import { type InvalidInput, ReadOnly } from "../Errors.js"
+import type { Observer } from "./telemetry.js"
 import { checked, describe, fields, identifier, refuse } from "./validate.js"
-
-export interface StoreOptions {
-  readonly readOnly?: boolean | undefined
-  readonly instanceId?: string | undefined
-  readonly pollInterval?: Duration.DurationInput | undefined
-}
 
 /** The keys of a record of options, all of them: a forgotten one does not compile. */
 export type Keys<O> = { readonly [K in keyof Required<O>]: true }
@@ -40,20 +34,33 @@ export const part = <P extends object>(options: P, keys: Keys<P>): P =>
     })
   ) as P
 
-export const checkOptions = (
+/** What a lift is told of the options that stores of events and of commands have in common. */
+export const liftOptions = (
   system: string,
-  options: StoreOptions,
-  pollInterval: Duration.Duration
-): Effect.Effect<Options, InvalidInput> =>
+  { instanceId, readOnly }: { readonly readOnly?: boolean | undefined; readonly instanceId?: string | undefined }
+) =>
   checked(
-    (): Options => ({
+    () => ({
       system,
-      readOnly: options.readOnly,
-      instanceId: options.instanceId === undefined ? undefined : identifier(options.instanceId, "instanceId"),
-      pollInterval: options.pollInterval === undefined ? pollInterval : interval(options.pollInterval)
+      readOnly,
+      instanceId: instanceId === undefined ? undefined : identifier(instanceId, "instanceId")
     }),
     Effect.succeed
   )
+
+export const pollIntervalOf = (
+  options: { readonly pollInterval?: Duration.DurationInput | undefined },
+  otherwise: Duration.DurationInput
+): Effect.Effect<Duration.Duration, InvalidInput> => {
+  const { pollInterval = otherwise } = options
+  return checked(() => interval(pollInterval), Effect.succeed)
+}
+
+/** Operations that write. A read-only store refuses them before it looks at anything. */
+export const writesOf =
+  (observe: Observer, readOnly: boolean | undefined) =>
+  <A, E, R>(name: string, body: (nowMs: number) => Effect.Effect<A, E, R>): Effect.Effect<A, E | ReadOnly, R> =>
+    readOnly ? Effect.fail(new ReadOnly({ operation: name })) : observe.effect(name, body)
 
 const interval = (value: Duration.DurationInput): Duration.Duration => {
   const decoded = Duration.decodeUnknown(value)

@@ -21,6 +21,7 @@ import * as input from "./eventStoreInput.js"
 import { exactly } from "./exactEncoding.js"
 import { taggedPayload } from "./taggedPayload.js"
 import { checked } from "./validate.js"
+import { streamId } from "./values.js"
 
 export const decodeError = (event: Event, cause: unknown): EventDecodeError => {
   const { aggregateId, domain, id, position, tenantId, type, version } = event
@@ -92,7 +93,7 @@ export const typedEvents = <A extends { readonly _tag: string }, I extends { rea
     fold: (stream, initial, step, options) =>
       Effect.flatMap(EventStore, (store) =>
         checked(
-          () => ({ stream: input.streamId(stream, "stream"), ...input.readOptions(options) }),
+          () => ({ stream: streamId(stream, "stream"), ...input.readOptions(options) }),
           (request) => foldPages(store, request, initial, step)
         )
       ),

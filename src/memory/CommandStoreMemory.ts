@@ -4,7 +4,6 @@
  *
  * @since 0.1.0
  */
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
@@ -12,7 +11,7 @@ import { CommandStore } from "../CommandStore.js"
 import type { Encoded, EncodedCommand, EncodedFilter } from "../CommandStoreEncoded.js"
 import { make } from "../CommandStoreEncoded.js"
 import type { InvalidInput } from "../Errors.js"
-import { checkOptions, onlyKnown } from "../internal/storeOptions.js"
+import { liftOptions, onlyKnown } from "../internal/storeOptions.js"
 
 /**
  * @since 0.1.0
@@ -165,7 +164,7 @@ export const layer = (options: Options = {}): Layer.Layer<CommandStore, InvalidI
     CommandStore,
     Effect.gen(function* () {
       yield* onlyKnown(options, { readOnly: true, instanceId: true })
-      return make(yield* makeEncoded, yield* checkOptions("memory", options, Duration.zero))
+      return make(yield* makeEncoded, yield* liftOptions("memory", options))
     })
   )
 

@@ -14,7 +14,8 @@ import { EventStore } from "../EventStore.js"
 import type { Encoded, EncodedEvent, EncodedFilter } from "../EventStoreEncoded.js"
 import { make } from "../EventStoreEncoded.js"
 import { Hints } from "../internal/Hints.js"
-import { checkOptions, type Keys, onlyKnown } from "../internal/storeOptions.js"
+import { type Keys, liftOptions, onlyKnown } from "../internal/storeOptions.js"
+import { streamKey } from "../internal/values.js"
 
 /**
  * @since 0.1.0
@@ -43,7 +44,7 @@ export const makeEncoded: Effect.Effect<Encoded> = Effect.sync(() => {
   let log: Array<EncodedEvent> = []
   let lastPosition = 0
 
-  const versionOf = (stream: StreamId): number => streams.get(keyOf(stream))?.length ?? 0
+  const versionOf = (stream: StreamId): number => streams.get(streamKey(stream))?.length ?? 0
 
   return {
     append: (appends, guards) =>
@@ -55,7 +56,7 @@ export const makeEncoded: Effect.Effect<Encoded> = Effect.sync(() => {
           if (!isExpected(expected, actual)) return { _tag: "Conflict", index, actual }
         }
         const results = appends.map(({ events, stream }) => {
-          const key = keyOf(stream)
+          const key = streamKey(stream)
           const events_ = streams.get(key) ?? []
           streams.set(key, events_)
           for (const event of events) {
@@ -72,7 +73,7 @@ export const makeEncoded: Effect.Effect<Encoded> = Effect.sync(() => {
 
     readStream: ({ direction, fromVersion, limit, stream, toVersion }) =>
       Effect.sync(() => {
-        const events = (streams.get(keyOf(stream)) ?? []).slice(Math.max(0, fromVersion - 1), toVersion)
+        const events = (streams.get(streamKey(stream)) ?? []).slice(Math.max(0, fromVersion - 1), toVersion)
         return direction === "forward" ? events.slice(0, limit) : events.reverse().slice(0, limit)
       }),
 
@@ -123,14 +124,14 @@ export const makeEncoded: Effect.Effect<Encoded> = Effect.sync(() => {
         const changed = { ...event, data: data ?? event.data, metadata: metadata ?? event.metadata, keyId }
         byId.set(id, changed)
         log[indexAfter(log, event.position) - 1] = changed
-        ;(streams.get(keyOf(event)) as Array<EncodedEvent>)[event.version - 1] = changed
+        ;(streams.get(streamKey(event)) as Array<EncodedEvent>)[event.version - 1] = changed
         return true
       }),
 
     deleteStream: (stream) =>
       Effect.sync(() => {
-        const events = streams.get(keyOf(stream)) ?? []
-        streams.delete(keyOf(stream))
+        const events = streams.get(streamKey(stream)) ?? []
+        streams.delete(streamKey(stream))
         for (const { id } of events) byId.delete(id)
         if (events.length > 0) log = log.filter(({ id }) => byId.has(id))
         return events.length
@@ -157,12 +158,10 @@ export const layer = (options: Options = {}): Layer.Layer<EventStore, InvalidInp
     EventStore,
     Effect.gen(function* () {
       const known = yield* onlyKnown(options, keys)
-      const liftOptions = yield* checkOptions("memory", known, Duration.seconds(1))
-      return make(yield* makeEncoded, liftOptions)
+      const lifting = yield* liftOptions("memory", known)
+      return make(yield* makeEncoded, { ...lifting, pollInterval: Duration.seconds(1) })
     })
   )
-
-const keyOf = ({ aggregateId, domain, tenantId }: StreamId): string => `${tenantId}\0${domain}\0${aggregateId}`
 
 const isExpected = (expected: ExpectedVersion, actual: number): boolean =>
   expected === "any" ||

@@ -7,8 +7,8 @@
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { InvalidInput } from "../Errors.js"
-import type { StreamId } from "../EventStore.js"
 import { onlyKnown } from "../internal/storeOptions.js"
+import { streamKey } from "../internal/values.js"
 import { SnapshotStore } from "../SnapshotStore.js"
 import type { Encoded, EncodedSnapshot } from "../SnapshotStoreEncoded.js"
 import { make } from "../SnapshotStoreEncoded.js"
@@ -33,7 +33,7 @@ export const makeEncoded: Effect.Effect<Encoded> = Effect.sync(() => {
   return {
     save: (snapshot) =>
       Effect.sync(() => {
-        const key = keyOf(snapshot)
+        const key = streamKey(snapshot)
         const stored = snapshots.get(key)
         if (stored !== undefined && stored.version > snapshot.version) return false
         snapshots.set(key, snapshot)
@@ -41,10 +41,10 @@ export const makeEncoded: Effect.Effect<Encoded> = Effect.sync(() => {
       }),
     latest: (stream, atMost) =>
       Effect.sync(() => {
-        const stored = snapshots.get(keyOf(stream))
+        const stored = snapshots.get(streamKey(stream))
         return stored !== undefined && stored.version <= atMost ? stored : null
       }),
-    delete: (stream) => Effect.sync(() => snapshots.delete(keyOf(stream))),
+    delete: (stream) => Effect.sync(() => snapshots.delete(streamKey(stream))),
     info: Effect.sync(() => ({ backend: "InMemory", connection: "memory", snapshots: snapshots.size })),
     reset: Effect.sync(() => snapshots.clear())
   }
@@ -62,5 +62,3 @@ export const layer = (options: Options = {}): Layer.Layer<SnapshotStore, Invalid
       return yield* make(yield* makeEncoded, { system: "memory", readOnly })
     })
   )
-
-const keyOf = ({ aggregateId, domain, tenantId }: StreamId): string => `${tenantId}\0${domain}\0${aggregateId}`

@@ -21,7 +21,8 @@ import type * as Scope from "effect/Scope"
 import { type InvalidInput, type StoreError, type StoreFailure, StoreUnavailable } from "../Errors.js"
 import { EventStore } from "../EventStore.js"
 import * as Encoded from "../EventStoreEncoded.js"
-import { checkOptions, type Keys, onlyKnown, part } from "../internal/storeOptions.js"
+import { type Keys, liftOptions, onlyKnown, part, pollIntervalOf } from "../internal/storeOptions.js"
+import * as Pool from "../Pool.js"
 import type { Statement } from "./access.js"
 import type { Attempt } from "./GroupCommit.js"
 import * as GroupCommit from "./GroupCommit.js"
@@ -30,7 +31,7 @@ import { sqlStateOf } from "./PgConnection.js"
 import * as PgDatabase from "./PgDatabase.js"
 import * as PgHints from "./PgHints.js"
 import * as preparation from "./preparation.js"
-import { databaseKeys, type PreparationOptions, preparationKeys } from "./preparation.js"
+import { type PreparationOptions, preparationKeys } from "./preparation.js"
 import * as schema from "./schema.js"
 import * as statements from "./statements.js"
 
@@ -64,7 +65,6 @@ const storeKeys: Keys<StoreOptions> = {
   instanceId: true,
   pollInterval: true
 }
-const keys: Keys<Options> = { ...databaseKeys, ...storeKeys }
 
 /**
  * The port on an open database, with its tables checked or brought up to date: for layers that wrap it.
@@ -196,8 +196,9 @@ export const layerFromDatabase = (
     EventStore,
     Effect.gen(function* () {
       const known = yield* onlyKnown(options, storeKeys)
-      const liftOptions = yield* checkOptions("postgresql", known, Duration.seconds(1))
-      return Encoded.make(yield* makeEncoded(part(known, preparationKeys)), liftOptions)
+      const lifting = yield* liftOptions("postgresql", known)
+      const pollInterval = yield* pollIntervalOf(known, Duration.seconds(1))
+      return Encoded.make(yield* makeEncoded(part(known, preparationKeys)), { ...lifting, pollInterval })
     })
   )
 
@@ -207,12 +208,8 @@ export const layerFromDatabase = (
  * @since 0.1.0
  * @category layers
  */
-export const layer = (options: Options): Layer.Layer<EventStore | PgDatabase.PgDatabase, InvalidInput | StoreFailure> =>
-  Layer.unwrapEffect(
-    Effect.map(onlyKnown(options, keys), (options) =>
-      Layer.provideMerge(layerFromDatabase(part(options, storeKeys)), PgDatabase.layer(part(options, databaseKeys)))
-    )
-  )
+export const layer: (options: Options) => Layer.Layer<EventStore | PgDatabase.PgDatabase, InvalidInput | StoreFailure> =
+  preparation.withDatabase(layerFromDatabase, storeKeys, Pool.defaults.eventStore.pg)
 
 /**
  * The same from Config; pool options are read with `Pool.config`.

@@ -8,13 +8,13 @@ import type { ConfigError } from "effect/ConfigError"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { InvalidInput, StoreFailure } from "../Errors.js"
-import { type Keys, onlyKnown, part } from "../internal/storeOptions.js"
+import { type Keys, onlyKnown } from "../internal/storeOptions.js"
 import * as Pool from "../Pool.js"
 import { SnapshotStore } from "../SnapshotStore.js"
 import * as Encoded from "../SnapshotStoreEncoded.js"
 import * as PgDatabase from "./PgDatabase.js"
 import * as preparation from "./preparation.js"
-import { databaseKeys, type PreparationOptions, preparationKeys } from "./preparation.js"
+import { type PreparationOptions, preparationKeys } from "./preparation.js"
 import type { NameOptions } from "./schema.js"
 import * as statements from "./snapshotStatements.js"
 
@@ -37,7 +37,6 @@ export interface StoreOptions extends PreparationOptions {
 export interface Options extends PgDatabase.Options, StoreOptions {}
 
 const storeKeys: Keys<StoreOptions> = { ...preparationKeys, readOnly: true }
-const keys: Keys<Options> = { ...databaseKeys, ...storeKeys }
 
 /**
  * The port on an open database, with its table checked or brought up to date: for layers that wrap it.
@@ -97,20 +96,13 @@ export const layerFromDatabase = (
  * @since 0.1.0
  * @category layers
  */
-export const layer = (
+export const layer: (
   options: Options
-): Layer.Layer<SnapshotStore | PgDatabase.PgDatabase, InvalidInput | StoreFailure> =>
-  Layer.unwrapEffect(
-    Effect.map(onlyKnown(options, keys), (options) =>
-      Layer.provideMerge(
-        layerFromDatabase(part(options, storeKeys)),
-        Layer.scoped(
-          PgDatabase.PgDatabase,
-          PgDatabase.make(part(options, databaseKeys), Pool.defaults.snapshotStore.pg)
-        )
-      )
-    )
-  )
+) => Layer.Layer<SnapshotStore | PgDatabase.PgDatabase, InvalidInput | StoreFailure> = preparation.withDatabase(
+  layerFromDatabase,
+  storeKeys,
+  Pool.defaults.snapshotStore.pg
+)
 
 /**
  * The same from Config; pool options are read with `Pool.config`.

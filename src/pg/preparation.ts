@@ -4,15 +4,15 @@
  */
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Layer from "effect/Layer"
 import { type InvalidInput, StoreError, type StoreFailure } from "../Errors.js"
 import { type Keys, onlyKnown, part } from "../internal/storeOptions.js"
 import { fields } from "../internal/validate.js"
+import type * as Pool from "../Pool.js"
 import { databaseKeys } from "./databaseKeys.js"
 import * as migration from "./migrate.js"
 import * as PgDatabase from "./PgDatabase.js"
 import * as schema from "./schema.js"
-
-export { databaseKeys }
 
 export interface PreparationOptions extends schema.NameOptions {
   /**
@@ -70,3 +70,20 @@ export const migrationSql = (store: migration.StoreSchema, options: schema.NameO
   if (Either.isLeft(names)) throw names.left
   return migration.sql(names.right, store)
 }
+
+/** The `layer` of a store from its `layerFromDatabase`: on a database of its own, which it gives too. */
+export const withDatabase =
+  <Store, O extends PreparationOptions>(
+    layerFromDatabase: (options: O) => Layer.Layer<Store, InvalidInput | StoreFailure, PgDatabase.PgDatabase>,
+    storeKeys: Keys<O>,
+    defaults: Pool.Defaults
+  ) =>
+  (options: PgDatabase.Options & O): Layer.Layer<Store | PgDatabase.PgDatabase, InvalidInput | StoreFailure> =>
+    Layer.unwrapEffect(
+      Effect.map(onlyKnown<PgDatabase.Options & O>(options, { ...databaseKeys, ...storeKeys }), (options) =>
+        Layer.provideMerge(
+          layerFromDatabase(part<O>(options, storeKeys)),
+          Layer.scoped(PgDatabase.PgDatabase, PgDatabase.make(part(options, databaseKeys), defaults))
+        )
+      )
+    )

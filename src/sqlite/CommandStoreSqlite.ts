@@ -6,16 +6,14 @@
  */
 import * as Config from "effect/Config"
 import type { ConfigError } from "effect/ConfigError"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { CommandStore } from "../CommandStore.js"
 import * as Encoded from "../CommandStoreEncoded.js"
 import type { InvalidInput, StoreFailure } from "../Errors.js"
-import { checkOptions, type Keys, onlyKnown, part } from "../internal/storeOptions.js"
+import { type Keys, liftOptions, onlyKnown, part } from "../internal/storeOptions.js"
 import * as Pool from "../Pool.js"
 import * as port from "./commandStoreEncoded.js"
-import { databaseKeys } from "./databaseKeys.js"
 import * as preparation from "./preparation.js"
 import { type NameOptions, type PreparationOptions, preparationKeys } from "./preparation.js"
 import * as SqliteDatabase from "./SqliteDatabase.js"
@@ -42,7 +40,6 @@ export interface StoreOptions extends PreparationOptions {
 export interface Options extends SqliteDatabase.Options, StoreOptions {}
 
 const storeKeys: Keys<StoreOptions> = { ...preparationKeys, readOnly: true, instanceId: true }
-const keys: Keys<Options> = { ...databaseKeys, ...storeKeys }
 
 /**
  * The port on an open database, with its table checked or brought up to date: for layers that wrap it.
@@ -75,8 +72,8 @@ export const layerFromDatabase = (
     CommandStore,
     Effect.gen(function* () {
       const known = yield* onlyKnown(options, storeKeys)
-      const liftOptions = yield* checkOptions("sqlite", known, Duration.zero)
-      return Encoded.make(yield* makeEncoded(part(known, preparationKeys)), liftOptions)
+      const lifting = yield* liftOptions("sqlite", known)
+      return Encoded.make(yield* makeEncoded(part(known, preparationKeys)), lifting)
     })
   )
 
@@ -89,20 +86,13 @@ export const layerFromDatabase = (
  * @since 0.1.0
  * @category layers
  */
-export const layer = (
+export const layer: (
   options: Options
-): Layer.Layer<CommandStore | SqliteDatabase.SqliteDatabase, InvalidInput | StoreFailure> =>
-  Layer.unwrapEffect(
-    Effect.map(onlyKnown(options, keys), (options) =>
-      Layer.provideMerge(
-        layerFromDatabase(part(options, storeKeys)),
-        Layer.scoped(
-          SqliteDatabase.SqliteDatabase,
-          SqliteDatabase.make(part(options, databaseKeys), Pool.defaults.commandStore.sqlite)
-        )
-      )
-    )
-  )
+) => Layer.Layer<CommandStore | SqliteDatabase.SqliteDatabase, InvalidInput | StoreFailure> = preparation.withDatabase(
+  layerFromDatabase,
+  storeKeys,
+  Pool.defaults.commandStore.sqlite
+)
 
 /**
  * The same from Config; pool options are read with `Pool.sqliteConfig`.

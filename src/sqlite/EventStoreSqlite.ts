@@ -13,10 +13,11 @@ import * as Layer from "effect/Layer"
 import type { InvalidInput, StoreFailure } from "../Errors.js"
 import { EventStore } from "../EventStore.js"
 import * as Encoded from "../EventStoreEncoded.js"
-import { checkOptions, type Keys, onlyKnown, part } from "../internal/storeOptions.js"
+import { type Keys, liftOptions, onlyKnown, part, pollIntervalOf } from "../internal/storeOptions.js"
+import * as Pool from "../Pool.js"
 import * as port from "./eventStoreEncoded.js"
 import * as preparation from "./preparation.js"
-import { databaseKeys, type NameOptions, type PreparationOptions, preparationKeys } from "./preparation.js"
+import { type NameOptions, type PreparationOptions, preparationKeys } from "./preparation.js"
 import * as SqliteDatabase from "./SqliteDatabase.js"
 import * as schema from "./schema.js"
 
@@ -48,7 +49,6 @@ const storeKeys: Keys<StoreOptions> = {
   instanceId: true,
   pollInterval: true
 }
-const keys: Keys<Options> = { ...databaseKeys, ...storeKeys }
 
 /**
  * The port on an open database, with its tables checked or brought up to date: for layers that wrap it.
@@ -74,7 +74,15 @@ export const makeEncoded = (
 export const layerFromDatabase = (
   options: StoreOptions = {}
 ): Layer.Layer<EventStore, InvalidInput | StoreFailure, SqliteDatabase.SqliteDatabase> =>
-  Layer.effect(EventStore, makeStore(options))
+  Layer.effect(
+    EventStore,
+    Effect.gen(function* () {
+      const known = yield* onlyKnown(options, storeKeys)
+      const lifting = yield* liftOptions("sqlite", known)
+      const pollInterval = yield* pollIntervalOf(known, Duration.millis(100))
+      return Encoded.make(yield* makeEncoded(part(known, preparationKeys)), { ...lifting, pollInterval })
+    })
+  )
 
 /**
  * Opens the file and gives the EventStore on it, with the database for transactions and the user's own SQL.
@@ -82,14 +90,13 @@ export const layerFromDatabase = (
  * @since 0.1.0
  * @category layers
  */
-export const layer = (
+export const layer: (
   options: Options
-): Layer.Layer<EventStore | SqliteDatabase.SqliteDatabase, InvalidInput | StoreFailure> =>
-  Layer.unwrapEffect(
-    Effect.map(onlyKnown(options, keys), (options) =>
-      Layer.provideMerge(layerFromDatabase(part(options, storeKeys)), SqliteDatabase.layer(part(options, databaseKeys)))
-    )
-  )
+) => Layer.Layer<EventStore | SqliteDatabase.SqliteDatabase, InvalidInput | StoreFailure> = preparation.withDatabase(
+  layerFromDatabase,
+  storeKeys,
+  Pool.defaults.eventStore.sqlite
+)
 
 /**
  * The same from Config; pool options are read with `Pool.sqliteConfig`.
@@ -133,10 +140,3 @@ export const migrate = (
  * @category migrations
  */
 export const migrationSql = (options: NameOptions = {}): string => preparation.migrationSql(schema.eventStore, options)
-
-const makeStore = (options: StoreOptions) =>
-  Effect.gen(function* () {
-    const known = yield* onlyKnown(options, storeKeys)
-    const liftOptions = yield* checkOptions("sqlite", known, Duration.millis(100))
-    return Encoded.make(yield* makeEncoded(part(known, preparationKeys)), liftOptions)
-  })

@@ -8,12 +8,12 @@ import type { ConfigError } from "effect/ConfigError"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { InvalidInput, StoreFailure } from "../Errors.js"
-import { type Keys, onlyKnown, part } from "../internal/storeOptions.js"
+import { type Keys, onlyKnown } from "../internal/storeOptions.js"
 import * as Pool from "../Pool.js"
 import { SnapshotStore } from "../SnapshotStore.js"
 import * as Encoded from "../SnapshotStoreEncoded.js"
 import * as preparation from "./preparation.js"
-import { databaseKeys, type NameOptions, type PreparationOptions, preparationKeys } from "./preparation.js"
+import { type NameOptions, type PreparationOptions, preparationKeys } from "./preparation.js"
 import * as SqliteDatabase from "./SqliteDatabase.js"
 import * as schema from "./schema.js"
 import * as port from "./snapshotStoreEncoded.js"
@@ -37,7 +37,6 @@ export interface StoreOptions extends PreparationOptions {
 export interface Options extends SqliteDatabase.Options, StoreOptions {}
 
 const storeKeys: Keys<StoreOptions> = { ...preparationKeys, readOnly: true }
-const keys: Keys<Options> = { ...databaseKeys, ...storeKeys }
 
 /**
  * The port on an open database, with its table checked or brought up to date: for layers that wrap it.
@@ -80,20 +79,13 @@ export const layerFromDatabase = (
  * @since 0.1.0
  * @category layers
  */
-export const layer = (
+export const layer: (
   options: Options
-): Layer.Layer<SnapshotStore | SqliteDatabase.SqliteDatabase, InvalidInput | StoreFailure> =>
-  Layer.unwrapEffect(
-    Effect.map(onlyKnown(options, keys), (options) =>
-      Layer.provideMerge(
-        layerFromDatabase(part(options, storeKeys)),
-        Layer.scoped(
-          SqliteDatabase.SqliteDatabase,
-          SqliteDatabase.make(part(options, databaseKeys), Pool.defaults.snapshotStore.sqlite)
-        )
-      )
-    )
-  )
+) => Layer.Layer<SnapshotStore | SqliteDatabase.SqliteDatabase, InvalidInput | StoreFailure> = preparation.withDatabase(
+  layerFromDatabase,
+  storeKeys,
+  Pool.defaults.snapshotStore.sqlite
+)
 
 /**
  * The same from Config; pool options are read with `Pool.sqliteConfig`.

@@ -3,14 +3,14 @@
  * and migrations apart from it.
  */
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import { InvalidInput, StoreError, type StoreFailure } from "../Errors.js"
 import { type Keys, onlyKnown, part } from "../internal/storeOptions.js"
 import { checked, describe, fields } from "../internal/validate.js"
+import type * as Pool from "../Pool.js"
 import { databaseKeys } from "./databaseKeys.js"
 import * as migrations from "./migrations.js"
 import * as SqliteDatabase from "./SqliteDatabase.js"
-
-export { databaseKeys }
 
 export interface NameOptions {
   /** What the names of the tables begin with: `[a-z_][a-z0-9_]{0,30}` or empty. Default `"es_"`. */
@@ -88,3 +88,22 @@ export const migrationSql = (schema: migrations.StoreSchema, options: NameOption
   fields(options, "options", Object.keys(nameKeys))
   return migrations.sql(schema, checkedPrefix(options))
 }
+
+/** The `layer` of a store from its `layerFromDatabase`: on a database of its own, which it gives too. */
+export const withDatabase =
+  <Store, O extends PreparationOptions>(
+    layerFromDatabase: (options: O) => Layer.Layer<Store, InvalidInput | StoreFailure, SqliteDatabase.SqliteDatabase>,
+    storeKeys: Keys<O>,
+    defaults: Pool.Defaults
+  ) =>
+  (
+    options: SqliteDatabase.Options & O
+  ): Layer.Layer<Store | SqliteDatabase.SqliteDatabase, InvalidInput | StoreFailure> =>
+    Layer.unwrapEffect(
+      Effect.map(onlyKnown<SqliteDatabase.Options & O>(options, { ...databaseKeys, ...storeKeys }), (options) =>
+        Layer.provideMerge(
+          layerFromDatabase(part<O>(options, storeKeys)),
+          Layer.scoped(SqliteDatabase.SqliteDatabase, SqliteDatabase.make(part(options, databaseKeys), defaults))
+        )
+      )
+    )
