@@ -21,31 +21,13 @@ import { queries } from "./eventStore/queries.js"
 import { reads } from "./eventStore/reads.js"
 import { subscribe } from "./eventStore/subscribe.js"
 import { typed } from "./eventStore/typed.js"
-import { suite } from "./suite.js"
+import * as suites from "./suite.js"
 
 /**
  * @since 0.1.0
  * @category models
  */
-export interface ContractOptions {
-  /** A read-only view of the same data; without one, read-only is not tested. */
-  readonly readOnly?: Layer.Layer<EventStore, unknown> | undefined
-  /** What `info` must not show, such as the password of the connection. */
-  readonly secrets?: ReadonlyArray<string> | undefined
-  /** Longest time of one test, in milliseconds. Default 60,000. */
-  readonly timeoutMs?: number | undefined
-}
-
-/**
- * A failed property reports `seed` and `path`; given here, it runs just the failing case again.
- *
- * @since 0.1.0
- * @category models
- */
-export interface ReplayOptions {
-  readonly seed?: number | undefined
-  readonly path?: string | undefined
-}
+export type ContractOptions = suites.ContractOptions<EventStore>
 
 /**
  * The contract, point by point.
@@ -67,7 +49,7 @@ export interface ReplayOptions {
  * @category suites
  */
 export const contract = <E>(name: string, layer: Layer.Layer<EventStore, E>, options: ContractOptions = {}): void =>
-  suite(`${name}: contract`, layer, options.timeoutMs ?? 60_000, (test) => {
+  suites.suite(`${name}: contract`, layer, options.timeoutMs ?? 60_000, (test) => {
     append(test)
     appendAll(test)
     idempotency(test)
@@ -94,16 +76,8 @@ export const contract = <E>(name: string, layer: Layer.Layer<EventStore, E>, opt
 export const badInput = <E>(
   name: string,
   layer: Layer.Layer<EventStore, E>,
-  options: ReplayOptions & {
-    /** Random cases over all operations together. Default 10,000. */
-    readonly cases?: number | undefined
-    /** Default 300,000 ms. */
-    readonly timeoutMs?: number | undefined
-  } = {}
-): void =>
-  suite(`${name}: bad input`, layer, options.timeoutMs ?? 300_000, (test) =>
-    BadInput.badInput(test, { ...options, runs: options.cases ?? 10_000 })
-  )
+  options: suites.BadInputOptions = {}
+): void => suites.badInputSuite(name, layer, options, BadInput.badInput)
 
 /**
  * Random histories of operations on the backend and on the backend in memory: every answer must be the same, but for
@@ -112,16 +86,5 @@ export const badInput = <E>(
  * @since 0.1.0
  * @category suites
  */
-export const model = <E>(
-  name: string,
-  layer: Layer.Layer<EventStore, E>,
-  options: ReplayOptions & {
-    /** Random histories. Default 300. */
-    readonly runs?: number | undefined
-    /** Default 300,000 ms. */
-    readonly timeoutMs?: number | undefined
-  } = {}
-): void =>
-  suite(`${name}: model`, layer, options.timeoutMs ?? 300_000, (test) =>
-    Model.model(test, { ...options, runs: options.runs ?? 300 })
-  )
+export const model = <E>(name: string, layer: Layer.Layer<EventStore, E>, options: suites.ModelOptions = {}): void =>
+  suites.modelSuite(name, layer, options, Model.model)

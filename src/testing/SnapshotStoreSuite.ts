@@ -7,7 +7,6 @@
  */
 import type * as Layer from "effect/Layer"
 import type { SnapshotStore } from "../SnapshotStore.js"
-import type { ReplayOptions } from "./EventStoreSuite.js"
 import { background } from "./snapshotStore/background.js"
 import * as BadInput from "./snapshotStore/badInput.js"
 import { maintenance, readOnly, reset } from "./snapshotStore/maintenance.js"
@@ -15,20 +14,13 @@ import * as Model from "./snapshotStore/model.js"
 import { save } from "./snapshotStore/save.js"
 import { states } from "./snapshotStore/states.js"
 import { streams } from "./snapshotStore/streams.js"
-import { suite } from "./suite.js"
+import * as suites from "./suite.js"
 
 /**
  * @since 0.1.0
  * @category models
  */
-export interface ContractOptions {
-  /** A read-only view of the same data; without one, read-only is not tested. */
-  readonly readOnly?: Layer.Layer<SnapshotStore, unknown> | undefined
-  /** What `info` must not show, such as the password of the connection. */
-  readonly secrets?: ReadonlyArray<string> | undefined
-  /** Longest time of one test, in milliseconds. Default 60,000. */
-  readonly timeoutMs?: number | undefined
-}
+export type ContractOptions = suites.ContractOptions<SnapshotStore>
 
 /**
  * The contract, point by point. Some tests build `layer` a second time beside the first, and close it: both must be
@@ -51,7 +43,7 @@ export interface ContractOptions {
  * @category suites
  */
 export const contract = <E>(name: string, layer: Layer.Layer<SnapshotStore, E>, options: ContractOptions = {}): void =>
-  suite(`${name}: contract`, layer, options.timeoutMs ?? 60_000, (test) => {
+  suites.suite(`${name}: contract`, layer, options.timeoutMs ?? 60_000, (test) => {
     save(test)
     streams(test)
     states(test)
@@ -72,16 +64,8 @@ export const contract = <E>(name: string, layer: Layer.Layer<SnapshotStore, E>, 
 export const badInput = <E>(
   name: string,
   layer: Layer.Layer<SnapshotStore, E>,
-  options: ReplayOptions & {
-    /** Random cases over all operations together. Default 10,000. */
-    readonly cases?: number | undefined
-    /** Default 300,000 ms. */
-    readonly timeoutMs?: number | undefined
-  } = {}
-): void =>
-  suite(`${name}: bad input`, layer, options.timeoutMs ?? 300_000, (test) =>
-    BadInput.badInput(test, { ...options, runs: options.cases ?? 10_000 })
-  )
+  options: suites.BadInputOptions = {}
+): void => suites.badInputSuite(name, layer, options, BadInput.badInput)
 
 /**
  * Random histories of operations on the backend and on the backend in memory: every answer must be the same. Each
@@ -90,16 +74,5 @@ export const badInput = <E>(
  * @since 0.1.0
  * @category suites
  */
-export const model = <E>(
-  name: string,
-  layer: Layer.Layer<SnapshotStore, E>,
-  options: ReplayOptions & {
-    /** Random histories. Default 300. */
-    readonly runs?: number | undefined
-    /** Default 300,000 ms. */
-    readonly timeoutMs?: number | undefined
-  } = {}
-): void =>
-  suite(`${name}: model`, layer, options.timeoutMs ?? 300_000, (test) =>
-    Model.model(test, { ...options, runs: options.runs ?? 300 })
-  )
+export const model = <E>(name: string, layer: Layer.Layer<SnapshotStore, E>, options: suites.ModelOptions = {}): void =>
+  suites.modelSuite(name, layer, options, Model.model)

@@ -35,6 +35,56 @@ export const suite = <S, E>(
   })
 }
 
+/** What a contract is told of a backend beside its layer. */
+export interface ContractOptions<S> {
+  /** A read-only view of the same data; without one, read-only is not tested. */
+  readonly readOnly?: Layer.Layer<S, unknown> | undefined
+  /** What `info` must not show, such as the password of the connection. */
+  readonly secrets?: ReadonlyArray<string> | undefined
+  /** Longest time of one test, in milliseconds. Default 60,000. */
+  readonly timeoutMs?: number | undefined
+}
+
+/** A failed property reports `seed` and `path`; given here, it runs just the failing case again. */
+export interface ReplayOptions {
+  readonly seed?: number | undefined
+  readonly path?: string | undefined
+  /** Of the whole property. Default 300,000 ms. */
+  readonly timeoutMs?: number | undefined
+}
+
+export interface BadInputOptions extends ReplayOptions {
+  /** Random cases over all operations together. Default 10,000. */
+  readonly cases?: number | undefined
+}
+
+export interface ModelOptions extends ReplayOptions {
+  /** Random histories. Default 300. */
+  readonly runs?: number | undefined
+}
+
+/** Registers a suite that is one property. */
+const propertySuite = <S, E>(
+  name: string,
+  layer: Layer.Layer<S, E>,
+  options: ReplayOptions & { readonly runs: number },
+  register: (test: Test<S>, options: PropertyOptions) => void
+): void => suite(name, layer, options.timeoutMs ?? 300_000, (test) => register(test, options))
+
+export const badInputSuite = <S, E>(
+  name: string,
+  layer: Layer.Layer<S, E>,
+  options: BadInputOptions,
+  register: (test: Test<S>, options: PropertyOptions) => void
+): void => propertySuite(`${name}: bad input`, layer, { ...options, runs: options.cases ?? 10_000 }, register)
+
+export const modelSuite = <S, E>(
+  name: string,
+  layer: Layer.Layer<S, E>,
+  options: ModelOptions,
+  register: (test: Test<S>, options: PropertyOptions) => void
+): void => propertySuite(`${name}: model`, layer, { ...options, runs: options.runs ?? 300 }, register)
+
 /** How often a property runs, and where a failed one is to be taken up: its report names `seed` and `path`. */
 export interface PropertyOptions {
   readonly runs: number
