@@ -9,7 +9,8 @@ import { Pool } from "effect-stores"
 import { describe, expect, it } from "vitest"
 import { StoreUnavailable } from "../src/Errors.js"
 import { type AcquireFailure, ConnectionPool, OpenFailure, type Waiter } from "../src/sql/ConnectionPool.js"
-import { eventually, freshFile, placed, streamOf, withStore } from "./sqlite/support.js"
+import { freshFile, placed, streamOf, withStore } from "./sqlite/support.js"
+import { eventually } from "./support/eventually.js"
 
 interface Connection {
   readonly number: number

@@ -7,18 +7,14 @@ import { CommandStore, Pool } from "effect-stores"
 import { CommandStorePg, EventStorePg, PgDatabase } from "effect-stores/pg"
 import { describeOwnPg, describePg, freshDatabase } from "../support/backends.js"
 import { commandsOnSql, encodedCommand, newCommand } from "../support/commandsOnSql.js"
-import { withClient } from "../support/databases.js"
+import { eventually } from "../support/eventually.js"
 import { startPostgres } from "../support/postgres.js"
+import { storeMigrations } from "./support/migrations.js"
+import { query } from "./support/query.js"
 
 const success = Schema.String
 
 const createOne = Effect.flatMap(CommandStore.CommandStore, (store) => store.create(newCommand()))
-
-const query = (url: string, text: string) => Effect.promise(() => withClient(url, (client) => client.query(text)))
-
-/** Looks again until it holds; the test's timeout bounds it. */
-const eventually = <E>(condition: Effect.Effect<boolean, E>) =>
-  Effect.repeat(Effect.delay(condition, "10 millis"), { until: (holds) => holds })
 
 /** Whether somebody waits for another's lock. */
 const waiting = (url: string) =>
@@ -216,28 +212,18 @@ describePg("CommandStore on PostgreSQL", () => {
     })
   )
 
-  it.live("has migrations that can be run apart and printed, and asks for them with migrate false", () =>
+  storeMigrations(
+    "CommandStorePg",
+    CommandStorePg,
+    ["commands"],
+    Effect.map(createOne, ({ position }) => assert.isAbove(position, 0))
+  )
+
+  it.live("refuses an option of another store", () =>
     Effect.gen(function* () {
-      const [made, printed] = yield* Effect.promise(() => Promise.all([freshDatabase(), freshDatabase()]))
-      const names = { schema: "apart", prefix: "p_" }
-      const optionsOf = (url: string) => ({ url: Redacted.make(url), ...names })
-      const opening = (options: CommandStorePg.Options) =>
-        Effect.flip(Effect.scoped(Layer.build(CommandStorePg.layer(options))))
-      assert.include((yield* opening({ ...optionsOf(made), migrate: false })).message, "CommandStorePg.migrate")
-      assert.deepStrictEqual(yield* CommandStorePg.migrate(optionsOf(made)), ["commands"])
-      assert.deepStrictEqual(yield* CommandStorePg.migrate(optionsOf(made)), [])
-      // Beside the other's, in either order.
-      yield* query(printed, EventStorePg.migrationSql(names))
-      yield* query(printed, CommandStorePg.migrationSql(names))
-      for (const url of [made, printed]) {
-        const layer = CommandStorePg.layer({ ...optionsOf(url), migrate: false })
-        assert.isAbove((yield* Effect.provide(createOne, layer)).position, 0)
-      }
-      assert.throws(() => CommandStorePg.migrationSql({ prefix: "x; --" }), /prefix/)
-      assert.include(yield* opening({ ...optionsOf(made), prefix: "x; --" }), { _tag: "InvalidInput", what: "prefix" })
-      assert.include(yield* opening({ ...optionsOf(made), pollInterval: "1 second" } as never), {
-        _tag: "InvalidInput"
-      })
+      const options = { url: Redacted.make(yield* Effect.promise(freshDatabase)), pollInterval: "1 second" }
+      const refused = yield* Effect.flip(Effect.scoped(Layer.build(CommandStorePg.layer(options as never))))
+      assert.include(refused, { _tag: "InvalidInput" })
     })
   )
 })

@@ -10,6 +10,7 @@ import { EventStore } from "effect-stores"
 import { EventStorePg, PgDatabase } from "effect-stores/pg"
 import { beforeAll } from "vitest"
 import { describePg, freshDatabase } from "../support/backends.js"
+import { eventually } from "../support/eventually.js"
 
 type Environment = EventStore.EventStore | PgDatabase.PgDatabase
 
@@ -34,11 +35,6 @@ describePg("connections to PostgreSQL", () => {
     Effect.map(sql`select pg_backend_pid() as pid`, ([row]) => row?.pid)
   )
   const state = Effect.flatMap(PgDatabase.PgDatabase, (database) => database.state)
-  const eventually = <A, E, R>(check: Effect.Effect<A, E, R>, holds: (value: A) => boolean) =>
-    Effect.repeat(Effect.delay(check, "10 millis"), { until: holds }).pipe(
-      Effect.timeoutFail({ duration: "10 seconds", onTimeout: () => new Error("what was waited for did not happen") })
-    )
-
   test(
     "one that was asked to cancel is not used again, so that a late cancel hits no bystander",
     Effect.gen(function* () {

@@ -10,6 +10,7 @@ import { Client } from "pg"
 import { beforeAll, describe } from "vitest"
 import { describePg, freshDatabase } from "../support/backends.js"
 import { withClient } from "../support/databases.js"
+import { eventually } from "../support/eventually.js"
 
 type Environment = EventStore.EventStore | PgDatabase.PgDatabase
 
@@ -41,16 +42,6 @@ describePg("PgDatabase", () => {
         )
       )
     ).pipe(Effect.map((result) => result.rows))
-
-  /** Looks again until it holds, for 5 seconds. */
-  const eventually = <E>(condition: Effect.Effect<boolean, E>) =>
-    Effect.gen(function* () {
-      const deadline = Date.now() + 5_000
-      while (!(yield* condition)) {
-        if (Date.now() > deadline) assert.fail("what was waited for did not happen")
-        yield* Effect.sleep("20 millis")
-      }
-    })
 
   describe("a transaction of the caller", () => {
     test(

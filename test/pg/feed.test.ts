@@ -13,7 +13,7 @@ import { EventStore } from "effect-stores"
 import { EventStorePg, PgDatabase } from "effect-stores/pg"
 import { afterAll, beforeAll } from "vitest"
 import { describeOwnPg, temporaryDirectory } from "../support/backends.js"
-import { withClient } from "../support/databases.js"
+import { eventually } from "../support/eventually.js"
 import { type PostgresServer, startPostgres } from "../support/postgres.js"
 import { findPostgresTool } from "../support/tools.js"
 import {
@@ -27,6 +27,7 @@ import {
   streamOf,
   writer
 } from "./support/feed-load.js"
+import { query } from "./support/query.js"
 import { startStandby } from "./support/standby.js"
 
 const eventsWanted = process.env.EFFECT_STORES_TEST === "full" ? 100_000 : 10_000
@@ -39,20 +40,11 @@ const build = (url: string, options: Partial<EventStorePg.Options> = {}) =>
     database: Effect.runSync(Effect.provide(PgDatabase.PgDatabase, context))
   }))
 
-const query = (url: string, sql: string, values: ReadonlyArray<unknown> = []) =>
-  Effect.promise(() => withClient(url, (client) => client.query(sql, [...values])))
-
 const idsOf = (store: EventStore.EventStoreShape, after = 0) =>
   Effect.map(Stream.runCollect(store.feed({ after })), (events) => [...events].map(({ id }) => id))
 
 const lastDrawn = (url: string) =>
   Effect.map(query(url, "select pg_sequence_last_value('es_positions')::float8 as last"), ({ rows }) => rows[0].last)
-
-/** Awaits a condition of the server, which takes moments. */
-const eventually = <E>(what: string, check: Effect.Effect<boolean, E>) =>
-  Effect.repeat(Effect.delay(check, "10 millis"), { until: (holds) => holds }).pipe(
-    Effect.timeoutFail({ duration: "10 seconds", onTimeout: () => new Error(`in vain: ${what}`) })
-  )
 
 /** A transaction of somebody else that has written and stays open until the scope closes. Answers its process id. */
 const foreignTransaction = (url: string) =>
@@ -191,8 +183,9 @@ describeOwnPg("the feed on PostgreSQL", () => {
         assert.strictEqual(yield* store.head, yield* lastDrawn(url))
         const arrived = yield* Effect.exit(
           eventually(
-            "the subscription reaches the end",
-            Effect.sync(() => (subscribed.at(-1)?.position ?? 0) >= last)
+            Effect.sync(() => subscribed.at(-1)?.position ?? 0),
+            (position) => position >= last,
+            "the subscription did not reach the end"
           )
         )
         over = true
@@ -282,10 +275,9 @@ describeOwnPg("the feed on PostgreSQL", () => {
         const listeners = (suffix: string) =>
           query(url, `select pid ${suffix} from pg_stat_activity where application_name = 'subscriber listener'`)
         const listening = eventually(
-          "it listens",
-          Effect.map(listeners(", state = 'idle' and query ilike 'listen %' as listens"), ({ rows }) =>
-            rows.some(({ listens }) => listens)
-          )
+          listeners(", state = 'idle' and query ilike 'listen %' as listens"),
+          ({ rows }) => rows.some(({ listens }) => listens),
+          "nobody listens"
         )
         const appended = event()
         const arrives = (id: string) =>
@@ -356,10 +348,7 @@ describeOwnPg("the feed on PostgreSQL", () => {
         assert.strictEqual(Exit.isSuccess(yield* Fiber.join(transaction)), commits)
         // At once after COMMIT and ROLLBACK; the backend of a lost connection ends when it ends.
         if (end === terminate) {
-          yield* eventually(
-            "the head moves",
-            Effect.map(store.head, (head) => head >= position)
-          )
+          yield* eventually(store.head, (head) => head >= position, "the head did not move")
         }
         assert.isAtLeast(yield* store.head, position)
         assert.deepStrictEqual(yield* idsOf(store, before), commits ? [slow.id, quick.id] : [quick.id])

@@ -9,6 +9,7 @@ import { EventStorePg, PgDatabase } from "effect-stores/pg"
 import { beforeAll } from "vitest"
 import { describePg, freshDatabase } from "../support/backends.js"
 import { withClient } from "../support/databases.js"
+import { eventually } from "../support/eventually.js"
 
 describePg("locked streams on PostgreSQL", () => {
   let url: string
@@ -37,11 +38,6 @@ describePg("locked streams on PostgreSQL", () => {
       return rowCount ?? 0
     })
   )
-  const eventually = <A, E, R>(check: Effect.Effect<A, E, R>, holds: (value: A) => boolean) =>
-    Effect.repeat(Effect.delay(check, "10 millis"), { until: holds }).pipe(
-      Effect.timeoutFail({ duration: "10 seconds", onTimeout: () => new Error("what was waited for did not happen") })
-    )
-
   /** An open transaction of another process that has appended the event to the stream. */
   const held = (stream: EventStore.StreamId, held = event()) =>
     Effect.gen(function* () {

@@ -7,9 +7,7 @@ import { EventStore } from "effect-stores"
 import { EventStorePg } from "effect-stores/pg"
 import { describePg, freshDatabase } from "../support/backends.js"
 import { spawnWorker } from "../support/child.js"
-import { withClient } from "../support/databases.js"
-
-const query = (url: string, sql: string) => Effect.promise(() => withClient(url, (client) => client.query(sql)))
+import { query } from "./support/query.js"
 
 const appendOnce = Effect.flatMap(EventStore.EventStore, (store) =>
   store.append({ tenantId: "t", domain: "d", aggregateId: "a" }, [{ type: "Happened", data: 1 }], { expected: "any" })

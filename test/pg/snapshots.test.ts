@@ -7,18 +7,14 @@ import { EventStore, Pool, SnapshotStore } from "effect-stores"
 import { EventStorePg, PgDatabase, SnapshotStorePg } from "effect-stores/pg"
 import { Client } from "pg"
 import { describePg, freshDatabase } from "../support/backends.js"
-import { withClient } from "../support/databases.js"
+import { eventually } from "../support/eventually.js"
 import { snapshotOf, snapshotsOnSql, streamOf, versionOf } from "../support/snapshotsOnSql.js"
+import { storeMigrations } from "./support/migrations.js"
+import { query } from "./support/query.js"
 
 const saveOne = Effect.flatMap(SnapshotStore.SnapshotStore, (store) =>
   Effect.zipRight(store.save(streamOf("a"), snapshotOf(1)), versionOf(store, streamOf("a")))
 )
-
-const query = (url: string, text: string) => Effect.promise(() => withClient(url, (client) => client.query(text)))
-
-/** Looks again until it holds; the test's timeout bounds it. */
-const eventually = <E>(condition: Effect.Effect<boolean, E>) =>
-  Effect.repeat(Effect.delay(condition, "20 millis"), { until: (holds) => holds })
 
 describePg("SnapshotStore on PostgreSQL", () => {
   snapshotsOnSql({
@@ -217,26 +213,10 @@ describePg("SnapshotStore on PostgreSQL", () => {
     })
   )
 
-  it.live("has migrations that can be run apart and printed, and asks for them with migrate false", () =>
-    Effect.gen(function* () {
-      const [made, printed] = yield* Effect.promise(() => Promise.all([freshDatabase(), freshDatabase()]))
-      const names = { schema: "apart", prefix: "p_" }
-      const optionsOf = (url: string) => ({ url: Redacted.make(url), ...names })
-      const opening = (options: SnapshotStorePg.Options) =>
-        Effect.flip(Effect.scoped(Layer.build(SnapshotStorePg.layer(options))))
-      assert.include((yield* opening({ ...optionsOf(made), migrate: false })).message, "SnapshotStorePg.migrate")
-      assert.deepStrictEqual(yield* SnapshotStorePg.migrate(optionsOf(made)), ["snapshots"])
-      assert.deepStrictEqual(yield* SnapshotStorePg.migrate(optionsOf(made)), [])
-      // Beside the other's, in either order.
-      yield* query(printed, EventStorePg.migrationSql(names))
-      yield* query(printed, SnapshotStorePg.migrationSql(names))
-      for (const url of [made, printed]) {
-        const layer = SnapshotStorePg.layer({ ...optionsOf(url), migrate: false })
-        assert.strictEqual(yield* Effect.provide(saveOne, layer), 1)
-      }
-      assert.throws(() => SnapshotStorePg.migrationSql({ prefix: "x; --" }), /prefix/)
-      const refused = yield* opening({ ...optionsOf(made), prefix: "x; --" })
-      assert.include(refused, { _tag: "InvalidInput", what: "prefix" })
-    })
+  storeMigrations(
+    "SnapshotStorePg",
+    SnapshotStorePg,
+    ["snapshots"],
+    Effect.map(saveOne, (version) => assert.strictEqual(version, 1))
   )
 })

@@ -9,7 +9,7 @@ import { CommandStoreSqlite, EventStoreSqlite, SqliteDatabase } from "effect-sto
 import { describe, expect, it } from "vitest"
 import { temporaryDirectory } from "../support/backends.js"
 import { commandsOnSql, newCommand } from "../support/commandsOnSql.js"
-import { openConnections } from "./support.js"
+import { openConnections, storeMigrations } from "./support.js"
 
 const freshFile = () => path.join(temporaryDirectory(), "commands.db")
 
@@ -78,24 +78,16 @@ describe("CommandStore on SQLite", () => {
     expect(Pool.defaults.commandStore.sqlite.maxOpenConns).toBe(10)
   })
 
-  it("has migrations that can be run apart and printed, and asks for them with migrate false", async () => {
-    const [filename, printed] = [freshFile(), freshFile()]
-    const opening = (options: CommandStoreSqlite.Options) =>
-      Effect.runPromise(Effect.flip(Effect.scoped(Layer.build(CommandStoreSqlite.layer(options)))))
-    expect((await opening({ filename, migrate: false })).message).toContain("CommandStoreSqlite.migrate")
-    expect(await Effect.runPromise(CommandStoreSqlite.migrate({ filename, prefix: "p_" }))).toEqual(["commands"])
-    expect(await Effect.runPromise(CommandStoreSqlite.migrate({ filename, prefix: "p_" }))).toEqual([])
-    const db = new Sqlite(printed)
-    db.exec(CommandStoreSqlite.migrationSql({ prefix: "p_" }))
-    // Beside the other's, in either order.
-    db.exec(EventStoreSqlite.migrationSql({ prefix: "p_" }))
-    db.close()
-    for (const filename_ of [filename, printed]) {
-      const layer = CommandStoreSqlite.layer({ filename: filename_, prefix: "p_", migrate: false })
-      expect((await Effect.runPromise(Effect.provide(createOne, layer))).position).toBeGreaterThan(0)
-    }
-    expect(() => CommandStoreSqlite.migrationSql({ prefix: "x; --" })).toThrow(/prefix/)
-    expect(await opening({ filename, prefix: "x; --" })).toMatchObject({ _tag: "InvalidInput", what: "prefix" })
-    expect(await opening({ filename, pollInterval: "1 second" } as never)).toMatchObject({ _tag: "InvalidInput" })
+  storeMigrations(
+    "CommandStoreSqlite",
+    CommandStoreSqlite,
+    ["commands"],
+    Effect.map(createOne, ({ position }) => expect(position).toBeGreaterThan(0))
+  )
+
+  it("refuses an option of another store", async () => {
+    const options = { filename: freshFile(), pollInterval: "1 second" }
+    const refused = Effect.flip(Effect.scoped(Layer.build(CommandStoreSqlite.layer(options as never))))
+    expect(await Effect.runPromise(refused)).toMatchObject({ _tag: "InvalidInput" })
   })
 })

@@ -4,9 +4,9 @@
  */
 import { Deferred, Effect, Fiber, Stream } from "effect"
 import { describe, expect, it } from "vitest"
+import { eventually } from "../support/eventually.js"
 import {
   childCommand,
-  eventually,
   freshFile,
   openConnections,
   placed,

@@ -2,14 +2,13 @@
  * The SnapshotStore on SQLite beyond its contract.
  */
 import * as path from "node:path"
-import Sqlite from "better-sqlite3"
 import { Config, ConfigProvider, Effect, Layer } from "effect"
 import { Pool, SnapshotStore } from "effect-stores"
 import { EventStoreSqlite, SnapshotStoreSqlite, SqliteDatabase } from "effect-stores/sqlite"
 import { describe, expect, it } from "vitest"
 import { temporaryDirectory } from "../support/backends.js"
 import { snapshotOf, snapshotsOnSql, streamOf, versionOf } from "../support/snapshotsOnSql.js"
-import { openConnections } from "./support.js"
+import { openConnections, storeMigrations } from "./support.js"
 
 const freshFile = () => path.join(temporaryDirectory(), "snapshots.db")
 
@@ -90,23 +89,10 @@ describe("SnapshotStore on SQLite", () => {
     }).pipe(Effect.provide(layer), Effect.withConfigProvider(config), Effect.runPromise)
   })
 
-  it("has migrations that can be run apart and printed, and asks for them with migrate false", async () => {
-    const [filename, printed] = [freshFile(), freshFile()]
-    const opening = (options: SnapshotStoreSqlite.Options) =>
-      Effect.runPromise(Effect.flip(Effect.scoped(Layer.build(SnapshotStoreSqlite.layer(options)))))
-    expect((await opening({ filename, migrate: false })).message).toContain("SnapshotStoreSqlite.migrate")
-    expect(await Effect.runPromise(SnapshotStoreSqlite.migrate({ filename, prefix: "p_" }))).toEqual(["snapshots"])
-    expect(await Effect.runPromise(SnapshotStoreSqlite.migrate({ filename, prefix: "p_" }))).toEqual([])
-    const db = new Sqlite(printed)
-    db.exec(SnapshotStoreSqlite.migrationSql({ prefix: "p_" }))
-    // Beside the other's, in either order.
-    db.exec(EventStoreSqlite.migrationSql({ prefix: "p_" }))
-    db.close()
-    for (const filename_ of [filename, printed]) {
-      const layer = SnapshotStoreSqlite.layer({ filename: filename_, prefix: "p_", migrate: false })
-      expect(await Effect.runPromise(Effect.provide(saveOne, layer))).toBe(1)
-    }
-    expect(() => SnapshotStoreSqlite.migrationSql({ prefix: "x; --" })).toThrow(/prefix/)
-    expect(await opening({ filename, prefix: "x; --" })).toMatchObject({ _tag: "InvalidInput", what: "prefix" })
-  })
+  storeMigrations(
+    "SnapshotStoreSqlite",
+    SnapshotStoreSqlite,
+    ["snapshots"],
+    Effect.map(saveOne, (version) => expect(version).toBe(1))
+  )
 })

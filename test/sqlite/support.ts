@@ -5,9 +5,11 @@ import { type ChildProcess, spawn } from "node:child_process"
 import * as fs from "node:fs"
 import * as path from "node:path"
 import { fileURLToPath } from "node:url"
-import { Chunk, Effect, Stream } from "effect"
+import Sqlite from "better-sqlite3"
+import { Chunk, Effect, Layer, Stream } from "effect"
 import { EventStore } from "effect-stores"
 import { EventStoreSqlite, SqliteDatabase } from "effect-stores/sqlite"
+import { expect, it } from "vitest"
 import { temporaryDirectory } from "../support/backends.js"
 
 export const freshFile = (): string => path.join(temporaryDirectory(), "events.db")
@@ -36,10 +38,6 @@ export const withStore = <A, E>(
 
 export const readAll = (store: EventStore.EventStoreShape, aggregateId: string) =>
   Effect.map(Stream.runCollect(store.read(streamOf(aggregateId))), Chunk.toReadonlyArray)
-
-/** Looks again until it holds; the test's timeout bounds it. */
-export const eventually = <E>(condition: Effect.Effect<boolean, E>): Effect.Effect<void, E> =>
-  Effect.asVoid(Effect.repeat(Effect.delay(condition, "5 millis"), { until: (holds) => holds }))
 
 /** Connections of this process to the file. Counted by their logs, because SQLite keeps the main file open longer. */
 export const openConnections = (filename: string): number =>
@@ -100,3 +98,39 @@ export const startChild = (command: readonly [string, ...Array<string>]): Child 
     ])
   return { process: child, printed, done }
 }
+
+interface StoreModule<Store, E extends { readonly message: string }> {
+  readonly layer: (
+    options: SqliteDatabase.Options & { readonly prefix?: string; readonly migrate?: boolean }
+  ) => Layer.Layer<Store | SqliteDatabase.SqliteDatabase, E>
+  readonly migrate: (
+    options: SqliteDatabase.Options & { readonly prefix?: string }
+  ) => Effect.Effect<ReadonlyArray<string>, E>
+  readonly migrationSql: (options?: { readonly prefix?: string }) => string
+}
+
+/** The migrations of a store that stands beside the EventStore. `use` fails unless the store works. */
+export const storeMigrations = <Store, E extends { readonly message: string }, E2>(
+  name: string,
+  module: StoreModule<Store, E>,
+  migrations: ReadonlyArray<string>,
+  use: Effect.Effect<void, E2, Store>
+): void =>
+  it("has migrations that can be run apart and printed, and asks for them with migrate false", async () => {
+    const [filename, printed] = [freshFile(), freshFile()]
+    const opening = (options: Parameters<typeof module.layer>[0]) =>
+      Effect.runPromise(Effect.flip(Effect.scoped(Layer.build(module.layer(options)))))
+    expect((await opening({ filename, migrate: false })).message).toContain(`${name}.migrate`)
+    expect(await Effect.runPromise(module.migrate({ filename, prefix: "p_" }))).toEqual(migrations)
+    expect(await Effect.runPromise(module.migrate({ filename, prefix: "p_" }))).toEqual([])
+    const db = new Sqlite(printed)
+    db.exec(module.migrationSql({ prefix: "p_" }))
+    // Beside the other's, in either order.
+    db.exec(EventStoreSqlite.migrationSql({ prefix: "p_" }))
+    db.close()
+    for (const file of [filename, printed]) {
+      await Effect.runPromise(Effect.provide(use, module.layer({ filename: file, prefix: "p_", migrate: false })))
+    }
+    expect(() => module.migrationSql({ prefix: "x; --" })).toThrow(/prefix/)
+    expect(await opening({ filename, prefix: "x; --" })).toMatchObject({ _tag: "InvalidInput", what: "prefix" })
+  })

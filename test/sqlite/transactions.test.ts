@@ -4,7 +4,8 @@
 import { Cause, Chunk, Deferred, Effect, Exit, Fiber, Option, Stream, TestContext } from "effect"
 import type { EventStore } from "effect-stores"
 import { describe, expect, it } from "vitest"
-import { eventually, freshFile, placed, readAll, streamOf, withStore } from "./support.js"
+import { eventually } from "../support/eventually.js"
+import { freshFile, placed, readAll, streamOf, withStore } from "./support.js"
 
 const size = (store: EventStore.EventStoreShape, stream: string) =>
   Effect.map(readAll(store, stream), ({ length }) => length)

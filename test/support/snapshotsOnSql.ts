@@ -8,6 +8,7 @@ import { describe, expect, it } from "vitest"
 import { bundleWorker } from "../workers/bundle.js"
 import { temporaryDirectory } from "./backends.js"
 import { spawnWorker } from "./child.js"
+import { eventually } from "./eventually.js"
 
 /** What `PgDatabase` and `SqliteDatabase` have in common. */
 export interface Database {
@@ -47,9 +48,6 @@ export const snapshotOf = (version: number): SnapshotStore.NewSnapshot => ({
 
 export const versionOf = (store: SnapshotStore.SnapshotStoreShape, stream: EventStore.StreamId) =>
   Effect.map(store.latest(stream), (found) => Option.getOrUndefined(found)?.version)
-
-const eventually = <E>(condition: Effect.Effect<boolean, E>): Effect.Effect<void, E> =>
-  Effect.asVoid(Effect.repeat(Effect.delay(condition, "5 millis"), { until: (holds) => holds }))
 
 const event = { type: "Happened", data: 1 }
 
