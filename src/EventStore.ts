@@ -17,22 +17,13 @@ import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as Stream from "effect/Stream"
 import type { InvalidInput, NotFound, ReadOnly, StoreFailure } from "./Errors.js"
-import { typedEvents } from "./internal/typedEvents.js"
-import { streamName } from "./internal/values.js"
+import { typedEvents } from "./eventStore/typed.js"
+import type { Direction } from "./internal/values.js"
 import type { Json, JsonObject } from "./Json.js"
+import { StreamId, streamName } from "./StreamId.js"
 
-/**
- * The address of a stream. Each part is 1 to 255 bytes of UTF-8 without NUL and lone surrogates, compared exactly.
- * Whatever has these fields is an address: an event, or an aggregate of the application.
- *
- * @since 0.1.0
- * @category models
- */
-export interface StreamId {
-  readonly tenantId: string
-  readonly domain: string
-  readonly aggregateId: string
-}
+export type { Direction } from "./internal/values.js"
+export { StreamId } from "./StreamId.js"
 
 /**
  * An event as it was stored. `data` and `metadata` are exactly the JSON that was appended.
@@ -140,12 +131,6 @@ export interface Filter {
 }
 
 /**
- * @since 0.1.0
- * @category models
- */
-export type Direction = "forward" | "backward"
-
-/**
  * The bounds are versions, both inclusive, whatever the direction; `limit` counts events.
  *
  * @since 0.1.0
@@ -213,16 +198,6 @@ export interface Info {
   readonly streams: number
   readonly lastEvent: Option.Option<Event>
 }
-
-/**
- * @since 0.1.0
- * @category models
- */
-export const StreamId = Schema.Struct({
-  tenantId: Schema.String,
-  domain: Schema.String,
-  aggregateId: Schema.String
-})
 
 /**
  * The stream was not at the version that the append expected: nothing was written, and no position was used up.
@@ -456,6 +431,12 @@ export class EventDecodeError extends Schema.TaggedError<EventDecodeError>("effe
     cause: Schema.Defect
   }
 ) {
+  /** Of this event; `cause` is the `ParseError`. */
+  static of(this: void, event: Event, cause: unknown): EventDecodeError {
+    const { aggregateId, domain, id, position, tenantId, type, version } = event
+    return new EventDecodeError({ id, type, stream: { tenantId, domain, aggregateId }, version, position, cause })
+  }
+
   override get message(): string {
     const place = `version ${this.version} of stream ${streamName(this.stream)}`
     const why = this.cause instanceof Error ? this.cause.message : String(this.cause)
@@ -533,4 +514,4 @@ export interface TypedEvents<A, R> {
  */
 export const forSchema = <A extends { readonly _tag: string }, I extends { readonly _tag: string }, R>(
   schema: Schema.Schema<A, I, R>
-): TypedEvents<A, R> => typedEvents(schema)
+): TypedEvents<A, R> => typedEvents(schema, { tag: EventStore, decodeError: EventDecodeError.of })

@@ -15,8 +15,8 @@ import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type { InvalidInput, ReadOnly, StoreFailure } from "./Errors.js"
 import type { StreamId } from "./EventStore.js"
-import { streamName } from "./internal/values.js"
 import type { Json } from "./Json.js"
+import { streamName } from "./StreamId.js"
 
 /**
  * A snapshot to save.

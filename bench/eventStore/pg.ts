@@ -7,8 +7,9 @@ import { Either, Layer, ManagedRuntime, Redacted } from "effect"
 import { EventStorePg } from "effect-stores/pg"
 import Pg from "pg"
 // The statements are no part of the package's surface; their texts come from where they stand, not from a copy.
-import * as schema from "../../src/pg/schema.js"
-import * as statements from "../../src/pg/statements.js"
+import { checkedNames } from "../../src/pg/database/names.js"
+import { outcomeAppended } from "../../src/pg/eventStore/schema.js"
+import * as statements from "../../src/pg/eventStore/statements.js"
 import { data, domain, metadata, newId, type Opened, type Raw, tenantId, type, workloads } from "./workloads.js"
 
 const maxOpenConns = 25
@@ -58,7 +59,7 @@ export const pg = async (url: string): Promise<Opened> => {
       Layer.orDie
     )
   )
-  const sql = statements.make(Either.getOrThrow(schema.names({})))
+  const sql = statements.make(Either.getOrThrow(checkedNames({})))
   const run = async ({ name, text, values }: Query): Promise<Array<Row>> => {
     const result = await pool.query({ name, text, values, rowMode: "array", types } as Pg.QueryArrayConfig)
     return result.rows as Array<Row>
@@ -92,7 +93,7 @@ export const pg = async (url: string): Promise<Opened> => {
         events: times(n, encodedEvent)
       }
       const rows = await run(n === 1 ? sql.appendOne(append, true) : sql.appendMany([append], []))
-      if (rows[0]?.[0] !== schema.outcomeAppended) throw new Error(`not appended: ${rows[0]}`)
+      if (rows[0]?.[0] !== outcomeAppended) throw new Error(`not appended: ${rows[0]}`)
     },
     // As one page: what a program without a stream would do.
     read: async (aggregateId) => {

@@ -4,8 +4,8 @@
  */
 import * as DateTime from "effect/DateTime"
 import * as Either from "effect/Either"
-import type { Direction, StreamId } from "../EventStore.js"
 import * as Json from "../Json.js"
+import type { StreamId } from "../StreamId.js"
 import * as Uuid from "../Uuid.js"
 import { array, describe, identifier, integer, oneOf, options, record, refuse } from "./validate.js"
 
@@ -15,6 +15,12 @@ const pageLimitMax = 1_000
 // Date.UTC reads the years 0 to 99 as 1900 to 1999.
 const yearZeroMs = Date.parse("0000-01-01T00:00:00Z")
 const year10000Ms = Date.UTC(10000, 0, 1)
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type Direction = "forward" | "backward"
 
 /** What is filled in where a value is left out. */
 export interface Defaults {
@@ -38,14 +44,6 @@ export const streamId = (value: unknown, what: string): StreamId => {
     aggregateId: identifier(aggregateId, `${what}.aggregateId`)
   }
 }
-
-/** For maps: no part of an address contains NUL. */
-export const streamKey = ({ aggregateId, domain, tenantId }: StreamId): string =>
-  `${tenantId}\0${domain}\0${aggregateId}`
-
-/** For people. */
-export const streamName = ({ aggregateId, domain, tenantId }: StreamId): string =>
-  `${tenantId}/${domain}/${aggregateId}`
 
 export const uuid = (value: unknown, what: string): string =>
   typeof value === "string" && Uuid.isCanonical(value)

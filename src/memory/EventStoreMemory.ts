@@ -11,11 +11,11 @@ import * as Layer from "effect/Layer"
 import type { InvalidInput } from "../Errors.js"
 import type { DistinctField, ExpectedVersion, StreamId } from "../EventStore.js"
 import { EventStore } from "../EventStore.js"
-import type { Encoded, EncodedEvent, EncodedFilter } from "../EventStoreEncoded.js"
-import { make } from "../EventStoreEncoded.js"
+import type { Encoded, EncodedEvent, EncodedFilter } from "../eventStore/EventStoreEncoded.js"
+import { make } from "../eventStore/EventStoreEncoded.js"
 import { Hints } from "../internal/Hints.js"
 import { type Keys, liftOptions, onlyKnown } from "../internal/storeOptions.js"
-import { streamKey } from "../internal/values.js"
+import { streamKey } from "../StreamId.js"
 
 /**
  * @since 0.1.0

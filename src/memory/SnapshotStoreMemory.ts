@@ -8,10 +8,10 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { InvalidInput } from "../Errors.js"
 import { onlyKnown } from "../internal/storeOptions.js"
-import { streamKey } from "../internal/values.js"
 import { SnapshotStore } from "../SnapshotStore.js"
-import type { Encoded, EncodedSnapshot } from "../SnapshotStoreEncoded.js"
-import { make } from "../SnapshotStoreEncoded.js"
+import { streamKey } from "../StreamId.js"
+import type { Encoded, EncodedSnapshot } from "../snapshotStore/SnapshotStoreEncoded.js"
+import { make } from "../snapshotStore/SnapshotStoreEncoded.js"
 
 /**
  * @since 0.1.0

@@ -20,20 +20,21 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import { type InvalidInput, type StoreError, type StoreFailure, StoreUnavailable } from "../Errors.js"
 import { EventStore } from "../EventStore.js"
-import * as Encoded from "../EventStoreEncoded.js"
+import * as Encoded from "../eventStore/EventStoreEncoded.js"
 import { type Keys, liftOptions, onlyKnown, part, pollIntervalOf } from "../internal/storeOptions.js"
 import * as Pool from "../Pool.js"
-import type { Statement } from "./access.js"
-import type { Attempt } from "./GroupCommit.js"
-import * as GroupCommit from "./GroupCommit.js"
-import type { StoreSchema } from "./migrate.js"
-import { sqlStateOf } from "./PgConnection.js"
+import type { Statement } from "./database/access.js"
+import { sqlStateOf } from "./database/connection.js"
+import type { StoreSchema } from "./database/migrations.js"
+import type { NameOptions } from "./database/names.js"
+import * as preparation from "./database/preparation.js"
+import { type PreparationOptions, preparationKeys } from "./database/preparation.js"
+import * as GroupCommit from "./eventStore/GroupCommit.js"
+import * as PgHints from "./eventStore/hints.js"
+import * as schema from "./eventStore/schema.js"
+import type { Attempt } from "./eventStore/statements.js"
+import * as statements from "./eventStore/statements.js"
 import * as PgDatabase from "./PgDatabase.js"
-import * as PgHints from "./PgHints.js"
-import * as preparation from "./preparation.js"
-import { type PreparationOptions, preparationKeys } from "./preparation.js"
-import * as schema from "./schema.js"
-import * as statements from "./statements.js"
 
 /**
  * @since 0.1.0
@@ -242,7 +243,7 @@ export const layerConfig = (
  * @category migrations
  */
 export const migrate = (
-  options: PgDatabase.Options & schema.NameOptions
+  options: PgDatabase.Options & NameOptions
 ): Effect.Effect<ReadonlyArray<string>, InvalidInput | StoreFailure> => preparation.migrate(storeSchema, options)
 
 /**
@@ -252,4 +253,4 @@ export const migrate = (
  * @since 0.1.0
  * @category migrations
  */
-export const migrationSql = (options: schema.NameOptions = {}): string => preparation.migrationSql(storeSchema, options)
+export const migrationSql = (options: NameOptions = {}): string => preparation.migrationSql(storeSchema, options)

@@ -11,12 +11,12 @@ import type { InvalidInput, StoreFailure } from "../Errors.js"
 import { type Keys, onlyKnown } from "../internal/storeOptions.js"
 import * as Pool from "../Pool.js"
 import { SnapshotStore } from "../SnapshotStore.js"
-import * as Encoded from "../SnapshotStoreEncoded.js"
+import * as Encoded from "../snapshotStore/SnapshotStoreEncoded.js"
+import type { NameOptions } from "./database/names.js"
+import * as preparation from "./database/preparation.js"
+import { type PreparationOptions, preparationKeys } from "./database/preparation.js"
 import * as PgDatabase from "./PgDatabase.js"
-import * as preparation from "./preparation.js"
-import { type PreparationOptions, preparationKeys } from "./preparation.js"
-import type { NameOptions } from "./schema.js"
-import * as statements from "./snapshotStatements.js"
+import * as statements from "./snapshotStore/statements.js"
 
 /**
  * @since 0.1.0

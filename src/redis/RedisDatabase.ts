@@ -4,111 +4,23 @@
  *
  * @since 0.1.0
  */
-import type { ConnectionOptions } from "node:tls"
 import * as Config from "effect/Config"
 import * as ConfigError from "effect/ConfigError"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
-import type * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import type { InvalidInput, StoreFailure } from "../Errors.js"
 import { checked } from "../internal/validate.js"
 import * as Pool from "../Pool.js"
-import { ClientPool, type Request } from "./ClientPool.js"
-import { command } from "./commands.js"
-import * as scanning from "./scan.js"
-import { settings } from "./settings.js"
+import { ClientPool, type Request } from "./database/ClientPool.js"
+import { command } from "./database/commands.js"
+import type { Node, Options } from "./database/options.js"
+import * as scanning from "./database/scan.js"
+import { settings } from "./database/settings.js"
 
-/**
- * @since 0.1.0
- * @category models
- */
-export interface Node {
-  readonly host: string
-  /** Default 6379, of a Sentinel 26379. */
-  readonly port?: number | undefined
-}
-
-/**
- * What addresses that Sentinels and nodes of a Cluster tell are from here: `"10.0.0.1:6379"` to a host and a port.
- *
- * @since 0.1.0
- * @category models
- */
-export type NatMap = Readonly<Record<string, Node>>
-
-/**
- * @since 0.1.0
- * @category models
- */
-export interface CommonOptions {
-  readonly username?: string | undefined
-  readonly password?: Redacted.Redacted | undefined
-  /** True, or the options of Node's TLS. */
-  readonly tls?: boolean | ConnectionOptions | undefined
-  /** What `CLIENT LIST` shows. Default `effect-stores`. */
-  readonly connectionName?: string | undefined
-  readonly pool?: Pool.RedisPoolOptions | undefined
-}
-
-/**
- * One server.
- *
- * @since 0.1.0
- * @category models
- */
-export interface Standalone extends CommonOptions {
-  readonly mode?: "Standalone" | undefined
-  /** `redis://user:password@host:port/db`, or `rediss://…` for TLS; what is given beside it wins. */
-  readonly url?: Redacted.Redacted | undefined
-  /** Default `localhost`. */
-  readonly host?: string | undefined
-  readonly port?: number | undefined
-  /** The number of a database. Default 0. */
-  readonly db?: number | undefined
-}
-
-/**
- * The master that Sentinels tell of when a connection is opened. A master that was replaced while it was still alive keeps
- * its connections until the Sentinels make it a replica, about ten seconds later; what was saved there is lost then.
- *
- * @since 0.1.0
- * @category models
- */
-export interface Sentinel extends CommonOptions {
-  readonly mode: "Sentinel"
-  /** At least one; the others are asked for. */
-  readonly sentinels: ReadonlyArray<Node>
-  /** What they call the master. */
-  readonly name: string
-  readonly db?: number | undefined
-  readonly sentinelUsername?: string | undefined
-  readonly sentinelPassword?: Redacted.Redacted | undefined
-  readonly sentinelTls?: boolean | ConnectionOptions | undefined
-  readonly natMap?: NatMap | undefined
-}
-
-/**
- * A Cluster. A connection of the pool is one to each of its nodes, and one that the driver keeps for subscriptions.
- * `maxRetries` counts redirections as well.
- *
- * @since 0.1.0
- * @category models
- */
-export interface Cluster extends CommonOptions {
-  readonly mode: "Cluster"
-  /** At least one; the others are asked for. */
-  readonly nodes: ReadonlyArray<Node>
-  readonly natMap?: NatMap | undefined
-}
-
-/**
- * @since 0.1.0
- * @category models
- */
-export type Options = Standalone | Sentinel | Cluster
+export type { Cluster, CommonOptions, NatMap, Node, Options, Sentinel, Standalone } from "./database/options.js"
 
 /**
  * @since 0.1.0

@@ -13,9 +13,9 @@ import type { StreamId } from "../EventStore.js"
 import { type Keys, onlyKnown } from "../internal/storeOptions.js"
 import { checked, fields, identifier, refuse } from "../internal/validate.js"
 import { SnapshotStore } from "../SnapshotStore.js"
-import * as Encoded from "../SnapshotStoreEncoded.js"
-import { command, evaluate, isCluster, makeScript } from "./commands.js"
-import { replyCode } from "./failures.js"
+import * as Encoded from "../snapshotStore/SnapshotStoreEncoded.js"
+import { command, evaluate, isCluster, makeScript } from "./database/commands.js"
+import { replyCode } from "./database/failures.js"
 import * as RedisDatabase from "./RedisDatabase.js"
 
 /**

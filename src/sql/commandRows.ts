@@ -3,7 +3,7 @@
  * the commands they become. Mapped by hand, as the rows of events are.
  */
 import type { DistinctField } from "../CommandStore.js"
-import type { EncodedCommand, EncodedNewCommand } from "../CommandStoreEncoded.js"
+import type { EncodedCommand, EncodedNewCommand } from "../commandStore/CommandStoreEncoded.js"
 
 const given = "id, tenant_id, domain, type, data, metadata, key_id, instance_id, created_ms"
 

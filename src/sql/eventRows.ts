@@ -3,7 +3,7 @@
  * become. Mapped by hand, since a Schema would cost forty times as much.
  */
 import type { DistinctField, StreamId } from "../EventStore.js"
-import type { EncodedEvent } from "../EventStoreEncoded.js"
+import type { EncodedEvent } from "../eventStore/EventStoreEncoded.js"
 
 /** For reads of one stream, whose address need not come back with every row. */
 export const streamColumns = "position, id, version, type, data, metadata, key_id, command_id, instance_id, created_ms"

@@ -3,7 +3,7 @@
  * they become.
  */
 import type { StreamId } from "../EventStore.js"
-import type { EncodedSnapshot } from "../SnapshotStoreEncoded.js"
+import type { EncodedSnapshot } from "../snapshotStore/SnapshotStoreEncoded.js"
 
 export const address = "tenant_id, domain, aggregate_id"
 

@@ -9,15 +9,15 @@ import type { ConfigError } from "effect/ConfigError"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { CommandStore } from "../CommandStore.js"
-import * as Encoded from "../CommandStoreEncoded.js"
+import * as Encoded from "../commandStore/CommandStoreEncoded.js"
 import type { InvalidInput, StoreFailure } from "../Errors.js"
 import { type Keys, liftOptions, onlyKnown, part } from "../internal/storeOptions.js"
 import * as Pool from "../Pool.js"
-import * as port from "./commandStoreEncoded.js"
-import * as preparation from "./preparation.js"
-import { type NameOptions, type PreparationOptions, preparationKeys } from "./preparation.js"
+import * as port from "./commandStore/port.js"
+import { storeSchema } from "./commandStore/schema.js"
+import * as preparation from "./database/preparation.js"
+import { type NameOptions, type PreparationOptions, preparationKeys } from "./database/preparation.js"
 import * as SqliteDatabase from "./SqliteDatabase.js"
-import * as schema from "./schema.js"
 
 /**
  * @since 0.1.0
@@ -52,7 +52,7 @@ export const makeEncoded = (
 ): Effect.Effect<Encoded.Encoded, InvalidInput | StoreFailure, SqliteDatabase.SqliteDatabase> =>
   Effect.gen(function* () {
     const database = yield* SqliteDatabase.SqliteDatabase
-    return port.make(database, yield* preparation.prepare(database, schema.commandStore, options))
+    return port.make(database, yield* preparation.prepare(database, storeSchema, options))
   })
 
 /**
@@ -126,8 +126,7 @@ export const layerConfig = (
  */
 export const migrate = (
   options: SqliteDatabase.Options & NameOptions
-): Effect.Effect<ReadonlyArray<string>, InvalidInput | StoreFailure> =>
-  preparation.migrate(schema.commandStore, options)
+): Effect.Effect<ReadonlyArray<string>, InvalidInput | StoreFailure> => preparation.migrate(storeSchema, options)
 
 /**
  * The SQL that creates the table in a database without it, for who runs migrations by other means. Throws `InvalidInput`
@@ -136,5 +135,4 @@ export const migrate = (
  * @since 0.1.0
  * @category migrations
  */
-export const migrationSql = (options: NameOptions = {}): string =>
-  preparation.migrationSql(schema.commandStore, options)
+export const migrationSql = (options: NameOptions = {}): string => preparation.migrationSql(storeSchema, options)

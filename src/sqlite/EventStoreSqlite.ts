@@ -12,14 +12,14 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { InvalidInput, StoreFailure } from "../Errors.js"
 import { EventStore } from "../EventStore.js"
-import * as Encoded from "../EventStoreEncoded.js"
+import * as Encoded from "../eventStore/EventStoreEncoded.js"
 import { type Keys, liftOptions, onlyKnown, part, pollIntervalOf } from "../internal/storeOptions.js"
 import * as Pool from "../Pool.js"
-import * as port from "./eventStoreEncoded.js"
-import * as preparation from "./preparation.js"
-import { type NameOptions, type PreparationOptions, preparationKeys } from "./preparation.js"
+import * as preparation from "./database/preparation.js"
+import { type NameOptions, type PreparationOptions, preparationKeys } from "./database/preparation.js"
+import * as port from "./eventStore/port.js"
+import { storeSchema } from "./eventStore/schema.js"
 import * as SqliteDatabase from "./SqliteDatabase.js"
-import * as schema from "./schema.js"
 
 /**
  * @since 0.1.0
@@ -61,7 +61,7 @@ export const makeEncoded = (
 ): Effect.Effect<Encoded.Encoded, InvalidInput | StoreFailure, SqliteDatabase.SqliteDatabase> =>
   Effect.gen(function* () {
     const database = yield* SqliteDatabase.SqliteDatabase
-    return port.make(database, yield* preparation.prepare(database, schema.eventStore, options))
+    return port.make(database, yield* preparation.prepare(database, storeSchema, options))
   })
 
 /**
@@ -130,7 +130,7 @@ export const layerConfig = (
  */
 export const migrate = (
   options: SqliteDatabase.Options & NameOptions
-): Effect.Effect<ReadonlyArray<string>, InvalidInput | StoreFailure> => preparation.migrate(schema.eventStore, options)
+): Effect.Effect<ReadonlyArray<string>, InvalidInput | StoreFailure> => preparation.migrate(storeSchema, options)
 
 /**
  * The SQL that creates the tables in a database without them, for who runs migrations by other means. Throws `InvalidInput`
@@ -139,4 +139,4 @@ export const migrate = (
  * @since 0.1.0
  * @category migrations
  */
-export const migrationSql = (options: NameOptions = {}): string => preparation.migrationSql(schema.eventStore, options)
+export const migrationSql = (options: NameOptions = {}): string => preparation.migrationSql(storeSchema, options)

@@ -11,12 +11,12 @@ import type { InvalidInput, StoreFailure } from "../Errors.js"
 import { type Keys, onlyKnown } from "../internal/storeOptions.js"
 import * as Pool from "../Pool.js"
 import { SnapshotStore } from "../SnapshotStore.js"
-import * as Encoded from "../SnapshotStoreEncoded.js"
-import * as preparation from "./preparation.js"
-import { type NameOptions, type PreparationOptions, preparationKeys } from "./preparation.js"
+import * as Encoded from "../snapshotStore/SnapshotStoreEncoded.js"
+import * as preparation from "./database/preparation.js"
+import { type NameOptions, type PreparationOptions, preparationKeys } from "./database/preparation.js"
 import * as SqliteDatabase from "./SqliteDatabase.js"
-import * as schema from "./schema.js"
-import * as port from "./snapshotStoreEncoded.js"
+import * as port from "./snapshotStore/port.js"
+import { storeSchema } from "./snapshotStore/schema.js"
 
 /**
  * @since 0.1.0
@@ -49,7 +49,7 @@ export const makeEncoded = (
 ): Effect.Effect<Encoded.Encoded, InvalidInput | StoreFailure, SqliteDatabase.SqliteDatabase> =>
   Effect.gen(function* () {
     const database = yield* SqliteDatabase.SqliteDatabase
-    return port.make(database, yield* preparation.prepare(database, schema.snapshotStore, options))
+    return port.make(database, yield* preparation.prepare(database, storeSchema, options))
   })
 
 /**
@@ -119,8 +119,7 @@ export const layerConfig = (
  */
 export const migrate = (
   options: SqliteDatabase.Options & NameOptions
-): Effect.Effect<ReadonlyArray<string>, InvalidInput | StoreFailure> =>
-  preparation.migrate(schema.snapshotStore, options)
+): Effect.Effect<ReadonlyArray<string>, InvalidInput | StoreFailure> => preparation.migrate(storeSchema, options)
 
 /**
  * The SQL that creates the table in a database without it, for who runs migrations by other means. Throws `InvalidInput`
@@ -129,5 +128,4 @@ export const migrate = (
  * @since 0.1.0
  * @category migrations
  */
-export const migrationSql = (options: NameOptions = {}): string =>
-  preparation.migrationSql(schema.snapshotStore, options)
+export const migrationSql = (options: NameOptions = {}): string => preparation.migrationSql(storeSchema, options)

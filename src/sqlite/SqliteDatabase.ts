@@ -18,39 +18,12 @@ import { onlyKnown } from "../internal/storeOptions.js"
 import { describe } from "../internal/validate.js"
 import * as Pool from "../Pool.js"
 import { ConnectionPool, OpenFailure } from "../sql/ConnectionPool.js"
-import { type SqlitePool, type Step, Transactions, use } from "./access.js"
-import { failure, isBusy, movedAway, SqliteConnection, synchronousLevels } from "./connection.js"
-import { databaseKeys } from "./databaseKeys.js"
-import * as Client from "./sqlClient.js"
+import { type SqlitePool, type Step, Transactions, use } from "./database/access.js"
+import { failure, isBusy, movedAway, SqliteConnection, synchronousLevels } from "./database/connection.js"
+import { databaseKeys, type Options } from "./database/options.js"
+import * as Client from "./database/sqlClient.js"
 
-/**
- * How hard a commit is pressed to the disk before it is acknowledged. The file runs in WAL mode, so no value risks its
- * consistency except `OFF`.
- *
- * - `FULL`: every commit is synced. An acknowledged commit survives a killed process, a crash of the system and a power
- *   cut (on disks that keep what they have synced).
- * - `NORMAL`: synced at checkpoints only. Survives a killed process; a crash of the system or a power cut may lose the
- *   last acknowledged commits, never the consistency of the file.
- * - `EXTRA`: in WAL mode the same as `FULL`.
- * - `OFF`: nothing is synced. Survives a killed process; a crash of the system or a power cut may corrupt the file. For
- *   tests and for data that can be made again.
- *
- * @since 0.1.0
- * @category models
- */
-export type Synchronous = "OFF" | "NORMAL" | "FULL" | "EXTRA"
-
-/**
- * @since 0.1.0
- * @category models
- */
-export interface Options {
-  /** A path, not a URI, or `":memory:"` for a database that ends with its layer. */
-  readonly filename: string
-  /** Set and checked whenever a connection is opened. Default `"FULL"`. */
-  readonly synchronous?: Synchronous | undefined
-  readonly pool?: Pool.SqlitePoolOptions | undefined
-}
+export type { Options, Synchronous } from "./database/options.js"
 
 /**
  * Connections open (in use or not) and idle, and operations waiting for one.

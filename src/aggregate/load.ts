@@ -1,0 +1,377 @@
+/**
+ * How an aggregate is loaded: finding a baseline, folding what came after it, telling whether the baseline belongs to
+ * the stream, and leaving a snapshot behind. What may go wrong with a snapshot ends here.
+ */
+import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Metric from "effect/Metric"
+import * as MetricBoundaries from "effect/MetricBoundaries"
+import * as MetricKey from "effect/MetricKey"
+import * as MetricLabel from "effect/MetricLabel"
+import type { Aggregate, LoadError, Loaded } from "../Aggregate.js"
+import {
+  type Event,
+  EventDecodeError,
+  EventStore,
+  type ReadError as EventStoreReadError,
+  type EventStoreShape,
+  type StreamId
+} from "../EventStore.js"
+import { pageSize } from "../internal/pages.js"
+import { taggedPayload } from "../internal/taggedPayload.js"
+import * as Json from "../Json.js"
+import * as SnapshotPolicy from "../SnapshotPolicy.js"
+import { type NewSnapshot, SnapshotStore, type SnapshotStoreShape } from "../SnapshotStore.js"
+import { streamName } from "../StreamId.js"
+import * as Uuid from "../Uuid.js"
+
+interface Baseline<S> {
+  readonly state: S
+  readonly version: number
+  /** Of its last event. */
+  readonly mark: string
+}
+
+/**
+ * Tells an event from any other that may come to stand at its version: ids may be given by callers, and positions may come
+ * again after a rollback or a restore, but hardly all of this.
+ */
+const markOf = ({ createdAt, data, id, metadata, position, type }: Event): string =>
+  Uuid.derived(id, [position, createdAt.epochMillis, type, JSON.stringify(data), JSON.stringify(metadata)])
+
+/** Whether the event stands where it was read. */
+const stands = (events: EventStoreShape, stream: StreamId, event: Event): Effect.Effect<boolean, EventStoreReadError> =>
+  Effect.map(
+    events.fold(stream, undefined as Event | undefined, (_, found) => found, {
+      fromVersion: event.version,
+      toVersion: event.version
+    }),
+    (found) => found !== undefined && markOf(found) === markOf(event)
+  )
+
+/** A young aggregate has no snapshot; where so many events had to be read for want of one, it is missed. */
+const missedFromEvents = 1_000
+
+/** Why a snapshot was not used. */
+interface Rejection {
+  readonly outcome: "corrupt" | "otherSchema" | "otherStream" | "unavailable"
+  /** Undefined when it has been said. */
+  readonly why: string | undefined
+  /** The version that it claims, infinite when its claims are worth nothing. */
+  readonly version: number
+}
+
+type Found<S> =
+  | { readonly _tag: "Missing" }
+  | { readonly _tag: "Baseline"; readonly baseline: Baseline<S> }
+  | { readonly _tag: "Rejected"; readonly rejection: Rejection }
+
+type Definition<S, E extends { readonly _tag: string }> = Aggregate<S, E>
+
+/** The state while it is folded. One object for all events of a load. */
+class Replay<S, E extends { readonly _tag: string }> {
+  state: S
+  version: number
+  events = 0
+  failure: EventDecodeError | undefined
+  /** The first event that was read: the baseline's last, or the stream's first. */
+  first: Event | undefined
+  last: Event | undefined
+  private other = false
+
+  constructor(
+    private readonly definition: Definition<S, E>,
+    readonly baseline: Baseline<S> | undefined
+  ) {
+    this.state = baseline === undefined ? definition.initial : baseline.state
+    this.version = baseline === undefined ? 0 : baseline.version
+  }
+
+  /** Whether the event that the baseline ends with was there; it is the first that is read. */
+  get continuesBaseline(): boolean {
+    return this.baseline === undefined || (this.first !== undefined && !this.other)
+  }
+
+  take(event: Event): this {
+    if (this.failure !== undefined || this.other) return this
+    this.last = event
+    if (this.first === undefined) {
+      this.first = event
+      if (this.baseline !== undefined) {
+        this.other = event.version !== this.version || markOf(event) !== this.baseline.mark
+        return this
+      }
+    }
+    const decoded: Either.Either<E, unknown> = this.definition.decodeEvent(taggedPayload(event))
+    if (decoded._tag === "Left") {
+      this.failure = EventDecodeError.of(event, decoded.left)
+      return this
+    }
+    this.state = this.definition.evolve(this.state, decoded.right)
+    this.version = event.version
+    this.events++
+    return this
+  }
+}
+
+/** Loads the present state, and saves a snapshot when one is due. */
+export const load = <S, E extends { readonly _tag: string }>(
+  definition: Definition<S, E>,
+  stream: StreamId
+): Effect.Effect<Loaded<S>, LoadError, EventStore> => source(definition, stream, undefined)
+
+/** Loads the state at a version, or the last one before it that there is. */
+export const loadAt = <S, E extends { readonly _tag: string }>(
+  definition: Definition<S, E>,
+  stream: StreamId,
+  version: number
+): Effect.Effect<Loaded<S>, LoadError, EventStore> =>
+  version === 0
+    ? Effect.succeed({ state: definition.initial, version: 0, snapshotVersion: 0, replayed: 0 })
+    : source(definition, stream, version)
+
+const source = <S, E extends { readonly _tag: string }>(
+  definition: Definition<S, E>,
+  stream: StreamId,
+  atVersion: number | undefined
+): Effect.Effect<Loaded<S>, LoadError, EventStore> =>
+  Effect.flatMap(EventStore, (events) =>
+    Effect.flatMap(Effect.serviceOption(SnapshotStore), (snapshots) => {
+      const replay = (baseline?: Baseline<S>) => replayFrom(definition, events, stream, baseline, atVersion)
+      if (snapshots._tag === "None" || definition.snapshots === SnapshotPolicy.never) {
+        return Effect.map(replay(), loadedOf)
+      }
+      const store = snapshots.value
+      const lookup =
+        performance.now() < (unavailableUntil.get(store) ?? 0)
+          ? Effect.succeed(rejected("unavailable", undefined))
+          : find(definition, store, stream, atVersion)
+      return Effect.flatMap(lookup, (found) =>
+        Effect.clockWith((clock) => {
+          const startNanos = clock.unsafeCurrentTimeNanos()
+          return Effect.flatMap(replayFound(replay, found), ({ rejection, replayed }) => {
+            const duration = Duration.nanos(clock.unsafeCurrentTimeNanos() - startNanos)
+            const isMissing = rejection === undefined && replayed.baseline === undefined
+            count(rejection?.outcome ?? (isMissing ? "missing" : "hit"))
+            return Effect.as(
+              Effect.zipRight(
+                rejection?.why !== undefined
+                  ? warn(`the snapshot of ${streamName(stream)} ${rejection.why}`)
+                  : isMissing && replayed.events >= missedFromEvents
+                    ? warn(`${streamName(stream)} has no snapshot`)
+                    : Effect.void,
+                atVersion === undefined
+                  ? leaveSnapshot(definition, events, stream, store, replayed, rejection, duration)
+                  : Effect.void
+              ),
+              loadedOf(replayed)
+            )
+          })
+        })
+      )
+    })
+  )
+
+/** Loads go without a store that was just found unavailable, instead of waiting for its timeouts one by one. */
+const pauseMs = 1_000
+
+const unavailableUntil = new WeakMap<SnapshotStoreShape, number>()
+
+const find = <S, E extends { readonly _tag: string }>(
+  { decodeState, schemaVersion }: Definition<S, E>,
+  store: SnapshotStoreShape,
+  stream: StreamId,
+  atMost: number | undefined
+): Effect.Effect<Found<S>> =>
+  Effect.suspend(() => store.latest(stream, { atMost })).pipe(
+    Effect.match({
+      onFailure: (error): Found<S> => {
+        if (error._tag === "SnapshotCorrupt") return rejected("corrupt", error.why)
+        if ("retryable" in error && error.retryable) unavailableUntil.set(store, performance.now() + pauseMs)
+        return rejected("unavailable", `could not be read: ${error.message}`)
+      },
+      onSuccess: (found): Found<S> => {
+        if (found._tag === "None") return { _tag: "Missing" }
+        const snapshot = found.value
+        if (snapshot.schemaVersion !== schemaVersion) {
+          const why = `has the form ${snapshot.schemaVersion}, not ${schemaVersion}`
+          return rejected("otherSchema", why, snapshot.version)
+        }
+        const state = attempted(() => decodeState(snapshot.state))
+        return state._tag === "Left"
+          ? rejected("otherSchema", `does not fit the schema: ${state.left}`)
+          : {
+              _tag: "Baseline",
+              baseline: { state: state.right, version: snapshot.version, mark: snapshot.lastEventMark }
+            }
+      }
+    }),
+    // A bug of the store's does not make the events unreadable; the warning says it.
+    Effect.catchAllDefect((defect) =>
+      Effect.succeed(rejected("unavailable", `could not be read: ${Cause.pretty(Cause.die(defect))}`))
+    )
+  )
+
+/** A transformation of the user's may not be ready for what an older one has written. */
+const attempted = <A>(decode: () => Either.Either<A, unknown>): Either.Either<A, unknown> => {
+  try {
+    return decode()
+  } catch (error) {
+    return Either.left(error)
+  }
+}
+
+const rejected = (
+  outcome: Rejection["outcome"],
+  why: string | undefined,
+  version = Number.POSITIVE_INFINITY
+): Found<never> => ({
+  _tag: "Rejected",
+  rejection: { outcome, why, version }
+})
+
+/** A stream is started again now and then, and not at each load; an `evolve` that changes events would look like it. */
+const wholeTriesMax = 5
+
+const replayFrom = <S, E extends { readonly _tag: string }>(
+  definition: Definition<S, E>,
+  events: EventStoreShape,
+  stream: StreamId,
+  baseline: Baseline<S> | undefined,
+  toVersion: number | undefined,
+  tries = wholeTriesMax
+): Effect.Effect<Replay<S, E>, LoadError> =>
+  Effect.suspend(() =>
+    Effect.flatMap(
+      events.fold(stream, new Replay(definition, baseline), (replay, event) => replay.take(event), {
+        // The baseline's last event is read again, to see that it is there.
+        fromVersion: baseline?.version ?? 1,
+        toVersion
+      }),
+      (replay): Effect.Effect<Replay<S, E>, LoadError> => {
+        replayedEvents.unsafeUpdate(replay.events, [])
+        const done = replay.failure === undefined ? Effect.succeed(replay) : Effect.fail(replay.failure)
+        if (replay.first === undefined || replay.events < pageSize || tries === 0) return done
+        // Read in pages, so the stream may have been deleted and started again in between.
+        return Effect.flatMap(stands(events, stream, replay.first), (whole) =>
+          whole ? done : replayFrom(definition, events, stream, baseline, toVersion, tries - 1)
+        )
+      }
+    )
+  )
+
+const replayFound = <S, E extends { readonly _tag: string }>(
+  replay: (baseline?: Baseline<S>) => Effect.Effect<Replay<S, E>, LoadError>,
+  found: Found<S>
+): Effect.Effect<{ readonly replayed: Replay<S, E>; readonly rejection: Rejection | undefined }, LoadError> => {
+  const fromFirst = (rejection: Rejection | undefined) => Effect.map(replay(), (replayed) => ({ replayed, rejection }))
+  if (found._tag === "Missing") return fromFirst(undefined)
+  if (found._tag === "Rejected") return fromFirst(found.rejection)
+  const { version } = found.baseline
+  return Effect.flatMap(replay(found.baseline), (replayed) =>
+    replayed.continuesBaseline
+      ? Effect.succeed({ replayed, rejection: undefined })
+      : fromFirst({
+          outcome: "otherStream",
+          why: `ends at version ${version} with an event that the stream does not have`,
+          version: Number.POSITIVE_INFINITY
+        })
+  )
+}
+
+const leaveSnapshot = <S, E extends { readonly _tag: string }>(
+  definition: Definition<S, E>,
+  events: EventStoreShape,
+  stream: StreamId,
+  store: SnapshotStoreShape,
+  replayed: Replay<S, E>,
+  rejection: Rejection | undefined,
+  duration: Duration.Duration
+): Effect.Effect<void> =>
+  Effect.flatMap(isDue(definition, replayed, rejection, duration), (due) => {
+    if (!due) return Effect.void
+    const replace = rejection !== undefined && rejection.version > replayed.version
+    // Now, because the caller may do with the state what they like.
+    const encoded = Effect.exit(
+      Effect.map(
+        Effect.flatMap(
+          Effect.suspend(() => definition.encodeState(replayed.state)),
+          (state) => Json.encode(state, "state")
+        ),
+        // A Schema may give parts of the state itself.
+        (text): unknown => JSON.parse(text)
+      )
+    )
+    return Effect.flatMap(encoded, (state) =>
+      store.saveInBackground(stream, snapshotOf(definition, events, stream, replayed, state), { replace })
+    )
+  })
+
+/**
+ * What to save of a replay, for the background: only if what was read is in the stream for everybody. A transaction that
+ * was rolled back, or a stream that was deleted and started again, must leave nothing behind.
+ */
+const snapshotOf = <S, E extends { readonly _tag: string }>(
+  { schemaVersion }: Definition<S, E>,
+  events: EventStoreShape,
+  stream: StreamId,
+  { first, last, version }: Replay<S, E>,
+  encoded: Effect.Effect<unknown, unknown>
+): Effect.Effect<NewSnapshot | undefined, unknown> => {
+  if (first === undefined || last === undefined || version === 0) return Effect.succeed(undefined)
+  return Effect.gen(function* () {
+    for (const event of new Set([first, last])) {
+      if (!(yield* stands(events, stream, event))) return undefined
+    }
+    return { version, lastEventMark: markOf(last), schemaVersion, state: yield* encoded }
+  })
+}
+
+const isDue = <S, E extends { readonly _tag: string }>(
+  { snapshots }: Definition<S, E>,
+  { events, state, version }: Replay<S, E>,
+  rejection: Rejection | undefined,
+  duration: Duration.Duration
+): Effect.Effect<boolean> => {
+  // What is of no use would be found again by every load. A store that cannot be reached is left in peace.
+  if (rejection !== undefined) return Effect.succeed(rejection.outcome !== "unavailable")
+  if (events === 0) return Effect.succeed(false)
+  try {
+    return Effect.succeed(snapshots({ state, version, events, duration }))
+  } catch (error) {
+    return Effect.as(Effect.logWarning("a snapshot policy threw, so no snapshot is saved", error), false)
+  }
+}
+
+const loadedOf = <S, E extends { readonly _tag: string }>(replay: Replay<S, E>): Loaded<S> => ({
+  state: replay.state,
+  version: replay.version,
+  snapshotVersion: replay.baseline?.version ?? 0,
+  replayed: replay.events
+})
+
+const warn = (what: string): Effect.Effect<void> => Effect.logWarning(`${what}: all its events were read`)
+
+const usedTotal = MetricKey.counter("effect_stores_snapshots_used", {
+  description: "Loads of aggregates that looked for a snapshot, by what they found",
+  incremental: true
+})
+
+const used = new Map<string, Metric.Metric.Counter<number>>()
+
+const count = (outcome: Rejection["outcome"] | "hit" | "missing"): void => {
+  let counter = used.get(outcome)
+  if (counter === undefined) {
+    counter = Metric.fromMetricKey(MetricKey.taggedWithLabels(usedTotal, [MetricLabel.make("outcome", outcome)]))
+    used.set(outcome, counter)
+  }
+  counter.unsafeUpdate(1, [])
+}
+
+const replayedEvents = Metric.histogram(
+  "effect_stores_events_replayed",
+  MetricBoundaries.exponential({ start: 1, factor: 10, count: 7 }),
+  "Events that loads of aggregates folded"
+)

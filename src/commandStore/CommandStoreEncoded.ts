@@ -1,0 +1,197 @@
+/**
+ * The port that a backend of the CommandStore implements, and `make`, the one step from the port to the public service.
+ * A layer that seals payloads takes the port and gives it back, so it wraps any backend.
+ *
+ * @since 0.1.0
+ */
+import type * as Effect from "effect/Effect"
+import type { CommandStoreShape, DistinctField, Status } from "../CommandStore.js"
+import type { StoreFailure } from "../Errors.js"
+import type { Direction } from "../EventStore.js"
+import { lift } from "./lift.js"
+
+/**
+ * A command between the lift and a backend. `data`, `metadata` and `outcome` are strings the backend keeps as they are:
+ * JSON text when the key id beside them is null, else sealed with that key. Times are epoch milliseconds.
+ *
+ * @since 0.1.0
+ * @category encoded
+ */
+export interface EncodedCommand {
+  readonly id: string
+  readonly tenantId: string
+  readonly domain: string
+  readonly type: string
+  readonly data: string
+  readonly metadata: string
+  /** Of `data` and `metadata`. */
+  readonly keyId: string | null
+  readonly instanceId: string | null
+  readonly createdAt: number
+  readonly position: number
+  readonly status: Status
+  readonly outcome: string | null
+  readonly outcomeKeyId: string | null
+  readonly attempts: number
+  readonly finishedAt: number | null
+}
+
+/**
+ * @since 0.1.0
+ * @category encoded
+ */
+export type EncodedNewCommand = Omit<
+  EncodedCommand,
+  "position" | "status" | "outcome" | "outcomeKeyId" | "attempts" | "finishedAt"
+>
+
+/**
+ * `leaseLeftMs`: how long the lease of an execution under way still runs, by the backend's clock; 0 without one. It is
+ * for the lift to tell whether it is the same command, since a backend may hold sealed payloads.
+ *
+ * @since 0.1.0
+ * @category encoded
+ */
+export type CreateOutcome =
+  | { readonly _tag: "Created"; readonly command: EncodedCommand }
+  | { readonly _tag: "Exists"; readonly command: EncodedCommand; readonly leaseLeftMs: number }
+
+/**
+ * @since 0.1.0
+ * @category encoded
+ */
+export interface EncodedFilter {
+  readonly tenantId: string | null
+  readonly domain: string | null
+  readonly types: ReadonlyArray<string> | null
+  readonly statuses: ReadonlyArray<Status> | null
+  /** Epoch milliseconds, inclusive. */
+  readonly createdFrom: number | null
+  /** Epoch milliseconds, exclusive. */
+  readonly createdUntil: number | null
+}
+
+/**
+ * What a backend implements. Input has been checked, so a backend checks nothing again. Each member but `transaction` is
+ * one atomic step, may be used concurrently, and be interrupted at any time without leaving anything behind. Leases run on one clock for
+ * all processes: the server's, or the machine's for a file.
+ *
+ * @since 0.1.0
+ * @category encoded
+ */
+export interface Encoded {
+  /**
+   * Stores the command as `received`; `leaseMs` above 0 begins attempt 1 with a lease of that time. If the id exists,
+   * changes nothing.
+   */
+  readonly create: (command: EncodedNewCommand, leaseMs: number) => Effect.Effect<CreateOutcome, StoreFailure>
+
+  /**
+   * Begins the next attempt with a lease, if the command is `received`, has this many `attempts`, and no lease runs.
+   * Answers whether it did.
+   */
+  readonly takeOver: (request: {
+    readonly id: string
+    readonly attempts: number
+    readonly leaseMs: number
+  }) => Effect.Effect<boolean, StoreFailure>
+
+  /** Lets the lease of this attempt run for `leaseMs` from now; 0 ends it. False if it is `received` no more, or another attempt's. */
+  readonly renew: (request: {
+    readonly id: string
+    readonly attempt: number
+    readonly leaseMs: number
+  }) => Effect.Effect<boolean, StoreFailure>
+
+  /**
+   * Ends this attempt with an outcome. False, and nothing changed, if the command is `received` no more, or the attempt
+   * is another's. In a transaction of the caller's it keeps what it has checked until the end.
+   */
+  readonly finish: (request: {
+    readonly id: string
+    readonly attempt: number
+    readonly status: Exclude<Status, "received">
+    readonly outcome: string | null
+    readonly outcomeKeyId: string | null
+    readonly finishedAt: number
+  }) => Effect.Effect<boolean, StoreFailure>
+
+  readonly get: (id: string) => Effect.Effect<EncodedCommand | null, StoreFailure>
+
+  /** Commands with `after < position <= through` in the order of `direction`. */
+  readonly list: (request: {
+    readonly after: number
+    readonly through: number
+    readonly direction: Direction
+    readonly filter: EncodedFilter
+    readonly limit: number
+  }) => Effect.Effect<ReadonlyArray<EncodedCommand>, StoreFailure>
+
+  /** Distinct non-null values greater than `after` (null: from the first), ordered by their UTF-8 bytes. */
+  readonly distinct: (request: {
+    readonly field: DistinctField
+    readonly filter: EncodedFilter
+    readonly after: string | null
+    readonly limit: number
+  }) => Effect.Effect<ReadonlyArray<string>, StoreFailure>
+
+  readonly count: (filter: EncodedFilter) => Effect.Effect<number, StoreFailure>
+
+  readonly info: Effect.Effect<
+    {
+      readonly backend: string
+      readonly connection: string
+      readonly commands: number
+      readonly lastCommand: EncodedCommand | null
+    },
+    StoreFailure
+  >
+
+  /** Null: keep. A `status` replaces outcome and `finishedAt` as well, and ends a lease. False when there is no command. */
+  readonly update: (request: {
+    readonly id: string
+    readonly data: string | null
+    readonly metadata: string | null
+    readonly keyId: string | null
+    readonly status: {
+      readonly status: Status
+      readonly outcome: string | null
+      readonly outcomeKeyId: string | null
+      readonly finishedAt: number | null
+    } | null
+  }) => Effect.Effect<boolean, StoreFailure>
+
+  readonly delete: (id: string) => Effect.Effect<boolean, StoreFailure>
+
+  /** Deletes at most `limit` commands of the filter, the oldest first, and answers how many. */
+  readonly prune: (filter: EncodedFilter, limit: number) => Effect.Effect<number, StoreFailure>
+
+  readonly reset: Effect.Effect<void, StoreFailure>
+
+  /**
+   * Runs the effect in a transaction of the database that this store is on: what it does there, `finish` included, is
+   * committed or not at all. In another transaction of that database it is one inside. Without transactions, as it is.
+   */
+  readonly transaction: <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | StoreFailure, R>
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options {
+  /** What the backend is in OpenTelemetry's words: `postgresql`, `sqlite`, `memory`. */
+  readonly system: string
+  /** Refuse all writes with `ReadOnly`. Default false. */
+  readonly readOnly?: boolean | undefined
+  /** What commands without one get as their `instanceId`. */
+  readonly instanceId?: string | undefined
+}
+
+/**
+ * Lifts the port to the public service.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make: (encoded: Encoded, options: Options) => CommandStoreShape = lift

@@ -1,0 +1,153 @@
+/**
+ * Checks of everything that callers pass to the CommandStore, and its encoded form. They throw `InvalidInput` (see
+ * `validate.checked`) and return fresh values.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import type { DistinctField, ExecuteOptions, Status } from "../CommandStore.js"
+import type { Direction } from "../EventStore.js"
+import { array, describe, fields, identifier, oneOf, options, refuse } from "../internal/validate.js"
+import {
+  type Defaults,
+  direction,
+  metadata,
+  optionalIdentifier,
+  optionalInteger,
+  optionalTime,
+  optionalTypes,
+  pageRequest,
+  payload,
+  time,
+  uuid
+} from "../internal/values.js"
+import type { EncodedFilter, EncodedNewCommand } from "./CommandStoreEncoded.js"
+
+const statuses = ["received", "succeeded", "failed"] as const
+
+/** A lease is renewed three times in its time, and each renewal is a write. */
+const leaseMinMs = 100
+const leaseMaxMs = 24 * 3_600_000
+
+const newCommandKeys = ["id", "tenantId", "domain", "type", "data", "metadata", "instanceId", "createdAt"] as const
+
+export const newCommand = (value: unknown, defaults: Defaults): EncodedNewCommand => {
+  const command = fields(value, "command", newCommandKeys)
+  return {
+    id: uuid(command.id, "command.id"),
+    tenantId: identifier(command.tenantId, "command.tenantId"),
+    domain: identifier(command.domain, "command.domain"),
+    type: identifier(command.type, "command.type"),
+    data: payload(command.data, "command.data"),
+    metadata: metadata(command.metadata, "command.metadata"),
+    keyId: null,
+    instanceId:
+      command.instanceId === undefined ? defaults.instanceId : identifier(command.instanceId, "command.instanceId"),
+    createdAt: command.createdAt === undefined ? defaults.nowMs : time(command.createdAt, "command.createdAt")
+  }
+}
+
+const filterKeys = ["tenantId", "domain", "types", "statuses", "createdFrom", "createdUntil"] as const
+
+export const filter = (value: unknown, what = "filter"): EncodedFilter => {
+  const given = options(value, what, filterKeys)
+  return {
+    tenantId: optionalIdentifier(given.tenantId, `${what}.tenantId`),
+    domain: optionalIdentifier(given.domain, `${what}.domain`),
+    types: optionalTypes(given.types, `${what}.types`),
+    statuses:
+      given.statuses === undefined
+        ? null
+        : array(given.statuses, `${what}.statuses`, 1, statuses.length).map((status, i) =>
+            oneOf(status, `${what}.statuses[${i}]`, statuses)
+          ),
+    createdFrom: optionalTime(given.createdFrom, `${what}.createdFrom`),
+    createdUntil: optionalTime(given.createdUntil, `${what}.createdUntil`)
+  }
+}
+
+export interface ListRequest {
+  readonly direction: Direction
+  readonly filter: EncodedFilter
+  readonly limit: number
+}
+
+export const listOptions = (value: unknown): ListRequest => {
+  const given = options(value, "options", ["filter", "direction", "limit"])
+  return {
+    direction: direction(given.direction, "options.direction"),
+    filter: filter(given.filter, "options.filter"),
+    limit: optionalInteger(given.limit, "options.limit", 1, Number.MAX_SAFE_INTEGER)
+  }
+}
+
+export const pageOptions = (value: unknown) => pageRequest(value, filter)
+
+const distinctFields = ["tenantId", "domain", "type", "status", "instanceId"] as const
+
+export const distinctField = (value: unknown): DistinctField => oneOf(value, "field", distinctFields)
+
+export const pruneOptions = (value: unknown): EncodedFilter => {
+  const found = filter(value, "options")
+  if (found.createdUntil === null) return refuse("options.createdUntil", "must be given")
+  return { ...found, statuses: found.statuses ?? (["succeeded", "failed"] satisfies ReadonlyArray<Status>) }
+}
+
+export interface Update {
+  readonly id: string
+  readonly data: string | null
+  readonly metadata: string | null
+  readonly status: { readonly status: Status; readonly outcome: string | null } | null
+}
+
+export const update = (id: unknown, value: unknown): Update => {
+  const changes = fields(value, "changes", ["data", "metadata", "status", "outcome"])
+  if (Object.values(changes).every((change) => change === undefined)) {
+    return refuse("changes", "must have data, metadata or status")
+  }
+  const status = changes.status === undefined ? undefined : oneOf(changes.status, "changes.status", statuses)
+  if (changes.outcome !== undefined && (status === undefined || status === "received")) {
+    return refuse("changes.outcome", "needs the status succeeded or failed beside it")
+  }
+  return {
+    id: uuid(id, "id"),
+    data: changes.data === undefined ? null : payload(changes.data, "changes.data"),
+    metadata: changes.metadata === undefined ? null : metadata(changes.metadata, "changes.metadata"),
+    status: status === undefined ? null : { status, outcome: outcome(changes.outcome, "changes.outcome") }
+  }
+}
+
+/** Absent when it is `undefined`: a command may succeed with nothing to say. */
+export const outcome = (value: unknown, what: string): string | null =>
+  value === undefined ? null : payload(value, what)
+
+export const leaseMs = (value: unknown): number => {
+  if (value === undefined) return 30_000
+  const decoded = Duration.decodeUnknown(value)
+  const ms = decoded._tag === "Some" ? Math.round(Duration.toMillis(decoded.value)) : Number.NaN
+  return ms >= leaseMinMs && ms <= leaseMaxMs
+    ? ms
+    : refuse("options.lease", `must be from 100 ms to 24 hours, not ${describe(value)}`)
+}
+
+/** What an execution needs, each part looked at once: another look may find another value. */
+export interface Execution<A, IA, E, R, F, IF> extends Pick<ExecuteOptions<A, IA, F, IF>, "success" | "failure"> {
+  readonly effect: Effect.Effect<A, E | F, R>
+  readonly leaseMs: number
+  readonly transaction: boolean
+}
+
+export const execution = <A, IA, E, R, F, IF>(
+  effect: Effect.Effect<A, E | F, R>,
+  value: ExecuteOptions<A, IA, F, IF>
+): Execution<A, IA, E, R, F, IF> => {
+  if (!Effect.isEffect(effect)) return refuse("effect", "must be an Effect")
+  fields(value, "options", ["success", "failure", "lease", "transaction"])
+  const { failure, lease, success, transaction } = value
+  if (!Schema.isSchema(success)) return refuse("options.success", "must be a Schema")
+  if (failure !== undefined && !Schema.isSchema(failure)) return refuse("options.failure", "must be a Schema")
+  if (transaction !== undefined && typeof transaction !== "boolean") {
+    return refuse("options.transaction", `must be true or false, not ${describe(transaction)}`)
+  }
+  return { effect, success, failure, transaction: transaction ?? false, leaseMs: leaseMs(lease) }
+}

@@ -1,0 +1,200 @@
+/**
+ * The port that a backend of the EventStore implements, and `make`, the one step from the port to the public service:
+ * input is checked there, ids and times are filled in, payloads become JSON text, pages become streams. A layer that
+ * seals payloads takes the port and gives it back, so it wraps any backend.
+ *
+ * @since 0.1.0
+ */
+import type * as Duration from "effect/Duration"
+import type * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import type { StoreFailure } from "../Errors.js"
+import type {
+  Appended,
+  Direction,
+  DistinctField,
+  EventStoreShape,
+  ExpectedVersion,
+  Guard,
+  StreamId
+} from "../EventStore.js"
+import { lift } from "./lift.js"
+
+/**
+ * An event between the lift and a backend. `data` and `metadata` are strings the backend keeps as they are: JSON text
+ * when `keyId` is null, else sealed with that key.
+ *
+ * @since 0.1.0
+ * @category encoded
+ */
+export interface EncodedEvent extends StreamId {
+  readonly id: string
+  readonly version: number
+  readonly position: number
+  readonly type: string
+  readonly data: string
+  readonly metadata: string
+  readonly keyId: string | null
+  readonly commandId: string | null
+  readonly instanceId: string | null
+  /** Epoch milliseconds. */
+  readonly createdAt: number
+}
+
+/**
+ * @since 0.1.0
+ * @category encoded
+ */
+export type EncodedNewEvent = Omit<EncodedEvent, "version" | "position" | keyof StreamId>
+
+/**
+ * @since 0.1.0
+ * @category encoded
+ */
+export interface EncodedAppend {
+  readonly stream: StreamId
+  readonly expected: ExpectedVersion
+  readonly events: ReadonlyArray<EncodedNewEvent>
+}
+
+/**
+ * `Conflict.index` counts appends, then guards. `Exists` carries the stored events whose ids the append uses: only the
+ * lift can tell whether it is a repeat, since a backend may hold sealed payloads.
+ *
+ * @since 0.1.0
+ * @category encoded
+ */
+export type AppendOutcome =
+  | { readonly _tag: "Appended"; readonly results: ReadonlyArray<Appended> }
+  | { readonly _tag: "Conflict"; readonly index: number; readonly actual: number }
+  | { readonly _tag: "Exists"; readonly events: ReadonlyArray<EncodedEvent> }
+
+/**
+ * @since 0.1.0
+ * @category encoded
+ */
+export interface EncodedFilter {
+  readonly tenantId: string | null
+  readonly domain: string | null
+  readonly aggregateId: string | null
+  readonly types: ReadonlyArray<string> | null
+  readonly commandId: string | null
+  /** Epoch milliseconds, inclusive. */
+  readonly createdFrom: number | null
+  /** Epoch milliseconds, exclusive. */
+  readonly createdUntil: number | null
+}
+
+/**
+ * What a backend implements. Input has been checked, so a backend checks nothing again. Pages are arrays of at most
+ * `limit` events. Every member may be used concurrently and be interrupted at any time without leaving anything behind.
+ *
+ * @since 0.1.0
+ * @category encoded
+ */
+export interface Encoded {
+  /**
+   * One atomic step. If any id exists already: `Exists`, before expectations are looked at. Else if an append or a guard
+   * is not as expected: `Conflict` for the first in order. Else all events are stored. `Exists` and `Conflict` change
+   * nothing, use up nothing, and leave a transaction that the caller has open usable.
+   */
+  readonly append: (
+    appends: ReadonlyArray<EncodedAppend>,
+    guards: ReadonlyArray<Guard>
+  ) => Effect.Effect<AppendOutcome, StoreFailure>
+
+  /** Events of one stream with `fromVersion <= version <= toVersion`. */
+  readonly readStream: (request: {
+    readonly stream: StreamId
+    readonly direction: Direction
+    readonly fromVersion: number
+    readonly toVersion: number
+    readonly limit: number
+  }) => Effect.Effect<ReadonlyArray<EncodedEvent>, StoreFailure>
+
+  /** The version of the stream's last event, 0 without events. */
+  readonly version: (stream: StreamId) => Effect.Effect<number, StoreFailure>
+
+  /**
+   * A position such that every event up to it is visible to a `readFeed` that starts after this answer, and none will
+   * appear there later.
+   */
+  readonly head: Effect.Effect<number, StoreFailure>
+
+  /**
+   * Events with `after < position <= through` in the order of `direction`. The lift only asks up to a `through` that
+   * `head` has answered before.
+   */
+  readonly readFeed: (request: {
+    readonly after: number
+    readonly through: number
+    readonly direction: Direction
+    readonly filter: EncodedFilter
+    readonly limit: number
+  }) => Effect.Effect<ReadonlyArray<EncodedEvent>, StoreFailure>
+
+  readonly get: (id: string) => Effect.Effect<EncodedEvent | null, StoreFailure>
+
+  /** Distinct non-null values greater than `after` (null: from the first), ordered by their UTF-8 bytes. */
+  readonly distinct: (request: {
+    readonly field: DistinctField
+    readonly filter: EncodedFilter
+    readonly after: string | null
+    readonly limit: number
+  }) => Effect.Effect<ReadonlyArray<string>, StoreFailure>
+
+  readonly count: (filter: EncodedFilter) => Effect.Effect<number, StoreFailure>
+
+  readonly info: Effect.Effect<
+    {
+      readonly backend: string
+      readonly connection: string
+      readonly events: number
+      readonly streams: number
+      readonly lastEvent: EncodedEvent | null
+    },
+    StoreFailure
+  >
+
+  /** Replaces the payloads (absent: keep) of one event; false when there is none. */
+  readonly update: (request: {
+    readonly id: string
+    readonly data: string | null
+    readonly metadata: string | null
+    readonly keyId: string | null
+  }) => Effect.Effect<boolean, StoreFailure>
+
+  readonly deleteStream: (stream: StreamId) => Effect.Effect<number, StoreFailure>
+
+  readonly reset: Effect.Effect<void, StoreFailure>
+
+  /**
+   * Registers for hints until the scope closes. The effect it gives waits until something may have been appended since
+   * it was last asked (or since registering). Hints may be missed or be false; an append of the same process is hinted
+   * at once.
+   */
+  readonly hints: Effect.Effect<Effect.Effect<void>, never, Scope.Scope>
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options {
+  /** What the backend is in OpenTelemetry's words: `postgresql`, `sqlite`, `memory`. */
+  readonly system: string
+  /** Refuse all writes with `ReadOnly`. Default false. */
+  readonly readOnly?: boolean | undefined
+  /** What events without one get as their `instanceId`. */
+  readonly instanceId?: string | undefined
+  /** How long `subscribe` goes without looking when no hint arrives. */
+  readonly pollInterval: Duration.Duration
+}
+
+/**
+ * Lifts the port to the public service.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make: (encoded: Encoded, options: Options) => EventStoreShape = lift

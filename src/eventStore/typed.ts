@@ -1,0 +1,113 @@
+/**
+ * The EventStore through a Schema of events (`EventStore.forSchema`): encoding and decoding at the edge of the store.
+ */
+import * as Chunk from "effect/Chunk"
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+import { InvalidInput } from "../Errors.js"
+import type {
+  Event,
+  EventDecodeError,
+  EventStore,
+  EventStoreShape,
+  NewEvent,
+  ReadError,
+  StreamId,
+  TypedEvent,
+  TypedEvents
+} from "../EventStore.js"
+import { exactly } from "../internal/exactEncoding.js"
+import { taggedPayload } from "../internal/taggedPayload.js"
+import { checked } from "../internal/validate.js"
+import { streamId } from "../internal/values.js"
+import * as input from "./input.js"
+
+/** What of the contract is needed when the program runs: it imports this file, so this file cannot import it. */
+export interface Contract {
+  readonly tag: Effect.Effect<EventStoreShape, never, EventStore>
+  readonly decodeError: (event: Event, cause: unknown) => EventDecodeError
+}
+
+export const typedEvents = <A extends { readonly _tag: string }, I extends { readonly _tag: string }, R>(
+  schema: Schema.Schema<A, I, R>,
+  { decodeError, tag }: Contract
+): TypedEvents<A, R> => {
+  const encodeEvent = exactly(Schema.encode(schema))
+  const decodeEvent = Schema.decodeUnknown(schema)
+
+  const encodeAt = (event: A, what: string, envelope: object): Effect.Effect<NewEvent, InvalidInput, R> =>
+    Effect.mapBoth(encodeEvent(event), {
+      onFailure: (cause) => new InvalidInput({ what, why: `does not fit the schema: ${cause.message}` }),
+      onSuccess: ({ _tag, ...data }) => ({ ...envelope, type: _tag, data })
+    })
+
+  const decode: TypedEvents<A, R>["decode"] = (event) =>
+    Effect.mapBoth(decodeEvent(taggedPayload(event)), {
+      onFailure: (cause) => decodeError(event, cause),
+      onSuccess: (data) => ({ ...event, data })
+    })
+
+  const typed = <E>(events: Stream.Stream<Event, E>): Stream.Stream<TypedEvent<A>, E | EventDecodeError, R> =>
+    Stream.mapChunksEffect(events, (chunk) => Effect.map(Effect.forEach(chunk, decode), Chunk.unsafeFromArray))
+
+  // Page by page: the store's own fold cannot wait for a Schema that decodes with effects.
+  const foldPages = <S>(
+    store: EventStoreShape,
+    request: { readonly stream: StreamId } & input.ReadRequest,
+    initial: S,
+    step: (state: S, event: TypedEvent<A>) => S
+  ): Effect.Effect<S, ReadError | EventDecodeError, R> => {
+    const { limit, stream, ...range } = request
+    const size = Math.min(foldPageSize, limit)
+    const page = store.fold(stream, Array.of<Event>(), collect, { ...range, limit: size })
+    return Effect.flatMap(page, (events) => {
+      const state = Effect.reduce(events, initial, (state, event) =>
+        Effect.map(decode(event), (event) => step(state, event))
+      )
+      const last = events[events.length - 1]
+      if (last === undefined || events.length < size || size === limit) return state
+      const rest = range.direction === "forward" ? { fromVersion: last.version + 1 } : { toVersion: last.version - 1 }
+      const next = { ...request, ...rest, limit: limit - size }
+      return Effect.flatMap(state, (state) => foldPages(store, next, state, step))
+    })
+  }
+
+  return {
+    encode: (event, envelope) =>
+      checked(
+        () => input.envelope(envelope),
+        (envelope) => encodeAt(event, "event", envelope)
+      ),
+    decode,
+    append: (stream, events, options) =>
+      Effect.flatMap(tag, (store) =>
+        checked(
+          () => input.typedAppend(events, options),
+          ({ envelope, events, expected }) =>
+            Effect.flatMap(
+              Effect.forEach(events, (event, i) => encodeAt(event as A, `events[${i}]`, envelope)),
+              (encoded) => store.append(stream, encoded, { expected })
+            )
+        )
+      ),
+    read: (stream, options) => Stream.unwrap(Effect.map(tag, (store) => typed(store.read(stream, options)))),
+    fold: (stream, initial, step, options) =>
+      Effect.flatMap(tag, (store) =>
+        checked(
+          () => ({ stream: streamId(stream, "stream"), ...input.readOptions(options) }),
+          (request) => foldPages(store, request, initial, step)
+        )
+      ),
+    feed: (options) => Stream.unwrap(Effect.map(tag, (store) => typed(store.feed(options)))),
+    subscribe: (options) => Stream.unwrap(Effect.map(tag, (store) => typed(store.subscribe(options))))
+  }
+}
+
+/** Events that a typed fold holds at a time. */
+const foldPageSize = 1000
+
+const collect = (events: Array<Event>, event: Event): Array<Event> => {
+  events.push(event)
+  return events
+}

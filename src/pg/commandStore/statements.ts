@@ -1,0 +1,291 @@
+/**
+ * The CommandStore's table and statements on PostgreSQL, each in one place, and the rows they give. All are prepared by
+ * name, once per connection; a filter has one text for each set of conditions. Leases run on the server's clock as it
+ * is when a row is looked at, also in a transaction, whose `now()` stands still.
+ */
+import type Pg from "pg"
+import type {
+  Encoded,
+  EncodedCommand,
+  EncodedFilter,
+  EncodedNewCommand
+} from "../../commandStore/CommandStoreEncoded.js"
+import { column, columns, created, fromRow, fromRows, inserted, type Row, toRow } from "../../sql/commandRows.js"
+import type { Statement } from "../database/access.js"
+import type { StoreSchema } from "../database/migrations.js"
+import type { Names } from "../database/names.js"
+
+type Request<K extends keyof Encoded> = Encoded[K] extends (request: infer R) => unknown ? R : never
+
+/**
+ * Beside position and id only the time has an index, so that what is pruned is found without reading what is kept: among
+ * 300,000 commands a walk over those took 60 ms. With part of each page free, a row that is finished finds place beside
+ * the row it was, and the indexes are left alone.
+ */
+export const storeSchema: StoreSchema = {
+  store: "CommandStore",
+  migrations: (n) => [
+    {
+      id: 1,
+      name: "commands",
+      sql: `
+create table ${n.commands} (
+  position       bigint generated always as identity,
+  id             uuid not null,
+  tenant_id      text collate "C" not null,
+  domain         text collate "C" not null,
+  type           text collate "C" not null,
+  data           text not null,
+  metadata       text not null,
+  key_id         text,
+  instance_id    text collate "C",
+  created_ms     bigint not null,
+  status         text collate "C" not null,
+  attempts       int not null,
+  lease_end_ms   bigint not null,
+  finished_ms    bigint,
+  outcome_key_id text,
+  outcome        text,
+  constraint ${n.bare("commands_pkey")} primary key (position),
+  constraint ${n.bare("commands_id_key")} unique (id)
+) with (fillfactor = 80);
+
+create index ${n.bare("commands_created")} on ${n.commands} (created_ms);
+`.trim()
+    }
+  ]
+}
+
+const nowMs = "(extract(epoch from clock_timestamp()) * 1000)::bigint"
+const ofAttempt = "id = $1 and attempts = $2 and status = 'received'"
+
+const conditionsOn = (
+  created: string
+): ReadonlyArray<readonly [field: keyof EncodedFilter, sql: (parameter: string) => string]> => [
+  ["tenantId", (p) => `tenant_id = ${p}`],
+  ["domain", (p) => `domain = ${p}`],
+  ["types", (p) => `type = any (${p})`],
+  ["statuses", (p) => `status = any (${p})`],
+  ["createdFrom", (p) => `${created} >= ${p}`],
+  ["createdUntil", (p) => `${created} < ${p}`]
+]
+
+const indexed = conditionsOn("created_ms")
+// The index would have all that matches sorted for each page.
+const unindexed = conditionsOn("(created_ms + 0)")
+
+/**
+ * The conditions of a filter, after `values` that the statement has already; `shape` tells the text apart. `byTime`: the
+ * index on the time may be used.
+ */
+const where = (
+  filter: EncodedFilter,
+  values: Array<unknown>,
+  byTime = true
+): { readonly shape: string; readonly sql: string } => {
+  const conditions = byTime ? indexed : unindexed
+  let shape = ""
+  let sql = ""
+  for (const [field, condition] of conditions) {
+    const value = filter[field]
+    shape += value === null ? "0" : "1"
+    if (value !== null) sql += ` and ${condition(`$${values.push(value)}`)}`
+  }
+  return { shape, sql }
+}
+
+const firstRow = <R>({ rows }: Pg.QueryResult): R | undefined => (rows as ReadonlyArray<R>)[0]
+
+export const make = (names: Names) => {
+  const { commands } = names
+  // Names are per connection, and stores with other tables may share it.
+  const named = (name: string) => `${names.channel}/command_${name}`
+
+  const read = <A>(
+    operation: string,
+    variant: string,
+    text: string,
+    values: Array<unknown>,
+    onResult: (result: Pg.QueryResult) => A
+  ): Statement<A> => ({
+    name: named(operation + variant),
+    text,
+    values,
+    rowMode: "array",
+    operation,
+    kind: "read",
+    onResult
+  })
+
+  const change = (operation: string, variant: string, text: string, values: Array<unknown>): Statement<number> => ({
+    name: named(operation + variant),
+    text,
+    values,
+    operation,
+    kind: "write",
+    onResult: ({ rowCount }) => rowCount ?? 0
+  })
+
+  return {
+    /** Null when the id is taken. Who inserts an id that another transaction is about to waits for its end. */
+    insert: (command: EncodedNewCommand, leaseMs: number): Statement<EncodedCommand | null> => ({
+      name: named("insert"),
+      text: `insert into ${commands} (${inserted})
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'received', $10, case when $11 = 0 then 0 else ${nowMs} + $11 end)
+             on conflict (id) do nothing returning position`,
+      values: [...toRow(command), leaseMs > 0 ? 1 : 0, leaseMs],
+      rowMode: "array",
+      operation: "create",
+      kind: "write",
+      onResult: (result) => {
+        const row = firstRow<readonly [position: number]>(result)
+        return row === undefined ? null : created(command, row[0], leaseMs)
+      }
+    }),
+
+    /** The command, and how long its lease still runs. */
+    existing: (id: string) =>
+      read(
+        "create",
+        "",
+        `select greatest(0, lease_end_ms - ${nowMs}), ${columns} from ${commands} where id = $1`,
+        [id],
+        (result) => {
+          const row = firstRow<readonly [leaseLeftMs: number, ...Row]>(result)
+          if (row === undefined) return null
+          const [leaseLeftMs, ...stored] = row
+          return { command: fromRow(stored), leaseLeftMs }
+        }
+      ),
+
+    takeOver: ({ attempts, id, leaseMs }: Request<"takeOver">) =>
+      change(
+        "takeOver",
+        "",
+        `update ${commands} set attempts = attempts + 1, lease_end_ms = ${nowMs} + $3
+         where ${ofAttempt} and lease_end_ms <= ${nowMs}`,
+        [id, attempts, leaseMs]
+      ),
+
+    renew: ({ attempt, id, leaseMs }: Request<"renew">) =>
+      change(
+        "renew",
+        "",
+        `update ${commands} set lease_end_ms = case when $3 = 0 then 0 else ${nowMs} + $3 end where ${ofAttempt}`,
+        [id, attempt, leaseMs]
+      ),
+
+    finish: ({ attempt, finishedAt, id, outcome, outcomeKeyId, status }: Request<"finish">) =>
+      change(
+        "finish",
+        "",
+        `update ${commands} set status = $3, outcome = $4, outcome_key_id = $5, finished_ms = $6, lease_end_ms = 0
+         where ${ofAttempt}`,
+        [id, attempt, status, outcome, outcomeKeyId, finishedAt]
+      ),
+
+    get: (id: string) =>
+      read("get", "", `select ${columns} from ${commands} where id = $1`, [id], (result) => {
+        const row = firstRow<Row>(result)
+        return row === undefined ? null : fromRow(row)
+      }),
+
+    list: ({ after, direction, filter, limit, through }: Request<"list">) => {
+      const values: Array<unknown> = [after, through, limit]
+      const { shape, sql } = where(filter, values, false)
+      const order = direction === "forward" ? "asc" : "desc"
+      return read(
+        "list",
+        `_${order}_${shape}`,
+        `select ${columns} from ${commands}
+         where position > $1 and position <= $2${sql}
+         order by position ${order} limit $3`,
+        values,
+        ({ rows }) => fromRows(rows)
+      )
+    },
+
+    distinct: ({ after, field, filter, limit }: Request<"distinct">) => {
+      const name = column[field]
+      const values: Array<unknown> = [after, limit]
+      const { shape, sql } = where(filter, values)
+      return read(
+        "distinct",
+        `_${name}_${shape}`,
+        `select distinct ${name} from ${commands}
+         where ${name} is not null and ($1::text is null or ${name} > $1)${sql}
+         order by ${name} limit $2`,
+        values,
+        ({ rows }) => (rows as ReadonlyArray<readonly [string]>).map(([value]) => value)
+      )
+    },
+
+    count: (filter: EncodedFilter) => {
+      const values: Array<unknown> = []
+      const { shape, sql } = where(filter, values)
+      return read(
+        "count",
+        `_${shape}`,
+        `select count(*) from ${commands} where true${sql}`,
+        values,
+        (result) => firstRow<readonly [number]>(result)?.[0] ?? 0
+      )
+    },
+
+    // One row, also when there is no command.
+    info: read(
+      "info",
+      "",
+      `select (select count(*) from ${commands}), last.*
+       from (select) as always
+       left join (select ${columns} from ${commands} order by position desc limit 1) as last on true`,
+      [],
+      (result) => {
+        const [count, ...last] = firstRow(result) as readonly [number, ...Row]
+        return { commands: count, lastCommand: count === 0 ? null : fromRow(last) }
+      }
+    ),
+
+    update: ({ data, id, keyId, metadata, status }: Request<"update">) => {
+      const values: Array<unknown> = [id]
+      const sets: Array<string> = []
+      const set = (name: string, value: unknown) => sets.push(`${name} = $${values.push(value)}`)
+      if (data !== null) set("data", data)
+      if (metadata !== null) set("metadata", metadata)
+      if (sets.length > 0) set("key_id", keyId)
+      if (status !== null) {
+        set("status", status.status)
+        set("outcome", status.outcome)
+        set("outcome_key_id", status.outcomeKeyId)
+        set("finished_ms", status.finishedAt)
+        sets.push("lease_end_ms = 0")
+      }
+      const shape = [data, metadata, status].map((change) => (change === null ? "0" : "1")).join("")
+      return change("update", `_${shape}`, `update ${commands} set ${sets.join(", ")} where id = $1`, values)
+    },
+
+    delete: (id: string) => change("delete", "", `delete from ${commands} where id = $1`, [id]),
+
+    // Locked as they are found, so that one which somebody is just changing is looked at again, and the next is taken
+    // for it.
+    prune: (filter: EncodedFilter, limit: number) => {
+      const values: Array<unknown> = [limit]
+      const { shape, sql } = where(filter, values)
+      return change(
+        "prune",
+        `_${shape}`,
+        `delete from ${commands} where position = any (array(
+           select position from ${commands} where true${sql} order by created_ms limit $1 for update
+         ))`,
+        values
+      )
+    },
+
+    reset: {
+      text: `truncate ${commands}`,
+      operation: "reset",
+      kind: "write",
+      onResult: () => undefined
+    } satisfies Statement<void>
+  }
+}

@@ -1,0 +1,279 @@
+/**
+ * Who may use which connection when: single statements (`statement`), and transactions that hold a connection while an
+ * effect runs (`Transactions`). A transaction is to those inside it a pool of one connection: a nested one holds it,
+ * and what its siblings do meanwhile waits, because PostgreSQL knows only one stack of savepoints per connection.
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as FiberId from "effect/FiberId"
+import type * as Scope from "effect/Scope"
+import type Pg from "pg"
+import { StoreError, type StoreFailure, StoreUnavailable } from "../../Errors.js"
+import { ConnectionPool, OpenFailure, type Waiter } from "../../sql/ConnectionPool.js"
+import * as Uuid from "../../Uuid.js"
+import { classify, type PgConnection, type Query, type QueryKind } from "./connection.js"
+
+export type PgPool = ConnectionPool<PgConnection>
+
+export interface Statement<A> extends Query {
+  /** What errors call it. */
+  readonly operation: string
+  readonly kind: QueryKind
+  readonly onResult: (result: Pg.QueryResult) => A
+  /** The user's own SQL gets values as the driver reads them. */
+  readonly raw?: boolean
+}
+
+/**
+ * Runs a statement on a connection of the pool, as one Effect node. Interruption leaves the line at once; a statement
+ * that runs already is ended first (see `PgConnection.start`).
+ */
+export const statement = <A>(pool: PgPool, query: Statement<A>): Effect.Effect<A, StoreFailure> =>
+  Effect.async((resume) => submit(pool, query, resume))
+
+/**
+ * The same outside of any fiber. What is answered does what interruption does; `done` is called all the same, and
+ * before it returns.
+ */
+export const submit = <A>(
+  pool: PgPool,
+  query: Statement<A>,
+  done: (exit: Exit.Exit<A, StoreFailure>) => void
+): Effect.Effect<void> => {
+  let abandon: Effect.Effect<void> = Effect.void
+  const waiter: Waiter<PgConnection> = {
+    take: (connection) => {
+      const running = connection.start(query, query.raw !== true, (error, result) => {
+        pool.release(connection)
+        done(exitOf(query, error, result))
+      })
+      abandon = running.abandon
+    },
+    fail: (error) => done(Exit.fail(error))
+  }
+  pool.take(waiter)
+  return Effect.suspend(() => {
+    if (!pool.leave(waiter)) return abandon
+    done(Exit.interrupt(FiberId.none))
+    return Effect.void
+  })
+}
+
+const exitOf = <A>(
+  query: Statement<A>,
+  error: unknown,
+  result: Pg.QueryResult | undefined
+): Exit.Exit<A, StoreFailure> => {
+  if (error !== undefined || result === undefined) return Exit.fail(classify(error, query.kind, query.operation))
+  try {
+    return Exit.succeed(query.onResult(result))
+  } catch (cause) {
+    return Exit.fail(new StoreError({ operation: query.operation, cause }))
+  }
+}
+
+const command = (text: string, kind: QueryKind, operation: string): Statement<string> => ({
+  text,
+  kind,
+  operation,
+  onResult: (result) => result.command
+})
+
+export type Isolation = "read committed" | "repeatable read" | "serializable"
+
+/** A transaction, or a savepoint in one. */
+class Transaction {
+  readonly inside: PgPool
+  /** Set when COMMIT or ROLLBACK takes its place in line. */
+  closing = false
+  private ended = false
+  begun = false
+  private endedByHand = false
+  private readonly whenCommitted: Array<() => void> = []
+  readonly savepoint: string
+
+  constructor(
+    readonly connection: PgConnection,
+    readonly parent: Transaction | undefined,
+    outside: PgPool
+  ) {
+    this.savepoint = `effect_stores_${this.depth}`
+    this.inside = new ConnectionPool(
+      `${outside.name} transaction`,
+      {
+        ...outside.limits,
+        maxOpenConns: 1,
+        maxIdleConns: 1,
+        connMaxLifetimeMs: Number.POSITIVE_INFINITY,
+        connMaxIdleTimeMs: Number.POSITIVE_INFINITY
+      },
+      {
+        open: (done) =>
+          done(
+            this.alive
+              ? this.connection
+              : new OpenFailure(this.connection.usable ? ended("a statement in it has ended it") : lost(), false)
+          ),
+        close: () => {},
+        usable: () => {
+          // COMMIT or ROLLBACK by hand: what comes next would not belong to it.
+          this.endedByHand = this.begun && this.connection.outsideTransaction
+          return this.alive
+        }
+      },
+      false
+    )
+  }
+
+  /** Somebody inside is not over yet. */
+  get busy(): boolean {
+    const { idle, open } = this.inside.state
+    return open > idle
+  }
+
+  private get depth(): number {
+    return this.parent === undefined ? 0 : this.parent.depth + 1
+  }
+
+  private get alive(): boolean {
+    return !this.ended && !this.endedByHand && this.connection.usable
+  }
+
+  /**
+   * The innermost transaction that is not ending: what a forked fiber does from COMMIT or ROLLBACK on happens outside.
+   * Nothing may queue behind those two, or it would run on the connection when others have it.
+   */
+  get current(): Transaction | undefined {
+    return this.closing ? this.parent?.current : this
+  }
+
+  /** Runs when the outermost transaction has committed; not if anything up to there rolls back. */
+  onCommit(callback: () => void): void {
+    this.whenCommitted.push(callback)
+  }
+
+  committed(): void {
+    for (const callback of this.whenCommitted) {
+      if (this.parent === undefined) callback()
+      else this.parent.onCommit(callback)
+    }
+  }
+
+  readonly end: Effect.Effect<void> = Effect.suspend(() => {
+    this.ended = true
+    // A fiber that outlives a rolled back transaction may still hold it: nobody should wait for that one.
+    return this.busy ? Effect.asVoid(Effect.forkDaemon(this.inside.shutdown)) : this.inside.shutdown
+  })
+}
+
+const ended = (why: string): StoreError => new StoreError({ operation: "transaction", cause: new Error(why) })
+
+/** Before COMMIT was sent, so for certain it has not happened. */
+const lost = (): StoreUnavailable =>
+  new StoreUnavailable({
+    operation: "transaction",
+    retryable: true,
+    cause: new Error("its connection was lost, so it was rolled back")
+  })
+
+/** The part of a fiber that tells its transaction. */
+export interface InContext {
+  readonly currentContext: Context.Context<never>
+}
+
+/** The transactions of one database. The key is its own, so two databases never see each other's. */
+export class Transactions {
+  private readonly tag = Context.GenericTag<Transaction>(`effect-stores/pg/Transaction/${Uuid.v7(Date.now())}`)
+
+  constructor(readonly pool: PgPool) {}
+
+  current(fiber: InContext): Transaction | undefined {
+    const transaction: Transaction | undefined = fiber.currentContext.unsafeMap.get(this.tag.key)
+    return transaction?.current
+  }
+
+  /** Where a statement of this fiber runs. */
+  poolOf(fiber: InContext): PgPool {
+    return this.current(fiber)?.inside ?? this.pool
+  }
+
+  /**
+   * 1. Waits for a connection, or for the enclosing transaction; can be interrupted.
+   * 2. BEGIN, or SAVEPOINT in an enclosing transaction.
+   * 3. The effect; then COMMIT, or RELEASE, whose failure fails the effect.
+   * 4. Whatever has failed or was interrupted: ROLLBACK, which never hides the first cause. The connection goes back.
+   */
+  run<A, E, R, F>(
+    self: Effect.Effect<A, E, R>,
+    begin: string,
+    refail: (error: StoreFailure) => F
+  ): Effect.Effect<A, E | F, R> {
+    return Effect.withFiberRuntime((fiber) => {
+      const parent = this.current(fiber)
+      const outside = parent?.inside ?? this.pool
+      return Effect.scoped(
+        Effect.mapError(outside.acquire, refail).pipe(
+          Effect.flatMap((connection) => {
+            // It waited in line while the outer one came to its end.
+            if (parent?.closing === true) return Effect.fail(refail(ended("the transaction around it was at its end")))
+            const transaction = new Transaction(connection, parent, outside)
+            return this.hold(transaction, self, begin, refail)
+          })
+        )
+      ) as Effect.Effect<A, E | F, R>
+    })
+  }
+
+  private hold<A, E, R, F>(
+    transaction: Transaction,
+    self: Effect.Effect<A, E, R>,
+    begin: string,
+    refail: (error: StoreFailure) => F
+  ): Effect.Effect<A, E | F, R | Scope.Scope> {
+    const { inside, parent, savepoint } = transaction
+    const run = (text: string, kind: QueryKind, operation: string) =>
+      Effect.mapError(statement(inside, command(text, kind, operation)), refail)
+    const last = (text: string, kind: QueryKind, operation: string) =>
+      Effect.suspend(() => {
+        transaction.closing = true
+        return run(text, kind, operation)
+      })
+    const open = parent === undefined ? begin : `savepoint ${savepoint}`
+    const close =
+      parent === undefined
+        ? Effect.flatMap(last("commit", "write", "COMMIT"), (answer) =>
+            // A transaction in which a statement failed is rolled back by COMMIT, without an error.
+            answer === "COMMIT" ? Effect.void : Effect.fail(refail(rolledBack()))
+          )
+        : last(`release savepoint ${savepoint}`, "read", "RELEASE SAVEPOINT")
+    const undo =
+      parent === undefined ? "rollback" : `rollback to savepoint ${savepoint}; release savepoint ${savepoint}`
+    return Effect.uninterruptibleMask((restore) =>
+      restore(run(open, "read", "BEGIN")).pipe(
+        Effect.tap(() => {
+          transaction.begun = true
+        }),
+        Effect.zipRight(restore(Effect.provideService(self, this.tag, transaction))),
+        // Not interruptible: an interrupt between COMMIT and its answer would leave the caller in doubt.
+        Effect.zipLeft(close),
+        Effect.tap(() => Effect.sync(() => transaction.committed())),
+        Effect.onError(() => {
+          const { connection } = transaction
+          if (!connection.usable) return Effect.void
+          const close = Effect.sync(() => connection.close())
+          // COMMIT has waited in vain for somebody inside, and ROLLBACK would do the same.
+          if (transaction.closing && transaction.busy) return close
+          return Effect.catchAll(last(undo, "read", "ROLLBACK"), () => close)
+        }),
+        Effect.ensuring(transaction.end)
+      )
+    )
+  }
+}
+
+const rolledBack = (): StoreError =>
+  new StoreError({
+    operation: "COMMIT",
+    cause: new Error("a statement of the transaction had failed, so the server rolled it back")
+  })

@@ -1,0 +1,255 @@
+/**
+ * One connection to PostgreSQL: opening it, running a statement on it with prompt and harmless interruption, closing it.
+ * Which connection runs what is the matter of `PgDatabase`.
+ */
+import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
+import Pg from "pg"
+import { CommitOutcomeUnknown, StoreError, type StoreFailure, StoreUnavailable } from "../../Errors.js"
+import { OpenFailure } from "../../sql/ConnectionPool.js"
+
+/** Checked options of a connection. Times are milliseconds, 0 means no limit. */
+export interface ConnectionSettings {
+  /** With the password in it, and so kept out of whatever prints the service. */
+  readonly client: Redacted.Redacted<Pg.ClientConfig>
+  readonly statementTimeoutMs: number
+  readonly lockTimeoutMs: number
+  readonly idleInTransactionTimeoutMs: number
+}
+
+/** A statement with a name is prepared once per connection. */
+export interface Query {
+  readonly name?: string
+  readonly text: string
+  readonly values?: Array<unknown>
+  readonly rowMode?: "array"
+}
+
+/** What an error means for the caller: a read changed nothing; a write that lost its connection may have happened. */
+export type QueryKind = "read" | "write"
+
+/** An interrupted statement may take this long to finish by itself; most do, and the connection lives on. */
+const cancelAfterMs = 100
+
+/** What the network and the server's own timeout may add to the statement timeout before the connection is given up. */
+const silenceGraceMs = 5_000
+
+// All bigints this library stores are safe integers, and its queries return nothing else that needs a parser.
+const toNumber = (text: string): number => Number(text)
+const toNumbers = (text: string): Array<number | null> =>
+  text === "{}"
+    ? []
+    : text
+        .slice(1, -1)
+        .split(",")
+        .map((item) => (item === "NULL" ? null : Number(item)))
+const asIs = (text: string): string => text
+const parsers: Record<number, (text: string) => unknown> = {
+  20: toNumber,
+  23: toNumber,
+  1007: toNumbers,
+  1016: toNumbers
+}
+const types = { getTypeParser: (oid: number) => parsers[oid] ?? asIs } as unknown as Pg.CustomTypesConfig
+
+export class PgConnection {
+  private active = 0
+  private activeSince = 0
+  private dead = false
+  private status = "I"
+  /** Ends the statement that the server has refused, when the server says what has become of the transaction. */
+  private refused: (() => void) | undefined
+
+  private constructor(
+    private readonly client: Pg.Client,
+    private readonly settings: ConnectionSettings
+  ) {}
+
+  get usable(): boolean {
+    return !this.dead
+  }
+
+  /** Whether the server says that no transaction is open. */
+  get outsideTransaction(): boolean {
+    return this.status === "I"
+  }
+
+  /**
+   * Connects, and gives the session its settings in one round trip. `lost` is called when an idle connection dies.
+   * `known`: these settings have led to the server before.
+   */
+  static open(
+    settings: ConnectionSettings,
+    known: boolean,
+    lost: (connection: PgConnection) => void,
+    done: (result: PgConnection | OpenFailure) => void
+  ): void {
+    const client = new Pg.Client(Redacted.value(settings.client))
+    const connection = new PgConnection(client, settings)
+    const failed = (cause: unknown) => {
+      connection.close()
+      done(openFailure(cause, known))
+    }
+    const { connection: wire } = client as unknown as {
+      readonly connection: {
+        on(event: "readyForQuery", listener: (message: { readonly status: string }) => void): void
+      }
+    }
+    // Before the driver's own listener, which calls back whoever waits for the statement.
+    wire.on("readyForQuery", ({ status }) => {
+      connection.status = status
+      connection.refused?.()
+    })
+    for (const event of ["error", "end"] as const) {
+      client.on(event, () => {
+        connection.dead = true
+        connection.refused?.()
+        lost(connection)
+      })
+    }
+    client.connect((error: Error | null) => {
+      if (error) return failed(error)
+      // A session that sees old snapshots would break appends and the feed, whatever the role's default is. A plan that
+      // was cached while the table was empty, and known to be, scans it whole for ever after: the stores' lookups have
+      // their indexes. What has none is scanned all the same, at a price at which the server would compile the query.
+      const sql =
+        "set default_transaction_isolation = 'read committed'; set enable_seqscan = off; set jit = off; " +
+        `set statement_timeout = ${settings.statementTimeoutMs}; set lock_timeout = ${settings.lockTimeoutMs}; ` +
+        `set idle_in_transaction_session_timeout = ${settings.idleInTransactionTimeoutMs}`
+      client.query(sql, (error) => (error ? failed(error) : done(connection)))
+    })
+  }
+
+  /**
+   * Starts a statement. `abandon` is what its interruption does: it waits a moment for the statement to finish, then has
+   * the server cancel it, and returns when it has ended: nothing of it goes on in the background. A connection that was
+   * asked to cancel is not used again, because the request could arrive late and hit the statement of a bystander.
+   */
+  start(
+    query: Query,
+    forStore: boolean,
+    done: (error: unknown, result: Pg.QueryResult | undefined) => void
+  ): { readonly abandon: Effect.Effect<void> } {
+    let settled = false
+    let onSettled: (() => void) | undefined
+    this.active++
+    this.activeSince = Date.now()
+    const { name, rowMode, text, values } = query
+    const finish = (error: unknown, result: Pg.QueryResult | undefined) => {
+      this.refused = undefined
+      this.active--
+      settled = true
+      if (name !== undefined && codeOf(error) === statementLost) this.dead = true
+      done(error ?? undefined, result)
+      onSettled?.()
+    }
+    const finished = (error: unknown, result: Pg.QueryResult | undefined) => {
+      // The driver calls back before the server is ready: who comes next must not get a transaction left open.
+      if (error instanceof Pg.DatabaseError && !this.dead) this.refused = () => finish(error, result)
+      else finish(error, result)
+    }
+    // The driver's own types would turn bigints into strings; a store's statements return nothing else to parse.
+    const config = { name, text, values, rowMode, types: forStore ? types : undefined }
+    this.client.query(config as Pg.QueryConfig, finished)
+    return {
+      abandon: Effect.async<void>((resume) => {
+        if (settled) return resume(Effect.void)
+        const timer = setTimeout(() => this.cancel(), cancelAfterMs)
+        onSettled = () => {
+          clearTimeout(timer)
+          resume(Effect.void)
+        }
+      })
+    }
+  }
+
+  /** Gives up a connection whose server has been silent for longer than any statement may take. */
+  checkSilence(nowMs: number): void {
+    const { statementTimeoutMs } = this.settings
+    if (statementTimeoutMs === 0 || this.active === 0) return
+    if (nowMs - this.activeSince > statementTimeoutMs + silenceGraceMs) this.destroy()
+  }
+
+  /** Never fails; a connection in use ends with an error for whoever uses it. */
+  close(): void {
+    this.dead = true
+    // Ending politely waits for the server, which a dead one never answers.
+    if (this.active > 0) this.destroy()
+    else this.client.end(() => undefined)
+  }
+
+  private destroy(): void {
+    this.dead = true
+    const { connection } = this.client as unknown as { readonly connection: { readonly stream: { destroy(): void } } }
+    connection.stream.destroy()
+  }
+
+  /** Through a connection of its own: the pool may be exhausted, by statements like this one. */
+  private cancel(): void {
+    this.dead = true
+    const { processID } = this.client as unknown as { readonly processID: number }
+    const canceller = new Pg.Client({ ...Redacted.value(this.settings.client), connectionTimeoutMillis: 2_000 })
+    const end = (error: unknown) => {
+      if (error) this.destroy()
+      canceller.end(() => undefined)
+    }
+    canceller.on("error", () => undefined)
+    canceller.connect((error: Error | null) => {
+      if (error) end(error)
+      else canceller.query("select pg_cancel_backend($1)", [processID], end)
+    })
+  }
+}
+
+const codeOf = (cause: unknown): string =>
+  typeof cause === "object" && cause !== null && "code" in cause && typeof cause.code === "string" ? cause.code : ""
+
+/** The server's code in the cause of a failure. */
+export const sqlStateOf = (failure: StoreFailure): string => ("cause" in failure ? codeOf(failure.cause) : "")
+
+/** The server is full, starting up or shutting down. */
+const busyServer = new Set(["53300", "57P03"])
+
+/** `known`: a host that was found before is not a wrong name, but a failure of the name service. */
+const openFailure = (cause: unknown, known: boolean): OpenFailure => {
+  const code = codeOf(cause)
+  const operation = "connecting"
+  // A wrong password, database or name of a host stays wrong.
+  const wrong = /^(28|3D|42|22)/.test(code) || (code === "ENOTFOUND" && !known)
+  return new OpenFailure(
+    wrong ? new StoreError({ operation, cause }) : new StoreUnavailable({ operation, retryable: true, cause }),
+    busyServer.has(code)
+  )
+}
+
+/** Deadlock, serialization failure, lock and statement timeout, out of resources: undone, and worth another try. */
+const transient = new Set(["40001", "40P01", "55P03", "57014", "25006", "25P03"])
+
+/**
+ * A prepared statement that the server has no more, because the user's own SQL has thrown all away (`discard all`). The
+ * driver takes it for prepared for as long as the connection lives; nothing has happened.
+ */
+const statementLost = "26000"
+
+const isConnectionLoss = (cause: unknown, code: string): boolean =>
+  // The driver's own errors for a lost connection have no code, and Node's have names: EPIPE looks like an SQLSTATE.
+  !(cause instanceof Pg.DatabaseError) || code.startsWith("08") || code.startsWith("57P")
+
+export const classify = (
+  cause: unknown,
+  kind: QueryKind,
+  operation: string
+): StoreUnavailable | StoreError | CommitOutcomeUnknown => {
+  const code = codeOf(cause)
+  if (transient.has(code) || code.startsWith("53") || code === statementLost) {
+    return new StoreUnavailable({ operation, retryable: true, cause })
+  }
+  // A driver's refusal of the parameters is an error without a code as well, but it is no loss of a connection.
+  if (cause instanceof TypeError || cause instanceof RangeError) return new StoreError({ operation, cause })
+  if (isConnectionLoss(cause, code)) {
+    return kind === "write"
+      ? new CommitOutcomeUnknown({ operation, cause })
+      : new StoreUnavailable({ operation, retryable: true, cause })
+  }
+  return new StoreError({ operation, cause })
+}

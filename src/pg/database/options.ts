@@ -1,0 +1,55 @@
+/**
+ * The options of a PostgreSQL database, and their keys: others are refused.
+ */
+import type * as Duration from "effect/Duration"
+import type * as Redacted from "effect/Redacted"
+import type Pg from "pg"
+import type { Keys } from "../../internal/storeOptions.js"
+import type * as Pool from "../../Pool.js"
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options {
+  /** `postgres://user:password@host:port/database`; what is given beside it wins. */
+  readonly url?: Redacted.Redacted | undefined
+  /** A host name, or the directory of a Unix socket. Default `localhost`. */
+  readonly host?: string | undefined
+  readonly port?: number | undefined
+  readonly database?: string | undefined
+  readonly username?: string | undefined
+  readonly password?: Redacted.Redacted | undefined
+  /** True, or the options of Node's TLS. */
+  readonly ssl?: boolean | Pg.ClientConfig["ssl"] | undefined
+  /** What `pg_stat_activity` shows. Default `effect-stores`. */
+  readonly applicationName?: string | undefined
+  /** How long connecting may take. Default 10 seconds. */
+  readonly connectTimeout?: Duration.DurationInput | undefined
+  /** How long the server lets a statement run. Default 60 seconds; infinity for no limit. */
+  readonly statementTimeout?: Duration.DurationInput | undefined
+  /** How long a statement waits for a lock. Default 10 seconds; infinity for no limit. */
+  readonly lockTimeout?: Duration.DurationInput | undefined
+  /**
+   * How long a transaction may do nothing before the server ends it. Default 60 seconds; infinity for no limit. A client
+   * that vanished in the middle of an append holds back the feed until then.
+   */
+  readonly idleInTransactionTimeout?: Duration.DurationInput | undefined
+  readonly pool?: Pool.PoolOptions | undefined
+}
+
+export const databaseKeys: Keys<Options> = {
+  url: true,
+  host: true,
+  port: true,
+  database: true,
+  username: true,
+  password: true,
+  ssl: true,
+  applicationName: true,
+  connectTimeout: true,
+  statementTimeout: true,
+  lockTimeout: true,
+  idleInTransactionTimeout: true,
+  pool: true
+}

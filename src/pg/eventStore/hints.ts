@@ -1,0 +1,105 @@
+/**
+ * Wake-up hints across processes by NOTIFY, without a body and never inside the transaction of an append: there it
+ * would take a lock that all committing transactions of the cluster share. A hint may get lost, so readers poll too.
+ */
+import * as Effect from "effect/Effect"
+import * as RcRef from "effect/RcRef"
+import * as Redacted from "effect/Redacted"
+import type * as Scope from "effect/Scope"
+import Pg from "pg"
+import { Hints } from "../../internal/Hints.js"
+import type { ConnectionSettings } from "../database/connection.js"
+
+/** At most one NOTIFY in this time; appends in between share the next. */
+const coalesceMs = 20
+
+/** From a lost connection to the next attempt. */
+const reconnectMs = 500
+
+export interface PgHints {
+  /** Something was appended here and is committed. */
+  readonly appended: () => void
+  readonly register: Effect.Effect<Effect.Effect<void>, never, Scope.Scope>
+}
+
+/** `send` tells the other processes; what it does is not waited for, and may fail. */
+export const make = (
+  settings: ConnectionSettings,
+  channel: string,
+  send: () => void
+): Effect.Effect<PgHints, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const hints = new Hints()
+    // One connection listens for all subscribers of the process, from the first to the last.
+    const listening = yield* RcRef.make({ acquire: listen(settings, channel, () => hints.signal()) })
+    let timer: NodeJS.Timeout | undefined
+    let again = false
+    const notify = () => {
+      send()
+      timer = setTimeout(() => {
+        timer = undefined
+        if (again) {
+          again = false
+          notify()
+        }
+      }, coalesceMs).unref()
+    }
+    yield* Effect.addFinalizer(() => Effect.sync(() => clearTimeout(timer)))
+    return {
+      appended: () => {
+        hints.signal()
+        if (timer === undefined) notify()
+        else again = true
+      },
+      register: Effect.zipRight(RcRef.get(listening), hints.register)
+    }
+  })
+
+/** A connection that listens until the scope closes, made again whenever it is lost. */
+const listen = (
+  settings: ConnectionSettings,
+  channel: string,
+  heard: () => void
+): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.asVoid(
+    Effect.acquireRelease(
+      Effect.sync(() => {
+        const client = Redacted.value(settings.client)
+        let listener: Pg.Client | undefined
+        let timer: NodeJS.Timeout | undefined
+        let closed = false
+        const connect = () => {
+          const current = new Pg.Client({
+            ...client,
+            application_name: `${client.application_name} listener`
+          })
+          listener = current
+          let gone = false
+          const lost = () => {
+            if (gone) return
+            gone = true
+            current.end(() => undefined)
+            if (!closed) timer = setTimeout(connect, reconnectMs * (0.5 + Math.random()))
+          }
+          current.on("error", lost)
+          current.on("end", lost)
+          current.on("notification", heard)
+          current.connect((error: Error | null) => {
+            if (error) return lost()
+            current.query(`listen ${current.escapeIdentifier(channel)}`, (error) => {
+              if (error) return lost()
+              // What was appended while nobody listened is to be looked for.
+              heard()
+            })
+          })
+        }
+        connect()
+        return () => {
+          closed = true
+          clearTimeout(timer)
+          listener?.end(() => undefined)
+        }
+      }),
+      (close) => Effect.sync(close)
+    )
+  )

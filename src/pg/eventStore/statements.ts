@@ -1,0 +1,355 @@
+/**
+ * The EventStore's statements on PostgreSQL, each in one place, and the rows they give. All are prepared by name, once
+ * per connection; a filter has one text for each set of conditions.
+ */
+import type Pg from "pg"
+import type { Direction, DistinctField, ExpectedVersion, Guard, StreamId } from "../../EventStore.js"
+import type {
+  AppendOutcome,
+  EncodedAppend,
+  EncodedEvent,
+  EncodedFilter,
+  EncodedNewEvent
+} from "../../eventStore/EventStoreEncoded.js"
+import { column, columns, fromRows, fromStreamRows, streamColumns } from "../../sql/eventRows.js"
+import type { Statement } from "../database/access.js"
+import type { Names } from "../database/names.js"
+import * as schema from "./schema.js"
+
+/** `Exists` is answered without the events; they are read in a statement of their own. */
+export type Answer = Exclude<AppendOutcome, { _tag: "Exists" }> | "Exists"
+
+/** `Busy`: the stream was locked by somebody else, and nothing was done. */
+export type Attempt = Answer | "Busy"
+
+const toEvents = (result: Pg.QueryResult): ReadonlyArray<EncodedEvent> => fromRows(result.rows)
+
+const toEventsOf =
+  (stream: StreamId) =>
+  (result: Pg.QueryResult): ReadonlyArray<EncodedEvent> =>
+    fromStreamRows(result.rows, stream)
+
+const firstValue = <A>(result: Pg.QueryResult): A => (result.rows as ReadonlyArray<readonly [A]>)[0]?.[0] as A
+
+const conditions: ReadonlyArray<readonly [field: keyof EncodedFilter, sql: (parameter: string) => string]> = [
+  ["tenantId", (p) => `tenant_id = ${p}`],
+  ["domain", (p) => `domain = ${p}`],
+  ["aggregateId", (p) => `aggregate_id = ${p}`],
+  ["types", (p) => `type = any (${p})`],
+  ["commandId", (p) => `command_id = ${p}`],
+  ["createdFrom", (p) => `created_ms >= ${p}`],
+  ["createdUntil", (p) => `created_ms < ${p}`]
+]
+
+/** The conditions of a filter, after `values` that the statement has already; `shape` tells the text apart. */
+const where = (filter: EncodedFilter, values: Array<unknown>): { readonly shape: string; readonly sql: string } => {
+  let shape = ""
+  let sql = ""
+  for (const [field, condition] of conditions) {
+    const value = filter[field]
+    if (value === null) {
+      shape += "0"
+      continue
+    }
+    values.push(value)
+    shape += "1"
+    sql += ` and ${condition(`$${values.length}`)}`
+  }
+  return { shape, sql }
+}
+
+const expectedNumber = (expected: ExpectedVersion): number =>
+  expected === "any"
+    ? schema.expectAny
+    : expected === "streamExists"
+      ? schema.expectStreamExists
+      : expected === "noStream"
+        ? 0
+        : expected
+
+type OneRow = readonly [outcome: number, version: number, position: number]
+// Null for what was not found out (`Busy`) or not given (no position without an append).
+type GroupRow = readonly [
+  outcomes: ReadonlyArray<number>,
+  versions: ReadonlyArray<number | null>,
+  positions: ReadonlyArray<number | null>
+]
+type AllRow = readonly [
+  outcome: number,
+  conflictAt: number,
+  versions: ReadonlyArray<number>,
+  positions: ReadonlyArray<number>
+]
+
+/** The events' own columns, an array for each. */
+const columnsOf = (events: ReadonlyArray<EncodedNewEvent>): ReadonlyArray<ReadonlyArray<unknown>> => [
+  events.map(({ id }) => id),
+  events.map(({ type }) => type),
+  events.map(({ data }) => data),
+  events.map(({ metadata }) => metadata),
+  events.map(({ keyId }) => keyId),
+  events.map(({ commandId }) => commandId),
+  events.map(({ instanceId }) => instanceId),
+  events.map(({ createdAt }) => createdAt)
+]
+
+export const make = (names: Names) => {
+  const { events } = names
+  // Names are per connection, and stores with other tables may share it.
+  const named = (name: string) => `${names.channel}/${name}`
+  const read = <A>(
+    name: string,
+    text: string,
+    values: Array<unknown>,
+    onResult: (result: Pg.QueryResult) => A
+  ): Statement<A> => ({ name: named(name), text, values, rowMode: "array", operation: name, kind: "read", onResult })
+
+  const appendName = named("append")
+  const appendText = `select * from ${names.append}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
+  const tryAppendName = named("try_append")
+  const tryAppendText = `select * from ${names.tryAppend}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
+  const appendGroupName = named("append_group")
+  const appendGroupText = `select * from ${names.appendGroup}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
+  const appendAllName = named("append_all")
+  const appendAllText = `select * from ${names.appendAll}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`
+
+  const attemptOf = (outcome: number, version: number, position: number): Attempt => {
+    switch (outcome) {
+      case schema.outcomeAppended:
+        return { _tag: "Appended", results: [{ version, position }] }
+      case schema.outcomeConflict:
+        return { _tag: "Conflict", index: 0, actual: version }
+      default:
+        return outcome === schema.outcomeExists ? "Exists" : "Busy"
+    }
+  }
+
+  /** Without `wait` the answer is `Busy`, or the failure `lock_not_available`, instead of a wait for somebody's lock. */
+  const appendOne = ({ events, expected, stream }: EncodedAppend, wait: boolean): Statement<Attempt> => {
+    const event = events[0] as EncodedNewEvent
+    return {
+      name: wait ? appendName : tryAppendName,
+      text: wait ? appendText : tryAppendText,
+      values: [
+        stream.tenantId,
+        stream.domain,
+        stream.aggregateId,
+        expectedNumber(expected),
+        event.id,
+        event.type,
+        event.data,
+        event.metadata,
+        event.keyId,
+        event.commandId,
+        event.instanceId,
+        event.createdAt
+      ],
+      rowMode: "array",
+      operation: "append",
+      kind: "write",
+      onResult: (result) => attemptOf(...(result.rows[0] as OneRow))
+    }
+  }
+
+  const appendGroup = (appends: ReadonlyArray<EncodedAppend>): Statement<ReadonlyArray<Attempt>> => {
+    const added = appends.map(({ events }) => events[0] as EncodedNewEvent)
+    return {
+      name: appendGroupName,
+      text: appendGroupText,
+      values: [
+        appends.map(({ stream }) => stream.tenantId),
+        appends.map(({ stream }) => stream.domain),
+        appends.map(({ stream }) => stream.aggregateId),
+        appends.map(({ expected }) => expectedNumber(expected)),
+        ...columnsOf(added)
+      ],
+      rowMode: "array",
+      operation: "append",
+      kind: "write",
+      onResult: (result) => {
+        const [outcomes, versions, positions] = result.rows[0] as GroupRow
+        return outcomes.map((outcome, i) => attemptOf(outcome, versions[i] ?? 0, positions[i] ?? 0))
+      }
+    }
+  }
+
+  const appendMany = (appends: ReadonlyArray<EncodedAppend>, guards: ReadonlyArray<Guard>): Statement<Answer> => {
+    const streams: ReadonlyArray<Guard> = [...appends, ...guards]
+    const added = appends.flatMap((append) => append.events)
+    return {
+      name: appendAllName,
+      text: appendAllText,
+      values: [
+        streams.map(({ stream }) => stream.tenantId),
+        streams.map(({ stream }) => stream.domain),
+        streams.map(({ stream }) => stream.aggregateId),
+        streams.map(({ expected }) => expectedNumber(expected)),
+        [...appends.map((append) => append.events.length), ...guards.map(() => 0)],
+        ...columnsOf(added)
+      ],
+      rowMode: "array",
+      operation: "append",
+      kind: "write",
+      onResult: (result) => {
+        const [outcome, conflictAt, versions, positions] = result.rows[0] as AllRow
+        if (outcome === schema.outcomeExists) return "Exists"
+        if (outcome === schema.outcomeConflict) {
+          return { _tag: "Conflict", index: conflictAt - 1, actual: versions[conflictAt - 1] as number }
+        }
+        const results = appends.map((_, i) => ({
+          version: versions[i] as number,
+          position: positions[i] as number
+        }))
+        return { _tag: "Appended", results }
+      }
+    }
+  }
+
+  return {
+    appendOne,
+    appendGroup,
+    appendMany,
+
+    byIds: (ids: ReadonlyArray<string>) =>
+      read("by_ids", `select ${columns} from ${events} where id = any ($1::uuid[])`, [ids], toEvents),
+
+    get: (id: string) =>
+      read("get", `select ${columns} from ${events} where id = $1`, [id], (result) => toEvents(result)[0] ?? null),
+
+    readStream: (request: {
+      readonly stream: StreamId
+      readonly direction: Direction
+      readonly fromVersion: number
+      readonly toVersion: number
+      readonly limit: number
+    }) => {
+      const { direction, fromVersion, limit, stream, toVersion } = request
+      const order = direction === "forward" ? "asc" : "desc"
+      return read(
+        `read_stream_${order}`,
+        `select ${streamColumns} from ${events}
+         where tenant_id = $1 and domain = $2 and aggregate_id = $3 and version between $4 and $5
+         order by version ${order} limit $6`,
+        [stream.tenantId, stream.domain, stream.aggregateId, fromVersion, toVersion, limit],
+        toEventsOf(stream)
+      )
+    },
+
+    version: ({ aggregateId, domain, tenantId }: StreamId) =>
+      read(
+        "version",
+        `select version from ${events}
+         where tenant_id = $1 and domain = $2 and aggregate_id = $3
+         order by version desc limit 1`,
+        [tenantId, domain, aggregateId],
+        (result) => firstValue<number | undefined>(result) ?? 0
+      ),
+
+    head: read("head", `select ${names.head}()`, [], firstValue<number>),
+
+    readFeed: (request: {
+      readonly after: number
+      readonly through: number
+      readonly direction: Direction
+      readonly filter: EncodedFilter
+      readonly limit: number
+    }) => {
+      const values: Array<unknown> = [request.after, request.through, request.limit]
+      const { shape, sql } = where(request.filter, values)
+      const order = request.direction === "forward" ? "asc" : "desc"
+      return read(
+        `read_feed_${order}_${shape}`,
+        `select ${columns} from ${events}
+         where position > $1 and position <= $2${sql}
+         order by position ${order} limit $3`,
+        values,
+        toEvents
+      )
+    },
+
+    // A loose index scan by hand would need an index per field; this sorts what the filter finds.
+    distinct: (request: {
+      readonly field: DistinctField
+      readonly filter: EncodedFilter
+      readonly after: string | null
+      readonly limit: number
+    }) => {
+      const name = column[request.field]
+      const values: Array<unknown> = [request.after, request.limit]
+      const { shape, sql } = where(request.filter, values)
+      return read(
+        `distinct_${name}_${shape}`,
+        `select distinct ${name} from ${events}
+         where ${name} is not null and ($1::text is null or ${name} > $1)${sql}
+         order by ${name} limit $2`,
+        values,
+        (result) => (result.rows as ReadonlyArray<readonly [string]>).map(([value]) => value)
+      )
+    },
+
+    count: (filter: EncodedFilter) => {
+      const values: Array<unknown> = []
+      const { shape, sql } = where(filter, values)
+      return read(`count_${shape}`, `select count(*) from ${events} where true${sql}`, values, firstValue<number>)
+    },
+
+    // Every stream has one first event.
+    info: read(
+      "info",
+      `select (select count(*) from ${events}), (select count(*) from ${events} where version = 1)`,
+      [],
+      (result) => {
+        const [events, streams] = result.rows[0] as readonly [number, number]
+        return { events, streams }
+      }
+    ),
+
+    last: read(
+      "last",
+      `select ${columns} from ${events} order by position desc limit 1`,
+      [],
+      (result) => toEvents(result)[0] ?? null
+    ),
+
+    update: (request: {
+      readonly id: string
+      readonly data: string | null
+      readonly metadata: string | null
+      readonly keyId: string | null
+    }): Statement<boolean> => ({
+      name: named("update"),
+      text: `update ${events} set data = coalesce($2, data), metadata = coalesce($3, metadata), key_id = $4 where id = $1`,
+      values: [request.id, request.data, request.metadata, request.keyId],
+      operation: "update",
+      kind: "write",
+      onResult: (result) => result.rowCount === 1
+    }),
+
+    // Under the stream's lock, so that no append sees half of it.
+    deleteStream: ({ aggregateId, domain, tenantId }: StreamId): Statement<number> => ({
+      name: named("delete_stream"),
+      text: `select ${names.deleteStream}($1, $2, $3)`,
+      values: [tenantId, domain, aggregateId],
+      rowMode: "array",
+      operation: "deleteStream",
+      kind: "write",
+      onResult: firstValue<number>
+    }),
+
+    reset: {
+      text: `truncate ${events}`,
+      operation: "reset",
+      kind: "write",
+      onResult: () => undefined
+    } satisfies Statement<void>,
+
+    notify: {
+      name: named("notify"),
+      text: "select pg_notify($1, '')",
+      values: [names.channel],
+      operation: "notify",
+      kind: "read",
+      onResult: () => undefined
+    } satisfies Statement<void>
+  }
+}

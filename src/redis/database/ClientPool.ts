@@ -1,0 +1,243 @@
+/**
+ * A pool of connections to Redis that many commands share. The driver's connection (to a cluster: one to each of its
+ * nodes) answers in order and takes any number of commands at once, and one of them is the fastest for small values; so
+ * a command takes a connection that has little to do, and another is opened only when all have much.
+ *
+ * Reconnecting, repeating and timing out are done here and not by the driver, which would keep a dead connection for ever
+ * and counts its repeats per connection. A connection that ends, or goes silent, leaves the pool.
+ */
+import * as Effect from "effect/Effect"
+import * as Metric from "effect/Metric"
+import { StoreError, type StoreFailure, StoreUnavailable } from "../../Errors.js"
+import type { RedisLimits } from "../../Pool.js"
+import { type Driver, isCluster, type Send } from "./commands.js"
+import { classify, replyCode, rootOf } from "./failures.js"
+
+export interface Request<A> {
+  readonly operation: string
+  /** Bytes to send, roughly. */
+  readonly size: number
+  readonly send: Send
+  readonly onReply: (reply: unknown) => A
+}
+
+/** From here on a connection has much to do, and the next command looks for another. */
+const busyLoad = 64
+
+/** Bytes that occupy a connection as long as a command does by itself. */
+const bytesPerLoad = 4_096
+
+/** How often the pool looks after itself, and how long what is too much stays open unused. */
+const tendEveryMs = 1_000
+
+/** Before the first repeat; each further one waits four times as long, so three outlast a server's restart. */
+const backoffMs = 50
+
+/** Closing waits for connections no longer than this; the driver destroys their sockets before. */
+const closingMaxMs = 3_000
+
+const gauges = {
+  open: Metric.gauge("effect_stores_pool_open"),
+  idle: Metric.gauge("effect_stores_pool_idle")
+}
+
+class Client {
+  load = 0
+  inFlight = 0
+  ready = false
+  idleSince = performance.now()
+  heardAt = 0
+  error: unknown = undefined
+  constructor(readonly driver: Driver) {}
+}
+
+export class ClientPool {
+  private readonly clients = new Set<Client>()
+  private readonly ending = new Set<Client>()
+  private readonly tending: NodeJS.Timeout
+  private readonly open: Metric.Metric.Gauge<number>
+  private readonly idle: Metric.Metric.Gauge<number>
+  private closed: (() => void) | undefined
+
+  constructor(
+    name: string,
+    readonly limits: RedisLimits,
+    private readonly connect: () => Driver
+  ) {
+    this.open = Metric.tagged(gauges.open, "pool", name)
+    this.idle = Metric.tagged(gauges.idle, "pool", name)
+    this.tending = setInterval(() => this.tend(), tendEveryMs).unref()
+    this.tend()
+  }
+
+  get state(): { readonly open: number; readonly idle: number } {
+    return { open: this.clients.size, idle: this.unused().length }
+  }
+
+  /**
+   * Sends a command and waits for its reply, all in all no longer than `writeTimeout`.
+   *
+   * 1. A connection that fails, or a server that cannot now, is tried again up to `maxRetries` times.
+   * 2. Interruption stops waiting at once; what was sent may still happen, and its connection still owes the answer by
+   *    `writeTimeout`.
+   */
+  run<A>(request: Request<A>): Effect.Effect<A, StoreFailure> {
+    const { onReply, operation, send, size } = request
+    const load = 1 + size / bytesPerLoad
+    return Effect.async<A, StoreFailure>((resume) => {
+      let settled = false
+      let retries = 0
+      let owing: Client | undefined
+      let sentAt = 0
+      let again: NodeJS.Timeout | undefined
+      const settle = (exit: Effect.Effect<A, StoreFailure>) => {
+        settled = true
+        clearTimeout(timer)
+        clearTimeout(again)
+        resume(exit)
+      }
+      const leave = () => {
+        settled = true
+        clearTimeout(again)
+        // Callers less patient than `writeTimeout` would else keep a silent connection for ever.
+        if (owing === undefined) clearTimeout(timer)
+        else timer.unref()
+      }
+      const expire = () => {
+        // Nodes of a cluster are heard of together, so there one that is silent cannot be told.
+        if (owing !== undefined && (isCluster(owing.driver) || owing.heardAt < sentAt)) this.retire(owing)
+        if (settled) return
+        const cause = new Error(`no answer within ${this.limits.writeTimeoutMs} ms`)
+        settle(Effect.fail(new StoreUnavailable({ operation, retryable: true, cause })))
+      }
+      // After a long step of JavaScript timers come first, although the answer may have arrived long ago.
+      const timer = setTimeout(() => setImmediate(expire), this.limits.writeTimeoutMs)
+
+      const attempt = () => {
+        if (this.closed !== undefined) {
+          const cause = new Error("the connections were closed")
+          return settle(Effect.fail(new StoreUnavailable({ operation, retryable: false, cause })))
+        }
+        const chosen = this.choose()
+        owing = chosen
+        sentAt = performance.now()
+        chosen.load += load
+        chosen.inFlight++
+        const back = () => {
+          owing = undefined
+          if (settled) clearTimeout(timer)
+          chosen.load -= load
+          chosen.inFlight--
+          chosen.idleSince = performance.now()
+        }
+        send(chosen.driver).then(
+          (reply) => {
+            back()
+            chosen.heardAt = chosen.idleSince
+            if (settled) return
+            try {
+              settle(Effect.succeed(onReply(reply)))
+            } catch (cause) {
+              settle(Effect.fail(new StoreError({ operation, cause })))
+            }
+          },
+          (thrown) => {
+            back()
+            const error = rootOf(thrown, chosen.error)
+            const code = replyCode(error)
+            if (code !== undefined) chosen.heardAt = chosen.idleSince
+            // It was the master, and the driver would not look for the new one.
+            if (code === "READONLY") this.retire(chosen)
+            if (settled) return
+            const failure = classify(error, operation)
+            if (!failure.retryable || retries === this.limits.maxRetries || hasRetried(thrown)) {
+              return settle(Effect.fail(failure))
+            }
+            again = setTimeout(attempt, backoffMs * 4 ** retries++)
+          }
+        )
+      }
+      attempt()
+      return Effect.sync(leave)
+    })
+  }
+
+  /** Closes all connections. Commands that are under way fail, and so do those to come. */
+  readonly shutdown: Effect.Effect<void> = Effect.async<void>((resume) => {
+    clearInterval(this.tending)
+    const giveUp = setTimeout(() => this.closed?.(), closingMaxMs)
+    this.closed = () => {
+      clearTimeout(giveUp)
+      resume(Effect.void)
+    }
+    for (const client of this.clients) this.retire(client)
+    if (this.ending.size === 0) this.closed()
+  })
+
+  private unused(): Array<Client> {
+    return [...this.clients].filter(({ inFlight }) => inFlight === 0)
+  }
+
+  private choose(): Client {
+    let least: Client | undefined
+    let connecting: Client | undefined
+    for (const client of this.clients) {
+      if (client.load < busyLoad) {
+        if (client.ready) return client
+        connecting ??= client
+      }
+      if (client.ready && (least === undefined || client.load < least.load)) least = client
+    }
+    if (connecting !== undefined) return connecting
+    if (this.clients.size < this.limits.poolSize) return this.add()
+    return least ?? ([...this.clients].reduce((a, b) => (a.load <= b.load ? a : b)) as Client)
+  }
+
+  private add(): Client {
+    const client = new Client(this.connect())
+    const { driver } = client
+    driver.on("ready", () => {
+      client.ready = true
+    })
+    driver.on("error", (error: unknown) => {
+      client.error = lastNodeError(error)
+    })
+    driver.on("node error", (error: unknown) => {
+      client.error = error
+    })
+    driver.on("end", () => {
+      this.clients.delete(client)
+      this.ending.delete(client)
+      if (this.ending.size === 0) this.closed?.()
+    })
+    this.clients.add(client)
+    return client
+  }
+
+  private retire(client: Client): void {
+    if (!this.clients.delete(client)) return
+    this.ending.add(client)
+    client.driver.disconnect()
+  }
+
+  private tend(): void {
+    const idleBefore = performance.now() - tendEveryMs
+    const unused = this.unused()
+    const tooMany = unused.length - this.limits.maxIdleConns
+    for (const client of unused.filter(({ idleSince }) => idleSince <= idleBefore).slice(0, Math.max(0, tooMany))) {
+      this.retire(client)
+    }
+    while (this.clients.size < this.limits.minIdleConns) this.add()
+    const { idle, open } = this.state
+    this.open.unsafeUpdate(open, [])
+    this.idle.unsafeUpdate(idle, [])
+  }
+}
+
+/** A cluster has repeated the command itself. */
+const hasRetried = (error: unknown): boolean =>
+  error instanceof Error && error.message.startsWith("Too many Cluster redirections")
+
+/** Of a cluster none of whose nodes could be asked: why not. */
+const lastNodeError = (error: unknown): unknown =>
+  typeof error === "object" && error !== null && "lastNodeError" in error ? (error.lastNodeError ?? error) : error

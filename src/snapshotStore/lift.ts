@@ -1,0 +1,106 @@
+/**
+ * The step from the SnapshotStore's port to its public service. Here, once for all backends: input is checked, states
+ * become JSON text and back, and what comes back is held against its checksum.
+ */
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import type { StreamId } from "../EventStore.js"
+import { writesOf } from "../internal/storeOptions.js"
+import * as Telemetry from "../internal/telemetry.js"
+import { checked, identifier, integer, options as knownKeys } from "../internal/validate.js"
+import { payload, streamId, time, utc, uuid } from "../internal/values.js"
+import type { NewSnapshot, Snapshot, SnapshotStoreShape } from "../SnapshotStore.js"
+import { SnapshotCorrupt } from "../SnapshotStore.js"
+import * as BackgroundSaves from "./backgroundSaves.js"
+import { snapshotChecksum } from "./checksum.js"
+import type { Encoded, EncodedSnapshot, Options } from "./SnapshotStoreEncoded.js"
+
+export const lift = (encoded: Encoded, options: Options): Effect.Effect<SnapshotStoreShape, never, Scope.Scope> => {
+  const observe = Telemetry.make("SnapshotStore", options.system)
+
+  const write = writesOf(observe, options.readOnly)
+
+  const save: SnapshotStoreShape["save"] = (stream, snapshot) =>
+    write("save", (nowMs) => checked(() => encode(stream, snapshot, nowMs), encoded.save))
+
+  const delete_: SnapshotStoreShape["delete"] = (stream) =>
+    write("delete", () => checked(() => streamId(stream, "stream"), encoded.delete))
+
+  return Effect.map(
+    BackgroundSaves.make({ save, delete: delete_ }, options.savesMax ?? 8),
+    ({ flush, saveInBackground }) => ({
+      save,
+      saveInBackground: (stream, snapshot, saveOptions) =>
+        options.readOnly ? Effect.void : saveInBackground(stream, snapshot, saveOptions),
+      flush,
+
+      latest: (stream, latestOptions) =>
+        observe.effect("latest", () =>
+          checked(
+            () => ({
+              stream: streamId(stream, "stream"),
+              atMost: atMostOf(knownKeys(latestOptions, "options", ["atMost"]).atMost)
+            }),
+            ({ atMost, stream }) =>
+              Effect.flatMap(encoded.latest(stream, atMost), (found) =>
+                found === null ? Effect.succeedNone : Effect.asSome(decode(stream, found))
+              )
+          )
+        ),
+
+      delete: delete_,
+
+      info: observe.effect("info", () =>
+        Effect.map(encoded.info, (info) => ({ ...info, readOnly: options.readOnly ?? false }))
+      ),
+
+      reset: write("reset", () => encoded.reset)
+    })
+  )
+}
+
+const atMostOf = (value: unknown): number =>
+  value === undefined ? Number.MAX_SAFE_INTEGER : integer(value, "options.atMost", 0)
+
+const encode = (stream: unknown, value: NewSnapshot, nowMs: number): EncodedSnapshot => {
+  const snapshot = knownKeys(value, "snapshot", ["version", "lastEventMark", "schemaVersion", "state", "createdAt"])
+  const fields = {
+    ...streamId(stream, "stream"),
+    version: integer(snapshot.version, "snapshot.version", 1),
+    lastEventMark: uuid(snapshot.lastEventMark, "snapshot.lastEventMark"),
+    schemaVersion: identifier(snapshot.schemaVersion, "snapshot.schemaVersion"),
+    state: payload(snapshot.state, "snapshot.state"),
+    keyId: null,
+    createdAt: snapshot.createdAt === undefined ? nowMs : time(snapshot.createdAt, "snapshot.createdAt")
+  }
+  return { ...fields, checksum: snapshotChecksum(fields) }
+}
+
+const decode = (
+  stream: StreamId,
+  { checksum: stored, ...row }: EncodedSnapshot
+): Effect.Effect<Snapshot, SnapshotCorrupt> => {
+  const { createdAt, keyId, lastEventMark, schemaVersion, version } = row
+  const { aggregateId, domain, tenantId } = stream
+  const corrupt = (why: string) => Effect.fail(new SnapshotCorrupt({ tenantId, domain, aggregateId, why }))
+  // Of the stream that was asked for: what a backend finds under another's address is no snapshot of this one.
+  if (stored !== snapshotChecksum({ ...row, ...stream }))
+    return corrupt("is not what was saved: its checksum does not fit")
+  if (keyId !== null) return corrupt(`is sealed with key ${keyId}, and the store was opened without keys`)
+  let state: Snapshot["state"]
+  try {
+    state = JSON.parse(row.state)
+  } catch {
+    return corrupt("is no JSON")
+  }
+  return Effect.succeed({
+    tenantId,
+    domain,
+    aggregateId,
+    version,
+    lastEventMark,
+    schemaVersion,
+    state,
+    createdAt: utc(createdAt)
+  })
+}

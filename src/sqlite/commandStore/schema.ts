@@ -1,0 +1,39 @@
+/**
+ * The CommandStore's table in SQLite.
+ */
+import type { StoreSchema } from "../database/migrations.js"
+
+/**
+ * AUTOINCREMENT, because positions must not be used again when the newest commands are deleted. Only the
+ * time has an index beside position and id, so that what is pruned is found without reading what is kept.
+ */
+export const storeSchema: StoreSchema = {
+  store: "CommandStore",
+  migrations: [
+    {
+      id: 1,
+      name: "commands",
+      sql: (prefix) => `CREATE TABLE ${prefix}commands (
+  position       INTEGER PRIMARY KEY AUTOINCREMENT,
+  id             TEXT NOT NULL UNIQUE,
+  tenant_id      TEXT NOT NULL,
+  domain         TEXT NOT NULL,
+  type           TEXT NOT NULL,
+  data           TEXT NOT NULL,
+  metadata       TEXT NOT NULL,
+  key_id         TEXT,
+  instance_id    TEXT,
+  created_ms     INTEGER NOT NULL,
+  status         TEXT NOT NULL,
+  attempts       INTEGER NOT NULL,
+  lease_end_ms   INTEGER NOT NULL,
+  finished_ms    INTEGER,
+  outcome_key_id TEXT,
+  outcome        TEXT
+) STRICT;
+
+CREATE INDEX ${prefix}commands_created ON ${prefix}commands (created_ms);
+`
+    }
+  ]
+}

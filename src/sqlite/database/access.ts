@@ -1,0 +1,300 @@
+/**
+ * Who may use which connection when: single steps (`use`), and transactions that hold a connection while an effect runs
+ * (`Transactions`). A file that is busy is tried again from timers, never by waiting inside SQLite, so the event loop
+ * goes on.
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import { PoolTimeout, StoreError, type StoreFailure } from "../../Errors.js"
+import { ConnectionPool, OpenFailure } from "../../sql/ConnectionPool.js"
+import * as Uuid from "../../Uuid.js"
+import { failure, isBusy, type SqliteConnection } from "./connection.js"
+
+export type SqlitePool = ConnectionPool<SqliteConnection>
+
+/** Runs to its end without yielding, so nothing can interrupt it half done. Throws. */
+export type Step<A> = (connection: SqliteConnection) => A
+
+// A commit takes 0.1 to 10 ms. Jitter keeps waiting processes from meeting again at every attempt.
+const busyRetryFirstMs = 1
+const busyRetryMaxMs = 16
+
+/**
+ * Runs a step on a connection of the pool, at once when called if one is free; else the effect it gives waits in line,
+ * and tries again while the file is busy, up to the pool's `acquireTimeout`. `keep`: a step that succeeds has stored the
+ * connection, and who has it gives it back.
+ */
+export const use = <A>(
+  pool: SqlitePool,
+  operation: string,
+  step: Step<A>,
+  keep = false
+): Effect.Effect<A, StoreFailure> => {
+  const connection = isLoopDue() ? undefined : pool.tryTake()
+  if (connection === undefined) return useInLine(pool, operation, step, keep)
+  const result = attempt(connection, operation, step)
+  if (!(keep && result !== undefined && Exit.isSuccess(result))) pool.release(connection)
+  return result ?? useInLine(pool, operation, step, keep)
+}
+
+/** How long steps may follow each other before timers, sockets and signals get their turn. */
+const unbrokenMsMax = 10
+
+let unbrokenSince: number | undefined
+
+/**
+ * A fiber whose steps are all synchronous yields to other fibers only by microtasks, so the event loop would not get on:
+ * 1,422 appends were seen between two turns of it.
+ */
+const isLoopDue = (): boolean => {
+  const now = performance.now()
+  if (unbrokenSince === undefined) {
+    unbrokenSince = now
+    setImmediate(() => {
+      unbrokenSince = undefined
+    })
+  }
+  return now - unbrokenSince > unbrokenMsMax
+}
+
+const useInLine = <A>(
+  pool: SqlitePool,
+  operation: string,
+  step: Step<A>,
+  keep: boolean
+): Effect.Effect<A, StoreFailure> =>
+  Effect.async((resume) => {
+    // Real timers, not the Clock of the fiber: the file is busy in real time, also under a test's clock.
+    const startedAt = Date.now()
+    const deadline = startedAt + pool.limits.acquireTimeoutMs
+    let held: SqliteConnection | undefined
+    let timer: NodeJS.Timeout | NodeJS.Immediate | undefined
+    const run = (connection: SqliteConnection, delayMs: number): void => {
+      const result = attempt(connection, operation, step)
+      if (result === undefined && Date.now() < deadline) {
+        timer = setTimeout(
+          () => run(connection, Math.min(busyRetryMaxMs, delayMs * 2)),
+          delayMs * (0.5 + Math.random())
+        )
+        return
+      }
+      held = undefined
+      if (!(keep && result !== undefined && Exit.isSuccess(result))) pool.release(connection)
+      resume(result ?? Effect.fail(timedOut(pool, Date.now() - startedAt)))
+    }
+    const waiter = {
+      take: (connection: SqliteConnection): void => {
+        held = connection
+        // Not at once: it is called by who gives the connection back, and a long line would nest without end.
+        timer = setImmediate(() => run(connection, busyRetryFirstMs))
+      },
+      fail: (error: StoreFailure): void => resume(Effect.fail(error))
+    }
+    pool.take(waiter)
+    return Effect.sync(() => {
+      if (pool.leave(waiter) || held === undefined) return
+      clearTimeout(timer as NodeJS.Timeout)
+      clearImmediate(timer as NodeJS.Immediate)
+      pool.release(held)
+    })
+  })
+
+/** `undefined`: the file was busy, and nothing has happened. */
+const attempt = <A>(
+  connection: SqliteConnection,
+  operation: string,
+  step: Step<A>
+): Exit.Exit<A, StoreFailure> | undefined => {
+  try {
+    connection.checkFile()
+    return Exit.succeed(step(connection))
+  } catch (error) {
+    if (isBusy(error)) return undefined
+    connection.noteFailure(error)
+    return Exit.fail(failure(operation, error))
+  }
+}
+
+const timedOut = (pool: SqlitePool, waitedMs: number): PoolTimeout => {
+  const { open, waiting } = pool.state
+  return new PoolTimeout({ waitedMs, open, waiting })
+}
+
+/**
+ * A transaction, or a savepoint in one. Its steps run on its connection. From its first nested transaction on, it is a
+ * pool of one connection to those inside: a nested transaction holds it, and what its siblings do meanwhile waits,
+ * because SQLite knows only one stack of savepoints.
+ */
+export class Transaction {
+  private connection: SqliteConnection | undefined
+  private nested: SqlitePool | undefined
+  /** The nested transaction that has begun and not ended: there is only one stack of savepoints. */
+  private child: Transaction | undefined
+  private committed = false
+  private closing = false
+  private ended = false
+  private readonly whenCommitted: Array<() => void> = []
+  private readonly savepoint: string
+
+  constructor(
+    private readonly outside: SqlitePool,
+    private readonly parent: Transaction | undefined
+  ) {
+    this.savepoint = `effect_stores_${this.depth}`
+  }
+
+  /** For nested transactions. Made when first needed, because it costs as much as a short transaction. */
+  get inside(): SqlitePool {
+    if (this.nested !== undefined) return this.nested
+    const nested: SqlitePool = new ConnectionPool(
+      `${this.outside.name} transaction`,
+      insideLimits(this.outside),
+      {
+        open: (done) =>
+          done(this.connection !== undefined && this.alive ? this.connection : new OpenFailure(gone(), false)),
+        close: () => {},
+        usable: () => this.alive
+      },
+      false
+    )
+    // Put into the pool now, so that the first step finds it there.
+    nested.take({ take: (own) => nested.release(own), fail: () => {} })
+    this.nested = nested
+    return nested
+  }
+
+  use<A>(operation: string, step: Step<A>): Effect.Effect<A, StoreFailure> {
+    const { connection, nested } = this
+    if (connection === undefined || !this.alive) return Effect.fail(gone())
+    // In line it may outlive the transaction, whose connection others have by then.
+    const whileAlive: Step<A> = (own) => {
+      if (!this.alive) throw gone()
+      return step(own)
+    }
+    // In line, a step lets the event loop on first.
+    if (nested !== undefined || isLoopDue()) return use(this.inside, operation, whileAlive)
+    return attempt(connection, operation, step) ?? use(this.inside, operation, whileAlive)
+  }
+
+  private get depth(): number {
+    return this.parent === undefined ? 0 : this.parent.depth + 1
+  }
+
+  /** The innermost transaction that is not ending: what a forked fiber does from COMMIT or ROLLBACK on happens outside. */
+  get current(): Transaction | undefined {
+    return this.closing ? this.parent?.current : this
+  }
+
+  private get alive(): boolean {
+    return !this.ended && this.connection?.db.inTransaction === true && (this.parent?.alive ?? true)
+  }
+
+  /** Runs when the outermost transaction has committed; not if anything up to there rolls back. */
+  onCommit(callback: () => void): void {
+    this.whenCommitted.push(callback)
+  }
+
+  readonly begin: Effect.Effect<void, StoreFailure> = Effect.suspend(() =>
+    use(
+      this.outside,
+      "BEGIN",
+      (connection) => {
+        if (this.parent === undefined) connection.begin()
+        else {
+          // It waited in line while the outer one came to its end.
+          if (this.parent.closing) throw gone("the transaction around it was at its end")
+          connection.savepoint(this.savepoint)
+          this.parent.child = this
+        }
+        this.connection = connection
+      },
+      true
+    )
+  )
+
+  /** Fails while a nested transaction is open: only a fiber that nobody waited for can still be in one. */
+  readonly commit: Effect.Effect<void, StoreFailure> = Effect.suspend(() => {
+    this.closing = true
+    if (this.child !== undefined) return Effect.fail(outlived())
+    return this.use("COMMIT", (connection) => {
+      if (this.parent === undefined) connection.commit("COMMIT")
+      else connection.releaseSavepoint(this.savepoint)
+      this.committed = true
+    })
+  })
+
+  /** Rolls back unless it was committed, and gives the connection back. Cannot fail: the cause at hand is what counts. */
+  readonly end: Effect.Effect<void> = Effect.suspend(() => {
+    const { connection } = this
+    this.closing = true
+    if (connection !== undefined) {
+      if (this.committed) {
+        for (const callback of this.whenCommitted) {
+          if (this.parent === undefined) callback()
+          else this.parent.onCommit(callback)
+        }
+      } else if (this.parent === undefined) connection.rollback()
+      else if (this.alive) connection.rollbackTo(this.savepoint)
+    }
+    this.ended = true
+    if (this.parent?.child === this) this.parent.child = undefined
+    if (connection !== undefined) this.outside.release(connection)
+    if (this.nested === undefined) return Effect.void
+    const { idle, open } = this.nested.state
+    // A fiber that outlives a rolled back transaction may still hold it: nobody should wait for that one.
+    return open > idle ? Effect.asVoid(Effect.forkDaemon(this.nested.shutdown)) : this.nested.shutdown
+  })
+}
+
+const insideLimits = ({ limits }: SqlitePool) => ({
+  ...limits,
+  maxOpenConns: 1,
+  maxIdleConns: 1,
+  connMaxLifetimeMs: Number.POSITIVE_INFINITY,
+  connMaxIdleTimeMs: Number.POSITIVE_INFINITY
+})
+
+const gone = (why = "it was rolled back before its end"): StoreError =>
+  new StoreError({ operation: "transaction", cause: new Error(why) })
+
+const outlived = (): StoreError =>
+  new StoreError({
+    operation: "COMMIT",
+    cause: new Error("a transaction inside it is still open: wait for its fiber before the outer one ends")
+  })
+
+/** The part of a fiber that tells its transaction. */
+export interface InContext {
+  readonly currentContext: Context.Context<never>
+}
+
+/** The transactions of one pool. The key is this pool's own, so two databases never see each other's. */
+export class Transactions {
+  private readonly tag = Context.GenericTag<Transaction>(`effect-stores/sqlite/Transaction/${Uuid.v7(Date.now())}`)
+
+  constructor(readonly pool: SqlitePool) {}
+
+  current(fiber: InContext): Transaction | undefined {
+    const transaction: Transaction | undefined = fiber.currentContext.unsafeMap.get(this.tag.key)
+    return transaction?.current
+  }
+
+  /**
+   * 1. Waits for the connection, or for the enclosing transaction; can be interrupted.
+   * 2. BEGIN, or SAVEPOINT in an enclosing transaction.
+   * 3. The effect; then COMMIT, or RELEASE, whose failure fails the effect.
+   * 4. Whatever has failed or was interrupted: ROLLBACK. The connection goes back.
+   */
+  run<A, E, R, F>(self: Effect.Effect<A, E, R>, refail: (error: StoreFailure) => F): Effect.Effect<A, E | F, R> {
+    return Effect.withFiberRuntime((fiber) => {
+      const parent = this.current(fiber)
+      const transaction = new Transaction(parent?.inside ?? this.pool, parent)
+      return Effect.mapError(transaction.begin, refail).pipe(
+        Effect.zipRight(Effect.provideService(self, this.tag, transaction)),
+        Effect.zipLeft(Effect.mapError(transaction.commit, refail)),
+        Effect.ensuring(transaction.end)
+      )
+    })
+  }
+}

@@ -1,0 +1,282 @@
+/**
+ * One open connection to a SQLite file: how it is opened and checked, its prepared statements, its transactions, and
+ * what its errors mean. Everything here is synchronous and throws; who may use a connection when is decided in
+ * `access`.
+ */
+import * as fs from "node:fs"
+import * as path from "node:path"
+import Sqlite from "better-sqlite3"
+import { CommitOutcomeUnknown, PoolTimeout, StoreError, type StoreFailure, StoreUnavailable } from "../../Errors.js"
+
+/** @see SqliteDatabase.Synchronous */
+export type Synchronous = "OFF" | "NORMAL" | "FULL" | "EXTRA"
+
+/** In the order of the numbers that the pragma answers. */
+export const synchronousLevels: ReadonlyArray<Synchronous> = ["OFF", "NORMAL", "FULL", "EXTRA"]
+
+export interface ConnectionOptions {
+  readonly filename: string
+  readonly synchronous: Synchronous
+  readonly readonly: boolean
+}
+
+/** What a statement answers with: objects, arrays, or the driver's own result of a statement without rows. */
+export type Mode = "objects" | "arrays" | "raw"
+
+export type Statement = Sqlite.Statement<Array<unknown>>
+
+/** Prepared statements kept per connection; an EventStore has about twenty shapes in use. */
+const statementsMax = 256
+
+const savepointName = "effect_stores"
+
+/** How often a connection that writes looks whether its file is still in its place. A look takes 3 µs. */
+const fileCheckMs = 1_000
+
+export class SqliteConnection {
+  /** It must not be used again. */
+  broken = false
+  private readonly own: Statements
+  private readonly users: Statements
+  private readonly beginImmediate: Statement
+  private readonly commitText: Statement
+  private fileCheckedAt = performance.now()
+
+  private constructor(
+    readonly db: Sqlite.Database,
+    private readonly options: ConnectionOptions,
+    private readonly path: string,
+    /** Which file is open, as the system tells files apart; undefined for a database in memory. */
+    readonly file: string | undefined
+  ) {
+    this.own = new Statements(db)
+    this.users = new Statements(db)
+    this.beginImmediate = db.prepare("BEGIN IMMEDIATE")
+    this.commitText = db.prepare("COMMIT")
+  }
+
+  /** Throws busy when another process is just setting the file up. */
+  static open(options: ConnectionOptions): SqliteConnection {
+    // Zero: waiting inside SQLite would block the event loop. Whoever finds the file busy tries again later.
+    const db = new Sqlite(options.filename, { timeout: 0, readonly: options.readonly })
+    try {
+      if (!options.readonly) {
+        const mode = db.pragma("journal_mode = WAL", { simple: true })
+        if (mode !== "wal" && !db.memory) throw new Error(`the journal mode is ${mode} and could not be set to wal`)
+      }
+      // A new file starts with FULL, the same file opened again with the build's NORMAL, so it is set every time.
+      db.pragma(`synchronous = ${options.synchronous}`)
+      const level = Number(db.pragma("synchronous", { simple: true }))
+      if (synchronousLevels[level] !== options.synchronous) {
+        throw new Error(`synchronous is ${synchronousLevels[level]} and could not be set to ${options.synchronous}`)
+      }
+      db.pragma("foreign_keys = ON")
+      const file = path.resolve(options.filename)
+      return new SqliteConnection(db, options, file, db.memory ? undefined : identityOf(file))
+    } catch (error) {
+      db.close()
+      throw error
+    }
+  }
+
+  /**
+   * Throws when the path does not lead to the file that is open any more. The system keeps a file that was deleted as
+   * long as somebody has it open, and what is written there is gone with the last of them. SQLite itself looks for this,
+   * in the same way, only when there is no WAL.
+   */
+  checkFile(): void {
+    if (this.options.readonly || this.file === undefined) return
+    const now = performance.now()
+    if (now - this.fileCheckedAt < fileCheckMs) return
+    if (identityOf(this.path) !== this.file) throw movedAway(this.path)
+    this.fileCheckedAt = now
+  }
+
+  /** A statement of a store: rows are arrays, integers are numbers. */
+  prepare(text: string): Statement {
+    return this.own.get(text, (statement) => {
+      if (statement.reader) statement.raw(true)
+    })
+  }
+
+  /** Runs a statement of the user. */
+  query(text: string, params: ReadonlyArray<unknown>, mode: Mode, safeIntegers: boolean): unknown {
+    const statement = this.users.get(text)
+    // Both stick to the statement, which another user of the same text gets next.
+    statement.safeIntegers(safeIntegers)
+    if (statement.reader) return statement.raw(mode === "arrays").all(...params)
+    const result = statement.run(...params)
+    return mode === "raw" ? result : []
+  }
+
+  /** Rows one by one. The connection can do nothing else until the iterator is done or returned. */
+  iterate(text: string, params: ReadonlyArray<unknown>, safeIntegers: boolean): IterableIterator<unknown> {
+    // Not from the cache: a statement that is being iterated cannot be run by others.
+    return this.db
+      .prepare<Array<unknown>>(text)
+      .safeIntegers(safeIntegers)
+      .iterate(...params)
+  }
+
+  /** All of `body` or nothing: an immediate transaction, or a savepoint in the one that is open. */
+  atomically<A>(operation: string, body: () => A): A {
+    const nested = this.db.inTransaction
+    if (nested) this.savepoint(savepointName)
+    else this.beginImmediate.run()
+    let value: A
+    try {
+      value = body()
+      if (nested) this.releaseSavepoint(savepointName)
+    } catch (error) {
+      if (nested) this.rollbackTo(savepointName)
+      else this.rollback()
+      throw error
+    }
+    if (!nested) {
+      try {
+        this.commit(operation)
+      } catch (error) {
+        this.rollback()
+        throw error
+      }
+    }
+    return value
+  }
+
+  begin(): void {
+    if (!this.options.readonly) {
+      this.beginImmediate.run()
+      return
+    }
+    this.prepare("BEGIN").run()
+    // BEGIN alone takes no snapshot; the first read does.
+    this.prepare("SELECT count(*) FROM sqlite_schema").get()
+  }
+
+  /** When it throws, the transaction may still be open. */
+  commit(operation: string): void {
+    try {
+      this.commitText.run()
+    } catch (error) {
+      throw this.commitFailure(operation, error)
+    }
+  }
+
+  /** What a failed COMMIT means, of a statement of its own or implied by a statement outside a transaction. */
+  commitFailure(operation: string, error: unknown): unknown {
+    // When a sync fails, the commit record may be in the file, and recovery would find it. A full disk cuts it short.
+    return codeOf(error).startsWith("SQLITE_IOERR") ? new CommitOutcomeUnknown({ operation, cause: error }) : error
+  }
+
+  /** Leaves no transaction open, or the connection broken. */
+  rollback(): void {
+    try {
+      if (this.db.inTransaction) this.prepare("ROLLBACK").run()
+    } catch {
+      // Whatever kept it from rolling back, closing the connection rolls back.
+      this.broken = true
+    }
+  }
+
+  savepoint(name: string): void {
+    this.prepare(`SAVEPOINT ${name}`).run()
+  }
+
+  releaseSavepoint(name: string): void {
+    this.prepare(`RELEASE ${name}`).run()
+  }
+
+  rollbackTo(name: string): void {
+    // Some failures (a full disk) end the whole transaction.
+    if (!this.db.inTransaction) return
+    try {
+      this.prepare(`ROLLBACK TO ${name}`).run()
+      this.prepare(`RELEASE ${name}`).run()
+    } catch {
+      this.rollback()
+    }
+  }
+
+  /** After a failure of the disk nothing that the connection has in memory can be trusted; a reopened one reads anew. */
+  noteFailure(error: unknown): void {
+    // Closing a database in memory would lose it.
+    if (!this.db.memory && isDiskFailure(error)) this.broken = true
+  }
+
+  close(): void {
+    try {
+      this.db.close()
+    } catch {
+      // Only an iterator still in use can refuse it, and that belongs to a fiber which is being shut down as well.
+    }
+  }
+}
+
+/** Big numbers, because those of some file systems do not fit others. */
+const identityOf = (file: string): string | undefined => {
+  const stats = fs.statSync(file, { bigint: true, throwIfNoEntry: false })
+  return stats === undefined ? undefined : `${stats.dev}:${stats.ino}`
+}
+
+/** A file that was moved, deleted or replaced while it was open. */
+export const movedAway = (file: string): Error => new Error(`${file} was moved, deleted or replaced while it was open`)
+
+/** The least recently used goes first. */
+class Statements {
+  private readonly byText = new Map<string, Statement>()
+
+  constructor(private readonly db: Sqlite.Database) {}
+
+  get(text: string, prepared?: (statement: Statement) => void): Statement {
+    let statement = this.byText.get(text)
+    if (statement === undefined) {
+      statement = this.db.prepare<Array<unknown>>(text)
+      prepared?.(statement)
+      if (this.byText.size >= statementsMax) {
+        for (const oldest of this.byText.keys()) {
+          this.byText.delete(oldest)
+          break
+        }
+      }
+    } else {
+      this.byText.delete(text)
+    }
+    this.byText.set(text, statement)
+    return statement
+  }
+}
+
+const codeOf = (error: unknown): string => {
+  const { cause } = error instanceof CommitOutcomeUnknown ? error : { cause: error }
+  return cause instanceof Sqlite.SqliteError ? cause.code : ""
+}
+
+/** Someone else holds a lock, or moved the file on since this transaction's snapshot: try again. */
+export const isBusy = (error: unknown): boolean => {
+  const code = codeOf(error)
+  return code.startsWith("SQLITE_BUSY") || code.startsWith("SQLITE_LOCKED") || code === "SQLITE_PROTOCOL"
+}
+
+export const isConstraint = (error: unknown): boolean => codeOf(error).startsWith("SQLITE_CONSTRAINT")
+
+const isDiskFailure = (error: unknown): boolean => {
+  const code = codeOf(error)
+  return code.startsWith("SQLITE_IOERR") || code === "SQLITE_FULL"
+}
+
+/** What was thrown, as one of the errors of the stores. */
+export const failure = (operation: string, error: unknown): StoreFailure => {
+  if (
+    error instanceof StoreError ||
+    error instanceof StoreUnavailable ||
+    error instanceof CommitOutcomeUnknown ||
+    error instanceof PoolTimeout
+  ) {
+    return error
+  }
+  const unavailable =
+    isDiskFailure(error) || codeOf(error).startsWith("SQLITE_CANTOPEN") || codeOf(error) === "SQLITE_NOMEM"
+  return unavailable
+    ? new StoreUnavailable({ operation, retryable: true, cause: error })
+    : new StoreError({ operation, cause: error })
+}

@@ -1,0 +1,36 @@
+/**
+ * The options of a SQLite database, and their keys: others are refused.
+ */
+import type { Keys } from "../../internal/storeOptions.js"
+import type * as Pool from "../../Pool.js"
+
+/**
+ * How hard a commit is pressed to the disk before it is acknowledged. The file runs in WAL mode, so no value risks its
+ * consistency except `OFF`.
+ *
+ * - `FULL`: every commit is synced. An acknowledged commit survives a killed process, a crash of the system and a power
+ *   cut (on disks that keep what they have synced).
+ * - `NORMAL`: synced at checkpoints only. Survives a killed process; a crash of the system or a power cut may lose the
+ *   last acknowledged commits, never the consistency of the file.
+ * - `EXTRA`: in WAL mode the same as `FULL`.
+ * - `OFF`: nothing is synced. Survives a killed process; a crash of the system or a power cut may corrupt the file. For
+ *   tests and for data that can be made again.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Synchronous = "OFF" | "NORMAL" | "FULL" | "EXTRA"
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options {
+  /** A path, not a URI, or `":memory:"` for a database that ends with its layer. */
+  readonly filename: string
+  /** Set and checked whenever a connection is opened. Default `"FULL"`. */
+  readonly synchronous?: Synchronous | undefined
+  readonly pool?: Pool.SqlitePoolOptions | undefined
+}
+
+export const databaseKeys: Keys<Options> = { filename: true, synchronous: true, pool: true }

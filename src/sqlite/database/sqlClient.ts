@@ -1,0 +1,181 @@
+/**
+ * The user's own SQL: an `SqlClient` of @effect/sql over the connections of a `SqliteDatabase`. Only the statement
+ * builder and the shape are taken from there. Its transactions are ours, because the package's share one key among all
+ * databases of a program, end in a defect when COMMIT fails, and can't be interrupted while they wait.
+ */
+import type * as Reactivity from "@effect/experimental/Reactivity"
+import * as SqlClient from "@effect/sql/SqlClient"
+import type { Connection } from "@effect/sql/SqlConnection"
+import { SqlError } from "@effect/sql/SqlError"
+import * as Statement from "@effect/sql/Statement"
+import * as Chunk from "effect/Chunk"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { StoreError, type StoreFailure, StoreUnavailable } from "../../Errors.js"
+import { type InContext, type SqlitePool, type Step, type Transaction, type Transactions, use } from "./access.js"
+import type { Mode, SqliteConnection } from "./connection.js"
+
+export interface SqlClientOptions {
+  readonly transactions: Transactions
+  /** The transaction that a statement of this fiber runs in. */
+  readonly current: (fiber: InContext) => Transaction | undefined
+  readonly reactivity: Reactivity.Reactivity.Service
+  /** Connections for streams of rows outside a transaction; absent: rows are collected first. */
+  readonly streaming: SqlitePool | undefined
+}
+
+const streamChunk = 128
+
+export const make = (options: SqlClientOptions): SqlClient.SqlClient => {
+  const { current, reactivity, streaming, transactions } = options
+
+  const anywhere = (
+    text: string,
+    params: ReadonlyArray<unknown>,
+    mode: Mode
+  ): Effect.Effect<ReadonlyArray<never>, SqlError> =>
+    Effect.withFiberRuntime<ReadonlyArray<never>, StoreFailure>((fiber) => {
+      const safeIntegers = Context.get(fiber.currentContext, SqlClient.SafeIntegers)
+      const transaction = current(fiber)
+      const step: Step<ReadonlyArray<never>> = (connection) => statement(connection, text, params, mode, safeIntegers)
+      return transaction === undefined ? use(transactions.pool, "statement", step) : transaction.use("statement", step)
+    }).pipe(Effect.mapError(statementError))
+
+  const connection = connectionOf(anywhere, (text, params) =>
+    Effect.withFiberRuntime<Stream.Stream<unknown, SqlError>, SqlError, Scope.Scope>((fiber) =>
+      streaming === undefined || current(fiber) !== undefined
+        ? Effect.map(anywhere(text, params, "objects"), chunked)
+        : Effect.map(Effect.mapError(streaming.acquire, statementError), (reader) => iterate(reader, text, params))
+    )
+  )
+
+  const reserved: Effect.Effect<SqliteConnection, SqlError, Scope.Scope> = Effect.flatMap(
+    Effect.mapError(transactions.pool.acquire, statementError),
+    (own) => Effect.as(endTransaction(own), own)
+  )
+
+  const reserve: Effect.Effect<Connection, SqlError, Scope.Scope> = Effect.withFiberRuntime((fiber) =>
+    current(fiber) === undefined
+      ? Effect.map(reserved, (own) => {
+          const direct = (text: string, params: ReadonlyArray<unknown>, mode: Mode) =>
+            Effect.try({
+              try: () => own.query(text, params, mode, false) as ReadonlyArray<never>,
+              catch: (cause) => new SqlError({ message: "Failed to execute statement", cause })
+            })
+          return connectionOf(direct, (text, params) => Effect.map(direct(text, params, "objects"), chunked))
+        })
+      : Effect.succeed(connection)
+  )
+
+  const base = Object.assign(
+    Statement.make(
+      Effect.succeed(connection),
+      Statement.makeCompilerSqlite(),
+      [["db.system.name", "sqlite"]],
+      undefined
+    ),
+    {
+      [SqlClient.TypeId]: SqlClient.TypeId as SqlClient.TypeId,
+      reserve,
+      withTransaction: <R, E, A>(self: Effect.Effect<A, E, R>) => transactions.run(self, transactionError),
+      reactive: reactivity.stream,
+      reactiveMailbox: reactivity.query
+    }
+  )
+  const client: SqlClient.SqlClient = Object.assign(base, {
+    safe: base as SqlClient.SqlClient,
+    withoutTransforms: () => client
+  })
+  return client
+}
+
+/** A transaction that the user left open would swallow what comes next. */
+const endTransaction = (own: SqliteConnection): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      if (own.db.inTransaction) own.rollback()
+    })
+  )
+
+/** Runs one statement, which must leave the connection as it found it: in a transaction or not. */
+const statement = (
+  connection: SqliteConnection,
+  text: string,
+  params: ReadonlyArray<unknown>,
+  mode: Mode,
+  safeIntegers: boolean
+): ReadonlyArray<never> => {
+  const { inTransaction } = connection.db
+  const rows = connection.query(text, params, mode, safeIntegers)
+  if (connection.db.inTransaction !== inTransaction) {
+    connection.rollback()
+    throw new Error("BEGIN, COMMIT and ROLLBACK are not for statements: use withTransaction")
+  }
+  return rows as ReadonlyArray<never>
+}
+
+const connectionOf = (
+  run: (text: string, params: ReadonlyArray<unknown>, mode: Mode) => Effect.Effect<ReadonlyArray<never>, SqlError>,
+  stream: (
+    text: string,
+    params: ReadonlyArray<unknown>
+  ) => Effect.Effect<Stream.Stream<unknown, SqlError>, SqlError, Scope.Scope>
+): Connection => ({
+  execute: (text, params, transform) => {
+    const rows = run(text, params, "objects")
+    return transform === undefined ? rows : Effect.map(rows, transform)
+  },
+  executeRaw: (text, params) => run(text, params, "raw"),
+  executeValues: (text, params) => run(text, params, "arrays"),
+  executeUnprepared: (text, params, transform) => {
+    const rows = run(text, params, "objects")
+    return transform === undefined ? rows : Effect.map(rows, transform)
+  },
+  executeStream: (text, params) => Stream.unwrapScoped(stream(text, params))
+})
+
+const chunked = (rows: ReadonlyArray<unknown>): Stream.Stream<unknown> =>
+  Stream.rechunk(Stream.fromIterable(rows), streamChunk)
+
+const iterate = (
+  connection: SqliteConnection,
+  text: string,
+  params: ReadonlyArray<unknown>
+): Stream.Stream<unknown, SqlError> => {
+  const failed = (cause: unknown) => new SqlError({ message: "Failed to execute statement", cause })
+  const rows = Effect.acquireRelease(
+    Effect.try({ try: () => connection.iterate(text, params, false), catch: failed }),
+    (iterator) => Effect.sync(() => iterator.return?.())
+  )
+  return Stream.unwrapScoped(
+    Effect.map(rows, (iterator) =>
+      Stream.repeatEffectChunkOption(
+        Effect.suspend(() => {
+          const chunk: Array<unknown> = []
+          try {
+            while (chunk.length < streamChunk) {
+              const next = iterator.next()
+              if (next.done === true) break
+              chunk.push(next.value)
+            }
+          } catch (cause) {
+            return Effect.fail(Option.some(failed(cause)))
+          }
+          return chunk.length === 0 ? Effect.fail(Option.none()) : Effect.succeed(Chunk.unsafeFromArray(chunk))
+        })
+      )
+    )
+  )
+}
+
+/** As everywhere in @effect/sql, the cause of a statement's error is the driver's error. */
+const statementError = (error: StoreFailure): SqlError =>
+  new SqlError({
+    message: "Failed to execute statement",
+    cause: error instanceof StoreError || error instanceof StoreUnavailable ? error.cause : error
+  })
+
+const transactionError = (error: StoreFailure): SqlError => new SqlError({ message: error.message, cause: error })

@@ -1,0 +1,326 @@
+/**
+ * The EventStore's port on SQLite: its statements, each in one place, and the rows they give. Positions are rowids: one
+ * connection at a time writes, so the order of commits is the order of positions.
+ */
+import * as Effect from "effect/Effect"
+import type { ExpectedVersion, Guard, StreamId } from "../../EventStore.js"
+import type {
+  AppendOutcome,
+  Encoded,
+  EncodedAppend,
+  EncodedFilter,
+  EncodedNewEvent
+} from "../../eventStore/EventStoreEncoded.js"
+import { Hints } from "../../internal/Hints.js"
+import {
+  column,
+  columns,
+  fromRow,
+  fromRows,
+  fromStreamRows,
+  type Row,
+  type StreamRow,
+  streamColumns
+} from "../../sql/eventRows.js"
+import { isConstraint, type SqliteConnection } from "../database/connection.js"
+import type { SqliteDatabaseShape } from "../SqliteDatabase.js"
+
+type Value = string | number | null
+
+const inStream = "tenant_id = ? AND domain = ? AND aggregate_id = ?"
+
+export const make = (database: SqliteDatabaseShape, prefix: string): Encoded => {
+  const events = `${prefix}events`
+  const hints = new Hints()
+
+  const insertInto = (version: string): string =>
+    `INSERT INTO ${events} (id, tenant_id, domain, aggregate_id, version, type, data, metadata, key_id, command_id, instance_id, created_ms) VALUES (?, ?, ?, ?, ${version}, ?, ?, ?, ?, ?, ?, ?)`
+
+  const sql = {
+    insert: insertInto("?"),
+    // Each gives NULL, which the table refuses, when the stream is not as expected.
+    insertAny: `${insertInto(`(SELECT coalesce(max(version), 0) + 1 FROM ${events} WHERE ${inStream})`)} RETURNING version, position`,
+    insertExists: `${insertInto(`(SELECT max(version) + 1 FROM ${events} WHERE ${inStream})`)} RETURNING version, position`,
+    insertAfter: insertInto(`(SELECT version + 1 FROM ${events} WHERE ${inStream} AND version = ?)`),
+    version: `SELECT coalesce(max(version), 0) FROM ${events} WHERE ${inStream}`,
+    readForward: `SELECT ${streamColumns} FROM ${events} WHERE ${inStream} AND version >= ? AND version <= ? ORDER BY version LIMIT ?`,
+    readBackward: `SELECT ${streamColumns} FROM ${events} WHERE ${inStream} AND version >= ? AND version <= ? ORDER BY version DESC LIMIT ?`,
+    // Not max(position): positions that deleted events had stay behind the head.
+    head: "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = ?",
+    last: `SELECT ${columns} FROM ${events} ORDER BY position DESC LIMIT 1`,
+    get: `SELECT ${columns} FROM ${events} WHERE id = ?`,
+    byIds: `SELECT ${columns} FROM ${events} WHERE id IN (SELECT value FROM json_each(?))`,
+    countAll: `SELECT count(*), (SELECT count(*) FROM ${events} WHERE version = 1) FROM ${events}`,
+    update: `UPDATE ${events} SET data = coalesce(?, data), metadata = coalesce(?, metadata), key_id = ? WHERE id = ?`,
+    deleteStream: `DELETE FROM ${events} WHERE ${inStream}`,
+    reset: `DELETE FROM ${events}`
+  }
+
+  const versionOf = (connection: SqliteConnection, { aggregateId, domain, tenantId }: StreamId): number =>
+    (connection.prepare(sql.version).get(tenantId, domain, aggregateId) as [number])[0]
+
+  /** The whole append in one statement, so one implicit transaction; `undefined` when it needs a closer look. */
+  const appendOne = (
+    connection: SqliteConnection,
+    { expected, stream }: EncodedAppend,
+    event: EncodedNewEvent
+  ): AppendOutcome | undefined => {
+    const { aggregateId, domain, tenantId } = stream
+    const { commandId, createdAt, data, id, instanceId, keyId, metadata, type } = event
+    try {
+      if (expected === "any" || expected === "streamExists") {
+        // `all`, because `get` takes the row and ignores whether the commit after it fails.
+        const [row] = connection
+          .prepare(expected === "any" ? sql.insertAny : sql.insertExists)
+          .all(
+            id,
+            tenantId,
+            domain,
+            aggregateId,
+            tenantId,
+            domain,
+            aggregateId,
+            type,
+            data,
+            metadata,
+            keyId,
+            commandId,
+            instanceId,
+            createdAt
+          ) as [[number, number]]
+        return { _tag: "Appended", results: [{ version: row[0], position: row[1] }] }
+      }
+      // Versions have no gaps, so the first is free only in an empty stream, and the next only after the last.
+      const after = expected === "noStream" ? 0 : expected
+      const { lastInsertRowid } =
+        after === 0
+          ? connection
+              .prepare(sql.insert)
+              .run(id, tenantId, domain, aggregateId, 1, type, data, metadata, keyId, commandId, instanceId, createdAt)
+          : connection
+              .prepare(sql.insertAfter)
+              .run(
+                id,
+                tenantId,
+                domain,
+                aggregateId,
+                tenantId,
+                domain,
+                aggregateId,
+                after,
+                type,
+                data,
+                metadata,
+                keyId,
+                commandId,
+                instanceId,
+                createdAt
+              )
+      return { _tag: "Appended", results: [{ version: after + 1, position: Number(lastInsertRowid) }] }
+    } catch (error) {
+      if (isConstraint(error)) return undefined
+      throw connection.commitFailure("append", error)
+    }
+  }
+
+  /** Inserts if all is as expected; throws the constraint's error when an id is taken. */
+  const insertAll = (
+    connection: SqliteConnection,
+    appends: ReadonlyArray<EncodedAppend>,
+    guards: ReadonlyArray<Guard>
+  ): AppendOutcome => {
+    const versions: Array<number> = []
+    for (const { expected, stream } of [...appends, ...guards]) {
+      const actual = versionOf(connection, stream)
+      if (!isExpected(expected, actual)) return { _tag: "Conflict", index: versions.length, actual }
+      versions.push(actual)
+    }
+    const insert = connection.prepare(sql.insert)
+    const results = appends.map(({ events, stream: { aggregateId, domain, tenantId } }, index) => {
+      let version = versions[index] ?? 0
+      let position = 0
+      for (const { commandId, createdAt, data, id, instanceId, keyId, metadata, type } of events) {
+        const { lastInsertRowid } = insert.run(
+          id,
+          tenantId,
+          domain,
+          aggregateId,
+          ++version,
+          type,
+          data,
+          metadata,
+          keyId,
+          commandId,
+          instanceId,
+          createdAt
+        )
+        position = Number(lastInsertRowid)
+      }
+      return { version, position }
+    })
+    return { _tag: "Appended", results }
+  }
+
+  /**
+   * 1. At first everything is taken to be new and as expected: the fewest statements.
+   * 2. If it was not, nothing has happened, and a new transaction looks at the ids first.
+   */
+  const append = (
+    connection: SqliteConnection,
+    appends: ReadonlyArray<EncodedAppend>,
+    guards: ReadonlyArray<Guard>
+  ): AppendOutcome => {
+    const first = appends[0]
+    const only = first !== undefined && appends.length === 1 && guards.length === 0 && first.events.length === 1
+    const event = only ? first.events[0] : undefined
+    if (first !== undefined && event !== undefined) {
+      const outcome = appendOne(connection, first, event)
+      if (outcome !== undefined) return outcome
+    } else {
+      try {
+        const outcome = connection.atomically("append", () => insertAll(connection, appends, guards))
+        if (outcome._tag === "Appended") return outcome
+      } catch (error) {
+        if (!isConstraint(error)) throw error
+      }
+    }
+    return connection.atomically("append", () => {
+      const ids = appends.flatMap((append) => append.events.map(({ id }) => id))
+      const existing = connection.prepare(sql.byIds).all(JSON.stringify(ids)) as ReadonlyArray<Row>
+      return existing.length > 0
+        ? { _tag: "Exists", events: existing.map(fromRow) }
+        : insertAll(connection, appends, guards)
+    })
+  }
+
+  return {
+    append: (appends, guards) =>
+      database.write(
+        "append",
+        (connection) => append(connection, appends, guards),
+        ({ _tag }) => {
+          if (_tag === "Appended") hints.signal()
+        }
+      ),
+
+    readStream: ({ direction, fromVersion, limit, stream, toVersion }) =>
+      database.read("read", (connection) => {
+        const rows = connection
+          .prepare(direction === "forward" ? sql.readForward : sql.readBackward)
+          .all(stream.tenantId, stream.domain, stream.aggregateId, fromVersion, toVersion, limit) as Array<StreamRow>
+        return fromStreamRows(rows, stream)
+      }),
+
+    version: (stream) => database.read("version", (connection) => versionOf(connection, stream)),
+
+    head: database.read("head", (connection) => (connection.prepare(sql.head).get(events) as [number])[0]),
+
+    readFeed: ({ after, direction, filter, limit, through }) =>
+      database.read("feed", (connection) => {
+        const { order, params, position, where } = paged(filter)
+        const rows = connection
+          .prepare(
+            `SELECT ${columns} FROM ${events} WHERE ${position} > ? AND ${position} <= ?${where} ORDER BY ${order}${direction === "forward" ? "" : " DESC"} LIMIT ?`
+          )
+          .all(after, through, ...params, limit) as Array<Row>
+        return fromRows(rows)
+      }),
+
+    get: (id) =>
+      database.read("get", (connection) => {
+        const row = connection.prepare(sql.get).get(id) as Row | undefined
+        return row === undefined ? null : fromRow(row)
+      }),
+
+    distinct: ({ after, field, filter, limit }) =>
+      database.read("distinct", (connection) => {
+        const { params, where } = conditions(filter, "")
+        const rows = connection
+          .prepare(
+            `SELECT DISTINCT ${column[field]} FROM ${events} WHERE ${column[field]} > ?${where} ORDER BY 1 LIMIT ?`
+          )
+          // No value is empty, so all are greater than the empty text.
+          .all(after ?? "", ...params, limit) as Array<[string]>
+        return rows.map(([value]) => value)
+      }),
+
+    count: (filter) =>
+      database.read("count", (connection) => {
+        const { params, where } = conditions(filter, "")
+        return (connection.prepare(`SELECT count(*) FROM ${events} WHERE true${where}`).get(...params) as [number])[0]
+      }),
+
+    info: database.read("info", (connection) =>
+      connection.db.transaction(() => {
+        const [count, streams] = connection.prepare(sql.countAll).get() as [number, number]
+        const last = connection.prepare(sql.last).get() as Row | undefined
+        return {
+          backend: "Sqlite",
+          connection: database.filename,
+          events: count,
+          streams,
+          lastEvent: last === undefined ? null : fromRow(last)
+        }
+      })()
+    ),
+
+    update: ({ data, id, keyId, metadata }) =>
+      database.write("update", (connection) =>
+        connection.atomically("update", () => connection.prepare(sql.update).run(data, metadata, keyId, id).changes > 0)
+      ),
+
+    deleteStream: ({ aggregateId, domain, tenantId }) =>
+      database.write("deleteStream", (connection) =>
+        connection.atomically(
+          "deleteStream",
+          () => connection.prepare(sql.deleteStream).run(tenantId, domain, aggregateId).changes
+        )
+      ),
+
+    reset: Effect.asVoid(
+      database.write("reset", (connection) => connection.atomically("reset", () => connection.prepare(sql.reset).run()))
+    ),
+
+    hints: hints.register
+  }
+}
+
+const isExpected = (expected: ExpectedVersion, actual: number): boolean =>
+  expected === "any" ||
+  (expected === "noStream" ? actual === 0 : expected === "streamExists" ? actual > 0 : actual === expected)
+
+/**
+ * A filter for pages in order of position, as SQL text, the same for each shape of filter, and what to bind. Left to
+ * itself, SQLite may look up part of a stream's address in the index and sort all events found, for every page; `+`
+ * keeps a column out of its choice. Within one stream the index is right: it has the order of versions, which is that of
+ * positions.
+ */
+const paged = (filter: EncodedFilter) => {
+  const wholeStream = filter.tenantId !== null && filter.domain !== null && filter.aggregateId !== null
+  return wholeStream
+    ? { ...conditions(filter, ""), position: "+position", order: "version" }
+    : { ...conditions(filter, "+"), position: "position", order: "position" }
+}
+
+const conditions = (
+  filter: EncodedFilter,
+  plus: "" | "+"
+): { readonly where: string; readonly params: ReadonlyArray<Value> } => {
+  const { aggregateId, commandId, createdFrom, createdUntil, domain, tenantId, types } = filter
+  const params: Array<Value> = []
+  let where = ""
+  const add = (condition: string, value: Value) => {
+    if (value === null) return
+    where += ` AND ${condition}`
+    params.push(value)
+  }
+  add(`${plus}tenant_id = ?`, tenantId)
+  add(`${plus}domain = ?`, domain)
+  add(`${plus}aggregate_id = ?`, aggregateId)
+  if (types?.length === 1) add("type = ?", types[0] ?? null)
+  else add("type IN (SELECT value FROM json_each(?))", types === null ? null : JSON.stringify(types))
+  add("command_id = ?", commandId)
+  add("created_ms >= ?", createdFrom)
+  add("created_ms < ?", createdUntil)
+  return { where, params }
+}

@@ -1,0 +1,37 @@
+/**
+ * The EventStore's table in SQLite.
+ */
+import type { StoreSchema } from "../database/migrations.js"
+
+/**
+ * No table of streams: a stream's version is a seek to the end of the unique index, cheaper than a row to keep.
+ * AUTOINCREMENT, because positions must not be used again when the newest events are deleted.
+ */
+export const storeSchema: StoreSchema = {
+  store: "EventStore",
+  migrations: [
+    {
+      id: 1,
+      name: "events",
+      sql: (prefix) => `CREATE TABLE ${prefix}events (
+  position     INTEGER PRIMARY KEY AUTOINCREMENT,
+  id           TEXT NOT NULL UNIQUE,
+  tenant_id    TEXT NOT NULL,
+  domain       TEXT NOT NULL,
+  aggregate_id TEXT NOT NULL,
+  version      INTEGER NOT NULL,
+  type         TEXT NOT NULL,
+  data         TEXT NOT NULL,
+  metadata     TEXT NOT NULL,
+  key_id       TEXT,
+  command_id   TEXT,
+  instance_id  TEXT,
+  created_ms   INTEGER NOT NULL,
+  UNIQUE (tenant_id, domain, aggregate_id, version)
+) STRICT;
+
+CREATE INDEX ${prefix}events_command ON ${prefix}events (command_id) WHERE command_id IS NOT NULL;
+`
+    }
+  ]
+}
