@@ -13,14 +13,15 @@ import * as Effect from "effect/Effect"
 import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
-import { InvalidInput, StoreError, type StoreFailure } from "../Errors.js"
+import { type InvalidInput, StoreError, type StoreFailure } from "../Errors.js"
 import { onlyKnown } from "../internal/storeOptions.js"
-import { describe } from "../internal/validate.js"
 import * as Pool from "../Pool.js"
 import { ConnectionPool, OpenFailure } from "../sql/ConnectionPool.js"
 import { type SqlitePool, type Step, Transactions, use } from "./database/access.js"
-import { failure, isBusy, movedAway, SqliteConnection, synchronousLevels } from "./database/connection.js"
+import { SqliteConnection } from "./database/connection.js"
+import { failure, isBusy, movedAway } from "./database/failures.js"
 import { databaseKeys, type Options } from "./database/options.js"
+import { checkedSettings } from "./database/settings.js"
 import * as Client from "./database/sqlClient.js"
 
 export type { Options, Synchronous } from "./database/options.js"
@@ -112,7 +113,7 @@ export const make = (
   defaults: Pool.Defaults = Pool.defaults.eventStore.sqlite
 ): Effect.Effect<SqliteDatabaseShape, InvalidInput | StoreFailure, Scope.Scope> =>
   Effect.gen(function* () {
-    const { filename, limits, synchronous } = yield* checked(yield* onlyKnown(options, databaseKeys), defaults)
+    const { filename, limits, synchronous } = yield* checkedSettings(yield* onlyKnown(options, databaseKeys), defaults)
     const single = filename === ":memory:" || limits.maxOpenConns === 1
 
     let file: string | undefined
@@ -231,24 +232,3 @@ export const layerConfig = (
     SqliteDatabase,
     Effect.flatMap(Config.unwrap(config), (options) => make(options))
   )
-
-const checked = (options: Options, defaults: Pool.Defaults) =>
-  Effect.gen(function* () {
-    const { filename, synchronous = "FULL" } = options
-    const refuse = (what: string, why: string) => Effect.fail(new InvalidInput({ what, why }))
-    if (typeof filename !== "string") {
-      return yield* refuse("filename", `must be a string, not ${describe(filename)}`)
-    }
-    // The driver trims it, takes an empty one for a temporary database, and ends it at NUL.
-    if (filename.trim() !== filename || filename === "") {
-      return yield* refuse("filename", "must not be empty, nor start or end with a space")
-    }
-    if (filename.includes("\0")) return yield* refuse("filename", "must not contain NUL")
-    if (!synchronousLevels.includes(synchronous)) {
-      return yield* refuse(
-        "synchronous",
-        `must be one of ${synchronousLevels.join(", ")}, not ${describe(synchronous)}`
-      )
-    }
-    return { filename, synchronous, limits: yield* Pool.limits(options.pool, defaults) }
-  })

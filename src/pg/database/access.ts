@@ -12,7 +12,8 @@ import type Pg from "pg"
 import { StoreError, type StoreFailure, StoreUnavailable } from "../../Errors.js"
 import { ConnectionPool, OpenFailure, type Waiter } from "../../sql/ConnectionPool.js"
 import * as Uuid from "../../Uuid.js"
-import { classify, type PgConnection, type Query, type QueryKind } from "./connection.js"
+import type { PgConnection, Query } from "./connection.js"
+import { classify, type QueryKind } from "./failures.js"
 
 export type PgPool = ConnectionPool<PgConnection>
 

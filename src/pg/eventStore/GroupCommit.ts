@@ -15,7 +15,7 @@ import { PoolTimeout, type StoreFailure } from "../../Errors.js"
 import type { EncodedAppend } from "../../eventStore/EventStoreEncoded.js"
 import type { Limits } from "../../Pool.js"
 import type { Statement } from "../database/access.js"
-import { sqlStateOf } from "../database/connection.js"
+import { sqlStateOf } from "../database/failures.js"
 import { StreamQueues } from "./StreamQueues.js"
 import type { Answer, Attempt } from "./statements.js"
 

@@ -8,7 +8,7 @@ import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import Pg from "pg"
 import { Hints } from "../../internal/Hints.js"
-import type { ConnectionSettings } from "../database/connection.js"
+import type { ConnectionSettings } from "../database/settings.js"
 
 /** At most one NOTIFY in this time; appends in between share the next. */
 const coalesceMs = 20

@@ -9,7 +9,8 @@ import * as Exit from "effect/Exit"
 import { PoolTimeout, StoreError, type StoreFailure } from "../../Errors.js"
 import { ConnectionPool, OpenFailure } from "../../sql/ConnectionPool.js"
 import * as Uuid from "../../Uuid.js"
-import { failure, isBusy, type SqliteConnection } from "./connection.js"
+import type { SqliteConnection } from "./connection.js"
+import { failure, isBusy } from "./failures.js"
 
 export type SqlitePool = ConnectionPool<SqliteConnection>
 

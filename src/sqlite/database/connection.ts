@@ -6,13 +6,9 @@
 import * as fs from "node:fs"
 import * as path from "node:path"
 import Sqlite from "better-sqlite3"
-import { CommitOutcomeUnknown, PoolTimeout, StoreError, type StoreFailure, StoreUnavailable } from "../../Errors.js"
-
-/** @see SqliteDatabase.Synchronous */
-export type Synchronous = "OFF" | "NORMAL" | "FULL" | "EXTRA"
-
-/** In the order of the numbers that the pragma answers. */
-export const synchronousLevels: ReadonlyArray<Synchronous> = ["OFF", "NORMAL", "FULL", "EXTRA"]
+import { CommitOutcomeUnknown } from "../../Errors.js"
+import { codeOf, isDiskFailure, movedAway } from "./failures.js"
+import { type Synchronous, synchronousLevels } from "./options.js"
 
 export interface ConnectionOptions {
   readonly filename: string
@@ -218,9 +214,6 @@ const identityOf = (file: string): string | undefined => {
   return stats === undefined ? undefined : `${stats.dev}:${stats.ino}`
 }
 
-/** A file that was moved, deleted or replaced while it was open. */
-export const movedAway = (file: string): Error => new Error(`${file} was moved, deleted or replaced while it was open`)
-
 /** The least recently used goes first. */
 class Statements {
   private readonly byText = new Map<string, Statement>()
@@ -244,39 +237,4 @@ class Statements {
     this.byText.set(text, statement)
     return statement
   }
-}
-
-const codeOf = (error: unknown): string => {
-  const { cause } = error instanceof CommitOutcomeUnknown ? error : { cause: error }
-  return cause instanceof Sqlite.SqliteError ? cause.code : ""
-}
-
-/** Someone else holds a lock, or moved the file on since this transaction's snapshot: try again. */
-export const isBusy = (error: unknown): boolean => {
-  const code = codeOf(error)
-  return code.startsWith("SQLITE_BUSY") || code.startsWith("SQLITE_LOCKED") || code === "SQLITE_PROTOCOL"
-}
-
-export const isConstraint = (error: unknown): boolean => codeOf(error).startsWith("SQLITE_CONSTRAINT")
-
-const isDiskFailure = (error: unknown): boolean => {
-  const code = codeOf(error)
-  return code.startsWith("SQLITE_IOERR") || code === "SQLITE_FULL"
-}
-
-/** What was thrown, as one of the errors of the stores. */
-export const failure = (operation: string, error: unknown): StoreFailure => {
-  if (
-    error instanceof StoreError ||
-    error instanceof StoreUnavailable ||
-    error instanceof CommitOutcomeUnknown ||
-    error instanceof PoolTimeout
-  ) {
-    return error
-  }
-  const unavailable =
-    isDiskFailure(error) || codeOf(error).startsWith("SQLITE_CANTOPEN") || codeOf(error) === "SQLITE_NOMEM"
-  return unavailable
-    ? new StoreUnavailable({ operation, retryable: true, cause: error })
-    : new StoreError({ operation, cause: error })
 }

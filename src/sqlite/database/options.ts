@@ -21,6 +21,9 @@ import type * as Pool from "../../Pool.js"
  */
 export type Synchronous = "OFF" | "NORMAL" | "FULL" | "EXTRA"
 
+/** In the order of the numbers that the pragma returns. */
+export const synchronousLevels: ReadonlyArray<Synchronous> = ["OFF", "NORMAL", "FULL", "EXTRA"]
+
 /**
  * @since 0.1.0
  * @category models

@@ -22,7 +22,8 @@ import {
   type StreamRow,
   streamColumns
 } from "../../sql/eventRows.js"
-import { isConstraint, type SqliteConnection } from "../database/connection.js"
+import type { SqliteConnection } from "../database/connection.js"
+import { isConstraint } from "../database/failures.js"
 import type { SqliteDatabaseShape } from "../SqliteDatabase.js"
 
 type Value = string | number | null
