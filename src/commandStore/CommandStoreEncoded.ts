@@ -1,14 +1,14 @@
 /**
  * The port that a backend of the CommandStore implements, and `make`, the one step from the port to the public service.
- * A layer that seals payloads takes the port and gives it back, so it wraps any backend.
+ * A layer that seals payloads wraps the port of a service (`relift`), so it works with any backend.
  *
  * @since 0.1.0
  */
 import type * as Effect from "effect/Effect"
 import type { CommandStoreShape, DistinctField, Status } from "../CommandStore.js"
-import type { StoreFailure } from "../Errors.js"
+import type { InvalidInput, StoreFailure } from "../Errors.js"
 import type { Direction } from "../EventStore.js"
-import { lift } from "./lift.js"
+import { lift, relift as reliftService } from "./lift.js"
 
 /**
  * A command between the lift and a backend. `data`, `metadata` and `outcome` are strings the backend keeps as they are:
@@ -47,7 +47,8 @@ export type EncodedNewCommand = Omit<
 
 /**
  * `leaseLeftMs`: how long the lease of an execution under way still runs, by the backend's clock; 0 without one. It is
- * for the lift to tell whether it is the same command, since a backend may hold sealed payloads.
+ * for the lift to tell whether it is the same command, since a backend may hold sealed payloads. A layer that seals must
+ * open the command of either outcome.
  *
  * @since 0.1.0
  * @category encoded
@@ -195,3 +196,16 @@ export interface Options {
  * @category constructors
  */
 export const make: (encoded: Encoded, options: Options) => CommandStoreShape = lift
+
+/**
+ * Lifts a service again over its wrapped port, with the options that it was lifted with: how a layer that seals payloads
+ * wraps a store of any backend. The given service goes on as it was. `InvalidInput` when it was not made by `make`: a
+ * service made by hand, or a copy of one with other members, has no port.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const relift: <E, R>(
+  service: CommandStoreShape,
+  wrap: (encoded: Encoded) => Effect.Effect<Encoded, E, R>
+) => Effect.Effect<CommandStoreShape, E | InvalidInput, R> = reliftService

@@ -6,7 +6,8 @@
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { Command, CommandStoreShape, DuplicateCommand } from "../CommandStore.js"
-import { NotFound, StoreError, type StoreFailure } from "../Errors.js"
+import { type InvalidInput, NotFound, StoreError, type StoreFailure } from "../Errors.js"
+import { Lifted } from "../internal/lifted.js"
 import { cut, hasNext, type Pages, pageSize, rangeOf, streamOf, valuePages } from "../internal/pages.js"
 import { writesOf } from "../internal/storeOptions.js"
 import * as Telemetry from "../internal/telemetry.js"
@@ -19,7 +20,18 @@ import * as input from "./input.js"
 /** Of one statement: bounds how long its locks are held. */
 const pruneBatchMax = 1000
 
-export const lift = (encoded: Encoded, options: Options): CommandStoreShape => {
+const lifted = new Lifted<CommandStoreShape, Encoded, Options>("CommandStore")
+
+export const lift = (encoded: Encoded, options: Options): CommandStoreShape =>
+  lifted.add(serviceOf(encoded, options), encoded, options)
+
+export const relift = <E, R>(
+  service: CommandStoreShape,
+  wrap: (encoded: Encoded) => Effect.Effect<Encoded, E, R>
+): Effect.Effect<CommandStoreShape, E | InvalidInput, R> =>
+  Effect.map(lifted.rewrap(service, wrap), ({ encoded, options }) => lift(encoded, options))
+
+const serviceOf = (encoded: Encoded, options: Options): CommandStoreShape => {
   const observe = Telemetry.make("CommandStore", options.system)
   const instanceId = options.instanceId ?? null
   const execute = makeExecution(encoded)

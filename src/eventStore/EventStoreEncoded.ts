@@ -1,14 +1,14 @@
 /**
  * The port that a backend of the EventStore implements, and `make`, the one step from the port to the public service:
  * input is checked there, ids and times are filled in, payloads become JSON text, pages become streams. A layer that
- * seals payloads takes the port and gives it back, so it wraps any backend.
+ * seals payloads wraps the port of a service (`relift`), so it works with any backend.
  *
  * @since 0.1.0
  */
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import type { StoreFailure } from "../Errors.js"
+import type { InvalidInput, StoreFailure } from "../Errors.js"
 import type {
   Appended,
   Direction,
@@ -18,7 +18,7 @@ import type {
   Guard,
   StreamId
 } from "../EventStore.js"
-import { lift } from "./lift.js"
+import { lift, relift as reliftService } from "./lift.js"
 
 /**
  * An event between the lift and a backend. `data` and `metadata` are strings the backend keeps as they are: JSON text
@@ -59,7 +59,8 @@ export interface EncodedAppend {
 
 /**
  * `Conflict.index` counts appends, then guards. `Exists` carries the stored events whose ids the append uses: only the
- * lift can tell whether it is a repeat, since a backend may hold sealed payloads.
+ * lift can tell whether it is a repeat, since a backend may hold sealed payloads. A layer that seals must open these
+ * events like those of any read: sealed twice, the same payload is two texts.
  *
  * @since 0.1.0
  * @category encoded
@@ -198,3 +199,16 @@ export interface Options {
  * @category constructors
  */
 export const make: (encoded: Encoded, options: Options) => EventStoreShape = lift
+
+/**
+ * Lifts a service again over its wrapped port, with the options that it was lifted with: how a layer that seals payloads
+ * wraps a store of any backend. The given service goes on as it was. `InvalidInput` when it was not made by `make`: a
+ * service made by hand, or a copy of one with other members, has no port.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const relift: <E, R>(
+  service: EventStoreShape,
+  wrap: (encoded: Encoded) => Effect.Effect<Encoded, E, R>
+) => Effect.Effect<EventStoreShape, E | InvalidInput, R> = reliftService

@@ -7,7 +7,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
-import { NotFound, StoreError, type StoreFailure } from "../Errors.js"
+import { type InvalidInput, NotFound, StoreError, type StoreFailure } from "../Errors.js"
 import type {
   AppendError,
   Appended,
@@ -19,6 +19,7 @@ import type {
   StreamId
 } from "../EventStore.js"
 import { DuplicateEvent, VersionConflict } from "../EventStore.js"
+import { Lifted } from "../internal/lifted.js"
 import { cut, hasNext, type Pages, pageSize, rangeOf, streamOf, valuePages } from "../internal/pages.js"
 import { writesOf } from "../internal/storeOptions.js"
 import * as Telemetry from "../internal/telemetry.js"
@@ -28,7 +29,18 @@ import type { JsonObject } from "../Json.js"
 import type { AppendOutcome, Encoded, EncodedAppend, EncodedEvent, Options } from "./EventStoreEncoded.js"
 import * as input from "./input.js"
 
-export const lift = (encoded: Encoded, options: Options): EventStoreShape => {
+const lifted = new Lifted<EventStoreShape, Encoded, Options>("EventStore")
+
+export const lift = (encoded: Encoded, options: Options): EventStoreShape =>
+  lifted.add(serviceOf(encoded, options), encoded, options)
+
+export const relift = <E, R>(
+  service: EventStoreShape,
+  wrap: (encoded: Encoded) => Effect.Effect<Encoded, E, R>
+): Effect.Effect<EventStoreShape, E | InvalidInput, R> =>
+  Effect.map(lifted.rewrap(service, wrap), ({ encoded, options }) => lift(encoded, options))
+
+const serviceOf = (encoded: Encoded, options: Options): EventStoreShape => {
   const observe = Telemetry.make("EventStore", options.system)
   const instanceId = options.instanceId ?? null
 

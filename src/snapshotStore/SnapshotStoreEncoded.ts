@@ -1,16 +1,16 @@
 /**
  * The port that a backend of the SnapshotStore implements, and `make`, the one step from the port to the public service.
- * A layer that seals states takes the port and gives it back.
+ * A layer that seals states wraps the port of a service (`relift`), so it works with any backend.
  *
  * @since 0.1.0
  */
 import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import type { StoreFailure } from "../Errors.js"
+import type { InvalidInput, StoreFailure } from "../Errors.js"
 import type { StreamId } from "../EventStore.js"
 import type { SnapshotStoreShape } from "../SnapshotStore.js"
 import { snapshotChecksum } from "./checksum.js"
-import { lift } from "./lift.js"
+import { lift, relift as reliftService } from "./lift.js"
 
 /**
  * A snapshot between the lift and a backend. `state` is a string the backend keeps as it is: JSON text when `keyId` is
@@ -27,7 +27,10 @@ export interface EncodedSnapshot extends StreamId {
   readonly keyId: string | null
   /** Epoch milliseconds. */
   readonly createdAt: number
-  /** What `checksum` makes of all the rest. A layer that seals the state computes it anew, over what it has sealed. */
+  /**
+   * What `checksum` makes of all the rest. A layer that seals the state computes it anew over what it has sealed; and,
+   * once that has been found to be whole, over what it has opened.
+   */
   readonly checksum: string
 }
 
@@ -90,3 +93,17 @@ export const checksum: (snapshot: Omit<EncodedSnapshot, "checksum">) => string =
  * @category constructors
  */
 export const make: (encoded: Encoded, options: Options) => Effect.Effect<SnapshotStoreShape, never, Scope.Scope> = lift
+
+/**
+ * Lifts a service again over its wrapped port, with the options that it was lifted with: how a layer that seals payloads
+ * wraps a store of any backend. The given service goes on as it was. `InvalidInput` when it was not made by `make`: a
+ * service made by hand, or a copy of one with other members, has no port.
+ * It saves in the background by itself, until the scope closes; what the given service saves stays that service's.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const relift: <E, R>(
+  service: SnapshotStoreShape,
+  wrap: (encoded: Encoded) => Effect.Effect<Encoded, E, R>
+) => Effect.Effect<SnapshotStoreShape, E | InvalidInput, R | Scope.Scope> = reliftService

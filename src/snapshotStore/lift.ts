@@ -4,7 +4,9 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import type { InvalidInput } from "../Errors.js"
 import type { StreamId } from "../EventStore.js"
+import { Lifted } from "../internal/lifted.js"
 import { writesOf } from "../internal/storeOptions.js"
 import * as Telemetry from "../internal/telemetry.js"
 import { checked, identifier, integer, options as knownKeys } from "../internal/validate.js"
@@ -15,7 +17,18 @@ import * as BackgroundSaves from "./backgroundSaves.js"
 import { snapshotChecksum } from "./checksum.js"
 import type { Encoded, EncodedSnapshot, Options } from "./SnapshotStoreEncoded.js"
 
-export const lift = (encoded: Encoded, options: Options): Effect.Effect<SnapshotStoreShape, never, Scope.Scope> => {
+const lifted = new Lifted<SnapshotStoreShape, Encoded, Options>("SnapshotStore")
+
+export const lift = (encoded: Encoded, options: Options): Effect.Effect<SnapshotStoreShape, never, Scope.Scope> =>
+  Effect.map(serviceOf(encoded, options), (service) => lifted.add(service, encoded, options))
+
+export const relift = <E, R>(
+  service: SnapshotStoreShape,
+  wrap: (encoded: Encoded) => Effect.Effect<Encoded, E, R>
+): Effect.Effect<SnapshotStoreShape, E | InvalidInput, R | Scope.Scope> =>
+  Effect.flatMap(lifted.rewrap(service, wrap), ({ encoded, options }) => lift(encoded, options))
+
+const serviceOf = (encoded: Encoded, options: Options): Effect.Effect<SnapshotStoreShape, never, Scope.Scope> => {
   const observe = Telemetry.make("SnapshotStore", options.system)
 
   const write = writesOf(observe, options.readOnly)

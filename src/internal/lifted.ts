@@ -1,0 +1,41 @@
+/**
+ * What a lifted service is made of, so that it can be lifted again over a wrapped port with the same options.
+ */
+import * as Effect from "effect/Effect"
+import { InvalidInput } from "../Errors.js"
+
+interface Parts<Encoded, Options> {
+  readonly encoded: Encoded
+  readonly options: Options
+}
+
+/**
+ * The services of one store that its lift has made. Their parts are kept beside them and not in them: a copy of a service
+ * in which a user has replaced members has none, and is refused, since lifting it again would undo the replacement.
+ */
+export class Lifted<Service extends object, Encoded, Options> {
+  private readonly parts = new WeakMap<Service, Parts<Encoded, Options>>()
+
+  constructor(private readonly store: string) {}
+
+  add(service: Service, encoded: Encoded, options: Options): Service {
+    this.parts.set(service, { encoded, options })
+    return service
+  }
+
+  /** The wrapped port of a service, and the options that it was lifted with. */
+  rewrap<E, R>(
+    service: Service,
+    wrap: (encoded: Encoded) => Effect.Effect<Encoded, E, R>
+  ): Effect.Effect<Parts<Encoded, Options>, E | InvalidInput, R> {
+    const parts = this.parts.get(service)
+    return parts === undefined
+      ? Effect.fail(
+          new InvalidInput({
+            what: this.store,
+            why: `was not made by ${this.store}Encoded.make, so it has no port that could be wrapped`
+          })
+        )
+      : Effect.map(wrap(parts.encoded), (encoded) => ({ encoded, options: parts.options }))
+  }
+}
