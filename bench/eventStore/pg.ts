@@ -3,7 +3,7 @@
  * on top), and with the leanest function that still checks versions and takes the epoch lock ("reference": what its
  * table and function cost too). The reference has fewer columns, no metadata and no idempotency.
  */
-import { Either, Layer, ManagedRuntime, Redacted } from "effect"
+import { Layer, ManagedRuntime, Redacted } from "effect"
 import { EventStorePg } from "effect-stores/pg"
 import Pg from "pg"
 // The statements are no part of the package's surface; their texts come from where they stand, not from a copy.
@@ -59,7 +59,7 @@ export const pg = async (url: string): Promise<Opened> => {
       Layer.orDie
     )
   )
-  const sql = statements.make(Either.getOrThrow(checkedNames({})))
+  const sql = statements.make(checkedNames({}))
   const run = async ({ name, text, values }: Query): Promise<Array<Row>> => {
     const result = await pool.query({ name, text, values, rowMode: "array", types } as Pg.QueryArrayConfig)
     return result.rows as Array<Row>

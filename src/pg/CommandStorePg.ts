@@ -4,21 +4,21 @@
  *
  * @since 0.1.0
  */
-import * as Config from "effect/Config"
+import type * as Config from "effect/Config"
 import type { ConfigError } from "effect/ConfigError"
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
+import type * as Layer from "effect/Layer"
 import { CommandStore } from "../CommandStore.js"
 import * as Encoded from "../commandStore/CommandStoreEncoded.js"
 import type { InvalidInput, StoreFailure } from "../Errors.js"
-import { type Keys, liftOptions, onlyKnown, part } from "../internal/storeOptions.js"
+import { liftOptions } from "../internal/storeOptions.js"
 import * as Pool from "../Pool.js"
-import * as statements from "./commandStore/statements.js"
-import type { Statement } from "./database/access.js"
+import * as port from "./commandStore/port.js"
+import { storeSchema } from "./commandStore/schema.js"
 import type { NameOptions } from "./database/names.js"
-import * as preparation from "./database/preparation.js"
-import { type PreparationOptions, preparationKeys } from "./database/preparation.js"
-import * as PgDatabase from "./PgDatabase.js"
+import type { PreparationOptions } from "./database/storeLayers.js"
+import * as storeLayers from "./database/storeLayers.js"
+import type * as PgDatabase from "./PgDatabase.js"
 
 /**
  * @since 0.1.0
@@ -40,7 +40,15 @@ export interface StoreOptions extends PreparationOptions {
  */
 export interface Options extends PgDatabase.Options, StoreOptions {}
 
-const storeKeys: Keys<StoreOptions> = { ...preparationKeys, readOnly: true, instanceId: true }
+const layers = storeLayers.make({
+  tag: CommandStore,
+  schema: storeSchema,
+  keys: { readOnly: true, instanceId: true },
+  options: (options: StoreOptions) => liftOptions("postgresql", options),
+  port: port.make,
+  lift: (encoded, options) => Effect.succeed(Encoded.make(encoded, options)),
+  pool: Pool.defaults.commandStore.pg
+})
 
 /**
  * The port on an open database, with its table checked or brought up to date: for layers that wrap it.
@@ -48,48 +56,9 @@ const storeKeys: Keys<StoreOptions> = { ...preparationKeys, readOnly: true, inst
  * @since 0.1.0
  * @category constructors
  */
-export const makeEncoded = (
-  options: PreparationOptions = {}
-): Effect.Effect<Encoded.Encoded, InvalidInput | StoreFailure, PgDatabase.PgDatabase> =>
-  Effect.gen(function* () {
-    const database = yield* PgDatabase.PgDatabase
-    const sql = statements.make(yield* preparation.prepare(database, statements.storeSchema, options))
-    const changedOne = (statement: Statement<number>) => Effect.map(database.run(statement), (rows) => rows > 0)
-
-    /** The existing command in a statement of its own, since it may have been committed while the first one waited. */
-    const create: Encoded.Encoded["create"] = (command, leaseMs) =>
-      Effect.flatMap(database.run(sql.insert(command, leaseMs)), (created) =>
-        created !== null
-          ? Effect.succeed<Encoded.CreateOutcome>({ _tag: "Created", command: created })
-          : Effect.flatMap(database.run(sql.existing(command.id)), (existing) =>
-              // Deleted in between, so the id is free again.
-              existing === null
-                ? create(command, leaseMs)
-                : Effect.succeed<Encoded.CreateOutcome>({ _tag: "Exists", ...existing })
-            )
-      )
-
-    return {
-      create,
-      takeOver: (request) => changedOne(sql.takeOver(request)),
-      renew: (request) => changedOne(sql.renew(request)),
-      finish: (request) => changedOne(sql.finish(request)),
-      get: (id) => database.run(sql.get(id)),
-      list: (request) => database.run(sql.list(request)),
-      distinct: (request) => database.run(sql.distinct(request)),
-      count: (filter) => database.run(sql.count(filter)),
-      info: Effect.map(database.run(sql.info), (found) => ({
-        backend: "Pg",
-        connection: database.connection,
-        ...found
-      })),
-      update: (request) => changedOne(sql.update(request)),
-      delete: (id) => changedOne(sql.delete(id)),
-      prune: (filter, limit) => database.run(sql.prune(filter, limit)),
-      reset: database.run(sql.reset),
-      transaction: (self) => database.transaction(self)
-    }
-  })
+export const makeEncoded: (
+  options?: PreparationOptions
+) => Effect.Effect<Encoded.Encoded, InvalidInput | StoreFailure, PgDatabase.PgDatabase> = layers.makeEncoded
 
 /**
  * The CommandStore on a database that is open already: beside an EventStore, say, with which it then shares pool and
@@ -100,17 +69,9 @@ export const makeEncoded = (
  * @since 0.1.0
  * @category layers
  */
-export const layerFromDatabase = (
-  options: StoreOptions = {}
-): Layer.Layer<CommandStore, InvalidInput | StoreFailure, PgDatabase.PgDatabase> =>
-  Layer.effect(
-    CommandStore,
-    Effect.gen(function* () {
-      const known = yield* onlyKnown(options, storeKeys)
-      const lifting = yield* liftOptions("postgresql", known)
-      return Encoded.make(yield* makeEncoded(part(known, preparationKeys)), lifting)
-    })
-  )
+export const layerFromDatabase: (
+  options?: StoreOptions
+) => Layer.Layer<CommandStore, InvalidInput | StoreFailure, PgDatabase.PgDatabase> = layers.layerFromDatabase
 
 /**
  * Opens the database and gives the CommandStore on it, with the database for transactions and the user's own SQL. The
@@ -123,11 +84,7 @@ export const layerFromDatabase = (
  */
 export const layer: (
   options: Options
-) => Layer.Layer<CommandStore | PgDatabase.PgDatabase, InvalidInput | StoreFailure> = preparation.withDatabase(
-  layerFromDatabase,
-  storeKeys,
-  Pool.defaults.commandStore.pg
-)
+) => Layer.Layer<CommandStore | PgDatabase.PgDatabase, InvalidInput | StoreFailure> = layers.layer
 
 /**
  * The same from Config; pool options are read with `Pool.config`.
@@ -147,10 +104,9 @@ export const layer: (
  * @since 0.1.0
  * @category layers
  */
-export const layerConfig = (
+export const layerConfig: (
   config: Config.Config.Wrap<Options>
-): Layer.Layer<CommandStore | PgDatabase.PgDatabase, InvalidInput | StoreFailure | ConfigError> =>
-  Layer.unwrapEffect(Effect.map(Config.unwrap(config), layer))
+) => Layer.Layer<CommandStore | PgDatabase.PgDatabase, InvalidInput | StoreFailure | ConfigError> = layers.layerConfig
 
 /**
  * Creates or updates the table, apart from any start; answers the names of the migrations it has applied. May run any
@@ -159,10 +115,9 @@ export const layerConfig = (
  * @since 0.1.0
  * @category migrations
  */
-export const migrate = (
+export const migrate: (
   options: PgDatabase.Options & NameOptions
-): Effect.Effect<ReadonlyArray<string>, InvalidInput | StoreFailure> =>
-  preparation.migrate(statements.storeSchema, options)
+) => Effect.Effect<ReadonlyArray<string>, InvalidInput | StoreFailure> = layers.migrate
 
 /**
  * The SQL that creates the table in a database without it, for who runs migrations by other means. Throws `InvalidInput`
@@ -171,5 +126,4 @@ export const migrate = (
  * @since 0.1.0
  * @category migrations
  */
-export const migrationSql = (options: NameOptions = {}): string =>
-  preparation.migrationSql(statements.storeSchema, options)
+export const migrationSql: (options?: NameOptions) => string = layers.migrationSql

@@ -3,20 +3,20 @@
  *
  * @since 0.1.0
  */
-import * as Config from "effect/Config"
+import type * as Config from "effect/Config"
 import type { ConfigError } from "effect/ConfigError"
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
+import type * as Layer from "effect/Layer"
 import type { InvalidInput, StoreFailure } from "../Errors.js"
-import { type Keys, onlyKnown } from "../internal/storeOptions.js"
 import * as Pool from "../Pool.js"
 import { SnapshotStore } from "../SnapshotStore.js"
 import * as Encoded from "../snapshotStore/SnapshotStoreEncoded.js"
 import type { NameOptions } from "./database/names.js"
-import * as preparation from "./database/preparation.js"
-import { type PreparationOptions, preparationKeys } from "./database/preparation.js"
-import * as PgDatabase from "./PgDatabase.js"
-import * as statements from "./snapshotStore/statements.js"
+import type { PreparationOptions } from "./database/storeLayers.js"
+import * as storeLayers from "./database/storeLayers.js"
+import type * as PgDatabase from "./PgDatabase.js"
+import * as port from "./snapshotStore/port.js"
+import { storeSchema } from "./snapshotStore/schema.js"
 
 /**
  * @since 0.1.0
@@ -36,7 +36,17 @@ export interface StoreOptions extends PreparationOptions {
  */
 export interface Options extends PgDatabase.Options, StoreOptions {}
 
-const storeKeys: Keys<StoreOptions> = { ...preparationKeys, readOnly: true }
+const layers = storeLayers.make({
+  tag: SnapshotStore,
+  schema: storeSchema,
+  keys: { readOnly: true },
+  options: ({ readOnly }: StoreOptions) => Effect.succeed({ system: "postgresql", readOnly }),
+  port: port.make,
+  // Saves may all wait for one lock, and what else the pool serves must not wait with them.
+  lift: (encoded, options, { limits }) =>
+    Encoded.make(encoded, { ...options, savesMax: Math.max(1, Math.floor(limits.maxOpenConns / 4)) }),
+  pool: Pool.defaults.snapshotStore.pg
+})
 
 /**
  * The port on an open database, with its table checked or brought up to date: for layers that wrap it.
@@ -44,24 +54,9 @@ const storeKeys: Keys<StoreOptions> = { ...preparationKeys, readOnly: true }
  * @since 0.1.0
  * @category constructors
  */
-export const makeEncoded = (
-  options: PreparationOptions = {}
-): Effect.Effect<Encoded.Encoded, InvalidInput | StoreFailure, PgDatabase.PgDatabase> =>
-  Effect.gen(function* () {
-    const database = yield* PgDatabase.PgDatabase
-    const sql = statements.make(yield* preparation.prepare(database, statements.storeSchema, options))
-    return {
-      save: (snapshot) => database.run(sql.save(snapshot)),
-      latest: (stream, atMost) => database.run(sql.latest(stream, atMost)),
-      delete: (stream) => database.run(sql.delete(stream)),
-      info: Effect.map(database.run(sql.count), (snapshots) => ({
-        backend: "Pg",
-        connection: database.connection,
-        snapshots
-      })),
-      reset: database.run(sql.reset)
-    }
-  })
+export const makeEncoded: (
+  options?: PreparationOptions
+) => Effect.Effect<Encoded.Encoded, InvalidInput | StoreFailure, PgDatabase.PgDatabase> = layers.makeEncoded
 
 /**
  * The SnapshotStore on a database that is open already: beside an EventStore, say, with which it then shares pool and
@@ -72,22 +67,9 @@ export const makeEncoded = (
  * @since 0.1.0
  * @category layers
  */
-export const layerFromDatabase = (
-  options: StoreOptions = {}
-): Layer.Layer<SnapshotStore, InvalidInput | StoreFailure, PgDatabase.PgDatabase> =>
-  Layer.scoped(
-    SnapshotStore,
-    Effect.gen(function* () {
-      const { readOnly, ...preparing } = yield* onlyKnown(options, storeKeys)
-      const { limits } = yield* PgDatabase.PgDatabase
-      return yield* Encoded.make(yield* makeEncoded(preparing), {
-        system: "postgresql",
-        readOnly,
-        // Saves may all wait for one lock, and what else the pool serves must not wait with them.
-        savesMax: Math.max(1, Math.floor(limits.maxOpenConns / 4))
-      })
-    })
-  )
+export const layerFromDatabase: (
+  options?: StoreOptions
+) => Layer.Layer<SnapshotStore, InvalidInput | StoreFailure, PgDatabase.PgDatabase> = layers.layerFromDatabase
 
 /**
  * Opens the database and gives the SnapshotStore on it, with the database for transactions and the user's own SQL. The
@@ -98,11 +80,7 @@ export const layerFromDatabase = (
  */
 export const layer: (
   options: Options
-) => Layer.Layer<SnapshotStore | PgDatabase.PgDatabase, InvalidInput | StoreFailure> = preparation.withDatabase(
-  layerFromDatabase,
-  storeKeys,
-  Pool.defaults.snapshotStore.pg
-)
+) => Layer.Layer<SnapshotStore | PgDatabase.PgDatabase, InvalidInput | StoreFailure> = layers.layer
 
 /**
  * The same from Config; pool options are read with `Pool.config`.
@@ -122,10 +100,9 @@ export const layer: (
  * @since 0.1.0
  * @category layers
  */
-export const layerConfig = (
+export const layerConfig: (
   config: Config.Config.Wrap<Options>
-): Layer.Layer<SnapshotStore | PgDatabase.PgDatabase, InvalidInput | StoreFailure | ConfigError> =>
-  Layer.unwrapEffect(Effect.map(Config.unwrap(config), layer))
+) => Layer.Layer<SnapshotStore | PgDatabase.PgDatabase, InvalidInput | StoreFailure | ConfigError> = layers.layerConfig
 
 /**
  * Creates or updates the table, apart from any start; answers the names of the migrations it has applied. May run any
@@ -134,10 +111,9 @@ export const layerConfig = (
  * @since 0.1.0
  * @category migrations
  */
-export const migrate = (
+export const migrate: (
   options: PgDatabase.Options & NameOptions
-): Effect.Effect<ReadonlyArray<string>, InvalidInput | StoreFailure> =>
-  preparation.migrate(statements.storeSchema, options)
+) => Effect.Effect<ReadonlyArray<string>, InvalidInput | StoreFailure> = layers.migrate
 
 /**
  * The SQL that creates the table in a database without it, for who runs migrations by other means. Throws `InvalidInput`
@@ -146,5 +122,4 @@ export const migrate = (
  * @since 0.1.0
  * @category migrations
  */
-export const migrationSql = (options: NameOptions = {}): string =>
-  preparation.migrationSql(statements.storeSchema, options)
+export const migrationSql: (options?: NameOptions) => string = layers.migrationSql

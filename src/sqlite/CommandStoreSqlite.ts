@@ -4,20 +4,21 @@
  *
  * @since 0.1.0
  */
-import * as Config from "effect/Config"
+import type * as Config from "effect/Config"
 import type { ConfigError } from "effect/ConfigError"
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
+import type * as Layer from "effect/Layer"
 import { CommandStore } from "../CommandStore.js"
 import * as Encoded from "../commandStore/CommandStoreEncoded.js"
 import type { InvalidInput, StoreFailure } from "../Errors.js"
-import { type Keys, liftOptions, onlyKnown, part } from "../internal/storeOptions.js"
+import { liftOptions } from "../internal/storeOptions.js"
 import * as Pool from "../Pool.js"
 import * as port from "./commandStore/port.js"
 import { storeSchema } from "./commandStore/schema.js"
-import * as preparation from "./database/preparation.js"
-import { type NameOptions, type PreparationOptions, preparationKeys } from "./database/preparation.js"
-import * as SqliteDatabase from "./SqliteDatabase.js"
+import type { NameOptions } from "./database/names.js"
+import type { PreparationOptions } from "./database/storeLayers.js"
+import * as storeLayers from "./database/storeLayers.js"
+import type * as SqliteDatabase from "./SqliteDatabase.js"
 
 /**
  * @since 0.1.0
@@ -39,7 +40,15 @@ export interface StoreOptions extends PreparationOptions {
  */
 export interface Options extends SqliteDatabase.Options, StoreOptions {}
 
-const storeKeys: Keys<StoreOptions> = { ...preparationKeys, readOnly: true, instanceId: true }
+const layers = storeLayers.make({
+  tag: CommandStore,
+  schema: storeSchema,
+  keys: { readOnly: true, instanceId: true },
+  options: (options: StoreOptions) => liftOptions("sqlite", options),
+  port: port.make,
+  lift: (encoded, options) => Effect.succeed(Encoded.make(encoded, options)),
+  pool: Pool.defaults.commandStore.sqlite
+})
 
 /**
  * The port on an open database, with its table checked or brought up to date: for layers that wrap it.
@@ -47,13 +56,9 @@ const storeKeys: Keys<StoreOptions> = { ...preparationKeys, readOnly: true, inst
  * @since 0.1.0
  * @category constructors
  */
-export const makeEncoded = (
-  options: PreparationOptions = {}
-): Effect.Effect<Encoded.Encoded, InvalidInput | StoreFailure, SqliteDatabase.SqliteDatabase> =>
-  Effect.gen(function* () {
-    const database = yield* SqliteDatabase.SqliteDatabase
-    return port.make(database, yield* preparation.prepare(database, storeSchema, options))
-  })
+export const makeEncoded: (
+  options?: PreparationOptions
+) => Effect.Effect<Encoded.Encoded, InvalidInput | StoreFailure, SqliteDatabase.SqliteDatabase> = layers.makeEncoded
 
 /**
  * The CommandStore on a database that is open already: beside an EventStore, say, with which it then shares file,
@@ -65,17 +70,9 @@ export const makeEncoded = (
  * @since 0.1.0
  * @category layers
  */
-export const layerFromDatabase = (
-  options: StoreOptions = {}
-): Layer.Layer<CommandStore, InvalidInput | StoreFailure, SqliteDatabase.SqliteDatabase> =>
-  Layer.effect(
-    CommandStore,
-    Effect.gen(function* () {
-      const known = yield* onlyKnown(options, storeKeys)
-      const lifting = yield* liftOptions("sqlite", known)
-      return Encoded.make(yield* makeEncoded(part(known, preparationKeys)), lifting)
-    })
-  )
+export const layerFromDatabase: (
+  options?: StoreOptions
+) => Layer.Layer<CommandStore, InvalidInput | StoreFailure, SqliteDatabase.SqliteDatabase> = layers.layerFromDatabase
 
 /**
  * Opens the file and gives the CommandStore on it, with the database for transactions and the user's own SQL. The pool's
@@ -88,11 +85,7 @@ export const layerFromDatabase = (
  */
 export const layer: (
   options: Options
-) => Layer.Layer<CommandStore | SqliteDatabase.SqliteDatabase, InvalidInput | StoreFailure> = preparation.withDatabase(
-  layerFromDatabase,
-  storeKeys,
-  Pool.defaults.commandStore.sqlite
-)
+) => Layer.Layer<CommandStore | SqliteDatabase.SqliteDatabase, InvalidInput | StoreFailure> = layers.layer
 
 /**
  * The same from Config; pool options are read with `Pool.sqliteConfig`.
@@ -112,10 +105,10 @@ export const layer: (
  * @since 0.1.0
  * @category layers
  */
-export const layerConfig = (
+export const layerConfig: (
   config: Config.Config.Wrap<Options>
-): Layer.Layer<CommandStore | SqliteDatabase.SqliteDatabase, InvalidInput | StoreFailure | ConfigError> =>
-  Layer.unwrapEffect(Effect.map(Config.unwrap(config), layer))
+) => Layer.Layer<CommandStore | SqliteDatabase.SqliteDatabase, InvalidInput | StoreFailure | ConfigError> =
+  layers.layerConfig
 
 /**
  * Creates or updates the table, apart from any start; answers the names of the migrations it has applied. May run any
@@ -124,9 +117,9 @@ export const layerConfig = (
  * @since 0.1.0
  * @category migrations
  */
-export const migrate = (
+export const migrate: (
   options: SqliteDatabase.Options & NameOptions
-): Effect.Effect<ReadonlyArray<string>, InvalidInput | StoreFailure> => preparation.migrate(storeSchema, options)
+) => Effect.Effect<ReadonlyArray<string>, InvalidInput | StoreFailure> = layers.migrate
 
 /**
  * The SQL that creates the table in a database without it, for who runs migrations by other means. Throws `InvalidInput`
@@ -135,4 +128,4 @@ export const migrate = (
  * @since 0.1.0
  * @category migrations
  */
-export const migrationSql = (options: NameOptions = {}): string => preparation.migrationSql(storeSchema, options)
+export const migrationSql: (options?: NameOptions) => string = layers.migrationSql

@@ -5,21 +5,22 @@
  *
  * @since 0.1.0
  */
-import * as Config from "effect/Config"
+import type * as Config from "effect/Config"
 import type { ConfigError } from "effect/ConfigError"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
+import type * as Layer from "effect/Layer"
 import type { InvalidInput, StoreFailure } from "../Errors.js"
 import { EventStore } from "../EventStore.js"
 import * as Encoded from "../eventStore/EventStoreEncoded.js"
-import { type Keys, liftOptions, onlyKnown, part, pollIntervalOf } from "../internal/storeOptions.js"
+import { liftOptions, pollIntervalOf } from "../internal/storeOptions.js"
 import * as Pool from "../Pool.js"
-import * as preparation from "./database/preparation.js"
-import { type NameOptions, type PreparationOptions, preparationKeys } from "./database/preparation.js"
+import type { NameOptions } from "./database/names.js"
+import type { PreparationOptions } from "./database/storeLayers.js"
+import * as storeLayers from "./database/storeLayers.js"
 import * as port from "./eventStore/port.js"
 import { storeSchema } from "./eventStore/schema.js"
-import * as SqliteDatabase from "./SqliteDatabase.js"
+import type * as SqliteDatabase from "./SqliteDatabase.js"
 
 /**
  * @since 0.1.0
@@ -43,12 +44,18 @@ export interface StoreOptions extends PreparationOptions {
  */
 export interface Options extends SqliteDatabase.Options, StoreOptions {}
 
-const storeKeys: Keys<StoreOptions> = {
-  ...preparationKeys,
-  readOnly: true,
-  instanceId: true,
-  pollInterval: true
-}
+const layers = storeLayers.make({
+  tag: EventStore,
+  schema: storeSchema,
+  keys: { readOnly: true, instanceId: true, pollInterval: true },
+  options: (options: StoreOptions) =>
+    Effect.all([liftOptions("sqlite", options), pollIntervalOf(options, Duration.millis(100))]).pipe(
+      Effect.map(([lifting, pollInterval]) => ({ ...lifting, pollInterval }))
+    ),
+  port: port.make,
+  lift: (encoded, options) => Effect.succeed(Encoded.make(encoded, options)),
+  pool: Pool.defaults.eventStore.sqlite
+})
 
 /**
  * The port on an open database, with its tables checked or brought up to date: for layers that wrap it.
@@ -56,13 +63,9 @@ const storeKeys: Keys<StoreOptions> = {
  * @since 0.1.0
  * @category constructors
  */
-export const makeEncoded = (
-  options: PreparationOptions = {}
-): Effect.Effect<Encoded.Encoded, InvalidInput | StoreFailure, SqliteDatabase.SqliteDatabase> =>
-  Effect.gen(function* () {
-    const database = yield* SqliteDatabase.SqliteDatabase
-    return port.make(database, yield* preparation.prepare(database, storeSchema, options))
-  })
+export const makeEncoded: (
+  options?: PreparationOptions
+) => Effect.Effect<Encoded.Encoded, InvalidInput | StoreFailure, SqliteDatabase.SqliteDatabase> = layers.makeEncoded
 
 /**
  * The EventStore on a database that is open already, so that stores and the user's own SQL share its connections and
@@ -71,18 +74,9 @@ export const makeEncoded = (
  * @since 0.1.0
  * @category layers
  */
-export const layerFromDatabase = (
-  options: StoreOptions = {}
-): Layer.Layer<EventStore, InvalidInput | StoreFailure, SqliteDatabase.SqliteDatabase> =>
-  Layer.effect(
-    EventStore,
-    Effect.gen(function* () {
-      const known = yield* onlyKnown(options, storeKeys)
-      const lifting = yield* liftOptions("sqlite", known)
-      const pollInterval = yield* pollIntervalOf(known, Duration.millis(100))
-      return Encoded.make(yield* makeEncoded(part(known, preparationKeys)), { ...lifting, pollInterval })
-    })
-  )
+export const layerFromDatabase: (
+  options?: StoreOptions
+) => Layer.Layer<EventStore, InvalidInput | StoreFailure, SqliteDatabase.SqliteDatabase> = layers.layerFromDatabase
 
 /**
  * Opens the file and gives the EventStore on it, with the database for transactions and the user's own SQL.
@@ -92,11 +86,7 @@ export const layerFromDatabase = (
  */
 export const layer: (
   options: Options
-) => Layer.Layer<EventStore | SqliteDatabase.SqliteDatabase, InvalidInput | StoreFailure> = preparation.withDatabase(
-  layerFromDatabase,
-  storeKeys,
-  Pool.defaults.eventStore.sqlite
-)
+) => Layer.Layer<EventStore | SqliteDatabase.SqliteDatabase, InvalidInput | StoreFailure> = layers.layer
 
 /**
  * The same from Config; pool options are read with `Pool.sqliteConfig`.
@@ -116,10 +106,10 @@ export const layer: (
  * @since 0.1.0
  * @category layers
  */
-export const layerConfig = (
+export const layerConfig: (
   config: Config.Config.Wrap<Options>
-): Layer.Layer<EventStore | SqliteDatabase.SqliteDatabase, InvalidInput | StoreFailure | ConfigError> =>
-  Layer.unwrapEffect(Effect.map(Config.unwrap(config), layer))
+) => Layer.Layer<EventStore | SqliteDatabase.SqliteDatabase, InvalidInput | StoreFailure | ConfigError> =
+  layers.layerConfig
 
 /**
  * Creates or updates the tables, apart from any start; answers the names of the migrations it has applied. May run any
@@ -128,9 +118,9 @@ export const layerConfig = (
  * @since 0.1.0
  * @category migrations
  */
-export const migrate = (
+export const migrate: (
   options: SqliteDatabase.Options & NameOptions
-): Effect.Effect<ReadonlyArray<string>, InvalidInput | StoreFailure> => preparation.migrate(storeSchema, options)
+) => Effect.Effect<ReadonlyArray<string>, InvalidInput | StoreFailure> = layers.migrate
 
 /**
  * The SQL that creates the tables in a database without them, for who runs migrations by other means. Throws `InvalidInput`
@@ -139,4 +129,4 @@ export const migrate = (
  * @since 0.1.0
  * @category migrations
  */
-export const migrationSql = (options: NameOptions = {}): string => preparation.migrationSql(storeSchema, options)
+export const migrationSql: (options?: NameOptions) => string = layers.migrationSql

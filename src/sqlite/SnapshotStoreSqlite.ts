@@ -3,18 +3,18 @@
  *
  * @since 0.1.0
  */
-import * as Config from "effect/Config"
+import type * as Config from "effect/Config"
 import type { ConfigError } from "effect/ConfigError"
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
+import type * as Layer from "effect/Layer"
 import type { InvalidInput, StoreFailure } from "../Errors.js"
-import { type Keys, onlyKnown } from "../internal/storeOptions.js"
 import * as Pool from "../Pool.js"
 import { SnapshotStore } from "../SnapshotStore.js"
 import * as Encoded from "../snapshotStore/SnapshotStoreEncoded.js"
-import * as preparation from "./database/preparation.js"
-import { type NameOptions, type PreparationOptions, preparationKeys } from "./database/preparation.js"
-import * as SqliteDatabase from "./SqliteDatabase.js"
+import type { NameOptions } from "./database/names.js"
+import type { PreparationOptions } from "./database/storeLayers.js"
+import * as storeLayers from "./database/storeLayers.js"
+import type * as SqliteDatabase from "./SqliteDatabase.js"
 import * as port from "./snapshotStore/port.js"
 import { storeSchema } from "./snapshotStore/schema.js"
 
@@ -36,7 +36,16 @@ export interface StoreOptions extends PreparationOptions {
  */
 export interface Options extends SqliteDatabase.Options, StoreOptions {}
 
-const storeKeys: Keys<StoreOptions> = { ...preparationKeys, readOnly: true }
+const layers = storeLayers.make({
+  tag: SnapshotStore,
+  schema: storeSchema,
+  keys: { readOnly: true },
+  options: ({ readOnly }: StoreOptions) => Effect.succeed({ system: "sqlite", readOnly }),
+  port: port.make,
+  // There is one connection that writes, and others want it too.
+  lift: (encoded, options) => Encoded.make(encoded, { ...options, savesMax: 1 }),
+  pool: Pool.defaults.snapshotStore.sqlite
+})
 
 /**
  * The port on an open database, with its table checked or brought up to date: for layers that wrap it.
@@ -44,13 +53,9 @@ const storeKeys: Keys<StoreOptions> = { ...preparationKeys, readOnly: true }
  * @since 0.1.0
  * @category constructors
  */
-export const makeEncoded = (
-  options: PreparationOptions = {}
-): Effect.Effect<Encoded.Encoded, InvalidInput | StoreFailure, SqliteDatabase.SqliteDatabase> =>
-  Effect.gen(function* () {
-    const database = yield* SqliteDatabase.SqliteDatabase
-    return port.make(database, yield* preparation.prepare(database, storeSchema, options))
-  })
+export const makeEncoded: (
+  options?: PreparationOptions
+) => Effect.Effect<Encoded.Encoded, InvalidInput | StoreFailure, SqliteDatabase.SqliteDatabase> = layers.makeEncoded
 
 /**
  * The SnapshotStore on a database that is open already: beside an EventStore, say, with which it then shares file,
@@ -60,17 +65,9 @@ export const makeEncoded = (
  * @since 0.1.0
  * @category layers
  */
-export const layerFromDatabase = (
-  options: StoreOptions = {}
-): Layer.Layer<SnapshotStore, InvalidInput | StoreFailure, SqliteDatabase.SqliteDatabase> =>
-  Layer.scoped(
-    SnapshotStore,
-    Effect.gen(function* () {
-      const { readOnly, ...preparing } = yield* onlyKnown(options, storeKeys)
-      // There is one connection that writes, and others want it too.
-      return yield* Encoded.make(yield* makeEncoded(preparing), { system: "sqlite", readOnly, savesMax: 1 })
-    })
-  )
+export const layerFromDatabase: (
+  options?: StoreOptions
+) => Layer.Layer<SnapshotStore, InvalidInput | StoreFailure, SqliteDatabase.SqliteDatabase> = layers.layerFromDatabase
 
 /**
  * Opens a file of its own and gives the SnapshotStore on it, with the database for transactions and the user's own SQL.
@@ -81,11 +78,7 @@ export const layerFromDatabase = (
  */
 export const layer: (
   options: Options
-) => Layer.Layer<SnapshotStore | SqliteDatabase.SqliteDatabase, InvalidInput | StoreFailure> = preparation.withDatabase(
-  layerFromDatabase,
-  storeKeys,
-  Pool.defaults.snapshotStore.sqlite
-)
+) => Layer.Layer<SnapshotStore | SqliteDatabase.SqliteDatabase, InvalidInput | StoreFailure> = layers.layer
 
 /**
  * The same from Config; pool options are read with `Pool.sqliteConfig`.
@@ -105,10 +98,10 @@ export const layer: (
  * @since 0.1.0
  * @category layers
  */
-export const layerConfig = (
+export const layerConfig: (
   config: Config.Config.Wrap<Options>
-): Layer.Layer<SnapshotStore | SqliteDatabase.SqliteDatabase, InvalidInput | StoreFailure | ConfigError> =>
-  Layer.unwrapEffect(Effect.map(Config.unwrap(config), layer))
+) => Layer.Layer<SnapshotStore | SqliteDatabase.SqliteDatabase, InvalidInput | StoreFailure | ConfigError> =
+  layers.layerConfig
 
 /**
  * Creates or updates the table, apart from any start; answers the names of the migrations it has applied. May run any
@@ -117,9 +110,9 @@ export const layerConfig = (
  * @since 0.1.0
  * @category migrations
  */
-export const migrate = (
+export const migrate: (
   options: SqliteDatabase.Options & NameOptions
-): Effect.Effect<ReadonlyArray<string>, InvalidInput | StoreFailure> => preparation.migrate(storeSchema, options)
+) => Effect.Effect<ReadonlyArray<string>, InvalidInput | StoreFailure> = layers.migrate
 
 /**
  * The SQL that creates the table in a database without it, for who runs migrations by other means. Throws `InvalidInput`
@@ -128,4 +121,4 @@ export const migrate = (
  * @since 0.1.0
  * @category migrations
  */
-export const migrationSql = (options: NameOptions = {}): string => preparation.migrationSql(storeSchema, options)
+export const migrationSql: (options?: NameOptions) => string = layers.migrationSql

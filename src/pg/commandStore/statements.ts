@@ -1,5 +1,5 @@
 /**
- * The CommandStore's table and statements on PostgreSQL, each in one place, and the rows they give. All are prepared by
+ * The CommandStore's statements on PostgreSQL, each in one place, and the rows they give. All are prepared by
  * name, once per connection; a filter has one text for each set of conditions. Leases run on the server's clock as it
  * is when a row is looked at, also in a transaction, whose `now()` stands still.
  */
@@ -12,49 +12,9 @@ import type {
 } from "../../commandStore/CommandStoreEncoded.js"
 import { column, columns, created, fromRow, fromRows, inserted, type Row, toRow } from "../../sql/commandRows.js"
 import type { Statement } from "../database/access.js"
-import type { StoreSchema } from "../database/migrations.js"
 import type { Names } from "../database/names.js"
 
 type Request<K extends keyof Encoded> = Encoded[K] extends (request: infer R) => unknown ? R : never
-
-/**
- * Beside position and id only the time has an index, so that what is pruned is found without reading what is kept: among
- * 300,000 commands a walk over those took 60 ms. With part of each page free, a row that is finished finds place beside
- * the row it was, and the indexes are left alone.
- */
-export const storeSchema: StoreSchema = {
-  store: "CommandStore",
-  migrations: (n) => [
-    {
-      id: 1,
-      name: "commands",
-      sql: `
-create table ${n.commands} (
-  position       bigint generated always as identity,
-  id             uuid not null,
-  tenant_id      text collate "C" not null,
-  domain         text collate "C" not null,
-  type           text collate "C" not null,
-  data           text not null,
-  metadata       text not null,
-  key_id         text,
-  instance_id    text collate "C",
-  created_ms     bigint not null,
-  status         text collate "C" not null,
-  attempts       int not null,
-  lease_end_ms   bigint not null,
-  finished_ms    bigint,
-  outcome_key_id text,
-  outcome        text,
-  constraint ${n.bare("commands_pkey")} primary key (position),
-  constraint ${n.bare("commands_id_key")} unique (id)
-) with (fillfactor = 80);
-
-create index ${n.bare("commands_created")} on ${n.commands} (created_ms);
-`.trim()
-    }
-  ]
-}
 
 const nowMs = "(extract(epoch from clock_timestamp()) * 1000)::bigint"
 const ofAttempt = "id = $1 and attempts = $2 and status = 'received'"
@@ -97,7 +57,7 @@ const where = (
 const firstRow = <R>({ rows }: Pg.QueryResult): R | undefined => (rows as ReadonlyArray<R>)[0]
 
 export const make = (names: Names) => {
-  const { commands } = names
+  const commands = names.qualified("commands")
   // Names are per connection, and stores with other tables may share it.
   const named = (name: string) => `${names.channel}/command_${name}`
 

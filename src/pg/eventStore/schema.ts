@@ -12,7 +12,7 @@
  *   epoch lock, `nextval`. The technique is that of the Rust library disintegrate, with the flaw repaired that let it
  *   lose events: the bound is read in a statement before the scan, never in the same.
  */
-import type { Migration } from "../database/migrations.js"
+import type { StoreSchema } from "../database/migrations.js"
 import type { Names } from "../database/names.js"
 
 // How an expected version travels: exact versions are themselves, `noStream` is 0.
@@ -28,9 +28,11 @@ export const outcomeBusy = 3
 /** How long a statement that several may share waits for a lock: longer than most transactions last. */
 const impatientLockTimeoutMs = 50
 
-export const migrations = (n: Names): ReadonlyArray<Migration> => {
-  const store = `'${n.events}'::regclass::oid`
-  const sequence = `'${n.positions}'::regclass`
+const events = (n: Names): string => {
+  const table = n.qualified("events")
+  const positions = n.qualified("positions")
+  const store = `'${table}'::regclass::oid`
+  const sequence = `'${positions}'::regclass`
   const epochSpace = `((32768 | (${store}::bigint & 32767)) - 65536) << 48`
   const takeEpochLock = `pg_advisory_xact_lock_shared((${epochSpace}) | coalesce(pg_sequence_last_value(${sequence}), 0))`
   const streamHash = (tenant: string, domain: string, aggregate: string) =>
@@ -78,11 +80,11 @@ begin
   ${takeLock}
   select
     coalesce((
-      select e.version from ${n.events} e
+      select e.version from ${table} e
       where e.tenant_id = p_tenant and e.domain = p_domain and e.aggregate_id = p_aggregate
       order by e.version desc limit 1
     ), 0),
-    exists (select from ${n.events} e where e.id = p_id)
+    exists (select from ${table} e where e.id = p_id)
   into o_version, taken;
   if taken then
     outcome := ${outcomeExists};
@@ -96,20 +98,16 @@ begin
   outcome := ${outcomeAppended};
   o_version := o_version + 1;
   o_position := nextval(${sequence});
-  insert into ${n.events} values (
+  insert into ${table} values (
     o_position, p_id, p_tenant, p_domain, p_aggregate, o_version, p_type, p_data, p_metadata,
     p_key_id, p_command_id, p_instance_id, p_created_ms
   );
 end $$;`
 
-  return [
-    {
-      id: 1,
-      name: "events",
-      sql: `
-create sequence ${n.positions} as bigint cache 1;
+  return `
+create sequence ${positions} as bigint cache 1;
 
-create table ${n.events} (
+create table ${table} (
   position     bigint primary key,
   id           uuid not null,
   tenant_id    text collate "C" not null,
@@ -126,12 +124,12 @@ create table ${n.events} (
   constraint ${n.bare("events_id")} unique (id),
   constraint ${n.bare("events_version")} unique (tenant_id, domain, aggregate_id, version)
 );
-alter sequence ${n.positions} owned by ${n.events}.position;
-create index ${n.bare("events_command")} on ${n.events} (command_id, position) where command_id is not null;
+alter sequence ${positions} owned by ${table}.position;
+create index ${n.bare("events_command")} on ${table} (command_id, position) where command_id is not null;
 
 -- Appends one event to one stream, and waits for the stream's lock.
 ${appendFunction(
-  n.append,
+  n.qualified("append"),
   functionOptions,
   `perform ${takeStreamLock(streamHash("p_tenant", "p_domain", "p_aggregate"))};`,
   takeEpochLockOnce
@@ -139,7 +137,7 @@ ${appendFunction(
 
 -- The same, which never waits for long: the common case, outside of transactions.
 ${appendFunction(
-  n.tryAppend,
+  n.qualified("try_append"),
   impatientOptions,
   `if not ${tryStreamLock(streamHash("p_tenant", "p_domain", "p_aggregate"))} then
     outcome := ${outcomeBusy};
@@ -150,7 +148,7 @@ ${appendFunction(
 
 -- Independent appends of one event each, in order, each with its own outcome. Waits for no stream's lock: the neighbours
 -- would wait with it, and two groups could wait for each other.
-create function ${n.appendGroup}(
+create function ${n.qualified("append_group")}(
   p_tenants text[], p_domains text[], p_aggregates text[], p_expected bigint[],
   p_ids uuid[], p_types text[], p_data text[], p_metadata text[],
   p_key_ids text[], p_command_ids text[], p_instance_ids text[], p_created_ms bigint[],
@@ -172,11 +170,11 @@ begin
     end if;
     select
       coalesce((
-        select e.version from ${n.events} e
+        select e.version from ${table} e
         where e.tenant_id = p_tenants[i] and e.domain = p_domains[i] and e.aggregate_id = p_aggregates[i]
         order by e.version desc limit 1
       ), 0),
-      exists (select from ${n.events} e where e.id = p_ids[i])
+      exists (select from ${table} e where e.id = p_ids[i])
     into actual, taken;
     o_versions[i] := actual;
     if taken then
@@ -194,7 +192,7 @@ begin
     o_outcomes[i] := ${outcomeAppended};
     o_versions[i] := actual + 1;
     o_positions[i] := nextval(${sequence});
-    insert into ${n.events} values (
+    insert into ${table} values (
       o_positions[i], p_ids[i], p_tenants[i], p_domains[i], p_aggregates[i], o_versions[i], p_types[i], p_data[i],
       p_metadata[i], p_key_ids[i], p_command_ids[i], p_instance_ids[i], p_created_ms[i]
     );
@@ -202,7 +200,7 @@ begin
 end $$;
 
 -- Appends to several streams; a stream with a count of 0 is a guard. Events stand in the order of their streams.
-create function ${n.appendAll}(
+create function ${n.qualified("append_all")}(
   p_tenants text[], p_domains text[], p_aggregates text[], p_expected bigint[], p_counts int[],
   p_ids uuid[], p_types text[], p_data text[], p_metadata text[],
   p_key_ids text[], p_command_ids text[], p_instance_ids text[], p_created_ms bigint[],
@@ -223,13 +221,13 @@ begin
   loop
     perform ${takeStreamLock("stream_hash")};
   end loop;
-  if exists (select from ${n.events} e where e.id = any (p_ids)) then
+  if exists (select from ${table} e where e.id = any (p_ids)) then
     outcome := ${outcomeExists};
     return;
   end if;
   for i in 1 .. cardinality(p_tenants) loop
     select coalesce((
-      select e.version from ${n.events} e
+      select e.version from ${table} e
       where e.tenant_id = p_tenants[i] and e.domain = p_domains[i] and e.aggregate_id = p_aggregates[i]
       order by e.version desc limit 1
     ), 0) into actual;
@@ -245,7 +243,7 @@ begin
   for i in 1 .. cardinality(p_tenants) loop
     continue when p_counts[i] = 0;
     last := first + p_counts[i] - 1;
-    insert into ${n.events}
+    insert into ${table}
     select
       nextval(${sequence}), e.id, p_tenants[i], p_domains[i], p_aggregates[i], o_versions[i] + e.n, e.type, e.data,
       e.metadata, e.key_id, e.command_id, e.instance_id, e.created_ms
@@ -261,7 +259,7 @@ end $$;
 
 -- A position up to which everything is committed or never will be. The last value is read before the locks: whoever
 -- takes the lock later draws a greater position. To be scanned up to in a later statement, with a newer snapshot.
-create function ${n.head}() returns bigint language plpgsql volatile as $$
+create function ${n.qualified("head")}() returns bigint language plpgsql volatile as $$
 declare
   drawn bigint;
   pending bigint;
@@ -281,18 +279,21 @@ begin
 end $$;
 
 -- Deletes a stream under its lock, so that an append sees all of it or nothing.
-create function ${n.deleteStream}(p_tenant text, p_domain text, p_aggregate text) returns bigint ${functionOptions} as $$
+create function ${n.qualified("delete_stream")}(p_tenant text, p_domain text, p_aggregate text) returns bigint ${functionOptions} as $$
 declare
   deleted bigint;
 begin
   ${refuseOldSnapshots}
   perform ${takeStreamLock(streamHash("p_tenant", "p_domain", "p_aggregate"))};
-  delete from ${n.events} e
+  delete from ${table} e
   where e.tenant_id = p_tenant and e.domain = p_domain and e.aggregate_id = p_aggregate;
   get diagnostics deleted = row_count;
   return deleted;
 end $$;
 `.trim()
-    }
-  ]
+}
+
+export const storeSchema: StoreSchema = {
+  store: "EventStore",
+  migrations: [{ id: 1, name: "events", sql: events }]
 }

@@ -94,7 +94,7 @@ const columnsOf = (events: ReadonlyArray<EncodedNewEvent>): ReadonlyArray<Readon
 ]
 
 export const make = (names: Names) => {
-  const { events } = names
+  const events = names.qualified("events")
   // Names are per connection, and stores with other tables may share it.
   const named = (name: string) => `${names.channel}/${name}`
   const read = <A>(
@@ -105,13 +105,13 @@ export const make = (names: Names) => {
   ): Statement<A> => ({ name: named(name), text, values, rowMode: "array", operation: name, kind: "read", onResult })
 
   const appendName = named("append")
-  const appendText = `select * from ${names.append}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
+  const appendText = `select * from ${names.qualified("append")}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
   const tryAppendName = named("try_append")
-  const tryAppendText = `select * from ${names.tryAppend}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
+  const tryAppendText = `select * from ${names.qualified("try_append")}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
   const appendGroupName = named("append_group")
-  const appendGroupText = `select * from ${names.appendGroup}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
+  const appendGroupText = `select * from ${names.qualified("append_group")}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
   const appendAllName = named("append_all")
-  const appendAllText = `select * from ${names.appendAll}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`
+  const appendAllText = `select * from ${names.qualified("append_all")}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`
 
   const attemptOf = (outcome: number, version: number, position: number): Attempt => {
     switch (outcome) {
@@ -245,7 +245,7 @@ export const make = (names: Names) => {
         (result) => firstValue<number | undefined>(result) ?? 0
       ),
 
-    head: read("head", `select ${names.head}()`, [], firstValue<number>),
+    head: read("head", `select ${names.qualified("head")}()`, [], firstValue<number>),
 
     readFeed: (request: {
       readonly after: number
@@ -328,7 +328,7 @@ export const make = (names: Names) => {
     // Under the stream's lock, so that no append sees half of it.
     deleteStream: ({ aggregateId, domain, tenantId }: StreamId): Statement<number> => ({
       name: named("delete_stream"),
-      text: `select ${names.deleteStream}($1, $2, $3)`,
+      text: `select ${names.qualified("delete_stream")}($1, $2, $3)`,
       values: [tenantId, domain, aggregateId],
       rowMode: "array",
       operation: "deleteStream",

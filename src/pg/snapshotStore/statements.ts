@@ -1,5 +1,5 @@
 /**
- * The SnapshotStore's table and statements on PostgreSQL, each in one place, and the rows they give. All are prepared by
+ * The SnapshotStore's statements on PostgreSQL, each in one place, and the rows they give. All are prepared by
  * name, once per connection.
  */
 import type Pg from "pg"
@@ -16,49 +16,10 @@ import {
   versionBound
 } from "../../sql/snapshotRows.js"
 import type { Statement } from "../database/access.js"
-import type { StoreSchema } from "../database/migrations.js"
 import type { Names } from "../database/names.js"
 
-/**
- * A snapshot is overwritten again and again. With a fifth of each page free the new row finds place beside the old one,
- * and the index is left alone: of 8,000 saves over 2,000 states of 1.8 kB 100 % were such, without it 92 %.
- *
- * States are compressed by lz4 where the server has it: for 1 MiB of JSON a save takes 6 ms, against 19 ms by PostgreSQL's
- * own pglz and 6 ms uncompressed, and needs less than half the room of the latter, in the table and in the WAL.
- */
-export const storeSchema: StoreSchema = {
-  store: "SnapshotStore",
-  migrations: (n) => [
-    {
-      id: 1,
-      name: "snapshots",
-      sql: `
-create table ${n.snapshots} (
-  tenant_id       text collate "C" not null,
-  domain          text collate "C" not null,
-  aggregate_id    text collate "C" not null,
-  version         bigint not null,
-  last_event_mark uuid not null,
-  schema_version  text not null,
-  key_id          text,
-  checksum        text not null,
-  created_ms      bigint not null,
-  state           text not null,
-  constraint ${n.bare("snapshots_pkey")} primary key (${address})
-) with (fillfactor = 80);
-
-do $$ begin
-  if exists (select from pg_settings where name = 'default_toast_compression' and 'lz4' = any (enumvals)) then
-    execute $sql$alter table ${n.snapshots} alter column state set compression lz4$sql$;
-  end if;
-end $$;
-`.trim()
-    }
-  ]
-}
-
 export const make = (names: Names) => {
-  const { snapshots } = names
+  const snapshots = names.qualified("snapshots")
   // Names are per connection, and stores with other tables may share it.
   const named = (name: string) => `${names.channel}/snapshot_${name}`
   const ofStream = `(${address}) = ($1, $2, $3)`

@@ -11,12 +11,16 @@ import type {
 } from "../../commandStore/CommandStoreEncoded.js"
 import { column, columns, created, fromRow, fromRows, inserted, type Row, toRow } from "../../sql/commandRows.js"
 import type { SqliteConnection } from "../database/connection.js"
-import type { SqliteDatabaseShape } from "../SqliteDatabase.js"
+import type { Names } from "../database/names.js"
+import type { StoreAccess } from "../database/storeAccess.js"
 
 type Value = string | number | null
 
-export const make = (database: SqliteDatabaseShape, prefix: string): Encoded => {
-  const commands = `${prefix}commands`
+export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded> =>
+  Effect.sync(() => onDatabase(database, names))
+
+const onDatabase = (database: StoreAccess, names: Names): Encoded => {
+  const commands = names.qualified("commands")
   const ofAttempt = "id = ? AND attempts = ? AND status = 'received'"
   const sql = {
     insert: `INSERT INTO ${commands} (${inserted}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'received', ?, ?) ON CONFLICT (id) DO NOTHING`,
@@ -115,7 +119,7 @@ export const make = (database: SqliteDatabaseShape, prefix: string): Encoded => 
         const last = connection.prepare(sql.last).get() as Row | undefined
         return {
           backend: "Sqlite",
-          connection: database.filename,
+          connection: database.connection,
           commands: count,
           lastCommand: last === undefined ? null : fromRow(last)
         }

@@ -13,7 +13,7 @@ export const storeSchema: StoreSchema = {
     {
       id: 1,
       name: "commands",
-      sql: (prefix) => `CREATE TABLE ${prefix}commands (
+      sql: ({ qualified }) => `CREATE TABLE ${qualified("commands")} (
   position       INTEGER PRIMARY KEY AUTOINCREMENT,
   id             TEXT NOT NULL UNIQUE,
   tenant_id      TEXT NOT NULL,
@@ -32,7 +32,7 @@ export const storeSchema: StoreSchema = {
   outcome        TEXT
 ) STRICT;
 
-CREATE INDEX ${prefix}commands_created ON ${prefix}commands (created_ms);
+CREATE INDEX ${qualified("commands_created")} ON ${qualified("commands")} (created_ms);
 `
     }
   ]

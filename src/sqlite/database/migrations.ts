@@ -3,22 +3,20 @@
  * of several processes starting at once one does it and the others find it done. Stores with the same prefix keep their
  * records in one table and know nothing else of each other.
  */
-import { StoreError } from "../../Errors.js"
+
+import type * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import { identity } from "effect/Function"
+import type { StoreFailure } from "../../Errors.js"
+import * as migrations from "../../sql/migrations.js"
 import type { SqliteConnection } from "./connection.js"
+import type { Names } from "./names.js"
+import type { StoreAccess } from "./storeAccess.js"
 
-export interface Migration {
-  readonly id: number
-  readonly name: string
-  readonly sql: (prefix: string) => string
-}
+export type StoreSchema = migrations.StoreSchema<Names>
+type Migration = migrations.Migration<Names>
 
-/** What a store keeps: its name, and all versions of its tables. */
-export interface StoreSchema {
-  readonly store: string
-  readonly migrations: ReadonlyArray<Migration>
-}
-
-const record = (prefix: string): string => `CREATE TABLE IF NOT EXISTS ${prefix}migrations (
+const record = (names: Names): string => `CREATE TABLE IF NOT EXISTS ${names.qualified("migrations")} (
   store      TEXT NOT NULL,
   id         INTEGER NOT NULL,
   name       TEXT NOT NULL,
@@ -27,50 +25,54 @@ const record = (prefix: string): string => `CREATE TABLE IF NOT EXISTS ${prefix}
 ) STRICT;
 `
 
-const insert = (prefix: string, store: string, { id, name }: Migration): string =>
-  `INSERT INTO ${prefix}migrations (store, id, name, applied_at) VALUES ('${store}', ${id}, '${name}', strftime('%Y-%m-%dT%H:%M:%fZ'));`
+const insert = (names: Names, store: string, { id, name }: Migration): string =>
+  `INSERT INTO ${names.qualified("migrations")} (store, id, name, applied_at) VALUES ('${store}', ${id}, '${name}', strftime('%Y-%m-%dT%H:%M:%fZ'));`
 
 /** Everything that a store needs, for a database that has nothing of it. */
-export const sql = ({ migrations, store }: StoreSchema, prefix: string): string =>
+export const script = (names: Names, { migrations, store }: StoreSchema): string =>
   [
     "BEGIN IMMEDIATE;\n",
-    record(prefix),
-    ...migrations.flatMap((migration) => [migration.sql(prefix), insert(prefix, store, migration)]),
+    record(names),
+    ...migrations.flatMap((migration) => [migration.sql(names), insert(names, store, migration)]),
     "\nCOMMIT;\n"
   ].join("\n")
 
-/** What the database lacks. Throws when it has a version of the store that this one does not know. */
-export const missing = (
-  connection: SqliteConnection,
-  { migrations, store }: StoreSchema,
-  prefix: string
-): ReadonlyArray<Migration> => {
-  const table = connection
+const applied = (connection: SqliteConnection, names: Names, store: string): ReadonlyMap<number, string> => {
+  const table = names.qualified("migrations")
+  const [found] = connection
     .prepare("SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = ?")
-    .get(`${prefix}migrations`) as [number]
-  if (table[0] === 0) return migrations
-  const applied = new Map(
-    connection.prepare(`SELECT id, name FROM ${prefix}migrations WHERE store = ?`).all(store) as Array<[number, string]>
+    .get(table) as [number]
+  if (found === 0) return new Map()
+  return new Map(
+    connection.prepare(`SELECT id, name FROM ${table} WHERE store = ?`).all(store) as Array<[number, string]>
   )
-  for (const [id, name] of applied) {
-    if (!migrations.some((migration) => migration.id === id && migration.name === name)) {
-      throw new StoreError({
-        operation: "checking migrations",
-        cause: new Error(`the database has the migration ${id} (${name}), made by a newer version of effect-stores`)
-      })
-    }
-  }
-  return migrations.filter(({ id }) => !applied.has(id))
 }
 
-/** Applies what is missing and answers the names. */
-export const apply = (connection: SqliteConnection, schema: StoreSchema, prefix: string): ReadonlyArray<string> =>
-  connection.atomically("migrate", () => {
-    const todo = missing(connection, schema, prefix)
-    if (todo.length > 0) connection.db.exec(record(prefix))
-    for (const migration of todo) {
-      connection.db.exec(migration.sql(prefix))
-      connection.db.exec(insert(prefix, schema.store, migration))
-    }
-    return todo.map(({ name }) => name)
-  })
+const missingOn = (connection: SqliteConnection, names: Names, schema: StoreSchema): ReadonlyArray<Migration> =>
+  Either.getOrThrowWith(migrations.missing(schema, applied(connection, names, schema.store)), identity)
+
+/** What the database lacks. Fails when it has a version of the store that this one does not know. */
+export const missing = (
+  database: StoreAccess,
+  names: Names,
+  schema: StoreSchema
+): Effect.Effect<ReadonlyArray<Migration>, StoreFailure> =>
+  database.write(migrations.checking, (connection) => missingOn(connection, names, schema))
+
+/** Applies what is missing and returns the names. */
+export const apply = (
+  database: StoreAccess,
+  names: Names,
+  schema: StoreSchema
+): Effect.Effect<ReadonlyArray<string>, StoreFailure> =>
+  database.write("migrate", (connection) =>
+    connection.atomically("migrate", () => {
+      const todo = missingOn(connection, names, schema)
+      if (todo.length > 0) connection.db.exec(record(names))
+      for (const migration of todo) {
+        connection.db.exec(migration.sql(names))
+        connection.db.exec(insert(names, schema.store, migration))
+      }
+      return todo.map(({ name }) => name)
+    })
+  )

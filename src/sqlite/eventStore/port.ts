@@ -24,14 +24,18 @@ import {
 } from "../../sql/eventRows.js"
 import type { SqliteConnection } from "../database/connection.js"
 import { isConstraint } from "../database/failures.js"
-import type { SqliteDatabaseShape } from "../SqliteDatabase.js"
+import type { Names } from "../database/names.js"
+import type { StoreAccess } from "../database/storeAccess.js"
 
 type Value = string | number | null
 
 const inStream = "tenant_id = ? AND domain = ? AND aggregate_id = ?"
 
-export const make = (database: SqliteDatabaseShape, prefix: string): Encoded => {
-  const events = `${prefix}events`
+export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded> =>
+  Effect.sync(() => onDatabase(database, names))
+
+const onDatabase = (database: StoreAccess, names: Names): Encoded => {
+  const events = names.qualified("events")
   const hints = new Hints()
 
   const insertInto = (version: string): string =>
@@ -257,7 +261,7 @@ export const make = (database: SqliteDatabaseShape, prefix: string): Encoded => 
         const last = connection.prepare(sql.last).get() as Row | undefined
         return {
           backend: "Sqlite",
-          connection: database.filename,
+          connection: database.connection,
           events: count,
           streams,
           lastEvent: last === undefined ? null : fromRow(last)

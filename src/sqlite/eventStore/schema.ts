@@ -13,7 +13,7 @@ export const storeSchema: StoreSchema = {
     {
       id: 1,
       name: "events",
-      sql: (prefix) => `CREATE TABLE ${prefix}events (
+      sql: ({ qualified }) => `CREATE TABLE ${qualified("events")} (
   position     INTEGER PRIMARY KEY AUTOINCREMENT,
   id           TEXT NOT NULL UNIQUE,
   tenant_id    TEXT NOT NULL,
@@ -30,7 +30,7 @@ export const storeSchema: StoreSchema = {
   UNIQUE (tenant_id, domain, aggregate_id, version)
 ) STRICT;
 
-CREATE INDEX ${prefix}events_command ON ${prefix}events (command_id) WHERE command_id IS NOT NULL;
+CREATE INDEX ${qualified("events_command")} ON ${qualified("events")} (command_id) WHERE command_id IS NOT NULL;
 `
     }
   ]

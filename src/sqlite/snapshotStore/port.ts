@@ -13,10 +13,14 @@ import {
   toRow,
   versionBound
 } from "../../sql/snapshotRows.js"
-import type { SqliteDatabaseShape } from "../SqliteDatabase.js"
+import type { Names } from "../database/names.js"
+import type { StoreAccess } from "../database/storeAccess.js"
 
-export const make = (database: SqliteDatabaseShape, prefix: string): Encoded => {
-  const snapshots = `${prefix}snapshots`
+export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded> =>
+  Effect.sync(() => onDatabase(database, names))
+
+const onDatabase = (database: StoreAccess, names: Names): Encoded => {
+  const snapshots = names.qualified("snapshots")
   const ofStream = `(${address}) = (?, ?, ?)`
   const sql = {
     save: `INSERT INTO ${snapshots} AS stored (${address}, ${columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ${replaceOlder}`,
@@ -49,7 +53,7 @@ export const make = (database: SqliteDatabaseShape, prefix: string): Encoded => 
 
     info: database.read("info", (connection) => ({
       backend: "Sqlite",
-      connection: database.filename,
+      connection: database.connection,
       snapshots: (connection.prepare(sql.count).get() as [number])[0]
     })),
 

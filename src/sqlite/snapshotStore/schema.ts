@@ -13,7 +13,7 @@ export const storeSchema: StoreSchema = {
     {
       id: 1,
       name: "snapshots",
-      sql: (prefix) => `CREATE TABLE ${prefix}snapshots (
+      sql: ({ qualified }) => `CREATE TABLE ${qualified("snapshots")} (
   tenant_id       TEXT NOT NULL,
   domain          TEXT NOT NULL,
   aggregate_id    TEXT NOT NULL,

@@ -1,0 +1,51 @@
+/**
+ * The CommandStore's port on PostgreSQL. Every step that writes is one statement.
+ */
+import * as Effect from "effect/Effect"
+import type { CreateOutcome, Encoded } from "../../commandStore/CommandStoreEncoded.js"
+import type { Statement } from "../database/access.js"
+import type { Names } from "../database/names.js"
+import type { StoreAccess } from "../database/storeAccess.js"
+import * as statements from "./statements.js"
+
+export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded> =>
+  Effect.sync(() => onDatabase(database, names))
+
+const onDatabase = (database: StoreAccess, names: Names): Encoded => {
+  const sql = statements.make(names)
+  const changedOne = (statement: Statement<number>) => Effect.map(database.run(statement), (rows) => rows > 0)
+
+  /** The existing command in a statement of its own, since it may have been committed while the first one waited. */
+  const create: Encoded["create"] = (command, leaseMs) =>
+    Effect.flatMap(database.run(sql.insert(command, leaseMs)), (created) =>
+      created !== null
+        ? Effect.succeed<CreateOutcome>({ _tag: "Created", command: created })
+        : Effect.flatMap(database.run(sql.existing(command.id)), (existing) =>
+            // Deleted in between, so the id is free again.
+            existing === null
+              ? create(command, leaseMs)
+              : Effect.succeed<CreateOutcome>({ _tag: "Exists", ...existing })
+          )
+    )
+
+  return {
+    create,
+    takeOver: (request) => changedOne(sql.takeOver(request)),
+    renew: (request) => changedOne(sql.renew(request)),
+    finish: (request) => changedOne(sql.finish(request)),
+    get: (id) => database.run(sql.get(id)),
+    list: (request) => database.run(sql.list(request)),
+    distinct: (request) => database.run(sql.distinct(request)),
+    count: (filter) => database.run(sql.count(filter)),
+    info: Effect.map(database.run(sql.info), (found) => ({
+      backend: "Pg",
+      connection: database.connection,
+      ...found
+    })),
+    update: (request) => changedOne(sql.update(request)),
+    delete: (id) => changedOne(sql.delete(id)),
+    prune: (filter, limit) => database.run(sql.prune(filter, limit)),
+    reset: database.run(sql.reset),
+    transaction: (self) => database.transaction(self)
+  }
+}

@@ -1,0 +1,44 @@
+/**
+ * The CommandStore's table in PostgreSQL.
+ */
+import type { StoreSchema } from "../database/migrations.js"
+
+/**
+ * Beside position and id only the time has an index, so that what is pruned is found without reading what is kept: among
+ * 300,000 commands a walk over those took 60 ms. With part of each page free, a row that is finished finds place beside
+ * the row it was, and the indexes are left alone.
+ */
+export const storeSchema: StoreSchema = {
+  store: "CommandStore",
+  migrations: [
+    {
+      id: 1,
+      name: "commands",
+      sql: (n) =>
+        `
+create table ${n.qualified("commands")} (
+  position       bigint generated always as identity,
+  id             uuid not null,
+  tenant_id      text collate "C" not null,
+  domain         text collate "C" not null,
+  type           text collate "C" not null,
+  data           text not null,
+  metadata       text not null,
+  key_id         text,
+  instance_id    text collate "C",
+  created_ms     bigint not null,
+  status         text collate "C" not null,
+  attempts       int not null,
+  lease_end_ms   bigint not null,
+  finished_ms    bigint,
+  outcome_key_id text,
+  outcome        text,
+  constraint ${n.bare("commands_pkey")} primary key (position),
+  constraint ${n.bare("commands_id_key")} unique (id)
+) with (fillfactor = 80);
+
+create index ${n.bare("commands_created")} on ${n.qualified("commands")} (created_ms);
+`.trim()
+    }
+  ]
+}

@@ -1,0 +1,25 @@
+/**
+ * The layers of a store on PostgreSQL, made from what is the store's own.
+ */
+import type { MigrateOptions } from "../../sql/storeLayers.js"
+import * as storeLayers from "../../sql/storeLayers.js"
+import * as PgDatabase from "../PgDatabase.js"
+import * as migrations from "./migrations.js"
+import { checkedNames, type NameOptions } from "./names.js"
+import { databaseKeys } from "./options.js"
+import type { StoreAccess } from "./storeAccess.js"
+
+export interface PreparationOptions extends NameOptions, MigrateOptions {}
+
+const access = (database: PgDatabase.PgDatabaseShape): StoreAccess => database
+
+export const make = storeLayers.on({
+  ...migrations,
+  suffix: "Pg",
+  tag: PgDatabase.PgDatabase,
+  access,
+  databaseKeys,
+  open: PgDatabase.make,
+  namingKeys: { schema: true, prefix: true },
+  names: checkedNames
+})

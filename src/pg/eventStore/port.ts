@@ -1,0 +1,123 @@
+/**
+ * The EventStore's port on PostgreSQL: which statement an append takes, and what it does about a failure.
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import { type StoreError, type StoreFailure, StoreUnavailable } from "../../Errors.js"
+import type { AppendOutcome, Encoded, EncodedAppend } from "../../eventStore/EventStoreEncoded.js"
+import type { Statement } from "../database/access.js"
+import { sqlStateOf } from "../database/failures.js"
+import type { Names } from "../database/names.js"
+import type { StoreAccess } from "../database/storeAccess.js"
+import * as GroupCommit from "./GroupCommit.js"
+import * as PgHints from "./hints.js"
+import type { Attempt } from "./statements.js"
+import * as statements from "./statements.js"
+
+export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const sql = statements.make(names)
+    // Outside of any transaction and of any fiber's life; its failure is a hint lost.
+    const hints = yield* PgHints.make(database.settings, names.channel, () => database.submit(sql.notify, () => {}))
+    const appended = (answer: Attempt) => {
+      if (typeof answer === "object" && answer._tag === "Appended") hints.appended()
+    }
+    const grouped = GroupCommit.make({
+      limits: database.limits,
+      submit: database.submit,
+      one: (append, wait) => observed(sql.appendOne(append, wait), appended),
+      group: (appends) => observed(sql.appendGroup(appends), (answers) => answers.forEach(appended))
+    })
+
+    return {
+      append: (appends, guards) =>
+        Effect.withFiberRuntime<AppendOutcome, StoreFailure>((fiber) => {
+          const inside = database.inTransaction(fiber)
+          const first = appends[0] as EncodedAppend
+          const single = appends.length === 1 && guards.length === 0 && first.events.length === 1
+          const answer: Effect.Effect<Attempt, StoreFailure> =
+            single && !inside
+              ? grouped(first)
+              : database.write(single ? sql.appendOne(first, true) : sql.appendMany(appends, guards), appended)
+          const attempt: Effect.Effect<AppendOutcome, StoreFailure> = Effect.flatMap(answer, (answer) => {
+            if (typeof answer === "object") return Effect.succeed(answer)
+            const ids = appends.flatMap(({ events }) => events.map(({ id }) => id))
+            return Effect.flatMap(database.run(sql.byIds(ids)), (events) =>
+              // Deleted in between, so they are free again.
+              events.length === 0 ? attempt : Effect.succeed({ _tag: "Exists" as const, events })
+            )
+          })
+          return Effect.catchAll(attempt, (error) => resolve(attempt, inside, error))
+        }),
+      readStream: (request) => database.run(sql.readStream(request)),
+      version: (stream) => database.run(sql.version(stream)),
+      head: database.run(sql.head),
+      readFeed: (request) => database.run(sql.readFeed(request)),
+      get: (id) => database.run(sql.get(id)),
+      distinct: (request) => database.run(sql.distinct(request)),
+      count: (filter) => database.run(sql.count(filter)),
+      info: Effect.map(Effect.all([database.run(sql.info), database.run(sql.last)]), ([counts, lastEvent]) => ({
+        backend: "Pg",
+        connection: database.connection,
+        ...counts,
+        lastEvent
+      })),
+      update: (request) => database.run(sql.update(request)),
+      deleteStream: (stream) => database.run(sql.deleteStream(stream)),
+      reset: database.run(sql.reset),
+      hints: hints.register
+    }
+  })
+
+/** Tells of what a statement has done, also when nobody waits for it any more. */
+const observed = <A>(query: Statement<A>, done: (value: A) => void): Statement<A> => ({
+  ...query,
+  onResult: (result) => {
+    const value = query.onResult(result)
+    done(value)
+    return value
+  }
+})
+
+/**
+ * What an append does about a failure, when it is not part of a transaction of the caller's, which is the caller's to
+ * repeat. Its event ids make a repeat safe, so it is repeated when the outcome is unknown, and when an id was taken by
+ * an append that ran at the same time: the repeat finds it stored.
+ */
+const resolve = (
+  attempt: Effect.Effect<AppendOutcome, StoreFailure>,
+  inTransaction: boolean,
+  error: StoreFailure
+): Effect.Effect<AppendOutcome, StoreFailure> => {
+  if (isUniqueViolation(error)) {
+    return inTransaction
+      ? Effect.fail(new StoreUnavailable({ operation: "append", retryable: true, cause: error.cause }))
+      : attempt
+  }
+  // The locks of this very transaction have filled the server's table, and would again.
+  if (inTransaction && sqlStateOf(error) === "53200" && error._tag === "StoreUnavailable") {
+    return Effect.fail(new StoreUnavailable({ operation: "append", retryable: false, cause: error.cause }))
+  }
+  if (error._tag !== "CommitOutcomeUnknown" || inTransaction) return Effect.fail(error)
+  // Whatever comes of the repeats: what is not known of the first attempt stays unknown.
+  return Effect.withClock(
+    Effect.mapError(Effect.retry(attempt, reconnecting), () => error),
+    realTime
+  )
+}
+
+// A server does not wait for a test's clock.
+const realTime = Clock.make()
+
+/** A server that restarts is back in about a second. */
+const reconnecting = Schedule.intersect(Schedule.exponential("50 millis"), Schedule.recurs(6))
+
+const isUniqueViolation = (error: StoreFailure): error is StoreError =>
+  error._tag === "StoreError" &&
+  error.operation === "append" &&
+  typeof error.cause === "object" &&
+  error.cause !== null &&
+  "code" in error.cause &&
+  error.cause.code === "23505"

@@ -1,0 +1,26 @@
+/**
+ * The SnapshotStore's port on PostgreSQL.
+ */
+import * as Effect from "effect/Effect"
+import type { Encoded } from "../../snapshotStore/SnapshotStoreEncoded.js"
+import type { Names } from "../database/names.js"
+import type { StoreAccess } from "../database/storeAccess.js"
+import * as statements from "./statements.js"
+
+export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded> =>
+  Effect.sync(() => onDatabase(database, names))
+
+const onDatabase = (database: StoreAccess, names: Names): Encoded => {
+  const sql = statements.make(names)
+  return {
+    save: (snapshot) => database.run(sql.save(snapshot)),
+    latest: (stream, atMost) => database.run(sql.latest(stream, atMost)),
+    delete: (stream) => database.run(sql.delete(stream)),
+    info: Effect.map(database.run(sql.count), (snapshots) => ({
+      backend: "Pg",
+      connection: database.connection,
+      snapshots
+    })),
+    reset: database.run(sql.reset)
+  }
+}

@@ -1,0 +1,41 @@
+/**
+ * What a store keeps in a SQL database, version by version, and what a database lacks of it. How a backend reads its
+ * record and applies what is missing is the backend's own.
+ */
+import * as Either from "effect/Either"
+import { StoreError } from "../Errors.js"
+
+/** The names of what the stores have in a database. */
+export interface Names {
+  /** A table, an index or a function as statements name it. */
+  readonly qualified: (name: string) => string
+}
+
+export interface Migration<N extends Names> {
+  readonly id: number
+  readonly name: string
+  readonly sql: (names: N) => string
+}
+
+/** What a store keeps: its name, and all versions of its tables and functions. */
+export interface StoreSchema<N extends Names> {
+  readonly store: string
+  readonly migrations: ReadonlyArray<Migration<N>>
+}
+
+/** What errors call the look at the record. */
+export const checking = "checking migrations"
+
+/** Those that are not in the record. Fails when the record has one that this version does not know. */
+export const missing = <N extends Names>(
+  { migrations }: StoreSchema<N>,
+  applied: ReadonlyMap<number, string>
+): Either.Either<ReadonlyArray<Migration<N>>, StoreError> => {
+  for (const [id, name] of applied) {
+    if (!migrations.some((migration) => migration.id === id && migration.name === name)) {
+      const why = `the database has the migration ${id} (${name}), made by a newer version of effect-stores`
+      return Either.left(new StoreError({ operation: checking, cause: new Error(why) }))
+    }
+  }
+  return Either.right(migrations.filter(({ id }) => !applied.has(id)))
+}

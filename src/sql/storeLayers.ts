@@ -1,0 +1,174 @@
+/**
+ * How a store becomes layers on a SQL database: the same for every store and both databases. Options are checked once,
+ * where they come in and before anything is opened; then the tables are checked or brought up to date, and the store's
+ * port is lifted. A backend says how a database is opened and migrated (`Backend`), a store what is its own (`Store`).
+ */
+import * as Config from "effect/Config"
+import type { ConfigError } from "effect/ConfigError"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
+import { type InvalidInput, StoreError, type StoreFailure } from "../Errors.js"
+import { type Keys, onlyKnown, part } from "../internal/storeOptions.js"
+import { checked, fields } from "../internal/validate.js"
+import type * as Pool from "../Pool.js"
+import { checking, type Migration, type Names, type StoreSchema } from "./migrations.js"
+
+export interface MigrateOptions {
+  /**
+   * Create or update the tables at start. Default true. With false the start only checks that they are up to date, and
+   * fails with `StoreError` otherwise.
+   */
+  readonly migrate?: boolean | undefined
+}
+
+/** What stores use of an open database. */
+export interface Opened {
+  /** Where it is, without secrets. */
+  readonly connection: string
+}
+
+/** A kind of database: `Tag` with its `Service`, opened with `Options`; what is in it is named with `Naming`. */
+export interface Backend<Tag, Service, Access extends Opened, Options, Naming, N extends Names> {
+  /** What the names of its Layer modules end with. */
+  readonly suffix: string
+  readonly tag: Context.Tag<Tag, Service>
+  readonly access: (service: Service) => Access
+  readonly databaseKeys: Keys<Options>
+  /** Has to check the values of the options, not their keys. */
+  readonly open: (
+    options: Options,
+    defaults: Pool.Defaults
+  ) => Effect.Effect<Service, InvalidInput | StoreFailure, Scope.Scope>
+  readonly namingKeys: Keys<Naming>
+  /** Throws `InvalidInput`. */
+  readonly names: (options: Naming) => N
+  readonly missing: (
+    access: Access,
+    names: N,
+    schema: StoreSchema<N>
+  ) => Effect.Effect<ReadonlyArray<Migration<N>>, StoreFailure>
+  /** Applies what is missing and returns the names. Several processes may do it at once. */
+  readonly apply: (
+    access: Access,
+    names: N,
+    schema: StoreSchema<N>
+  ) => Effect.Effect<ReadonlyArray<string>, StoreFailure>
+  /** All migrations as a script for an empty database. */
+  readonly script: (names: N, schema: StoreSchema<N>) => string
+}
+
+/** A store on a backend: `Tag` with its `Service`, made of the `Port` that is lifted with `Lifting`. */
+export interface Store<Tag, Service, Access extends Opened, Preparation, N extends Names, Options, Lifting, Port, R> {
+  readonly tag: Context.Tag<Tag, Service>
+  readonly schema: StoreSchema<N>
+  /** Of the store's own options, beside those of every store on this backend. */
+  readonly keys: Keys<Omit<Options, keyof Preparation>>
+  /** Checks the values of the store's own options. */
+  readonly options: (options: Options) => Effect.Effect<Lifting, InvalidInput>
+  readonly port: (access: Access, names: N) => Effect.Effect<Port, StoreFailure, R>
+  readonly lift: (port: Port, options: Lifting, access: Access) => Effect.Effect<Service, never, Scope.Scope>
+  /** Limits of the pool where the options give none. */
+  readonly pool: Pool.Defaults
+}
+
+export const on = <
+  DatabaseTag,
+  Database,
+  Access extends Opened,
+  DatabaseOptions extends object,
+  Naming extends object,
+  N extends Names
+>(
+  backend: Backend<DatabaseTag, Database, Access, DatabaseOptions, Naming, N>
+) => {
+  type Preparation = Naming & MigrateOptions
+  type Failure = InvalidInput | StoreFailure
+  const { databaseKeys, namingKeys } = backend
+  const preparationKeys = { ...namingKeys, migrate: true } as Keys<Preparation>
+
+  const names = (options: Naming) => checked(() => backend.names(options), Effect.succeed)
+
+  /** Looks first: a database that is up to date need not be locked. */
+  const prepare = (access: Access, names: N, schema: StoreSchema<N>, migrate = true) =>
+    Effect.flatMap(backend.missing(access, names, schema), (missing) => {
+      if (missing.length === 0) return Effect.void
+      if (migrate) return backend.apply(access, names, schema)
+      const lacking = missing.map(({ id, name }) => `${id} (${name})`).join(", ")
+      const why = `${access.connection} lacks the migrations ${lacking}: run ${schema.store}${backend.suffix}.migrate`
+      return Effect.fail(new StoreError({ operation: checking, cause: new Error(why) }))
+    })
+
+  return <Tag, Service, Options extends Preparation, Lifting, Port, R extends Scope.Scope>(
+    store: Store<Tag, Service, Access, Preparation, N, Options, Lifting, Port, R>
+  ) => {
+    const storeKeys = { ...preparationKeys, ...store.keys } as Keys<Options>
+
+    const checkedOptions = (options: Options) =>
+      Effect.all({ names: names(options), migrate: Effect.succeed(options.migrate), lifting: store.options(options) })
+
+    type Checked = Effect.Effect.Success<ReturnType<typeof checkedOptions>>
+
+    const build = (
+      access: Access,
+      { lifting, migrate, names }: Checked
+    ): Effect.Effect<Service, StoreFailure, Scope.Scope> => {
+      const port: Effect.Effect<Port, StoreFailure, Scope.Scope> = store.port(access, names)
+      return prepare(access, names, store.schema, migrate).pipe(
+        Effect.zipRight(port),
+        Effect.flatMap((port) => store.lift(port, lifting, access))
+      )
+    }
+
+    const makeEncoded = (options: Preparation = {} as Preparation): Effect.Effect<Port, Failure, DatabaseTag | R> =>
+      Effect.gen(function* () {
+        const known = yield* onlyKnown(options, preparationKeys)
+        const given = yield* names(known)
+        const access = backend.access(yield* backend.tag)
+        yield* prepare(access, given, store.schema, known.migrate)
+        return yield* store.port(access, given)
+      })
+
+    const layerFromDatabase = (options: Options = {} as Options): Layer.Layer<Tag, Failure, DatabaseTag> =>
+      Layer.unwrapEffect(
+        Effect.gen(function* () {
+          const accepted = yield* checkedOptions(yield* onlyKnown(options, storeKeys))
+          return Layer.scoped(store.tag, build(backend.access(yield* backend.tag), accepted))
+        })
+      )
+
+    const layer = (options: DatabaseOptions & Options): Layer.Layer<Tag | DatabaseTag, Failure> =>
+      Layer.scopedContext(
+        Effect.gen(function* () {
+          const known = yield* onlyKnown(options, { ...databaseKeys, ...storeKeys } as Keys<DatabaseOptions & Options>)
+          const accepted = yield* checkedOptions(part<Options>(known, storeKeys))
+          const database = yield* backend.open(part<DatabaseOptions>(known, databaseKeys), store.pool)
+          const service = yield* build(backend.access(database), accepted)
+          return Context.add(Context.make(backend.tag, database), store.tag, service)
+        })
+      )
+
+    const layerConfig = (
+      config: Config.Config.Wrap<DatabaseOptions & Options>
+    ): Layer.Layer<Tag | DatabaseTag, Failure | ConfigError> =>
+      Layer.unwrapEffect(Effect.map(Config.unwrap<DatabaseOptions & Options>(config), layer))
+
+    const migrate = (options: DatabaseOptions & Naming): Effect.Effect<ReadonlyArray<string>, Failure> =>
+      Effect.scoped(
+        Effect.gen(function* () {
+          const known = yield* onlyKnown(options, { ...databaseKeys, ...namingKeys } as Keys<DatabaseOptions & Naming>)
+          const given = yield* names(known)
+          const database = yield* backend.open(part<DatabaseOptions>(known, databaseKeys), store.pool)
+          return yield* backend.apply(backend.access(database), given, store.schema)
+        })
+      )
+
+    const migrationSql = (options: Naming = {} as Naming): string => {
+      fields(options, "options", Object.keys(namingKeys))
+      return backend.script(backend.names(options), store.schema)
+    }
+
+    return { makeEncoded, layerFromDatabase, layer, layerConfig, migrate, migrationSql }
+  }
+}
