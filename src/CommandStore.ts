@@ -288,7 +288,7 @@ export interface CommandStoreShape {
    * loses the store for longer than the lease, the next that asks runs the effect again from its beginning, and what the
    * first had done by then stays done. So either
    * - make what it does idempotent: appends through `Aggregate` in the effect are, because their event ids are derived
-   *   from the command's (`eventId`). Those by `EventStore.append` or `Aggregate.events.append` get no such ids, and no
+   *   from the command's (`nextEventIds`). Those by `EventStore.append` or `Aggregate.events.append` get no such ids, and no
    *   command id: append through `Aggregate.append` or `execute`, or give them both from `CurrentCommand`; or
    * - set `transaction`: then everything that it writes to this database is undone with it, and an attempt whose lease
    *   was taken over cannot commit.

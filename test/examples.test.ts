@@ -1,39 +1,43 @@
 /**
- * The examples that are printed: what the README shows as a program is type-checked, is run as it is printed, and
- * prints what the README says it prints.
+ * The examples: the programs of examples/, and every block of code that is printed in README.md, CONTRIBUTING.md, docs
+ * and the doc comments of src.
  *
- * A block fenced as `ts` that has `Effect.runPromise` or `NodeRuntime.runMain` in it is a program. When a block fenced
- * as `text` follows it, with nothing but blank lines between, that is all it prints; `…` there stands for any text.
+ * A block fenced as `ts` must compile. It is a module of its own, so it imports what it uses. What it declares it need
+ * not use, but what it imports it must. One that has `Effect.runPromise` or `NodeRuntime.runMain` in it is a program,
+ * and is run as printed. When a block fenced as `text` follows it, with nothing but blank lines between, that is all it
+ * prints; `…` there stands for any text. Programs run without servers: on memory, or on Sqlite with `:memory:`.
  */
-import { spawnSync } from "node:child_process"
+import { execFile } from "node:child_process"
 import * as fs from "node:fs"
 import * as path from "node:path"
-import { fileURLToPath } from "node:url"
-import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest"
 import { temporaryDirectory } from "./support/backends.js"
+import { type Block, blocksOf, docBlocksOf, markdown, project, sources } from "./support/documents.js"
 
-const project = fileURLToPath(new URL("..", import.meta.url))
+const programTimeoutMs = 60_000
+const compilerTimeoutMs = 240_000
+vi.setConfig({ testTimeout: 3 * programTimeoutMs })
 
 describe("examples/first-steps.ts", () => {
   const printed =
     "too late: version 2 is there already\nread 1: Placed\nread 2: Shipped\nfollowed: Placed\nfollowed: Shipped\n"
 
-  it("runs in memory", () => {
-    expect(runProgram("examples/first-steps.ts")).toEqual({ code: 0, stderr: "", stdout: printed })
+  it("runs in memory", async () => {
+    expect(await runProgram("examples/first-steps.ts")).toEqual({ code: 0, stderr: "", stdout: printed })
   })
 
-  it("runs on a file, again and again", () => {
+  it("runs on a file, again and again", async () => {
     const file = path.join(temporaryDirectory(), "orders.db")
     for (const _ of [1, 2]) {
-      expect(runProgram("examples/first-steps.ts", file)).toEqual({ code: 0, stderr: "", stdout: printed })
+      expect(await runProgram("examples/first-steps.ts", file)).toEqual({ code: 0, stderr: "", stdout: printed })
     }
   })
 })
 
 describe("examples/audit.ts", () => {
-  it("goes from a command to its events and back, and transfers nothing twice", () => {
+  it("goes from a command to its events and back, and transfers nothing twice", async () => {
     const file = path.join(temporaryDirectory(), "audit.db")
-    const { code, stderr, stdout } = runProgram("examples/audit.ts", file)
+    const { code, stderr, stdout } = await runProgram("examples/audit.ts", file)
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" })
     expect(stdout).toBe(
       [
@@ -53,92 +57,133 @@ describe("examples/audit.ts", () => {
   })
 })
 
-describe("the programs of README.md", () => {
-  const programs = programsOf(fs.readFileSync(path.join(project, "README.md"), "utf8"))
+describe("the code in README.md, CONTRIBUTING.md, docs and doc comments", () => {
+  const blocks = [...markdown().flatMap(blocksOf), ...sources().flatMap(docBlocksOf)].filter(
+    ({ language }) => language === "ts"
+  )
   // inside the project, so that `effect-stores` is this one
-  const directory = path.join(project, ".demo", `readme-${process.pid}`)
-  const fileOf = (index: number) => path.join(directory, `program-${index + 1}.ts`)
+  const directory = path.join(project, ".demo", `blocks-${process.pid}`)
+  const nameOf = ({ file, line }: Block) => `${file.replace(/\W/g, "-")}-${line}.ts`
+  const fileOf = (block: Block) => path.join(directory, nameOf(block))
 
   beforeAll(() => {
     fs.mkdirSync(directory, { recursive: true })
-    for (const [index, { code }] of programs.entries()) fs.writeFileSync(fileOf(index), code)
+    for (const block of [...blocks, ...seeded]) fs.writeFileSync(fileOf(block), moduleOf(block))
+    for (const [file, code] of standIns(blocks)) fs.writeFileSync(path.join(directory, file), code)
     const config = { extends: "../../tsconfig.json", include: ["*.ts"] }
     fs.writeFileSync(path.join(directory, "tsconfig.json"), JSON.stringify(config))
   })
   afterAll(() => fs.rmSync(directory, { recursive: true, force: true }))
 
-  it("are there", () => {
-    expect(programs.length).toBeGreaterThan(0)
+  it("is found", () => {
+    const found = (file: string) => blocks.filter((block) => block.file === file).length
+    expect(found("README.md")).toBeGreaterThan(0)
+    expect(found("src/EventStore.ts")).toBeGreaterThan(0)
+    expect(blocks.filter(isProgram).length).toBeGreaterThan(3)
+    expect(new Set(blocks.map(nameOf)).size).toBe(blocks.length)
   })
 
-  it("fit the types of the library", () => {
-    const compiler = path.join(project, "node_modules/typescript/bin/tsc")
-    const { status, stdout } = spawnSync(process.execPath, [compiler, "-p", directory], { encoding: "utf8" })
-    expect(stdout).toBe("")
-    expect(status).toBe(0)
-  }, 60_000)
+  it(
+    "compiles, and what does not compile is noticed",
+    async () => {
+      const compiler = path.join(project, "node_modules/typescript/bin/tsc")
+      const { stdout } = await run([compiler, "--pretty", "false", "-p", directory], compilerTimeoutMs)
+      const errors = errorsOf(stdout, [...blocks, ...seeded], nameOf)
+      expect(errors.filter((error) => !error.startsWith("seeded.md"))).toEqual([])
+      expect(
+        errors.filter((error) => error.startsWith("seeded.md")).map((error) => error.split(":", 3).join())
+      ).toEqual(["seeded.md,11, error TS2322", "seeded.md,20, error TS6133"])
+    },
+    compilerTimeoutMs
+  )
 
-  for (const [index, { expected, line }] of programs.entries()) {
-    it(`runs as printed: the one at line ${line}`, () => {
-      const { code, stderr, stdout } = runProgram(fileOf(index))
+  for (const block of blocks.filter(isProgram)) {
+    it(`runs as printed: ${block.file}:${block.line}`, async () => {
+      const { code, stderr, stdout } = await runProgram(fileOf(block))
       expect(stderr).toBe("")
       expect(code).toBe(0)
-      if (expected !== undefined) expect(stdout.trimEnd()).toMatch(expected)
+      if (block.printed !== undefined) expect(stdout.trimEnd()).toMatch(pattern(block.printed))
     })
   }
 })
 
-describe("the reader of the README", () => {
+/** Blocks that must not pass: a wrong type, an import without use. */
+const seeded: ReadonlyArray<Block> = [
+  { file: "seeded.md", line: 10, code: 'const fine = 1\nconst wrong: number = "text"\n' },
+  { file: "seeded.md", line: 20, code: 'import { Effect } from "effect"\n' }
+].map((block) => ({ ...block, language: "ts", printed: undefined }))
+
+/** The modules of a user that examples import, such as `./EventStoreMine.js`: a backend of their own. */
+const standIns = (blocks: ReadonlyArray<Block>): ReadonlyArray<readonly [file: string, code: string]> =>
+  [...new Set(blocks.flatMap(({ code }) => code.match(/(?<=from "\.\/)\w+(?=Mine\.js")/g) ?? []))].map((store) => [
+    `${store}Mine.ts`,
+    `import type { Layer } from "effect"
+     import type { ${store} } from "effect-stores"
+     export declare const ${store}Mine: {
+       layer(options: { url: string; readOnly?: boolean }): Layer.Layer<${store}.${store}>
+     }`
+  ])
+
+// A module even without imports, or its names would be those of all blocks.
+const moduleOf = ({ code }: Block): string => (/^(import|export) /m.test(code) ? code : `${code}export {}\n`)
+
+const isProgram = ({ code }: Block): boolean => /Effect\.runPromise|NodeRuntime\.runMain/.test(code)
+
+/** What the compiler reports, at the lines of the documents. A fragment may declare what it does not use. */
+const errorsOf = (stdout: string, blocks: ReadonlyArray<Block>, nameOf: (block: Block) => string): Array<string> =>
+  stdout
+    .split("\n")
+    .filter((line) => line !== "" && !line.startsWith(" "))
+    .flatMap((report) => {
+      const [, file, line, error] = report.match(/([^/]*)\((\d+),\d+\)(: error .*)$/) ?? []
+      const block = blocks.find((block) => nameOf(block) === file)
+      if (block === undefined) return [report]
+      const code = block.code.split("\n")[Number(line) - 1] ?? ""
+      if (/TS(6133|6196)/.test(error ?? "") && !code.startsWith("import ")) return []
+      return [`${block.file}:${block.line + Number(line) - 1}${error}`]
+    })
+
+describe("the reader of documents", () => {
   it("finds programs and what they print, and leaves fragments alone", () => {
     const fenced = (language: string, text: string) => `\`\`\`${language}\n${text}\n\`\`\`\n`
-    const programs = programsOf(
-      [
-        fenced("ts", "const fragment = 1"),
-        fenced("ts", "Effect.runPromise(a)"),
-        fenced("text", "took … ms (1+1)"),
-        fenced("ts", "NodeRuntime.runMain(b)"),
-        "It prints nothing worth showing.",
-        fenced("text", "something else")
-      ].join("\n")
-    )
-    expect(programs.map(({ code }) => code)).toEqual(["Effect.runPromise(a)\n", "NodeRuntime.runMain(b)\n"])
-    expect("took 12 ms (1+1)").toMatch(programs[0]?.expected ?? /^$/)
-    expect("took 12 ms (1+2)").not.toMatch(programs[0]?.expected ?? /./)
-    expect(programs[1]?.expected).toBeUndefined()
+    const text = [
+      fenced("ts", "const fragment = 1"),
+      fenced("ts", "Effect.runPromise(a)"),
+      fenced("text", "took … ms (1+1)"),
+      fenced("ts", "NodeRuntime.runMain(b)"),
+      "It prints nothing worth showing.",
+      fenced("text", "something else")
+    ].join("\n")
+    const programs = blocksOf({ file: "a.md", text }).filter((block) => block.language === "ts" && isProgram(block))
+    expect(programs.map(({ code, line }) => ({ code, line }))).toEqual([
+      { code: "Effect.runPromise(a)\n", line: 6 },
+      { code: "NodeRuntime.runMain(b)\n", line: 14 }
+    ])
+    expect("took 12 ms (1+1)").toMatch(pattern(programs[0]?.printed ?? ""))
+    expect("took 12 ms (1+2)").not.toMatch(pattern(programs[0]?.printed ?? ""))
+    expect(programs[1]?.printed).toBeUndefined()
+  })
+
+  it("finds the blocks of doc comments, at their lines", () => {
+    const text = "const a = 1\n/**\n * Adds.\n *\n * ```ts\n * add(1)\n *\n * ```\n */\nconst b = 2"
+    expect(docBlocksOf({ file: "a.ts", text })).toEqual([
+      { file: "a.ts", line: 6, language: "ts", code: "add(1)\n\n", printed: undefined }
+    ])
   })
 })
-
-interface Program {
-  readonly code: string
-  readonly line: number
-  readonly expected: RegExp | undefined
-}
-
-function programsOf(markdown: string): Array<Program> {
-  const blocks = /^```ts\n([\s\S]*?)^```\n(?:\s*^```text\n([\s\S]*?)^```)?/gm
-  return [...markdown.matchAll(blocks)].flatMap(({ 1: code = "", 2: output, index }) =>
-    /Effect\.runPromise|NodeRuntime\.runMain/.test(code)
-      ? [
-          {
-            code,
-            line: markdown.slice(0, index).split("\n").length,
-            expected: output === undefined ? undefined : pattern(output)
-          }
-        ]
-      : []
-  )
-}
 
 function pattern(output: string): RegExp {
   const literal = (text: string) => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")
   return new RegExp(`^${output.trimEnd().split("…").map(literal).join("[\\s\\S]*")}$`)
 }
 
-function runProgram(file: string, ...args: ReadonlyArray<string>) {
-  const { status, stderr, stdout } = spawnSync(
-    process.execPath,
-    ["--import", "tsx", "--conditions=source", file, ...args],
-    { cwd: project, encoding: "utf8", timeout: 25_000 }
-  )
-  return { code: status, stderr, stdout }
-}
+/** Waits without blocking: the test runner must hear of this file meanwhile. */
+const run = (args: ReadonlyArray<string>, timeoutMs: number) =>
+  new Promise<{ readonly code: unknown; readonly stderr: string; readonly stdout: string }>((resolve) => {
+    execFile(process.execPath, args, { cwd: project, timeout: timeoutMs }, (error, stdout, stderr) =>
+      resolve({ code: error === null ? 0 : (error.code ?? error.signal), stderr, stdout })
+    )
+  })
+
+const runProgram = (file: string, ...args: ReadonlyArray<string>) =>
+  run(["--import", "tsx", "--conditions=source", file, ...args], programTimeoutMs)

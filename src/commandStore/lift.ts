@@ -1,7 +1,7 @@
 /**
  * The step from the CommandStore's port to its public service. Here, once for all backends: input is checked, what was
  * left out is filled in, payloads become JSON text and back, repeats are told from clashes, pages become streams.
- * Execution is in `commandExecution`.
+ * Execution is in `execution.ts`.
  */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
