@@ -323,7 +323,7 @@ export interface CommandStoreShape {
   readonly count: (filter?: Filter) => Effect.Effect<number, ReadError>
 
   /** What this store is, and how much it holds. Counts, so not for hot paths. */
-  readonly info: Effect.Effect<Info, ReadError>
+  readonly info: Effect.Effect<Info, StoreFailure>
 
   /**
    * Changes a command, for operators. An execution under way goes on, and its outcome is refused if this gave one; opened

@@ -1,15 +1,14 @@
 /**
- * The errors that every store shares. Few, tagged and serialisable; anything the outside world can cause ends in one
- * of them and never in a defect. Errors that belong to one store (such as `VersionConflict`) live in that store's
- * contract module.
+ * The errors that every store shares. They are few, tagged and serialisable. Whatever the outside world can cause ends
+ * in one of them and never in a defect. Errors of one store (such as `VersionConflict`) are in its contract module.
  *
  * @since 0.1.0
  */
 import * as Schema from "effect/Schema"
 
 /**
- * The caller passed something the store refuses: `what` names the field (a path such as `events[2].data.total`), `why`
- * the reason. Raised before anything is sent to the backend, so nothing was changed.
+ * The caller passed something that the store refuses. `what` names the field (a path such as `events[2].data.total`),
+ * `why` the reason. Nothing was sent to the backend, so nothing was changed.
  *
  * @since 0.1.0
  * @category errors
@@ -38,8 +37,8 @@ export class ReadOnly extends Schema.TaggedError<ReadOnly>("effect-stores/ReadOn
 }
 
 /**
- * What an operation was asked to change does not exist. Only raised where absence is an error; reads answer absence
- * with `Option.none` or an empty stream.
+ * What an operation was asked to change does not exist. Only where absence is an error: reads return `Option.none` or an
+ * empty stream.
  *
  * @since 0.1.0
  * @category errors
@@ -53,7 +52,7 @@ export class NotFound extends Schema.TaggedError<NotFound>("effect-stores/NotFou
 }
 
 /**
- * No connection became free within the pool's `acquireTimeout`, or the pool's line was already `maxWaiting` long
+ * No connection became free within the pool's `acquireTimeout`, or `maxWaiting` operations were waiting already
  * (`waitedMs` is 0 then). The operation was not started, so trying again is safe.
  *
  * @since 0.1.0
@@ -72,7 +71,7 @@ export class PoolTimeout extends Schema.TaggedError<PoolTimeout>("effect-stores/
 
 /**
  * The backend could not do it now and did not do it: no connection, server shutting down, deadlock, serialization
- * failure, lock or statement timeout. When `retryable` is true the same call may succeed later.
+ * failure, lock or statement timeout. If `retryable`, the same call may succeed later.
  *
  * @since 0.1.0
  * @category errors
@@ -87,9 +86,9 @@ export class StoreUnavailable extends Schema.TaggedError<StoreUnavailable>("effe
 }
 
 /**
- * The connection was lost after a write (or its COMMIT) had been sent and before the answer came: it may or may not
- * have happened. Repeating an append with the same event ids resolves it exactly, because appends are idempotent by
- * event id.
+ * The connection was lost after a write (or its COMMIT) was sent and before its result arrived: it may or may not have
+ * happened. Not `retryable`, since a transaction of the application that was committed would run twice. What is
+ * idempotent may be repeated, see `isRepeatable`.
  *
  * @since 0.1.0
  * @category errors
@@ -97,9 +96,9 @@ export class StoreUnavailable extends Schema.TaggedError<StoreUnavailable>("effe
 export class CommitOutcomeUnknown extends Schema.TaggedError<CommitOutcomeUnknown>(
   "effect-stores/CommitOutcomeUnknown"
 )("CommitOutcomeUnknown", { operation: Schema.String, cause: Schema.Defect }) {
-  readonly retryable = true
+  readonly retryable = false
   override get message(): string {
-    return `${this.operation} was sent, and the connection was lost before its answer: ${causeMessage(this.cause)}`
+    return `${this.operation} was sent, and the connection was lost before its result: ${causeMessage(this.cause)}`
   }
 }
 
@@ -120,11 +119,47 @@ export class StoreError extends Schema.TaggedError<StoreError>("effect-stores/St
 }
 
 /**
- * What the backend itself can answer to any operation.
+ * How the backend itself can fail, whatever the operation.
  *
  * @since 0.1.0
  * @category errors
  */
 export type StoreFailure = PoolTimeout | StoreUnavailable | CommitOutcomeUnknown | StoreError
+
+// By tag, so that a member that is missing does not compile.
+const storeFailures: { readonly [Tag in StoreFailure["_tag"]]: true } = {
+  PoolTimeout: true,
+  StoreUnavailable: true,
+  CommitOutcomeUnknown: true,
+  StoreError: true
+}
+
+/**
+ * Whether it is one of the errors of `StoreFailure`.
+ *
+ * @since 0.1.0
+ * @category guards
+ */
+export const isStoreFailure = (error: unknown): error is StoreFailure =>
+  error instanceof Error && "_tag" in error && Object.hasOwn(storeFailures, String(error._tag))
+
+/**
+ * Whether nothing was done and the same call may succeed later. For `Effect.retry({ while })` around anything, a
+ * transaction included.
+ *
+ * @since 0.1.0
+ * @category guards
+ */
+export const isRetryable = (error: unknown): boolean =>
+  typeof error === "object" && error !== null && "retryable" in error && error.retryable === true
+
+/**
+ * The same, or it is unknown whether it was done: then the call may be repeated if it is idempotent. These are: an append
+ * whose events have ids of the caller's, `CommandStore.create` and `execute`, a save of a snapshot, an update, a deletion.
+ *
+ * @since 0.1.0
+ * @category guards
+ */
+export const isRepeatable = (error: unknown): boolean => isRetryable(error) || error instanceof CommitOutcomeUnknown
 
 const causeMessage = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause))

@@ -78,6 +78,27 @@ export interface NewEvent {
 export type ExpectedVersion = "any" | "noStream" | "streamExists" | number
 
 /**
+ * What an append to one stream is given beside its events.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface AppendOptions {
+  readonly expected: ExpectedVersion
+}
+
+/**
+ * What an append to several streams is given beside them.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface AppendAllOptions {
+  /** Streams that are not written, and what they must look like. */
+  readonly guards?: ReadonlyArray<Guard> | undefined
+}
+
+/**
  * `version` and `position` are those of the last event of the append.
  *
  * @since 0.1.0
@@ -94,10 +115,9 @@ export interface Appended {
  * @since 0.1.0
  * @category models
  */
-export interface StreamAppend {
+export interface StreamAppend extends AppendOptions {
   readonly stream: StreamId
   readonly events: ReadonlyArray<NewEvent>
-  readonly expected: ExpectedVersion
 }
 
 /**
@@ -282,7 +302,7 @@ export interface EventStoreShape {
   readonly append: (
     stream: StreamId,
     events: ReadonlyArray<NewEvent>,
-    options: { readonly expected: ExpectedVersion }
+    options: AppendOptions
   ) => Effect.Effect<Appended, AppendError>
 
   /**
@@ -291,7 +311,7 @@ export interface EventStoreShape {
    */
   readonly appendAll: (
     appends: ReadonlyArray<StreamAppend>,
-    options?: { readonly guards?: ReadonlyArray<Guard> | undefined }
+    options?: AppendAllOptions
   ) => Effect.Effect<ReadonlyArray<Appended>, AppendError>
 
   /**
@@ -343,7 +363,7 @@ export interface EventStoreShape {
    * Subscribe after it to see only what comes. Inside a transaction that has appended, take it after the commit: see
    * `feed`.
    */
-  readonly head: Effect.Effect<number, ReadError>
+  readonly head: Effect.Effect<number, StoreFailure>
 
   /**
    * The event with this id.
@@ -370,7 +390,7 @@ export interface EventStoreShape {
   /**
    * What this store is, and how much it holds. Counts, so not for hot paths.
    */
-  readonly info: Effect.Effect<Info, ReadError>
+  readonly info: Effect.Effect<Info, StoreFailure>
 
   /**
    * For operators, apart from the append-only surface.
@@ -453,6 +473,14 @@ export class EventDecodeError extends Schema.TaggedError<EventDecodeError>("effe
 export type Envelope = Omit<NewEvent, "type" | "data" | "id">
 
 /**
+ * What a typed append is given beside its events: what the store is given, and what the events share.
+ *
+ * @since 0.1.0
+ * @category schema
+ */
+export interface TypedAppendOptions extends AppendOptions, Envelope {}
+
+/**
  * The EventStore seen through the Schema of an application's events, as functions that need the store.
  *
  * @since 0.1.0
@@ -466,7 +494,7 @@ export interface TypedEvents<A, R> {
   readonly append: (
     stream: StreamId,
     events: ReadonlyArray<A>,
-    options: { readonly expected: ExpectedVersion } & Envelope
+    options: TypedAppendOptions
   ) => Effect.Effect<Appended, AppendError, EventStore | R>
   readonly read: (
     stream: StreamId,

@@ -236,7 +236,8 @@ describe("a change that fails and is tried again in a command", () => {
       const id = freshId()
       const change = Effect.retry(
         Aggregate.execute(Counter, id, () => [added(100)]),
-        { times: 3, while: (error) => "retryable" in error && error.retryable }
+        // Its event ids are derived from the command, so a repeat is recognised.
+        { times: 3, while: Errors.isRepeatable }
       )
       return Effect.runPromise(
         Effect.gen(function* () {

@@ -11,6 +11,7 @@ import * as MetricBoundaries from "effect/MetricBoundaries"
 import * as MetricKey from "effect/MetricKey"
 import * as MetricLabel from "effect/MetricLabel"
 import type { Aggregate, LoadError, Loaded } from "../Aggregate.js"
+import { isRetryable } from "../Errors.js"
 import {
   type Event,
   EventDecodeError,
@@ -189,7 +190,7 @@ const find = <S, E extends { readonly _tag: string }>(
     Effect.match({
       onFailure: (error): Found<S> => {
         if (error._tag === "SnapshotCorrupt") return rejected("corrupt", error.why)
-        if ("retryable" in error && error.retryable) unavailableUntil.set(store, performance.now() + pauseMs)
+        if (isRetryable(error)) unavailableUntil.set(store, performance.now() + pauseMs)
         return rejected("unavailable", `could not be read: ${error.message}`)
       },
       onSuccess: (found): Found<S> => {

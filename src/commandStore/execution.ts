@@ -21,7 +21,14 @@ import {
   type ExecuteOptions,
   type Status
 } from "../CommandStore.js"
-import { CommitOutcomeUnknown, InvalidInput, StoreError, type StoreFailure, StoreUnavailable } from "../Errors.js"
+import {
+  CommitOutcomeUnknown,
+  InvalidInput,
+  isRepeatable,
+  StoreError,
+  type StoreFailure,
+  StoreUnavailable
+} from "../Errors.js"
 import { exactly } from "../internal/exactEncoding.js"
 import { checked } from "../internal/validate.js"
 import { streamKey } from "../StreamId.js"
@@ -187,7 +194,8 @@ export const make = (encoded: Encoded): Execute => {
     const persistently = <B, E2, R2>(self: Effect.Effect<B, E2, R2>) =>
       Effect.retry(self, {
         schedule: transaction ? Schedule.intersect(finishing, Schedule.recurs(triesMax)) : finishing,
-        while: (error) => isRetryable(error) && !isLost
+        // Each write names the attempt, so its repeat is recognised.
+        while: (error) => isRepeatable(error) && !isLost
       })
     const settled = <B, E2, R2>(self: Effect.Effect<B, E2, R2>) =>
       Effect.tap(self, () => {
@@ -296,9 +304,6 @@ export const make = (encoded: Encoded): Execute => {
 /** The transaction was rolled back for certain. */
 const undone = ({ id }: EncodedNewCommand, cause: Cause.Cause<unknown>): StoreUnavailable =>
   new StoreUnavailable({ operation: `executing command ${id}`, retryable: true, cause: Cause.squash(cause) })
-
-const isRetryable = (error: unknown): boolean =>
-  typeof error === "object" && error !== null && "retryable" in error && error.retryable === true
 
 type EventIds = (index: number) => string
 

@@ -11,10 +11,10 @@ import type * as Scope from "effect/Scope"
 import type { InvalidInput, StoreFailure } from "../Errors.js"
 import type {
   Appended,
+  AppendOptions,
   Direction,
   DistinctField,
   EventStoreShape,
-  ExpectedVersion,
   Guard,
   StreamId
 } from "../EventStore.js"
@@ -51,9 +51,8 @@ export type EncodedNewEvent = Omit<EncodedEvent, "version" | "position" | keyof 
  * @since 0.1.0
  * @category encoded
  */
-export interface EncodedAppend {
+export interface EncodedAppend extends AppendOptions {
   readonly stream: StreamId
-  readonly expected: ExpectedVersion
   readonly events: ReadonlyArray<EncodedNewEvent>
 }
 

@@ -2,7 +2,14 @@
  * Checks of everything that callers pass to the EventStore, and its encoded form. They throw `InvalidInput` (see
  * `validate.checked`) and return fresh values, so a later change of the caller's objects changes nothing here.
  */
-import type { Direction, DistinctField, ExpectedVersion, Guard } from "../EventStore.js"
+import type {
+  AppendAllOptions,
+  AppendOptions,
+  Direction,
+  DistinctField,
+  ExpectedVersion,
+  Guard
+} from "../EventStore.js"
 import { array, fields, identifier, integer, oneOf, options, record, refuse } from "../internal/validate.js"
 import {
   type Defaults,
@@ -29,6 +36,13 @@ const appendCharsMax = 64 * 1024 * 1024
 
 const expectedVersion = (value: unknown, what: string): ExpectedVersion =>
   typeof value === "number" ? integer(value, what, 0) : oneOf(value, what, ["any", "noStream", "streamExists"])
+
+const appendOptionKeys: ReadonlyArray<keyof AppendOptions> = ["expected"]
+const appendAllOptionKeys: ReadonlyArray<keyof AppendAllOptions> = ["guards"]
+
+const appendOptions = (given: Record<string, unknown>, prefix: string): AppendOptions => ({
+  expected: expectedVersion(given.expected, `${prefix}expected`)
+})
 
 const eventKeys = ["id", "type", "data", "metadata", "commandId", "instanceId", "createdAt"] as const
 const envelopeKeys = ["metadata", "commandId", "instanceId", "createdAt"] as const
@@ -73,32 +87,38 @@ const newEvent = (value: unknown, what: string, defaults: Defaults): EncodedNewE
   }
 }
 
-export const expectedOf = (value: unknown): unknown => options(value, "options", ["expected"]).expected
-
 /** What events of one typed append share; `id` only where it is for one event. */
 export const envelope = (value: unknown): Record<string, unknown> => ({
   ...options(value, "envelope", ["id", ...envelopeKeys])
 })
 
+/** What the events share, apart from the options of the append. */
 export const typedAppend = (events: unknown, value: unknown) => {
-  const { expected, ...envelope } = options(value, "options", ["expected", ...envelopeKeys])
+  const given = options(value, "options", [...appendOptionKeys, ...envelopeKeys])
   return {
     events: array(events, "events", 1, eventsPerAppendMax),
-    expected: expectedVersion(expected, "options.expected"),
-    envelope
+    envelope: Object.fromEntries(envelopeKeys.map((key) => [key, given[key]])),
+    options: appendOptions(given, "options.")
   }
 }
 
-export const guardsOf = (value: unknown): unknown => options(value, "options", ["guards"]).guards
+export const append = (stream: unknown, events: unknown, value: unknown, defaults: Defaults): EncodedAppend => {
+  const given = options(value, "options", appendOptionKeys)
+  return encodedAppend(stream, events, "", given, "options.", defaults)
+}
 
-export const append = (
-  value: { readonly stream: unknown; readonly events: unknown; readonly expected: unknown },
+/** `prefix` and `optionsPrefix`: where the caller has put the events, and where the options. */
+const encodedAppend = (
+  streamGiven: unknown,
+  eventsGiven: unknown,
   prefix: string,
+  optionsGiven: Record<string, unknown>,
+  optionsPrefix: string,
   defaults: Defaults
 ): EncodedAppend => {
-  const stream = streamId(value.stream, `${prefix}stream`)
-  const expected = expectedVersion(value.expected, prefix === "" ? "options.expected" : `${prefix}expected`)
-  const given = array(value.events, `${prefix}events`, 1, eventsPerAppendMax)
+  const stream = streamId(streamGiven, `${prefix}stream`)
+  const options = appendOptions(optionsGiven, optionsPrefix)
+  const given = array(eventsGiven, `${prefix}events`, 1, eventsPerAppendMax)
   const events: Array<EncodedNewEvent> = []
   let chars = 0
   for (let i = 0; i < given.length; i++) {
@@ -110,7 +130,7 @@ export const append = (
     events.push(event)
   }
   if (events.length > 1) distinctIds(events, `${prefix}events`)
-  return { stream, expected, events }
+  return { stream, ...options, events }
 }
 
 const distinctIds = (events: ReadonlyArray<EncodedNewEvent>, what: string): void => {
@@ -123,12 +143,13 @@ const distinctIds = (events: ReadonlyArray<EncodedNewEvent>, what: string): void
 
 export const appendAll = (
   appends: unknown,
-  guards: unknown,
+  value: unknown,
   defaults: Defaults
 ): { readonly appends: ReadonlyArray<EncodedAppend>; readonly guards: ReadonlyArray<Guard> } => {
+  const { guards } = options(value, "options", appendAllOptionKeys)
   const batch = array(appends, "appends", 1, streamsPerAppendMax).map((value, i) => {
-    const { events, expected, stream } = fields(value, `appends[${i}]`, ["stream", "events", "expected"])
-    return append({ stream, events, expected }, `appends[${i}].`, defaults)
+    const { events, stream, ...given } = fields(value, `appends[${i}]`, ["stream", "events", ...appendOptionKeys])
+    return encodedAppend(stream, events, `appends[${i}].`, given, `appends[${i}].`, defaults)
   })
   const events = batch.flatMap((append) => append.events)
   if (events.length > eventsPerAppendMax) refuse("appends", `have more than ${eventsPerAppendMax} events together`)

@@ -7,7 +7,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
-import { type InvalidInput, NotFound, StoreError, type StoreFailure } from "../Errors.js"
+import { type InvalidInput, isRetryable, NotFound, StoreError, type StoreFailure } from "../Errors.js"
 import type {
   AppendError,
   Appended,
@@ -64,7 +64,7 @@ const serviceOf = (encoded: Encoded, options: Options): EventStoreShape => {
     append: (stream, events, appendOptions) =>
       write("append", (nowMs) =>
         checked(
-          () => input.append({ stream, events, expected: input.expectedOf(appendOptions) }, "", { nowMs, instanceId }),
+          () => input.append(stream, events, appendOptions, { nowMs, instanceId }),
           (append) => Effect.map(appendBatch([append], []), (results) => results[0] as Appended)
         )
       ),
@@ -72,7 +72,7 @@ const serviceOf = (encoded: Encoded, options: Options): EventStoreShape => {
     appendAll: (appends, appendOptions) =>
       write("appendAll", (nowMs) =>
         checked(
-          () => input.appendAll(appends, input.guardsOf(appendOptions), { nowMs, instanceId }),
+          () => input.appendAll(appends, appendOptions, { nowMs, instanceId }),
           (batch) => appendBatch(batch.appends, batch.guards)
         )
       ),
@@ -315,7 +315,7 @@ const subscription = (
     )
     return Effect.retry(attempt, {
       while: (error) =>
-        "retryable" in error && error.retryable
+        isRetryable(error)
           ? Effect.as(
               Effect.zipRight(Effect.logDebug("subscription waits for the backend", error), Effect.sleep(pollInterval)),
               true

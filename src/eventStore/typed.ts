@@ -84,10 +84,10 @@ export const typedEvents = <A extends { readonly _tag: string }, I extends { rea
       Effect.flatMap(tag, (store) =>
         checked(
           () => input.typedAppend(events, options),
-          ({ envelope, events, expected }) =>
+          ({ envelope, events, options }) =>
             Effect.flatMap(
               Effect.forEach(events, (event, i) => encodeAt(event as A, `events[${i}]`, envelope)),
-              (encoded) => store.append(stream, encoded, { expected })
+              (encoded) => store.append(stream, encoded, options)
             )
         )
       ),

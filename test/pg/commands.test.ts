@@ -3,7 +3,7 @@
  */
 import { assert, it } from "@effect/vitest"
 import { Config, ConfigProvider, DateTime, Deferred, Effect, Fiber, Layer, Redacted, Schema, Stream } from "effect"
-import { CommandStore, Pool } from "effect-stores"
+import { CommandStore, Errors, Pool } from "effect-stores"
 import { CommandStorePg, EventStorePg, PgDatabase } from "effect-stores/pg"
 import { describeOwnPg, describePg, freshDatabase } from "../support/backends.js"
 import { commandsOnSql, encodedCommand, newCommand } from "../support/commandsOnSql.js"
@@ -261,7 +261,7 @@ describeOwnPg("CommandStore on PostgreSQL that restarts", () => {
             })
             const before = yield* store.count()
             const answer = yield* Effect.retry(transacted, {
-              while: (error) => "retryable" in error && error.retryable === true,
+              while: Errors.isRetryable,
               times: 10
             })
             assert.strictEqual(answer, "run 2")

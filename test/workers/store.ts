@@ -4,7 +4,7 @@
  */
 import { writeSync } from "node:fs"
 import { Effect, Layer, Logger, Redacted, Schedule } from "effect"
-import type { EventStore } from "effect-stores"
+import { Errors, type EventStore } from "effect-stores"
 import { type Line, payloadOf } from "./history.js"
 
 const { WORKER_PG_URL, WORKER_SQLITE_FILE } = process.env
@@ -40,9 +40,9 @@ export const share = (ids: ReadonlyArray<string>, batch: string, size: number): 
 
 export const newIds = (count: number): ReadonlyArray<string> => Array.from({ length: count }, () => crypto.randomUUID())
 
-/** Goes on for as long as the store says that the same call may succeed later. */
+/** Goes on for as long as the same call, which must be idempotent, may succeed later. */
 export const persist = <A, E extends object, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.retry(effect, {
-    while: (error) => "retryable" in error && error.retryable === true,
+    while: Errors.isRepeatable,
     schedule: Schedule.spaced("20 millis")
   })

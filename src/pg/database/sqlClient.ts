@@ -12,7 +12,7 @@ import * as PgClient from "@effect/sql-pg/PgClient"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import type Pg from "pg"
-import { CommitOutcomeUnknown, StoreError, type StoreFailure, StoreUnavailable } from "../../Errors.js"
+import type { StoreFailure } from "../../Errors.js"
 import { ConnectionPool } from "../../sql/ConnectionPool.js"
 import { type InContext, type PgPool, statement, type Transactions } from "./access.js"
 import type { PgConnection } from "./connection.js"
@@ -86,10 +86,7 @@ const connectionOf = (poolOf: (fiber: InContext) => PgPool): Connection => {
 const statementError = (error: StoreFailure): SqlError =>
   new SqlError({
     message: "Failed to execute statement",
-    cause:
-      error instanceof StoreError || error instanceof StoreUnavailable || error instanceof CommitOutcomeUnknown
-        ? error.cause
-        : error
+    cause: "cause" in error ? error.cause : error
   })
 
 const transactionError = (error: StoreFailure): SqlError => new SqlError({ message: error.message, cause: error })

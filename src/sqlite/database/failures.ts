@@ -2,7 +2,7 @@
  * What the errors of SQLite and of the file mean, as the errors of the stores.
  */
 import Sqlite from "better-sqlite3"
-import { CommitOutcomeUnknown, PoolTimeout, StoreError, type StoreFailure, StoreUnavailable } from "../../Errors.js"
+import { CommitOutcomeUnknown, isStoreFailure, StoreError, type StoreFailure, StoreUnavailable } from "../../Errors.js"
 
 /** A file that was moved, deleted or replaced while it was open. */
 export const movedAway = (file: string): Error => new Error(`${file} was moved, deleted or replaced while it was open`)
@@ -27,14 +27,7 @@ export const isDiskFailure = (error: unknown): boolean => {
 
 /** What was thrown, as one of the errors of the stores. */
 export const failure = (operation: string, error: unknown): StoreFailure => {
-  if (
-    error instanceof StoreError ||
-    error instanceof StoreUnavailable ||
-    error instanceof CommitOutcomeUnknown ||
-    error instanceof PoolTimeout
-  ) {
-    return error
-  }
+  if (isStoreFailure(error)) return error
   const unavailable =
     isDiskFailure(error) || codeOf(error).startsWith("SQLITE_CANTOPEN") || codeOf(error) === "SQLITE_NOMEM"
   return unavailable

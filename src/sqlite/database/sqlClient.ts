@@ -14,7 +14,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { StoreError, type StoreFailure, StoreUnavailable } from "../../Errors.js"
+import type { StoreFailure } from "../../Errors.js"
 import { type InContext, type SqlitePool, type Step, type Transaction, type Transactions, use } from "./access.js"
 import type { Mode, SqliteConnection } from "./connection.js"
 
@@ -175,7 +175,7 @@ const iterate = (
 const statementError = (error: StoreFailure): SqlError =>
   new SqlError({
     message: "Failed to execute statement",
-    cause: error instanceof StoreError || error instanceof StoreUnavailable ? error.cause : error
+    cause: "cause" in error ? error.cause : error
   })
 
 const transactionError = (error: StoreFailure): SqlError => new SqlError({ message: error.message, cause: error })

@@ -4,7 +4,7 @@
  * stands in feed.test.ts.
  */
 import { Cause, Data, Duration, Effect, Exit, Fiber, Random, Schedule, Stream } from "effect"
-import type { EventStore } from "effect-stores"
+import { Errors, type EventStore } from "effect-stores"
 import type { PgDatabase } from "effect-stores/pg"
 import Pg from "pg"
 
@@ -172,7 +172,7 @@ export const resumingReader = (
       )
     ).pipe(
       Effect.retry({
-        while: (error) => "retryable" in error && error.retryable,
+        while: Errors.isRetryable,
         schedule: Schedule.spaced("50 millis")
       })
     )
