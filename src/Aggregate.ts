@@ -39,6 +39,7 @@ import { dual } from "effect/Function"
 import { type Pipeable, pipeArguments } from "effect/Pipeable"
 import { hasProperty } from "effect/Predicate"
 import * as Schema from "effect/Schema"
+import type { Codecs } from "./aggregate/codecs.js"
 import * as executing from "./aggregate/execute.js"
 import { fingerprint } from "./aggregate/fingerprint.js"
 import * as loading from "./aggregate/load.js"
@@ -74,7 +75,7 @@ export interface Id {
  * @category models
  */
 export interface Aggregate<S, E extends { readonly _tag: string }> extends Pipeable {
-  readonly [TypeId]: typeof TypeId
+  readonly [TypeId]: Codecs<S, E>
   readonly domain: string
   readonly initial: S
   readonly evolve: (state: S, event: E) => S
@@ -84,40 +85,29 @@ export interface Aggregate<S, E extends { readonly _tag: string }> extends Pipea
   readonly schemaVersion: string
   /** The events of the domain as values of the Schema: typed feeds, single appends, `appendAll`. */
   readonly events: EventStore.TypedEvents<E, never>
-  /** @internal */
-  readonly decodeEvent: (data: unknown) => Either.Either<E, unknown>
-  /** @internal */
-  readonly decodeState: (data: unknown) => Either.Either<S, unknown>
-  /** @internal */
-  readonly encodeState: (state: S) => Effect.Effect<unknown, unknown>
 }
 
 /**
  * @since 0.1.0
  * @category models
  */
-export interface Options<
-  S,
-  SI,
-  E extends { readonly _tag: string },
-  EI extends { readonly _tag: string },
-  Evolved extends S = S
-> {
+export interface Options<S, SI, E extends { readonly _tag: string }, EI extends { readonly _tag: string }> {
   /** The domain of the streams. One definition per domain: two would replace each other's snapshots. */
   readonly domain: string
   /**
    * How snapshots keep the state: decoding what was encoded must give an equal state. Both are synchronous and need no
-   * services.
+   * services. The state's type is inferred from here alone: `initial` and `evolve` are checked against it. (A
+   * `Schema.transform` with functions inside has to be a constant of its own, or TypeScript infers `unknown`.)
    */
   readonly state: Schema.Schema<S, SI>
   /** The events: a tagged struct or a union of them; see `EventStore.forSchema`. Synchronous as well. */
   readonly event: Schema.Schema<E, EI>
   /** Shared by all loads, as it is: must not be changed. */
-  readonly initial: S
+  readonly initial: NoInfer<S>
   /** The state after an event. Must not change the state it is given, and depend on nothing else. */
-  readonly evolve: (state: S, event: E) => Evolved
+  readonly evolve: NoInfer<(state: S, event: E) => S>
   /** When a load leaves a snapshot behind. Default `SnapshotPolicy.every(100)`. */
-  readonly snapshots?: SnapshotPolicy.SnapshotPolicy<S> | undefined
+  readonly snapshots?: SnapshotPolicy.SnapshotPolicy<NoInfer<S>> | undefined
   /**
    * Change it when `evolve`, or the code of a transformation (a default, for example), begins to mean something else for
    * events of old: that cannot be seen from the Schemas, whose changes make older snapshots outdated by themselves.
@@ -160,7 +150,7 @@ export interface Executed<S, E> {
  * @since 0.1.0
  * @category models
  */
-export type Decided<E> = ReadonlyArray<E> | Effect.Effect<ReadonlyArray<E>, unknown, unknown>
+export type Decided<E, Err = unknown, R = unknown> = ReadonlyArray<E> | Effect.Effect<ReadonlyArray<E>, Err, R>
 
 type ErrorOf<D> = D extends Effect.Effect<unknown, infer Err, unknown> ? Err : never
 
@@ -182,19 +172,18 @@ export interface ExecuteOptions extends EventStore.Envelope {
 export type LoadError = EventStore.ReadError | EventStore.EventDecodeError
 
 /**
+ * @since 0.1.0
+ * @category errors
+ */
+export type ExecuteError = LoadError | EventStore.AppendError
+
+/**
  * Defines an aggregate. Throws `InvalidInput` for a bad domain or `snapshotVersion`.
  *
  * @since 0.1.0
  * @category constructors
  */
-export const make = <
-  S,
-  SI,
-  E extends { readonly _tag: string },
-  EI extends { readonly _tag: string },
-  // A parameter of its own, so that literals in the new state keep their types.
-  const Evolved extends S
->({
+export const make = <const S, SI, E extends { readonly _tag: string }, EI extends { readonly _tag: string }>({
   domain,
   event,
   evolve,
@@ -202,13 +191,18 @@ export const make = <
   snapshotVersion = "",
   snapshots = SnapshotPolicy.every(100),
   state
-}: Options<S, SI, E, EI, Evolved>): Aggregate<S, E> => {
+}: Options<S, SI, E, EI>): Aggregate<S, E> => {
   // Both: it must be text, and leave room for the fingerprint.
   if (snapshotVersion !== "")
     identifier(`${identifier(snapshotVersion, "snapshotVersion")}/${"0".repeat(16)}`, "snapshotVersion")
   const encodeState = Schema.encodeEither(state)
   return {
-    [TypeId]: TypeId,
+    [TypeId]: {
+      decodeEvent: Schema.decodeUnknownEither(event),
+      // As strict as the encoding, or another member of a union might take it.
+      decodeState: Schema.decodeUnknownEither(state, { onExcessProperty: "error" }),
+      encodeState: exactly(encodeState)
+    },
     domain: identifier(domain, "domain"),
     initial,
     evolve,
@@ -218,10 +212,6 @@ export const make = <
       textOf(() => encodeState(initial))
     )}`,
     events: EventStore.forSchema(event),
-    decodeEvent: Schema.decodeUnknownEither(event),
-    // As strict as the encoding, or another member of a union might take it.
-    decodeState: Schema.decodeUnknownEither(state, { onExcessProperty: "error" }),
-    encodeState: exactly(encodeState),
     pipe() {
       // biome-ignore lint/complexity/noArguments: the form in which Effect's values are pipeable
       return pipeArguments(this, arguments)
@@ -336,12 +326,6 @@ export const loadAt: {
   )
 )
 
-/** What takes some events takes fewer: an aggregate whose events include these. */
-interface Appendable<E extends { readonly _tag: string }> {
-  readonly domain: string
-  readonly events: Pick<EventStore.TypedEvents<E, never>, "append" | "encode">
-}
-
 /**
  * Appends events, as `EventStore.append` does. In the effect of `CommandStore.execute` they get ids derived from the
  * command, so that the append is recognised when the command runs again.
@@ -349,27 +333,13 @@ interface Appendable<E extends { readonly _tag: string }> {
  * @since 0.1.0
  * @category changing
  */
-export const append: {
-  <S, E extends { readonly _tag: string }>(
-    self: Aggregate<S, E>,
-    id: Id,
-    events: ReadonlyArray<NoInfer<E>>,
-    options: { readonly expected: EventStore.ExpectedVersion } & EventStore.Envelope
-  ): Effect.Effect<EventStore.Appended, EventStore.AppendError, EventStore.EventStore>
-  <const E extends { readonly _tag: string }>(
-    id: Id,
-    events: ReadonlyArray<E>,
-    options: { readonly expected: EventStore.ExpectedVersion } & EventStore.Envelope
-  ): (self: Appendable<E>) => Effect.Effect<EventStore.Appended, EventStore.AppendError, EventStore.EventStore>
-} = dual(
-  isDataFirst,
-  <S, E extends { readonly _tag: string }>(
-    self: Aggregate<S, E>,
-    id: Id,
-    events: ReadonlyArray<E>,
-    options: { readonly expected: EventStore.ExpectedVersion } & EventStore.Envelope
-  ) => withStream(self, id, (stream) => executing.append(self, stream, events, options))
-)
+export const append = <S, E extends { readonly _tag: string }>(
+  self: Aggregate<S, E>,
+  id: Id,
+  events: ReadonlyArray<NoInfer<E>>,
+  options: { readonly expected: EventStore.ExpectedVersion } & EventStore.Envelope
+): Effect.Effect<EventStore.Appended, EventStore.AppendError, EventStore.EventStore> =>
+  withStream(self, id, (stream) => executing.append(self, stream, events, options))
 
 /**
  * Decides on the present state and appends what was decided.
@@ -390,49 +360,30 @@ export const append: {
  * @since 0.1.0
  * @category changing
  */
-export const execute: {
-  // The decision's type is a parameter of its own, and data comes first, so that literals in a decision keep their types.
-  <S, E extends { readonly _tag: string }, const D extends Decided<E>>(
-    self: Aggregate<S, E>,
-    id: Id,
-    decide: (state: S, version: number) => D,
-    options?: ExecuteOptions
-  ): Effect.Effect<
-    Executed<S, E>,
-    ErrorOf<D> | LoadError | EventStore.AppendError,
-    ContextOf<D> | EventStore.EventStore
-  >
-  <S, E extends { readonly _tag: string }, const D extends Decided<E>>(
-    id: Id,
-    decide: (state: S, version: number) => D,
-    options?: ExecuteOptions
-  ): (
-    self: Aggregate<S, E>
-  ) => Effect.Effect<
-    Executed<S, E>,
-    ErrorOf<D> | LoadError | EventStore.AppendError,
-    ContextOf<D> | EventStore.EventStore
-  >
-} = dual(
-  isDataFirst,
-  <S, E extends { readonly _tag: string }, D extends Decided<E>>(
-    self: Aggregate<S, E>,
-    id: Id,
-    decide: (state: S, version: number) => D,
-    options: ExecuteOptions = {}
-  ) =>
-    checked(
-      () => {
-        const { retries, ...envelope } = knownKeys(options, "options", executeKeys) as ExecuteOptions
-        return {
-          stream: streamOf(self.domain, id),
-          retries: retries === undefined ? defaultRetries : integer(retries, "options.retries", 0),
-          envelope
-        }
-      },
-      ({ envelope, retries, stream }) => executing.execute(self, stream, decide, envelope, retries)
-    )
-)
+export const execute = <S, E extends { readonly _tag: string }, const D extends Decided<E>>(
+  self: Aggregate<S, E>,
+  id: Id,
+  decide: (state: S, version: number) => D,
+  options: ExecuteOptions = {}
+): Effect.Effect<Executed<S, E>, ErrorOf<D> | ExecuteError, ContextOf<D> | EventStore.EventStore> =>
+  checked(
+    () => {
+      const { retries, ...envelope } = knownKeys(options, "options", executeKeys) as ExecuteOptions
+      return {
+        stream: streamOf(self.domain, id),
+        retries: retries === undefined ? defaultRetries : integer(retries, "options.retries", 0),
+        envelope
+      }
+    },
+    ({ envelope, retries, stream }) =>
+      executing.execute(
+        self,
+        stream,
+        decide as (state: S, version: number) => Decided<E, ErrorOf<D>, ContextOf<D>>,
+        envelope,
+        retries
+      )
+  )
 
 const executeKeys: ReadonlyArray<keyof ExecuteOptions> = ["retries", "metadata", "commandId", "instanceId", "createdAt"]
 

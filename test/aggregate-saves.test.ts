@@ -348,15 +348,17 @@ describe("When the SnapshotStore fails", () => {
   })
 
   plainIt("a decoder of the state that throws costs a warning and a full replay", () => {
-    const definition = (decode: (n: number) => number) =>
-      Aggregate.make({
+    const definition = (decode: (n: number) => number) => {
+      const state = Schema.transform(Schema.Number, Schema.Number, { strict: true, decode, encode: (n) => n })
+      return Aggregate.make({
         domain: "undecodable",
-        state: Schema.transform(Schema.Number, Schema.Number, { strict: true, decode, encode: (n) => n }),
+        state,
         event: Added,
         initial: 0,
         evolve: (sum, { amount }) => sum + amount,
         snapshots: SnapshotPolicy.every(1)
       })
+    }
     const Good = definition((n) => n)
     const Bad = definition(() => {
       throw new Error("decode")

@@ -76,7 +76,7 @@ const behaviours = (
     Effect.gen(function* () {
       const id = freshId()
       assert.strictEqual((yield* Aggregate.append(Counter, id, some.slice(0, 4), { expected: 0 })).version, 4)
-      assert.strictEqual((yield* Counter.pipe(Aggregate.append(id, some.slice(4), { expected: 4 }))).version, 7)
+      assert.strictEqual((yield* Aggregate.append(Counter, id, some.slice(4), { expected: 4 })).version, 7)
       for (const loaded of [yield* Aggregate.load(Counter, id), yield* Counter.pipe(Aggregate.load(id))]) {
         assert.deepStrictEqual(loaded.state, stateAfter(some))
         assert.strictEqual(loaded.version, some.length)
@@ -131,12 +131,10 @@ const behaviours = (
       })
       assert.deepStrictEqual(given, [initialCounter, 0])
       assert.deepStrictEqual(first, { state: stateAfter(decided), version: 2, events: decided })
-      const second = yield* Counter.pipe(
-        Aggregate.execute(id, (state, version) => {
-          given = [state, version]
-          return [added(state.sum)]
-        })
-      )
+      const second = yield* Aggregate.execute(Counter, id, (state, version) => {
+        given = [state, version]
+        return [added(state.sum)]
+      })
       assert.deepStrictEqual(given, [stateAfter(decided), 2])
       const { state, version } = yield* Aggregate.load(Counter, id)
       assert.deepStrictEqual([second.state, second.version], [state, version])
@@ -153,7 +151,7 @@ const behaviours = (
         createdAt: DateTime.unsafeMake(1_700_000_000_000)
       }
       yield* Aggregate.execute(Counter, id, () => some, { ...envelope, retries: 2 })
-      yield* Counter.pipe(Aggregate.append(id, some, { ...envelope, expected: some.length }))
+      yield* Aggregate.append(Counter, id, some, { ...envelope, expected: some.length })
       const events = yield* stored(id)
       assert.strictEqual(events.length, 2 * some.length)
       for (const { commandId, createdAt, instanceId, metadata } of events) {
@@ -319,8 +317,6 @@ const behaviours = (
         yield* invalid(Aggregate.delete(Counter, id), what)
         yield* invalid(Counter.pipe(Aggregate.load(id)), what)
         yield* invalid(Counter.pipe(Aggregate.loadAt(id, 1)), what)
-        yield* invalid(Counter.pipe(Aggregate.append(id, some, { expected: "any" })), what)
-        yield* invalid(Counter.pipe(Aggregate.execute(id, () => some)), what)
         yield* invalid(Counter.pipe(Aggregate.delete(id)), what)
       }
     }))
@@ -516,9 +512,6 @@ describe("Aggregate", () => {
     expectTypeOf(Aggregate.append(Counter, id, some, { expected: 0 })).toEqualTypeOf<
       Effect.Effect<EventStore.Appended, EventStore.AppendError, Store>
     >()
-    expectTypeOf(Counter.pipe(Aggregate.append(id, some, { expected: 0 }))).toEqualTypeOf<
-      Effect.Effect<EventStore.Appended, EventStore.AppendError, Store>
-    >()
     expectTypeOf(Aggregate.delete(Counter, id)).toEqualTypeOf<
       Effect.Effect<number, Errors.InvalidInput | Errors.ReadOnly | Errors.StoreFailure, Store>
     >()
@@ -544,13 +537,9 @@ describe("Aggregate", () => {
     expectTypeOf(Aggregate.execute(Counter, id, decide)).toEqualTypeOf<
       Effect.Effect<Executed, ChangeError | TooMuch, Store | Limit>
     >()
-    expectTypeOf(Counter.pipe(Aggregate.execute(id, decide, { commandId: "c" }))).toEqualTypeOf<
-      Effect.Effect<Executed, ChangeError | TooMuch, Store | Limit>
+    expectTypeOf(Aggregate.execute(Counter, id, ({ sum }, version) => (sum > version ? [] : [added(1)]))).toEqualTypeOf<
+      Effect.Effect<Executed, ChangeError, Store>
     >()
-    // Data-last, the state is known from what it is piped from.
-    expectTypeOf(
-      Counter.pipe(Aggregate.execute(id, ({ sum }, version) => (sum > version ? [] : [added(1)])))
-    ).toEqualTypeOf<Effect.Effect<Executed, ChangeError, Store>>()
 
     // @ts-expect-error: no event of the aggregate
     Aggregate.execute(Counter, id, () => [{ _tag: "Removed" }])

@@ -10,7 +10,7 @@ import * as Metric from "effect/Metric"
 import * as MetricBoundaries from "effect/MetricBoundaries"
 import * as MetricKey from "effect/MetricKey"
 import * as MetricLabel from "effect/MetricLabel"
-import type { Aggregate, LoadError, Loaded } from "../Aggregate.js"
+import { type Aggregate, type LoadError, type Loaded, TypeId } from "../Aggregate.js"
 import { isRetryable } from "../Errors.js"
 import {
   type Event,
@@ -105,7 +105,7 @@ class Replay<S, E extends { readonly _tag: string }> {
         return this
       }
     }
-    const decoded: Either.Either<E, unknown> = this.definition.decodeEvent(taggedPayload(event))
+    const decoded: Either.Either<E, unknown> = this.definition[TypeId].decodeEvent(taggedPayload(event))
     if (decoded._tag === "Left") {
       this.failure = EventDecodeError.of(event, decoded.left)
       return this
@@ -181,7 +181,7 @@ const pauseMs = 1_000
 const unavailableUntil = new WeakMap<SnapshotStoreShape, number>()
 
 const find = <S, E extends { readonly _tag: string }>(
-  { decodeState, schemaVersion }: Definition<S, E>,
+  { [TypeId]: { decodeState }, schemaVersion }: Definition<S, E>,
   store: SnapshotStoreShape,
   stream: StreamId,
   atMost: number | undefined
@@ -298,7 +298,7 @@ const leaveSnapshot = <S, E extends { readonly _tag: string }>(
     const encoded = Effect.exit(
       Effect.map(
         Effect.flatMap(
-          Effect.suspend(() => definition.encodeState(replayed.state)),
+          Effect.suspend(() => definition[TypeId].encodeState(replayed.state)),
           (state) => Json.encode(state, "state")
         ),
         // A Schema may give parts of the state itself.
