@@ -43,6 +43,7 @@ import type { Codecs } from "./aggregate/codecs.js"
 import * as executing from "./aggregate/execute.js"
 import { fingerprint } from "./aggregate/fingerprint.js"
 import * as loading from "./aggregate/load.js"
+import { TypeId } from "./aggregate/typeId.js"
 import { type InvalidInput, NotFound, type ReadOnly, type StoreFailure } from "./Errors.js"
 import * as EventStore from "./EventStore.js"
 import { exactly } from "./internal/exactEncoding.js"
@@ -51,11 +52,7 @@ import * as SnapshotPolicy from "./SnapshotPolicy.js"
 import { SnapshotStore, type SnapshotStoreShape } from "./SnapshotStore.js"
 import { streamName } from "./StreamId.js"
 
-/**
- * @since 0.1.0
- * @category symbols
- */
-export const TypeId = "~effect-stores/Aggregate"
+export { TypeId } from "./aggregate/typeId.js"
 
 /**
  * Which aggregate of the domain: the rest of its stream's address.

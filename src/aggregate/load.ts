@@ -10,7 +10,7 @@ import * as Metric from "effect/Metric"
 import * as MetricBoundaries from "effect/MetricBoundaries"
 import * as MetricKey from "effect/MetricKey"
 import * as MetricLabel from "effect/MetricLabel"
-import { type Aggregate, type LoadError, type Loaded, TypeId } from "../Aggregate.js"
+import type { Aggregate, LoadError, Loaded } from "../Aggregate.js"
 import { isRetryable } from "../Errors.js"
 import {
   type Event,
@@ -27,6 +27,7 @@ import * as SnapshotPolicy from "../SnapshotPolicy.js"
 import { type NewSnapshot, SnapshotStore, type SnapshotStoreShape } from "../SnapshotStore.js"
 import { streamName } from "../StreamId.js"
 import * as Uuid from "../Uuid.js"
+import { TypeId } from "./typeId.js"
 
 interface Baseline<S> {
   readonly state: S
