@@ -13,7 +13,6 @@ import * as Config from "effect/Config"
 import type { ConfigError } from "effect/ConfigError"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import type * as Exit from "effect/Exit"
 import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
@@ -22,11 +21,12 @@ import { type InvalidInput, StoreError, type StoreFailure } from "../Errors.js"
 import { onlyKnown } from "../internal/storeOptions.js"
 import * as Pool from "../Pool.js"
 import { ConnectionPool } from "../sql/ConnectionPool.js"
-import { type InContext, type Isolation, type Statement, statement, submit, Transactions } from "./database/access.js"
+import { type Isolation, type PgPool, type Statement, statement, submit, Transactions } from "./database/access.js"
 import { PgConnection } from "./database/connection.js"
 import { databaseKeys, type Options } from "./database/options.js"
-import { type ConnectionSettings, checkedSettings, describeConnection } from "./database/settings.js"
+import { checkedSettings, describeConnection } from "./database/settings.js"
 import * as Sql from "./database/sqlClient.js"
+import { type StoreAccess, storeAccess } from "./database/storeAccess.js"
 
 export type { TlsOptions } from "../internal/tls.js"
 export type { Options } from "./database/options.js"
@@ -93,25 +93,8 @@ export interface PgDatabaseShape {
   /** The pool at this moment. */
   readonly state: Effect.Effect<PoolState>
 
-  /** For stores: runs a statement on a connection of the pool, or in the transaction of the fiber. */
-  readonly run: <A>(query: Statement<A>) => Effect.Effect<A, StoreFailure>
-
-  /** For stores: the same, and calls back once what it did is committed. */
-  readonly write: <A>(query: Statement<A>, committed: (value: A) => void) => Effect.Effect<A, StoreFailure>
-
-  /**
-   * For stores: runs a statement on a connection of the pool, outside of any fiber and transaction. What is answered
-   * ends it as interruption ends `run`; `done` is called in any case.
-   */
-  readonly submit: <A>(query: Statement<A>, done: (exit: Exit.Exit<A, StoreFailure>) => void) => Effect.Effect<void>
-
-  /** For stores: whether the fiber is in a transaction of this database. */
-  readonly inTransaction: (fiber: InContext) => boolean
-
-  readonly limits: Pool.Limits
-
-  /** For stores: what a connection of their own (LISTEN) is opened with. */
-  readonly settings: ConnectionSettings
+  /** @internal */
+  readonly [storeAccess]: StoreAccess
 }
 
 /**
@@ -171,34 +154,40 @@ export const make = (
     yield* examineServer(pool)
 
     const transactions = new Transactions(pool)
+    const transaction = <A, E, R>(self: Effect.Effect<A, E, R>, options?: TransactionOptions) =>
+      transactions.run(self, `begin isolation level ${options?.isolation ?? "read committed"}`, identity)
     return {
       connection,
-      settings,
-      transaction: (self, options) =>
-        transactions.run(self, `begin isolation level ${options?.isolation ?? "read committed"}`, identity),
+      transaction,
       sql: Sql.make(transactions, yield* Reactivity.make),
       state: Effect.sync(() => pool.state),
-      run: <A>(query: Statement<A>) =>
-        Effect.withFiberRuntime<A, StoreFailure>((fiber) => statement(transactions.poolOf(fiber), query)),
-      write: <A>(query: Statement<A>, committed: (value: A) => void) =>
-        Effect.withFiberRuntime<A, StoreFailure>((fiber) => {
-          const transaction = transactions.current(fiber)
-          const { onResult } = query
-          return statement(transaction?.inside ?? pool, {
-            ...query,
-            onResult: (result) => {
-              const value = onResult(result)
-              if (transaction === undefined) committed(value)
-              else transaction.onCommit(() => committed(value))
-              return value
-            }
-          })
-        }),
-      submit: (query, done) => submit(pool, query, done),
-      inTransaction: (fiber) => transactions.current(fiber) !== undefined,
-      limits
+      [storeAccess]: { connection, transaction, limits, settings, ...accessTo(pool, transactions) }
     }
   })
+
+const accessTo = (
+  pool: PgPool,
+  transactions: Transactions
+): Pick<StoreAccess, "run" | "write" | "submit" | "inTransaction"> => ({
+  run: <A>(query: Statement<A>) =>
+    Effect.withFiberRuntime<A, StoreFailure>((fiber) => statement(transactions.poolOf(fiber), query)),
+  write: <A>(query: Statement<A>, committed: (value: A) => void) =>
+    Effect.withFiberRuntime<A, StoreFailure>((fiber) => {
+      const transaction = transactions.current(fiber)
+      const { onResult } = query
+      return statement(transaction?.inside ?? pool, {
+        ...query,
+        onResult: (result) => {
+          const value = onResult(result)
+          if (transaction === undefined) committed(value)
+          else transaction.onCommit(() => committed(value))
+          return value
+        }
+      })
+    }),
+  submit: (query, done) => submit(pool, query, done),
+  inTransaction: (fiber) => transactions.current(fiber) !== undefined
+})
 
 /**
  * @since 0.1.0

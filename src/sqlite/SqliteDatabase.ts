@@ -17,12 +17,13 @@ import { type InvalidInput, StoreError, type StoreFailure } from "../Errors.js"
 import { onlyKnown } from "../internal/storeOptions.js"
 import * as Pool from "../Pool.js"
 import { ConnectionPool, OpenFailure } from "../sql/ConnectionPool.js"
-import { type SqlitePool, type Step, Transactions, use } from "./database/access.js"
+import { type InContext, type SqlitePool, type Step, Transactions, use } from "./database/access.js"
 import { SqliteConnection } from "./database/connection.js"
 import { checkOwner, explained, failure, isBusy, movedAway } from "./database/failures.js"
 import { databaseKeys, type Options } from "./database/options.js"
 import { checkedSettings } from "./database/settings.js"
 import * as Client from "./database/sqlClient.js"
+import { type StoreAccess, storeAccess } from "./database/storeAccess.js"
 
 export type { Options, Synchronous } from "./database/options.js"
 
@@ -76,18 +77,8 @@ export interface SqliteDatabaseShape {
   /** The pools at this moment. With only one connection both are the same. */
   readonly state: Effect.Effect<{ readonly writer: PoolState; readonly readers: PoolState }>
 
-  /**
-   * For stores: runs a step on the connection that writes, or in the transaction of the fiber. `committed` is called
-   * once what the step did is committed.
-   */
-  readonly write: <A>(
-    operation: string,
-    step: Step<A>,
-    committed?: (value: A) => void
-  ) => Effect.Effect<A, StoreFailure>
-
-  /** For stores: runs a step that only reads on a connection that reads, or in the transaction of the fiber. */
-  readonly read: <A>(operation: string, step: Step<A>) => Effect.Effect<A, StoreFailure>
+  /** @internal */
+  readonly [storeAccess]: StoreAccess
 }
 
 /**
@@ -180,40 +171,40 @@ export const make = (
       streaming: single ? undefined : readers
     })
 
+    const transaction = <A, E, R>(self: Effect.Effect<A, E, R>) => writes.run(self, identity)
+    const currentRead = (fiber: InContext) => writes.current(fiber) ?? reads.current(fiber)
+
     return {
       filename,
-      transaction: (self) => writes.run(self, identity),
+      transaction,
       sql,
-      reader: single
-        ? sql
-        : Client.make({
-            transactions: reads,
-            current: (fiber) => writes.current(fiber) ?? reads.current(fiber),
-            reactivity,
-            streaming: readers
-          }),
+      reader: single ? sql : Client.make({ transactions: reads, current: currentRead, reactivity, streaming: readers }),
       state: Effect.sync(() => ({ writer: writer.state, readers: readers.state })),
-      write: <A>(operation: string, step: Step<A>, committed?: (value: A) => void) =>
-        Effect.withFiberRuntime<A, StoreFailure>((fiber) => {
-          const transaction = writes.current(fiber)
-          if (transaction === undefined) {
-            return use(writer, operation, (connection) => {
+      [storeAccess]: {
+        connection: filename,
+        transaction,
+        write: <A>(operation: string, step: Step<A>, committed?: (value: A) => void) =>
+          Effect.withFiberRuntime<A, StoreFailure>((fiber) => {
+            const transaction = writes.current(fiber)
+            if (transaction === undefined) {
+              return use(writer, operation, (connection) => {
+                const value = step(connection)
+                committed?.(value)
+                return value
+              })
+            }
+            return transaction.use(operation, (connection) => {
               const value = step(connection)
-              committed?.(value)
+              if (committed !== undefined) transaction.onCommit(() => committed(value))
               return value
             })
-          }
-          return transaction.use(operation, (connection) => {
-            const value = step(connection)
-            if (committed !== undefined) transaction.onCommit(() => committed(value))
-            return value
+          }),
+        read: <A>(operation: string, step: Step<A>) =>
+          Effect.withFiberRuntime<A, StoreFailure>((fiber) => {
+            const transaction = currentRead(fiber)
+            return transaction === undefined ? use(readers, operation, step) : transaction.use(operation, step)
           })
-        }),
-      read: <A>(operation: string, step: Step<A>) =>
-        Effect.withFiberRuntime<A, StoreFailure>((fiber) => {
-          const transaction = writes.current(fiber) ?? reads.current(fiber)
-          return transaction === undefined ? use(readers, operation, step) : transaction.use(operation, step)
-        })
+      }
     }
   })
 

@@ -5,6 +5,7 @@ import { assert, it } from "@effect/vitest"
 import { Config, ConfigProvider, DateTime, Deferred, Effect, Fiber, Layer, Redacted, Schema, Stream } from "effect"
 import { CommandStore, Errors, Pool } from "effect-stores"
 import { CommandStorePg, EventStorePg, PgDatabase } from "effect-stores/pg"
+import { storeAccess } from "../../src/pg/database/storeAccess.js"
 import { describeOwnPg, describePg, freshDatabase } from "../support/backends.js"
 import { commandsOnSql, encodedCommand, newCommand } from "../support/commandsOnSql.js"
 import { eventually } from "../support/eventually.js"
@@ -206,7 +207,7 @@ describePg("CommandStore on PostgreSQL", () => {
       )
       yield* Effect.gen(function* () {
         assert.strictEqual((yield* createOne).instanceId, "one")
-        assert.deepInclude((yield* PgDatabase.PgDatabase).limits, { maxOpenConns: 25, maxIdleConns: 3 })
+        assert.deepInclude((yield* PgDatabase.PgDatabase)[storeAccess].limits, { maxOpenConns: 25, maxIdleConns: 3 })
         assert.strictEqual((yield* query(url, "select 1 from apart.es_commands")).rowCount, 1)
       }).pipe(Effect.provide(layer), Effect.withConfigProvider(config))
     })

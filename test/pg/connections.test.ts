@@ -9,6 +9,7 @@ import { Effect, Exit, Fiber, Layer, Redacted, Scope } from "effect"
 import { EventStore } from "effect-stores"
 import { EventStorePg, PgDatabase } from "effect-stores/pg"
 import { beforeAll } from "vitest"
+import { storeAccess } from "../../src/pg/database/storeAccess.js"
 import { describePg, freshDatabase } from "../support/backends.js"
 import { eventually } from "../support/eventually.js"
 
@@ -101,9 +102,12 @@ describePg("connections to PostgreSQL", () => {
       yield* Effect.flip(database.sql`select pg_terminate_backend(pg_backend_pid())`)
       yield* eventually(database.state, ({ open }) => open === 0)
       const query = { text: "select 1", operation: "asking", kind: "read", onResult: () => 1 } as const
-      assert.deepInclude(yield* Effect.flip(database.run(query)), { _tag: "StoreUnavailable", retryable: true })
+      assert.deepInclude(yield* Effect.flip(database[storeAccess].run(query)), {
+        _tag: "StoreUnavailable",
+        retryable: true
+      })
       answer(true)
-      assert.strictEqual(yield* database.run(query), 1)
+      assert.strictEqual(yield* database[storeAccess].run(query), 1)
     }).pipe(Effect.scoped)
   )
 
@@ -136,7 +140,7 @@ describePg("connections to PostgreSQL", () => {
       const release = yield* Effect.makeLatch()
       const holder = yield* Effect.fork(database.transaction(release.await))
       yield* eventually(database.state, ({ idle, open }) => open === 1 && idle === 0)
-      const waiting = yield* Effect.forEach([1, 2, 3], () => Effect.fork(Effect.flip(database.run(query))))
+      const waiting = yield* Effect.forEach([1, 2, 3], () => Effect.fork(Effect.flip(database[storeAccess].run(query))))
       yield* eventually(database.state, (state) => state.waiting === 3)
       const closing = yield* Effect.fork(Scope.close(scope, Exit.void))
       // While the connection they wait for is in use still.

@@ -8,6 +8,7 @@ import { EventStore, Pool } from "effect-stores"
 import { EventStorePg, PgDatabase } from "effect-stores/pg"
 import { Client } from "pg"
 import { beforeAll, describe } from "vitest"
+import { storeAccess } from "../../src/pg/database/storeAccess.js"
 import { describePg, freshDatabase } from "../support/backends.js"
 import { withClient } from "../support/databases.js"
 import { eventually } from "../support/eventually.js"
@@ -438,7 +439,7 @@ describePg("PgDatabase", () => {
         )
         yield* eventually(Effect.map(database.state, (state) => state.waiting === 3))
         const full = yield* Effect.flip(
-          database.run({ text: "select 1", operation: "x", kind: "read", onResult: () => 0 })
+          database[storeAccess].run({ text: "select 1", operation: "x", kind: "read", onResult: () => 0 })
         )
         assert.strictEqual(full._tag, "PoolTimeout")
         yield* Fiber.join(holder)
@@ -448,7 +449,7 @@ describePg("PgDatabase", () => {
         const long = yield* Effect.fork(sleep(database, 5))
         yield* eventually(Effect.map(database.state, ({ idle }) => idle === 0))
         const late = yield* Effect.flip(
-          database.run({ text: "select 1", operation: "x", kind: "read", onResult: () => 0 })
+          database[storeAccess].run({ text: "select 1", operation: "x", kind: "read", onResult: () => 0 })
         )
         assert.strictEqual(late._tag, "PoolTimeout")
         yield* Fiber.interrupt(long)

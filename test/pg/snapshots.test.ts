@@ -6,6 +6,7 @@ import { Config, ConfigProvider, Effect, Fiber, Layer, Redacted } from "effect"
 import { EventStore, Pool, SnapshotStore } from "effect-stores"
 import { EventStorePg, PgDatabase, SnapshotStorePg } from "effect-stores/pg"
 import { Client } from "pg"
+import { storeAccess } from "../../src/pg/database/storeAccess.js"
 import { describePg, freshDatabase } from "../support/backends.js"
 import { eventually } from "../support/eventually.js"
 import { snapshotOf, snapshotsOnSql, streamOf, versionOf } from "../support/snapshotsOnSql.js"
@@ -207,7 +208,7 @@ describePg("SnapshotStore on PostgreSQL", () => {
       )
       yield* Effect.gen(function* () {
         assert.strictEqual(yield* saveOne, 1)
-        assert.strictEqual((yield* PgDatabase.PgDatabase).limits.maxOpenConns, 3)
+        assert.strictEqual((yield* PgDatabase.PgDatabase)[storeAccess].limits.maxOpenConns, 3)
         assert.strictEqual((yield* query(url, "select 1 from apart.es_snapshots")).rowCount, 1)
       }).pipe(Effect.provide(layer), Effect.withConfigProvider(config))
     })

@@ -11,7 +11,9 @@ import type {
   EncodedNewCommand
 } from "../../commandStore/CommandStoreEncoded.js"
 import { column, columns, created, fromRow, fromRows, inserted, type Row, toRow } from "../../sql/commandRows.js"
+import { commandConditions } from "../../sql/filters.js"
 import type { Statement } from "../database/access.js"
+import { anyOf, where } from "../database/filters.js"
 import type { Names } from "../database/names.js"
 
 type Request<K extends keyof Encoded> = Encoded[K] extends (request: infer R) => unknown ? R : never
@@ -19,40 +21,9 @@ type Request<K extends keyof Encoded> = Encoded[K] extends (request: infer R) =>
 const nowMs = "(extract(epoch from clock_timestamp()) * 1000)::bigint"
 const ofAttempt = "id = $1 and attempts = $2 and status = 'received'"
 
-const conditionsOn = (
-  created: string
-): ReadonlyArray<readonly [field: keyof EncodedFilter, sql: (parameter: string) => string]> => [
-  ["tenantId", (p) => `tenant_id = ${p}`],
-  ["domain", (p) => `domain = ${p}`],
-  ["types", (p) => `type = any (${p})`],
-  ["statuses", (p) => `status = any (${p})`],
-  ["createdFrom", (p) => `${created} >= ${p}`],
-  ["createdUntil", (p) => `${created} < ${p}`]
-]
-
-const indexed = conditionsOn("created_ms")
+const indexed = commandConditions(anyOf)
 // The index would have all that matches sorted for each page.
-const unindexed = conditionsOn("(created_ms + 0)")
-
-/**
- * The conditions of a filter, after `values` that the statement has already; `shape` tells the text apart. `byTime`: the
- * index on the time may be used.
- */
-const where = (
-  filter: EncodedFilter,
-  values: Array<unknown>,
-  byTime = true
-): { readonly shape: string; readonly sql: string } => {
-  const conditions = byTime ? indexed : unindexed
-  let shape = ""
-  let sql = ""
-  for (const [field, condition] of conditions) {
-    const value = filter[field]
-    shape += value === null ? "0" : "1"
-    if (value !== null) sql += ` and ${condition(`$${values.push(value)}`)}`
-  }
-  return { shape, sql }
-}
+const unindexed = commandConditions(anyOf, (column) => `(${column} + 0)`)
 
 const firstRow = <R>({ rows }: Pg.QueryResult): R | undefined => (rows as ReadonlyArray<R>)[0]
 
@@ -152,7 +123,7 @@ export const make = (names: Names) => {
 
     list: ({ after, direction, filter, limit, through }: Request<"list">) => {
       const values: Array<unknown> = [after, through, limit]
-      const { shape, sql } = where(filter, values, false)
+      const { shape, sql } = where(unindexed, filter, values)
       const order = direction === "forward" ? "asc" : "desc"
       return read(
         "list",
@@ -168,7 +139,7 @@ export const make = (names: Names) => {
     distinct: ({ after, field, filter, limit }: Request<"distinct">) => {
       const name = column[field]
       const values: Array<unknown> = [after, limit]
-      const { shape, sql } = where(filter, values)
+      const { shape, sql } = where(indexed, filter, values)
       return read(
         "distinct",
         `_${name}_${shape}`,
@@ -182,7 +153,7 @@ export const make = (names: Names) => {
 
     count: (filter: EncodedFilter) => {
       const values: Array<unknown> = []
-      const { shape, sql } = where(filter, values)
+      const { shape, sql } = where(indexed, filter, values)
       return read(
         "count",
         `_${shape}`,
@@ -230,7 +201,7 @@ export const make = (names: Names) => {
     // for it.
     prune: (filter: EncodedFilter, limit: number) => {
       const values: Array<unknown> = [limit]
-      const { shape, sql } = where(filter, values)
+      const { shape, sql } = where(indexed, filter, values)
       return change(
         "prune",
         `_${shape}`,

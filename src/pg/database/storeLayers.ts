@@ -7,17 +7,15 @@ import * as PgDatabase from "../PgDatabase.js"
 import * as migrations from "./migrations.js"
 import { checkedNames, type NameOptions } from "./names.js"
 import { databaseKeys } from "./options.js"
-import type { StoreAccess } from "./storeAccess.js"
+import { storeAccess } from "./storeAccess.js"
 
 export interface PreparationOptions extends NameOptions, MigrateOptions {}
-
-const access = (database: PgDatabase.PgDatabaseShape): StoreAccess => database
 
 export const make = storeLayers.on({
   ...migrations,
   suffix: "Pg",
   tag: PgDatabase.PgDatabase,
-  access,
+  access: (database) => database[storeAccess],
   databaseKeys,
   open: PgDatabase.make,
   namingKeys: { schema: true, prefix: true },

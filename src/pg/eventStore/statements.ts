@@ -12,7 +12,9 @@ import type {
   EncodedNewEvent
 } from "../../eventStore/EventStoreEncoded.js"
 import { column, columns, fromRows, fromStreamRows, streamColumns } from "../../sql/eventRows.js"
+import { eventConditions } from "../../sql/filters.js"
 import type { Statement } from "../database/access.js"
+import { anyOf, where } from "../database/filters.js"
 import type { Names } from "../database/names.js"
 import * as schema from "./schema.js"
 
@@ -31,32 +33,7 @@ const toEventsOf =
 
 const firstValue = <A>(result: Pg.QueryResult): A => (result.rows as ReadonlyArray<readonly [A]>)[0]?.[0] as A
 
-const conditions: ReadonlyArray<readonly [field: keyof EncodedFilter, sql: (parameter: string) => string]> = [
-  ["tenantId", (p) => `tenant_id = ${p}`],
-  ["domain", (p) => `domain = ${p}`],
-  ["aggregateId", (p) => `aggregate_id = ${p}`],
-  ["types", (p) => `type = any (${p})`],
-  ["commandId", (p) => `command_id = ${p}`],
-  ["createdFrom", (p) => `created_ms >= ${p}`],
-  ["createdUntil", (p) => `created_ms < ${p}`]
-]
-
-/** The conditions of a filter, after `values` that the statement has already; `shape` tells the text apart. */
-const where = (filter: EncodedFilter, values: Array<unknown>): { readonly shape: string; readonly sql: string } => {
-  let shape = ""
-  let sql = ""
-  for (const [field, condition] of conditions) {
-    const value = filter[field]
-    if (value === null) {
-      shape += "0"
-      continue
-    }
-    values.push(value)
-    shape += "1"
-    sql += ` and ${condition(`$${values.length}`)}`
-  }
-  return { shape, sql }
-}
+const conditions = eventConditions(anyOf)
 
 const expectedNumber = (expected: ExpectedVersion): number =>
   expected === "any"
@@ -255,7 +232,7 @@ export const make = (names: Names) => {
       readonly limit: number
     }) => {
       const values: Array<unknown> = [request.after, request.through, request.limit]
-      const { shape, sql } = where(request.filter, values)
+      const { shape, sql } = where(conditions, request.filter, values)
       const order = request.direction === "forward" ? "asc" : "desc"
       return read(
         `read_feed_${order}_${shape}`,
@@ -276,7 +253,7 @@ export const make = (names: Names) => {
     }) => {
       const name = column[request.field]
       const values: Array<unknown> = [request.after, request.limit]
-      const { shape, sql } = where(request.filter, values)
+      const { shape, sql } = where(conditions, request.filter, values)
       return read(
         `distinct_${name}_${shape}`,
         `select distinct ${name} from ${events}
@@ -289,7 +266,7 @@ export const make = (names: Names) => {
 
     count: (filter: EncodedFilter) => {
       const values: Array<unknown> = []
-      const { shape, sql } = where(filter, values)
+      const { shape, sql } = where(conditions, filter, values)
       return read(`count_${shape}`, `select count(*) from ${events} where true${sql}`, values, firstValue<number>)
     },
 

@@ -3,14 +3,11 @@
  * is one statement. Leases run on the clock of the machine, which is the same for all processes that have the file open.
  */
 import * as Effect from "effect/Effect"
-import type {
-  CreateOutcome,
-  Encoded,
-  EncodedFilter,
-  EncodedNewCommand
-} from "../../commandStore/CommandStoreEncoded.js"
+import type { CreateOutcome, Encoded, EncodedNewCommand } from "../../commandStore/CommandStoreEncoded.js"
 import { column, columns, created, fromRow, fromRows, inserted, type Row, toRow } from "../../sql/commandRows.js"
+import { commandConditions } from "../../sql/filters.js"
 import type { SqliteConnection } from "../database/connection.js"
+import { anyOf, filtered, unindexed } from "../database/filters.js"
 import type { Names } from "../database/names.js"
 import type { StoreAccess } from "../database/storeAccess.js"
 
@@ -86,7 +83,7 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
 
     list: ({ after, direction, filter, limit, through }) =>
       database.read("list", (connection) => {
-        const { params, where } = conditions(filter, "+")
+        const { params, where } = filtered(unindexedConditions, filter)
         const rows = connection
           .prepare(
             `SELECT ${columns} FROM ${commands} WHERE position > ? AND position <= ?${where} ORDER BY position${direction === "forward" ? "" : " DESC"} LIMIT ?`
@@ -97,7 +94,7 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
 
     distinct: ({ after, field, filter, limit }) =>
       database.read("distinct", (connection) => {
-        const { params, where } = conditions(filter)
+        const { params, where } = filtered(conditions, filter)
         const name = column[field]
         const rows = connection
           .prepare(`SELECT DISTINCT ${name} FROM ${commands} WHERE ${name} > ?${where} ORDER BY 1 LIMIT ?`)
@@ -108,7 +105,7 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
 
     count: (filter) =>
       database.read("count", (connection) => {
-        const { params, where } = conditions(filter)
+        const { params, where } = filtered(conditions, filter)
         const text = `SELECT count(*) FROM ${commands} WHERE true${where}`
         return (connection.prepare(text).get(...params) as [number])[0]
       }),
@@ -149,7 +146,7 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
     delete: (id) => changeOne("delete", sql.delete, () => [id]),
 
     prune: (filter, limit) => {
-      const { params, where } = conditions(filter)
+      const { params, where } = filtered(conditions, filter)
       const oldest = `SELECT position FROM ${commands} WHERE true${where} ORDER BY created_ms LIMIT ?`
       return change("prune", `DELETE FROM ${commands} WHERE position IN (${oldest})`, () => [...params, limit])
     },
@@ -160,28 +157,6 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
   }
 }
 
-/**
- * A filter as SQL text, the same for each shape of filter, and what to bind. `+` keeps the index on the time out of the
- * choice for pages in order of position, which it would have sorted one by one.
- */
-const conditions = (
-  filter: EncodedFilter,
-  plus: "" | "+" = ""
-): { readonly where: string; readonly params: ReadonlyArray<Value> } => {
-  const params: Array<Value> = []
-  let where = ""
-  const add = (condition: string, value: Value) => {
-    if (value === null) return
-    where += ` AND ${condition}`
-    params.push(value)
-  }
-  const anyOf = (name: string, values: ReadonlyArray<string> | null) =>
-    add(`${name} IN (SELECT value FROM json_each(?))`, values === null ? null : JSON.stringify(values))
-  add("tenant_id = ?", filter.tenantId)
-  add("domain = ?", filter.domain)
-  anyOf("type", filter.types)
-  anyOf("status", filter.statuses)
-  add(`${plus}created_ms >= ?`, filter.createdFrom)
-  add(`${plus}created_ms < ?`, filter.createdUntil)
-  return { where, params }
-}
+const conditions = commandConditions(anyOf)
+// For pages in order of position, which the index on the time would have sorted one by one.
+const unindexedConditions = commandConditions(anyOf, unindexed)

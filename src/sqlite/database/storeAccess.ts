@@ -1,9 +1,30 @@
 /**
- * What the stores use of an open SQLite database.
+ * What the stores use of an open SQLite database. It is kept under a symbol that no entry point exports, so that what
+ * users see of a database is for users.
  */
-import type { SqliteDatabaseShape } from "../SqliteDatabase.js"
+import type * as Effect from "effect/Effect"
+import type { StoreFailure } from "../../Errors.js"
+import type { Step } from "./access.js"
 
-export interface StoreAccess extends Pick<SqliteDatabaseShape, "transaction" | "read" | "write"> {
+export const storeAccess: unique symbol = Symbol.for("effect-stores/SqliteDatabase/storeAccess")
+
+export interface StoreAccess {
   /** The file. */
   readonly connection: string
+
+  /** What the user's `transaction` does. */
+  readonly transaction: <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | StoreFailure, R>
+
+  /**
+   * Runs a step on the connection that writes, or in the transaction of the fiber. `committed` is called once what the
+   * step did is committed.
+   */
+  readonly write: <A>(
+    operation: string,
+    step: Step<A>,
+    committed?: (value: A) => void
+  ) => Effect.Effect<A, StoreFailure>
+
+  /** Runs a step that only reads on a connection that reads, or in the transaction of the fiber. */
+  readonly read: <A>(operation: string, step: Step<A>) => Effect.Effect<A, StoreFailure>
 }

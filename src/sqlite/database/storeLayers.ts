@@ -7,20 +7,15 @@ import * as SqliteDatabase from "../SqliteDatabase.js"
 import * as migrations from "./migrations.js"
 import { checkedNames, type NameOptions } from "./names.js"
 import { databaseKeys } from "./options.js"
-import type { StoreAccess } from "./storeAccess.js"
+import { storeAccess } from "./storeAccess.js"
 
 export interface PreparationOptions extends NameOptions, MigrateOptions {}
-
-const access = (database: SqliteDatabase.SqliteDatabaseShape): StoreAccess => ({
-  ...database,
-  connection: database.filename
-})
 
 export const make = storeLayers.on({
   ...migrations,
   suffix: "Sqlite",
   tag: SqliteDatabase.SqliteDatabase,
-  access,
+  access: (database) => database[storeAccess],
   databaseKeys,
   open: SqliteDatabase.make,
   namingKeys: { prefix: true },

@@ -22,12 +22,12 @@ import {
   type StreamRow,
   streamColumns
 } from "../../sql/eventRows.js"
+import { eventConditions } from "../../sql/filters.js"
 import type { SqliteConnection } from "../database/connection.js"
 import { isConstraint } from "../database/failures.js"
+import { anyOf, filtered, unindexed } from "../database/filters.js"
 import type { Names } from "../database/names.js"
 import type { StoreAccess } from "../database/storeAccess.js"
-
-type Value = string | number | null
 
 const inStream = "tenant_id = ? AND domain = ? AND aggregate_id = ?"
 
@@ -239,7 +239,7 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
 
     distinct: ({ after, field, filter, limit }) =>
       database.read("distinct", (connection) => {
-        const { params, where } = conditions(filter, "")
+        const { params, where } = filtered(conditions, filter)
         const rows = connection
           .prepare(
             `SELECT DISTINCT ${column[field]} FROM ${events} WHERE ${column[field]} > ?${where} ORDER BY 1 LIMIT ?`
@@ -251,7 +251,7 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
 
     count: (filter) =>
       database.read("count", (connection) => {
-        const { params, where } = conditions(filter, "")
+        const { params, where } = filtered(conditions, filter)
         return (connection.prepare(`SELECT count(*) FROM ${events} WHERE true${where}`).get(...params) as [number])[0]
       }),
 
@@ -303,29 +303,9 @@ const isExpected = (expected: ExpectedVersion, actual: number): boolean =>
 const paged = (filter: EncodedFilter) => {
   const wholeStream = filter.tenantId !== null && filter.domain !== null && filter.aggregateId !== null
   return wholeStream
-    ? { ...conditions(filter, ""), position: "+position", order: "version" }
-    : { ...conditions(filter, "+"), position: "position", order: "position" }
+    ? { ...filtered(conditions, filter), position: "+position", order: "version" }
+    : { ...filtered(unindexedConditions, filter), position: "position", order: "position" }
 }
 
-const conditions = (
-  filter: EncodedFilter,
-  plus: "" | "+"
-): { readonly where: string; readonly params: ReadonlyArray<Value> } => {
-  const { aggregateId, commandId, createdFrom, createdUntil, domain, tenantId, types } = filter
-  const params: Array<Value> = []
-  let where = ""
-  const add = (condition: string, value: Value) => {
-    if (value === null) return
-    where += ` AND ${condition}`
-    params.push(value)
-  }
-  add(`${plus}tenant_id = ?`, tenantId)
-  add(`${plus}domain = ?`, domain)
-  add(`${plus}aggregate_id = ?`, aggregateId)
-  if (types?.length === 1) add("type = ?", types[0] ?? null)
-  else add("type IN (SELECT value FROM json_each(?))", types === null ? null : JSON.stringify(types))
-  add("command_id = ?", commandId)
-  add("created_ms >= ?", createdFrom)
-  add("created_ms < ?", createdUntil)
-  return { where, params }
-}
+const conditions = eventConditions(anyOf)
+const unindexedConditions = eventConditions(anyOf, unindexed)
