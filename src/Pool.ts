@@ -6,9 +6,10 @@
  */
 import * as Config from "effect/Config"
 import * as ConfigError from "effect/ConfigError"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Either from "effect/Either"
 import { InvalidInput } from "./Errors.js"
+import { durationMs, timerMaxMs } from "./internal/durations.js"
 import { describe, fields, invalid, record } from "./internal/validate.js"
 
 /**
@@ -224,8 +225,7 @@ export const redisLimits = (
     if (minIdleConns > maxIdleConns) {
       return yield* refuse("pool.minIdleConns", `must not exceed maxIdleConns (${maxIdleConns})`)
     }
-    // Node's timers take what is longer for one millisecond.
-    if (writeTimeoutMs < 1 || writeTimeoutMs >= 2 ** 31) {
+    if (writeTimeoutMs > timerMaxMs) {
       return yield* refuse("pool.writeTimeout", `must be from 1 ms to 24 days, not ${describe(given?.writeTimeout)}`)
     }
     return { poolSize, minIdleConns, maxIdleConns, maxRetries, writeTimeoutMs }
@@ -240,19 +240,10 @@ const count = (value: unknown, what: string, otherwise: number): Either.Either<n
     : refuse(what, `must be a whole number from 0 to 1000000, not ${describe(value)}`)
 }
 
-const time = (value: unknown, what: string, otherwiseMs: number): Either.Either<number, InvalidInput> => {
-  if (value === undefined) return Either.right(otherwiseMs)
-  // A negative or NaN number would silently decode as zero, which here means the default.
-  const decoded =
-    typeof value === "number" && !(value >= 0)
-      ? undefined
-      : Duration.decodeUnknown(value)._tag === "Some"
-        ? Duration.decode(value as Duration.DurationInput)
-        : undefined
-  if (decoded === undefined) return refuse(what, `must be a duration of at least zero, not ${describe(value)}`)
-  const ms = Duration.toMillis(decoded)
-  return Either.right(ms === 0 ? otherwiseMs : ms)
-}
+const time = (value: unknown, what: string, otherwiseMs: number): Either.Either<number, InvalidInput> =>
+  value === undefined
+    ? Either.right(otherwiseMs)
+    : Either.try({ try: () => durationMs(value, what) || otherwiseMs, catch: invalid })
 
 const option = <A>(config: Config.Config<A>): Config.Config<A | undefined> => Config.withDefault(config, undefined)
 

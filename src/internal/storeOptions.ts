@@ -4,6 +4,7 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { type InvalidInput, ReadOnly } from "../Errors.js"
+import { timeoutMs } from "./durations.js"
 import type { Observer } from "./telemetry.js"
 import { checked, describe, fields, identifier, refuse } from "./validate.js"
 
@@ -62,9 +63,4 @@ export const writesOf =
   <A, E, R>(name: string, body: (nowMs: number) => Effect.Effect<A, E, R>): Effect.Effect<A, E | ReadOnly, R> =>
     readOnly ? Effect.fail(new ReadOnly({ operation: name })) : observe.effect(name, body)
 
-const interval = (value: Duration.DurationInput): Duration.Duration => {
-  const decoded = Duration.decodeUnknown(value)
-  return decoded._tag === "Some" && Duration.toMillis(decoded.value) > 0
-    ? decoded.value
-    : refuse("pollInterval", `must be a duration greater than zero, not ${describe(value)}`)
-}
+const interval = (value: Duration.DurationInput): Duration.Duration => Duration.millis(timeoutMs(value, "pollInterval"))

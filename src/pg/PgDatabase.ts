@@ -28,6 +28,7 @@ import { databaseKeys, type Options } from "./database/options.js"
 import { type ConnectionSettings, checkedSettings, describeConnection } from "./database/settings.js"
 import * as Sql from "./database/sqlClient.js"
 
+export type { TlsOptions } from "../internal/tls.js"
 export type { Options } from "./database/options.js"
 
 /**

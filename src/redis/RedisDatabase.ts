@@ -20,6 +20,7 @@ import type { Node, Options } from "./database/options.js"
 import * as scanning from "./database/scan.js"
 import { settings } from "./database/settings.js"
 
+export type { TlsOptions } from "../internal/tls.js"
 export type { Cluster, CommonOptions, NatMap, Node, Options, Sentinel, Standalone } from "./database/options.js"
 
 /**
@@ -106,7 +107,7 @@ const nodes = (name: string): Config.Config<ReadonlyArray<Node> | undefined> =>
         texts.map((text): Either.Either<Node, ConfigError.ConfigError> => {
           const [, v6, host = v6, port] = text.trim().match(/^(?:\[([^\]]+)\]|([^:]+))(?::(\d+))?$/) ?? []
           return host === undefined
-            ? Either.left(ConfigError.InvalidData([name], `must be host:port, not ${text}`))
+            ? Either.left(ConfigError.InvalidData([name], "must be host:port,host:port"))
             : Either.right({ host, port: port === undefined ? undefined : Number(port) })
         })
       )

@@ -19,7 +19,7 @@ import * as Pool from "../Pool.js"
 import { ConnectionPool, OpenFailure } from "../sql/ConnectionPool.js"
 import { type SqlitePool, type Step, Transactions, use } from "./database/access.js"
 import { SqliteConnection } from "./database/connection.js"
-import { failure, isBusy, movedAway } from "./database/failures.js"
+import { checkOwner, explained, failure, isBusy, movedAway } from "./database/failures.js"
 import { databaseKeys, type Options } from "./database/options.js"
 import { checkedSettings } from "./database/settings.js"
 import * as Client from "./database/sqlClient.js"
@@ -131,6 +131,7 @@ export const make = (
           open: (done) => {
             let result: SqliteConnection | OpenFailure
             try {
+              if (filename !== ":memory:") checkOwner(filename)
               const connection = SqliteConnection.open({ filename, synchronous, readonly })
               file ??= connection.file
               if (connection.file !== file) {
@@ -144,7 +145,9 @@ export const make = (
               // At first a path that cannot be opened is a mistake; later it is a shortage that may pass.
               const cause = failure(operation, error)
               const typed =
-                openedBefore && cause._tag === "StoreUnavailable" ? cause : new StoreError({ operation, cause: error })
+                openedBefore && cause._tag === "StoreUnavailable"
+                  ? cause
+                  : new StoreError({ operation, cause: explained(filename, error) })
               result = new OpenFailure(typed, isBusy(error))
             }
             done(result)

@@ -77,6 +77,11 @@ describePg("connections to PostgreSQL", () => {
       yield* Effect.addFinalizer(() => Effect.sync(() => Object.assign(dns, { lookup })))
       const name = "database.invalid"
       const server = new URL(url)
+      const named = new URL(url)
+      named.hostname = name
+      const open = Layer.suspend(() =>
+        EventStorePg.layer({ url: Redacted.make(named.href), pool: { maxOpenConns: 1 } })
+      )
       const answer = (found: boolean) =>
         Object.assign(dns, {
           lookup: (host: string, options: dns.LookupAllOptions, done: (...answer: Array<unknown>) => void) =>
@@ -87,11 +92,11 @@ describePg("connections to PostgreSQL", () => {
                 : done(Object.assign(new Error(`getaddrinfo ENOTFOUND ${name}`), { code: "ENOTFOUND" }))
         })
       answer(false)
-      const mistake = yield* Effect.flip(Effect.scoped(Layer.build(open({ host: name }))))
+      const mistake = yield* Effect.flip(Effect.scoped(Layer.build(open)))
       assert.strictEqual(mistake._tag, "StoreError")
 
       answer(true)
-      const database = yield* Effect.provide(PgDatabase.PgDatabase, yield* Layer.build(open({ host: name })))
+      const database = yield* Effect.provide(PgDatabase.PgDatabase, yield* Layer.build(open))
       answer(false)
       yield* Effect.flip(database.sql`select pg_terminate_backend(pg_backend_pid())`)
       yield* eventually(database.state, ({ open }) => open === 0)
@@ -107,8 +112,9 @@ describePg("connections to PostgreSQL", () => {
       const secret = "s3cret-of-nobody"
       const address = new URL(url)
       // Servers of tests trust whoever comes, so any password will do.
-      const password = address.password === "" ? secret : decodeURIComponent(address.password)
-      const layer = open({ password: Redacted.make(password) })
+      if (address.password === "") address.password = secret
+      const password = decodeURIComponent(address.password)
+      const layer = open({ url: Redacted.make(address.href) })
       const context = yield* Layer.build(layer)
       const database = yield* Effect.provide(PgDatabase.PgDatabase, context)
       for (const each of [database, context]) {

@@ -524,8 +524,14 @@ describePg("PgDatabase", () => {
 
     it.live("a server that does not answer, and a database that does not exist, fail typed", () =>
       Effect.gen(function* () {
-        assert.strictEqual((yield* failure({ host: "127.0.0.1", port: 1 })).tag, "StoreUnavailable")
-        assert.strictEqual((yield* failure({ database: "no_such_database" })).tag, "StoreError")
+        const elsewhere = (change: (url: URL) => void) => {
+          const changed = new URL(url)
+          change(changed)
+          return failure({ url: Redacted.make(changed.href) })
+        }
+        assert.strictEqual((yield* elsewhere((url) => Object.assign(url, { port: "1" }))).tag, "StoreUnavailable")
+        const noSuch = elsewhere((url) => Object.assign(url, { pathname: "/no_such_database" }))
+        assert.strictEqual((yield* noSuch).tag, "StoreError")
       })
     )
 

@@ -241,27 +241,36 @@ describeOwnRedis("opening Redis", () => {
     expect(inspect(database, { depth: 20, showHidden: true })).not.toContain(password)
   })
 
-  it("what a URL says is taken, and what is given beside it wins", async () => {
+  it("what a URL says is taken, and what is given beside it adds to it", async () => {
     const server = await startRedis({ password })
     onTestFinished(() => server.stop())
-    const url = Redacted.make(`redis://default:${encodeURIComponent(password)}@127.0.0.1:${server.port}/3`)
-    for (const [db, expected] of [
-      [undefined, 3],
-      [5, 5]
-    ] as const) {
-      const store = open({ url, db, connectionName: "mine" })
-      expect((await store.run(RedisDatabase.RedisDatabase)).connection).toBe(
-        `redis://127.0.0.1:${server.port}/${expected}`
-      )
-      const { port } = server
-      const admin = open({ host: "127.0.0.1", port, password: Redacted.make(password), connectionName: "admin" })
+    const { port } = server
+    const whole = `redis://default:${encodeURIComponent(password)}@127.0.0.1:${port}/3`
+    const secret = Redacted.make(password)
+    for (const options of [
+      { url: Redacted.make(whole) },
+      { url: Redacted.make(whole), host: "127.0.0.1", port, username: "default", password: secret, db: 3, tls: false },
+      { url: Redacted.make("redis://127.0.0.1"), port, password: secret, db: 3 }
+    ]) {
+      const store = open({ ...options, connectionName: "mine" })
+      expect((await store.run(RedisDatabase.RedisDatabase)).connection).toBe(`redis://127.0.0.1:${port}/3`)
+      const admin = open({ host: "127.0.0.1", port, password: secret, connectionName: "admin" })
       await store.run(save(1))
       expect(await admin.run(latest())).toBe(0)
       await until("its name and database", async () => {
         const list = await admin.run(clientList)
-        return list.some((line) => line.includes(" name=mine ") && line.includes(` db=${expected} `))
+        return list.some((line) => line.includes(" name=mine ") && line.includes(" db=3 "))
       })
+      await store.close()
     }
+  })
+
+  it("a database that the server does not have is refused, and nothing is written to another", async () => {
+    const server = await startRedis()
+    onTestFinished(() => server.stop())
+    const store = open(at(server, { db: 99 }))
+    expect(failure(await store.exit(save(1)))).toMatchObject({ _tag: "StoreError" })
+    expect(await server.command("dbsize")).toBe(0)
   })
 
   it("options that make no sense are refused by name, and no value of a secret is shown", async () => {

@@ -6,8 +6,8 @@ import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import Pg from "pg"
 import type { OpenFailure } from "../../sql/ConnectionPool.js"
-import { codeOf, openFailure, statementLost } from "./failures.js"
-import type { ConnectionSettings } from "./settings.js"
+import { isPlanDead, openFailure } from "./failures.js"
+import { type ConnectionSettings, makeClient } from "./settings.js"
 
 /** A statement with a name is prepared once per connection. */
 export interface Query {
@@ -73,7 +73,7 @@ export class PgConnection {
     lost: (connection: PgConnection) => void,
     done: (result: PgConnection | OpenFailure) => void
   ): void {
-    const client = new Pg.Client(Redacted.value(settings.client))
+    const client = makeClient(Redacted.value(settings.client))
     const connection = new PgConnection(client, settings)
     const failed = (cause: unknown) => {
       connection.close()
@@ -128,7 +128,7 @@ export class PgConnection {
       this.refused = undefined
       this.active--
       settled = true
-      if (name !== undefined && codeOf(error) === statementLost) this.dead = true
+      if (name !== undefined && isPlanDead(error)) this.dead = true
       done(error ?? undefined, result)
       onSettled?.()
     }
@@ -177,7 +177,7 @@ export class PgConnection {
   private cancel(): void {
     this.dead = true
     const { processID } = this.client as unknown as { readonly processID: number }
-    const canceller = new Pg.Client({ ...Redacted.value(this.settings.client), connectionTimeoutMillis: 2_000 })
+    const canceller = makeClient({ ...Redacted.value(this.settings.client), connectionTimeoutMillis: 2_000 })
     const end = (error: unknown) => {
       if (error) this.destroy()
       canceller.end(() => undefined)

@@ -1,12 +1,87 @@
 /**
- * What the errors of the driver, the server and the socket mean, as the errors of the stores.
+ * What the errors of the driver, the server and the socket mean, as the errors of the stores. One table says it of
+ * SQLSTATEs and another of codes of sockets; the functions below only look there.
  */
 import Pg from "pg"
 import { CommitOutcomeUnknown, StoreError, type StoreFailure, StoreUnavailable } from "../../Errors.js"
+import { lastingOf } from "../../internal/socketFailures.js"
 import { OpenFailure } from "../../sql/ConnectionPool.js"
 
 /** What an error means for the caller: a read changed nothing; a write that lost its connection may have happened. */
 export type QueryKind = "read" | "write"
+
+/**
+ * - `passing`: undone, and worth another try.
+ * - `busy`: the same, and while a connection is opened, whoever waits for one keeps waiting.
+ * - `plan`: the statement that was prepared on this connection can never run again, and nothing has happened: the
+ *   connection is given up, and the next try prepares it anew.
+ * - `lost`: the connection is gone. Of a statement that writes nobody knows whether it has happened.
+ * - `final`: the same statement fails again.
+ */
+type Meaning = "passing" | "busy" | "plan" | "lost" | "final"
+
+/** By SQLSTATE, or by its class for all that are not named. */
+const meanings: Readonly<Record<string, Meaning>> = {
+  "03": "final", // SQL statement not yet complete
+  "08": "lost", // connection exception
+  "09": "final", // triggered action exception
+  "0A": "final", // feature not supported; see `planChanged`
+  "0B": "final", // invalid transaction initiation
+  "0F": "final", // locator exception
+  "0L": "final", // invalid grantor
+  "0P": "final", // invalid role specification
+  "0Z": "final", // diagnostics exception
+  "20": "final", // case not found
+  "21": "final", // cardinality violation
+  "22": "final", // data exception
+  "23": "final", // integrity constraint violation
+  "24": "final", // invalid cursor state
+  "25": "final", // invalid transaction state
+  "25006": "passing", // read-only transaction: a standby, until it is promoted
+  "25P03": "passing", // idle in transaction for too long: the session is over, and rolled back
+  "25P04": "passing", // the transaction took too long: the same
+  "26": "plan", // invalid statement name: the user's own SQL has thrown all of them away
+  "27": "final", // triggered data change violation
+  "28": "final", // invalid authorization
+  "2B": "final", // dependent privilege descriptors still exist
+  "2D": "final", // invalid transaction termination
+  "2F": "final", // SQL routine exception
+  "34": "final", // invalid cursor name
+  "38": "final", // external routine exception
+  "39": "final", // external routine invocation exception
+  "3B": "final", // savepoint exception
+  "3D": "final", // invalid catalog name
+  "3F": "final", // invalid schema name
+  "40": "passing", // transaction rollback: deadlock, serialization failure
+  "40002": "final", // integrity constraint violation at COMMIT
+  "40003": "lost", // statement completion unknown
+  "42": "final", // syntax error, access rule violation
+  "44": "final", // WITH CHECK OPTION violation
+  "53": "passing", // insufficient resources
+  "53300": "busy", // too many connections
+  "53400": "final", // configuration limit exceeded
+  "54": "final", // program limit exceeded
+  "55": "final", // object not in prerequisite state
+  "55006": "passing", // object in use
+  "55P03": "passing", // lock not available
+  "57": "lost", // operator intervention: the session is over
+  "57014": "passing", // query canceled, by its timeout or by an operator
+  "57P03": "busy", // cannot connect now: starting up, shutting down, in recovery
+  "57P04": "final", // database dropped
+  "58": "final", // system error
+  "58030": "passing", // I/O error: the statement is undone
+  "72": "passing", // snapshot too old
+  F0: "final", // configuration file error
+  HV: "final", // foreign data wrapper error
+  P0: "final", // PL/pgSQL error
+  XX: "final" // internal error, corrupted data or index
+}
+
+/**
+ * A statement was prepared, and then a table changed under it. This shares its SQLSTATE, 0A000, with all that the server
+ * cannot do at all; the function that raises it tells, in any language.
+ */
+const planChanged = "RevalidateCachedQuery"
 
 export const codeOf = (cause: unknown): string =>
   typeof cause === "object" && cause !== null && "code" in cause && typeof cause.code === "string" ? cause.code : ""
@@ -14,49 +89,50 @@ export const codeOf = (cause: unknown): string =>
 /** The server's code in the cause of a failure. */
 export const sqlStateOf = (failure: StoreFailure): string => ("cause" in failure ? codeOf(failure.cause) : "")
 
-/** The server is full, starting up or shutting down. */
-const busyServer = new Set(["53300", "57P03"])
+/** Of what the server said. The driver's own errors have no code, and Node's have names: EPIPE looks like an SQLSTATE. */
+const meaningOf = (error: Pg.DatabaseError): Meaning => {
+  const code = codeOf(error)
+  if (error.routine === planChanged) return "plan"
+  return meanings[code] ?? meanings[code.slice(0, 2)] ?? "final"
+}
+
+/** Whether the connection can never run this statement again. */
+export const isPlanDead = (error: unknown): boolean => error instanceof Pg.DatabaseError && meaningOf(error) === "plan"
+
+/** What the driver finds out before there is a session, in its own words and without a code. */
+const isRefusal = (cause: unknown): boolean =>
+  // No TLS there, and a password that is missing or a server that does not know it.
+  cause instanceof Error && /^(The server does not support SSL connections|SASL: )/.test(cause.message)
 
 /** `known`: a host that was found before is not a wrong name, but a failure of the name service. */
 export const openFailure = (cause: unknown, known: boolean): OpenFailure => {
-  const code = codeOf(cause)
   const operation = "connecting"
-  // A wrong password, database or name of a host stays wrong.
-  const wrong = /^(28|3D|42|22)/.test(code) || (code === "ENOTFOUND" && !known)
+  const meaning: Meaning =
+    cause instanceof Pg.DatabaseError
+      ? meaningOf(cause)
+      : isRefusal(cause) || (lastingOf(codeOf(cause)) === "final" && !(known && isNameFailure(cause)))
+        ? "final"
+        : "passing"
   return new OpenFailure(
-    wrong ? new StoreError({ operation, cause }) : new StoreUnavailable({ operation, retryable: true, cause }),
-    busyServer.has(code)
+    meaning === "final"
+      ? new StoreError({ operation, cause })
+      : new StoreUnavailable({ operation, retryable: true, cause }),
+    meaning === "busy"
   )
 }
 
-/** Deadlock, serialization failure, lock and statement timeout, out of resources: undone, and worth another try. */
-const transient = new Set(["40001", "40P01", "55P03", "57014", "25006", "25P03"])
-
-/**
- * A prepared statement that the server has no more, because the user's own SQL has thrown all away (`discard all`). The
- * driver takes it for prepared for as long as the connection lives; nothing has happened.
- */
-export const statementLost = "26000"
-
-const isConnectionLoss = (cause: unknown, code: string): boolean =>
-  // The driver's own errors for a lost connection have no code, and Node's have names: EPIPE looks like an SQLSTATE.
-  !(cause instanceof Pg.DatabaseError) || code.startsWith("08") || code.startsWith("57P")
+const isNameFailure = (cause: unknown): boolean => ["ENOTFOUND", "EAI_NONAME"].includes(codeOf(cause))
 
 export const classify = (
   cause: unknown,
   kind: QueryKind,
   operation: string
 ): StoreUnavailable | StoreError | CommitOutcomeUnknown => {
-  const code = codeOf(cause)
-  if (transient.has(code) || code.startsWith("53") || code === statementLost) {
-    return new StoreUnavailable({ operation, retryable: true, cause })
-  }
   // A driver's refusal of the parameters is an error without a code as well, but it is no loss of a connection.
   if (cause instanceof TypeError || cause instanceof RangeError) return new StoreError({ operation, cause })
-  if (isConnectionLoss(cause, code)) {
-    return kind === "write"
-      ? new CommitOutcomeUnknown({ operation, cause })
-      : new StoreUnavailable({ operation, retryable: true, cause })
-  }
-  return new StoreError({ operation, cause })
+  const meaning = cause instanceof Pg.DatabaseError ? meaningOf(cause) : "lost"
+  if (meaning === "final") return new StoreError({ operation, cause })
+  return meaning === "lost" && kind === "write"
+    ? new CommitOutcomeUnknown({ operation, cause })
+    : new StoreUnavailable({ operation, retryable: true, cause })
 }

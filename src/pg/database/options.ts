@@ -3,8 +3,8 @@
  */
 import type * as Duration from "effect/Duration"
 import type * as Redacted from "effect/Redacted"
-import type Pg from "pg"
 import type { Keys } from "../../internal/storeOptions.js"
+import type { TlsOptions } from "../../internal/tls.js"
 import type * as Pool from "../../Pool.js"
 
 /**
@@ -12,16 +12,26 @@ import type * as Pool from "../../Pool.js"
  * @category models
  */
 export interface Options {
-  /** `postgres://user:password@host:port/database`; what is given beside it wins. */
+  /**
+   * `postgres://user:password@host:port/database`, with the parameters `sslmode` (`disable`, `require`, `verify-ca`,
+   * `verify-full`), `sslrootcert`, `sslcert`, `sslkey`, `application_name`, `connect_timeout`, `host`, `port`, `user`
+   * and `dbname` as libpq means them; others are refused. What is special in a name or a password is percent-encoded.
+   * An option that is given beside it must not differ from it. Nothing is taken from environment variables.
+   */
   readonly url?: Redacted.Redacted | undefined
   /** A host name, or the directory of a Unix socket. Default `localhost`. */
   readonly host?: string | undefined
   readonly port?: number | undefined
+  /** Default the name of the user. */
   readonly database?: string | undefined
+  /** Default the name of the user whom the process belongs to. */
   readonly username?: string | undefined
   readonly password?: Redacted.Redacted | undefined
-  /** True, or the options of Node's TLS. */
-  readonly ssl?: boolean | Pg.ClientConfig["ssl"] | undefined
+  /**
+   * True for TLS with a certificate that an authority known to Node has signed for the host, or how else. Default false:
+   * not encrypted.
+   */
+  readonly ssl?: boolean | TlsOptions | undefined
   /** What `pg_stat_activity` shows. Default `effect-stores`. */
   readonly applicationName?: string | undefined
   /** How long connecting may take. Default 10 seconds. */

@@ -1,12 +1,19 @@
 /**
- * From the options of a `PgDatabase` to the driver's: what is checked, what is fixed, and what a URL means.
+ * From the options of a `PgDatabase` to the driver's: what is checked, what is fixed, and what a URL means. All that the
+ * driver would else look for in the environment (`PGHOST`, `PGSSLMODE`, `~/.pgpass` and the like) is given to it.
  */
-import * as Duration from "effect/Duration"
+import * as fs from "node:fs"
+import * as net from "node:net"
+import * as os from "node:os"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
-import type Pg from "pg"
-import { InvalidInput } from "../../Errors.js"
-import { describe } from "../../internal/validate.js"
+import Pg from "pg"
+import type { InvalidInput } from "../../Errors.js"
+import { agreed, host, parseUrl, port, secret, text } from "../../internal/connectionOptions.js"
+import { timeoutMs } from "../../internal/durations.js"
+import { type TlsOptions, tlsOptions } from "../../internal/tls.js"
+import { checked, refuse } from "../../internal/validate.js"
 import type { Options } from "./options.js"
 
 /** Checked options of a connection. Times are milliseconds, 0 means no limit. */
@@ -18,85 +25,218 @@ export interface ConnectionSettings {
   readonly idleInTransactionTimeoutMs: number
 }
 
-const durationMs = (
-  value: Duration.DurationInput | undefined,
-  what: string,
-  otherwiseMs: number
-): Effect.Effect<number, InvalidInput> => {
-  if (value === undefined) return Effect.succeed(otherwiseMs)
-  const decoded = Duration.decodeUnknown(value)
-  const ms = decoded._tag === "Some" ? Duration.toMillis(decoded.value) : Number.NaN
-  if (ms === Number.POSITIVE_INFINITY) return Effect.succeed(0)
-  return ms >= 1 && ms < 2 ** 31
-    ? Effect.succeed(Math.round(ms))
-    : Effect.fail(new InvalidInput({ what, why: `must be from 1 ms to 24 days, or infinity, not ${describe(value)}` }))
-}
+/** The server cuts longer names off. */
+const nameBytesMax = 63
+
+/** The connection that listens appends to it. */
+const listenerSuffix = " listener"
 
 export const checkedSettings = (options: Options): Effect.Effect<ConnectionSettings, InvalidInput> =>
-  Effect.gen(function* () {
-    const { applicationName = "effect-stores", database, host, password, port, ssl, url, username } = options
-    const refuse = (what: string, why: string) => Effect.fail(new InvalidInput({ what, why }))
-    if (url !== undefined && !/^postgres(ql)?:\/\//.test(Redacted.value(url))) {
-      return yield* refuse("url", "must begin with postgres:// or postgresql://")
-    }
-    if (url !== undefined && !URL.canParse(Redacted.value(url))) return yield* refuse("url", "is not a URL")
-    if (port !== undefined && !(Number.isInteger(port) && port > 0 && port < 65_536)) {
-      return yield* refuse("port", `must be a port, not ${describe(port)}`)
-    }
-    const parsed = yield* Effect.try({
-      try: () => (url === undefined ? {} : parseUrl(Redacted.value(url))),
-      catch: () => new InvalidInput({ what: "url", why: "has a % that encodes nothing; write %25 for it" })
-    })
-    for (const [what, value] of Object.entries({ host, database, username, applicationName })) {
-      if (value !== undefined && (typeof value !== "string" || value === "" || value.includes("\0"))) {
-        return yield* refuse(what, `must be text, not ${describe(value)}`)
-      }
-    }
-    const defined = {
-      host,
-      port,
-      database,
-      user: username,
-      password: password === undefined ? undefined : Redacted.value(password),
-      ssl
-    }
-    return {
-      client: Redacted.make<Pg.ClientConfig>({
-        ...parsed,
-        ...Object.fromEntries(Object.entries(defined).filter(([, value]) => value !== undefined)),
-        application_name: applicationName,
-        keepAlive: true,
-        connectionTimeoutMillis: yield* durationMs(options.connectTimeout, "connectTimeout", 10_000)
-      }),
-      statementTimeoutMs: yield* durationMs(options.statementTimeout, "statementTimeout", 60_000),
-      lockTimeoutMs: yield* durationMs(options.lockTimeout, "lockTimeout", 10_000),
-      idleInTransactionTimeoutMs: yield* durationMs(
-        options.idleInTransactionTimeout,
-        "idleInTransactionTimeout",
-        60_000
-      )
-    }
-  })
+  checked(() => settings(options), Effect.succeed)
 
-/** The parts are taken out here, because the driver lets a connection string win over everything beside it. */
-const parseUrl = (text: string): Pg.ClientConfig => {
-  const url = new URL(text)
-  const part = (value: string) => (value === "" ? undefined : decodeURIComponent(value))
-  const sslmode = url.searchParams.get("sslmode")
-  const parts = {
-    host: part(url.searchParams.get("host") ?? url.hostname.replace(/^\[(.*)\]$/, "$1")),
-    port: url.port === "" ? undefined : Number(url.port),
-    user: part(url.username),
-    password: part(url.password),
-    database: part(url.pathname.slice(1)),
-    // As libpq means it: `require` encrypts without asking who answers, `verify-…` asks.
-    ssl:
-      sslmode === null || sslmode === "disable" || sslmode === "prefer" || sslmode === "allow"
-        ? undefined
-        : { rejectUnauthorized: sslmode.startsWith("verify") }
+/** A client of the driver that is told nothing by the environment. */
+export const makeClient = (config: Pg.ClientConfig): Pg.Client => {
+  const client = new Pg.Client(config)
+  const { connectionParameters } = client as unknown as {
+    readonly connectionParameters: { options: unknown; replication: unknown }
   }
-  return Object.fromEntries(Object.entries(parts).filter(([, value]) => value !== undefined))
+  // PGOPTIONS and PGREPLICATION: nothing that could be given instead means nothing to every server and pooler.
+  connectionParameters.options = undefined
+  connectionParameters.replication = undefined
+  return client
 }
 
-export const describeConnection = ({ database, host, port, user }: Pg.ClientConfig): string =>
-  `postgres://${host ?? "localhost"}:${port ?? 5432}/${database ?? user ?? ""}`
+/** The same for the connection that listens. */
+export const makeListener = (config: Pg.ClientConfig): Pg.Client =>
+  makeClient({ ...config, application_name: `${config.application_name}${listenerSuffix}` })
+
+export const describeConnection = ({ database = "", host = "", port }: Pg.ClientConfig): string =>
+  `postgres://${net.isIPv6(host) ? `[${host}]` : host}:${port}/${database}`
+
+/** Throws `InvalidInput`. */
+const settings = (options: Options): ConnectionSettings => {
+  const url = options.url === undefined ? undefined : fromUrl(secret(options.url, "url") ?? "")
+  const place = agreed("host", url?.host, hostOrSocket(options.host, "host"))
+  if (place === undefined && url !== undefined) return refuse("url", "has no host")
+  const user = agreed("username", url?.username, name(options.username, "username")) ?? whoRuns()
+  const at = place ?? "localhost"
+  const password = agreed("password", url?.password, secret(options.password, "password"))
+  return {
+    client: Redacted.make<Pg.ClientConfig>({
+      host: at,
+      port: agreed("port", url?.port, port(options.port, "port")) ?? 5432,
+      database: agreed("database", url?.database, name(options.database, "database")) ?? user,
+      user,
+      // Without one the driver looks for it in the environment and in files.
+      password: password ?? noPassword,
+      ssl: encryption(url?.ssl, options.ssl, at),
+      sslnegotiation: "postgres",
+      client_encoding: "utf8",
+      application_name:
+        agreed("applicationName", url?.applicationName, applicationName(options.applicationName, "applicationName")) ??
+        "effect-stores",
+      keepAlive: true,
+      connectionTimeoutMillis: limitMs(
+        agreed("connectTimeout", url?.connectTimeoutMs, timeLimit(options.connectTimeout, "connectTimeout")) ?? 10_000
+      )
+    } as Pg.ClientConfig),
+    statementTimeoutMs: limitMs(timeLimit(options.statementTimeout, "statementTimeout") ?? 60_000),
+    lockTimeoutMs: limitMs(timeLimit(options.lockTimeout, "lockTimeout") ?? 10_000),
+    idleInTransactionTimeoutMs: limitMs(
+      timeLimit(options.idleInTransactionTimeout, "idleInTransactionTimeout") ?? 60_000
+    )
+  }
+}
+
+/** As libpq does it. */
+const whoRuns = (): string => {
+  try {
+    return os.userInfo().username
+  } catch {
+    return refuse("username", "must be given: the user of this process has no name")
+  }
+}
+
+/** Servers that ask for a password refuse it. */
+const noPassword = () => ""
+
+const timeLimit = (value: Duration.DurationInput | undefined, what: string): number | undefined =>
+  value === undefined ? undefined : Math.round(timeoutMs(value, what))
+
+/** To the server and the driver 0 is no limit. */
+const limitMs = (ms: number): number => (ms === Number.POSITIVE_INFINITY ? 0 : ms)
+
+const name = (value: unknown, what: string): string | undefined => {
+  const given = text(value, what)
+  return given !== undefined && Buffer.byteLength(given) > nameBytesMax
+    ? refuse(what, `must not exceed ${nameBytesMax} bytes, which the server would cut off`)
+    : given
+}
+
+const applicationName = (value: unknown, what: string): string | undefined => {
+  const given = text(value, what)
+  const lengthMax = nameBytesMax - listenerSuffix.length
+  return given === undefined || (given.length <= lengthMax && /^[ -~]+$/.test(given))
+    ? given
+    : refuse(what, `must be at most ${lengthMax} printable characters of ASCII: the server would change it`)
+}
+
+const hostOrSocket = (value: unknown, what: string): string | undefined =>
+  typeof value === "string" && value.startsWith("/") ? text(value, what) : host(value, what)
+
+interface Url {
+  readonly host: string | undefined
+  readonly port: number | undefined
+  readonly database: string | undefined
+  readonly username: string | undefined
+  readonly password: string | undefined
+  readonly applicationName: string | undefined
+  readonly connectTimeoutMs: number | undefined
+  /** Undefined when the URL does not say. */
+  readonly ssl: TlsOptions | false | undefined
+}
+
+/** Those of libpq's that can be done. */
+const parameters = [
+  "host",
+  "port",
+  "dbname",
+  "user",
+  "application_name",
+  "connect_timeout",
+  "sslmode",
+  "sslrootcert",
+  "sslcert",
+  "sslkey"
+] as const
+
+const fromUrl = (url: string): Url => {
+  const { parameters: given, password, path, ...parts } = parseUrl(url, ["postgres", "postgresql"])
+  if (given.has("password")) return refuse("url", "must have its password before the host, not as a parameter")
+  for (const key of given.keys()) {
+    if (parameters.some((known) => known === key)) continue
+    return refuse("url", `must have no parameters but ${parameters.join(", ")}`)
+  }
+  const parameter = (key: (typeof parameters)[number]) => given.get(key)
+  const number = (key: (typeof parameters)[number], min: number, max: number) => {
+    const digits = parameter(key)
+    if (digits === undefined) return undefined
+    return /^\d{1,9}$/.test(digits) && Number(digits) >= min && Number(digits) <= max
+      ? Number(digits)
+      : refuse("url", `must have a number from ${min} to ${max} as its ${key}`)
+  }
+  const seconds = number("connect_timeout", 0, 2_000_000)
+  const username = agreed("url", name(parts.username, "url"), name(parameter("user"), "url"))
+  if (password !== undefined && username === undefined) return refuse("url", "has a password and no user")
+  return {
+    host: agreed("url", hostOrSocket(parts.host, "url"), hostOrSocket(parameter("host"), "url")),
+    port: agreed("url", parts.port, number("port", 1, 65_535)),
+    database: agreed("url", name(path, "url"), name(parameter("dbname"), "url")),
+    username,
+    password,
+    applicationName: applicationName(parameter("application_name"), "url"),
+    connectTimeoutMs: seconds === 0 ? Number.POSITIVE_INFINITY : seconds === undefined ? undefined : seconds * 1_000,
+    ssl: ofMode(parameter("sslmode"), {
+      ca: file(parameter("sslrootcert"), "sslrootcert"),
+      cert: file(parameter("sslcert"), "sslcert"),
+      key: file(parameter("sslkey"), "sslkey")
+    })
+  }
+}
+
+const file = (path: string | undefined, what: string): Buffer | undefined => {
+  if (path === undefined) return undefined
+  try {
+    return fs.readFileSync(path)
+  } catch (error) {
+    const code = error instanceof Error && "code" in error ? String(error.code) : "it failed"
+    return refuse("url", `has a file as its ${what} that cannot be read (${code})`)
+  }
+}
+
+/** As libpq means it: `require` encrypts and does not ask who answers, unless it is told whom to trust. */
+const ofMode = (
+  mode: string | undefined,
+  { ca, cert, key }: { readonly [K in "ca" | "cert" | "key"]: Buffer | undefined }
+): TlsOptions | false | undefined => {
+  const files = { ca, cert, key }
+  switch (mode) {
+    case "require":
+      return tlsOptions(ca === undefined ? { ...files, rejectUnauthorized: false } : { ...files, ...anyName }, "url")
+    case "verify-ca":
+      return tlsOptions({ ...files, ...anyName }, "url")
+    case "verify-full":
+      return tlsOptions(files, "url")
+    case "disable":
+    case undefined:
+      if (Object.values(files).some((file) => file !== undefined)) {
+        return refuse("url", "must have an sslmode that encrypts beside files for it")
+      }
+      return mode === undefined ? undefined : false
+    default:
+      // Nor can prefer and allow, which do not say whether to encrypt.
+      return refuse("url", "must have disable, require, verify-ca or verify-full as its sslmode")
+  }
+}
+
+const anyName: TlsOptions = { checkServerIdentity: () => undefined }
+
+const encryption = (
+  inUrl: TlsOptions | false | undefined,
+  option: Options["ssl"],
+  host: string
+): TlsOptions | false => {
+  const beside = option === undefined ? undefined : (tlsOptions(option, "ssl") ?? false)
+  if (inUrl !== undefined && beside !== undefined && (inUrl !== false || beside !== false)) {
+    return refuse("ssl", "is given beside the sslmode of the url: give one of them")
+  }
+  const chosen = inUrl ?? beside ?? false
+  if (chosen === false) return false
+  const what = inUrl === undefined ? "ssl" : "url"
+  if (host.startsWith("/")) return refuse(what, "asks for TLS, which there is not over a Unix socket")
+  // The driver would ask for the name of the host all the same.
+  if (chosen.servername !== undefined && net.isIP(host) === 0 && chosen.servername !== host) {
+    return refuse("ssl.servername", "can only be given when host is an address")
+  }
+  return chosen
+}

@@ -6,9 +6,9 @@ import * as Effect from "effect/Effect"
 import * as RcRef from "effect/RcRef"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
-import Pg from "pg"
+import type Pg from "pg"
 import { Hints } from "../../internal/Hints.js"
-import type { ConnectionSettings } from "../database/settings.js"
+import { type ConnectionSettings, makeListener } from "../database/settings.js"
 
 /** At most one NOTIFY in this time; appends in between share the next. */
 const coalesceMs = 20
@@ -69,10 +69,7 @@ const listen = (
         let timer: NodeJS.Timeout | undefined
         let closed = false
         const connect = () => {
-          const current = new Pg.Client({
-            ...client,
-            application_name: `${client.application_name} listener`
-          })
+          const current = makeListener(client)
           listener = current
           let gone = false
           const lost = () => {

@@ -266,7 +266,7 @@ declare
 begin
   if pg_is_in_recovery() then
     raise 'the feed must be read on the primary: a standby does not see the locks of writers'
-      using errcode = 'feature_not_supported';
+      using errcode = 'read_only_sql_transaction';
   end if;
   ${refuseOldSnapshots}
   drawn := coalesce(pg_sequence_last_value(${sequence}), 0);

@@ -201,6 +201,8 @@ export class ClientPool {
     })
     driver.on("error", (error: unknown) => {
       client.error = lastNodeError(error)
+      // The server has refused the database, and the driver would go on in another.
+      if (replyCode(error) !== undefined) this.retire(client)
     })
     driver.on("node error", (error: unknown) => {
       client.error = error

@@ -3,21 +3,55 @@
  * they carry the command with all its arguments, which may be a password or a payload.
  */
 import { StoreError, StoreUnavailable } from "../../Errors.js"
+import { lastingOf } from "../../internal/socketFailures.js"
 
-/** Replies of a server that may say something else later, or of one that another has taken the place of. */
-const transient = new Set([
-  "ASK",
-  "BUSY",
-  "CLUSTERDOWN",
-  "LOADING",
-  "MASTERDOWN",
-  "MISCONF",
-  "MOVED",
-  "NOREPLICAS",
-  "READONLY",
-  "TRYAGAIN",
-  "UNBLOCKED"
-])
+/**
+ * - `passing`: a server may say something else later, or another has taken its place.
+ * - `final`: the same command fails again.
+ */
+type Meaning = "passing" | "final"
+
+/** By the first word of a reply. Those that are not here say what is wrong with the command, and are final. */
+const meanings: Readonly<Record<string, Meaning>> = {
+  ASK: "passing",
+  BUSY: "passing", // a script runs
+  BUSYGROUP: "final",
+  BUSYKEY: "final",
+  CLUSTERDOWN: "passing",
+  CROSSSLOT: "final",
+  DENIED: "final", // protected mode
+  ERR: "final", // but see `full`
+  EXECABORT: "final",
+  FAILOVER: "passing",
+  INPROG: "passing", // a failover is under way
+  INVALIDOBJ: "final",
+  LOADING: "passing",
+  MASTERDOWN: "passing",
+  MISCONF: "passing", // the disk is full
+  MOVED: "passing",
+  NOAUTH: "final",
+  NOGOODSLAVE: "passing",
+  NOMASTERLINK: "passing",
+  NOPERM: "final",
+  NOPROTO: "final",
+  NOQUORUM: "passing",
+  NOREPLICAS: "passing",
+  NOSCRIPT: "passing", // a restart has forgotten it
+  NOSUB: "final",
+  NOTBUSY: "final",
+  OOM: "passing", // until keys expire, are evicted or deleted
+  READONLY: "passing",
+  SYNTAX: "final",
+  TRYAGAIN: "passing",
+  UNBLOCKED: "passing",
+  UNKILLABLE: "final",
+  UNSTABLE: "passing",
+  WRONGPASS: "final",
+  WRONGTYPE: "final"
+}
+
+/** What the server says when it takes no more clients. */
+const full = "max number of clients"
 
 /** What a connection failed with before the driver says only that it is closed. */
 const closed = new Set(["Connection is closed.", "None of startup nodes is available", "Cluster is ended."])
@@ -32,17 +66,27 @@ export const rootOf = (error: unknown, connectionError: unknown): unknown =>
 
 export const classify = (error: unknown, operation: string): StoreUnavailable | StoreError => {
   const cause = withoutCommand(error)
-  const reply = replyCode(error)
-  const lasting =
-    reply !== undefined
-      ? !transient.has(reply) && !cause.message.includes("max number of clients")
-      : // A name that does not exist, and a certificate that is not trusted, stay so; a bug of ours does, too.
-        cause.code === "ENOTFOUND" || /CERT|SIGNATURE|^ERR_/.test(cause.code ?? "") || error instanceof TypeError
-  return lasting ? new StoreError({ operation, cause }) : new StoreUnavailable({ operation, retryable: true, cause })
+  return meaningOf(error, cause) === "final"
+    ? new StoreError({ operation, cause })
+    : new StoreUnavailable({ operation, retryable: true, cause })
 }
 
-const withoutCommand = (error: unknown): Error & { code?: string } => {
-  const copy: Error & { code?: string } = new Error(error instanceof Error ? error.message : String(error))
+const meaningOf = (error: unknown, { code = "", message }: Failure): Meaning => {
+  const reply = replyCode(error)
+  if (reply !== undefined) return message.includes(full) ? "passing" : (meanings[reply] ?? "final")
+  // A bug of ours.
+  if (error instanceof TypeError) return "final"
+  // The driver keeps only the message of what no sentinel could be reached for.
+  if (message.startsWith("All sentinels are unreachable")) return /certificate/i.test(message) ? "final" : "passing"
+  return lastingOf(code) ?? "passing"
+}
+
+interface Failure extends Error {
+  code?: string
+}
+
+const withoutCommand = (error: unknown): Failure => {
+  const copy: Failure = new Error(error instanceof Error ? error.message : String(error))
   if (error instanceof Error) {
     copy.name = error.name
     if ("code" in error && typeof error.code === "string") copy.code = error.code

@@ -1,8 +1,8 @@
 /**
  * The options of a Redis database: one server, a master under Sentinels, or a Cluster.
  */
-import type { ConnectionOptions } from "node:tls"
 import type * as Redacted from "effect/Redacted"
+import type { TlsOptions } from "../../internal/tls.js"
 import type * as Pool from "../../Pool.js"
 
 /**
@@ -30,8 +30,11 @@ export type NatMap = Readonly<Record<string, Node>>
 export interface CommonOptions {
   readonly username?: string | undefined
   readonly password?: Redacted.Redacted | undefined
-  /** True, or the options of Node's TLS. */
-  readonly tls?: boolean | ConnectionOptions | undefined
+  /**
+   * True for TLS with a certificate that an authority known to Node has signed for the host, or how else. Default false:
+   * not encrypted.
+   */
+  readonly tls?: boolean | TlsOptions | undefined
   /** What `CLIENT LIST` shows. Default `effect-stores`. */
   readonly connectionName?: string | undefined
   readonly pool?: Pool.RedisPoolOptions | undefined
@@ -45,7 +48,10 @@ export interface CommonOptions {
  */
 export interface Standalone extends CommonOptions {
   readonly mode?: "Standalone" | undefined
-  /** `redis://user:password@host:port/db`, or `rediss://…` for TLS; what is given beside it wins. */
+  /**
+   * `redis://user:password@host:port/db`, or `rediss://…` for TLS, without parameters. What is special in a password is
+   * percent-encoded. An option that is given beside it must not differ from it; `tls` may say how to encrypt.
+   */
   readonly url?: Redacted.Redacted | undefined
   /** Default `localhost`. */
   readonly host?: string | undefined
@@ -70,7 +76,7 @@ export interface Sentinel extends CommonOptions {
   readonly db?: number | undefined
   readonly sentinelUsername?: string | undefined
   readonly sentinelPassword?: Redacted.Redacted | undefined
-  readonly sentinelTls?: boolean | ConnectionOptions | undefined
+  readonly sentinelTls?: boolean | TlsOptions | undefined
   readonly natMap?: NatMap | undefined
 }
 

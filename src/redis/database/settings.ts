@@ -1,9 +1,9 @@
 /**
  * From the options of a `RedisDatabase` to the driver's: what is checked, what is fixed, and how a connection is opened.
  */
-import type { ConnectionOptions } from "node:tls"
-import * as Redacted from "effect/Redacted"
 import { Cluster, Redis, type RedisOptions } from "ioredis"
+import { agreed, host, parseUrl, port, secret, text } from "../../internal/connectionOptions.js"
+import { tlsOptions } from "../../internal/tls.js"
 import { array, describe, fields, integer, oneOf, record, refuse } from "../../internal/validate.js"
 import type { RedisLimits } from "../../Pool.js"
 import type { Driver } from "./commands.js"
@@ -39,9 +39,9 @@ export const settings = (options: Options): Settings => {
     ...defined({
       username: text(options.username, "username"),
       password: secret(options.password, "password"),
-      tls: tls(options.tls, "tls")
+      tls: tlsOptions(options.tls, "tls")
     }),
-    connectionName: text(options.connectionName, "connectionName") ?? "effect-stores",
+    connectionName: connectionName(options.connectionName) ?? "effect-stores",
     disconnectTimeout: disconnectTimeoutMs,
     maxLoadingRetryTime: loadingRetryMs,
     keepAlive: 30_000,
@@ -54,15 +54,21 @@ export const settings = (options: Options): Settings => {
     case "Sentinel": {
       const sentinels = nodes(options.sentinels, "sentinels", 26_379)
       const name = text(options.name, "name") ?? refuse("name", "must be given: what the sentinels call the master")
+      const sentinel = credentials(
+        text(options.sentinelUsername, "sentinelUsername"),
+        secret(options.sentinelPassword, "sentinelPassword"),
+        "sentinel"
+      )
       const all: RedisOptions = {
         ...client,
+        ...credentials(client.username, client.password),
         ...defined({
-          sentinelUsername: text(options.sentinelUsername, "sentinelUsername"),
-          sentinelPassword: secret(options.sentinelPassword, "sentinelPassword"),
-          sentinelTLS: tls(options.sentinelTls, "sentinelTls"),
+          sentinelUsername: sentinel.username,
+          sentinelPassword: sentinel.password,
+          sentinelTLS: tlsOptions(options.sentinelTls, "sentinelTls"),
           natMap: natMap(options.natMap)
         }),
-        db: db(options.db),
+        db: db(options.db) ?? 0,
         name,
         sentinels,
         enableTLSForSentinelMode: client.tls !== undefined,
@@ -80,12 +86,13 @@ export const settings = (options: Options): Settings => {
     case "Cluster": {
       const startup = nodes(options.nodes, "nodes", 6379)
       const map = natMap(options.natMap)
+      const redisOptions = { ...client, ...credentials(client.username, client.password) }
       return {
         connection: `redis+cluster://${addresses(startup)}`,
         connect: ({ maxRetries, writeTimeoutMs }) =>
           new Cluster(startup, {
             ...defined({ natMap: map }),
-            redisOptions: { ...client, connectTimeout: Math.ceil(writeTimeoutMs / 2) },
+            redisOptions: { ...redisOptions, connectTimeout: Math.ceil(writeTimeoutMs / 2) },
             slotsRefreshTimeout: Math.ceil(writeTimeoutMs / (startup.length + 1)),
             clusterRetryStrategy: () => null,
             maxRedirections: maxRetries,
@@ -98,17 +105,27 @@ export const settings = (options: Options): Settings => {
       }
     }
     default: {
-      const url = options.url === undefined ? {} : parseUrl(secret(options.url, "url") ?? "")
-      const all: RedisOptions = {
-        ...url,
+      const url: UrlOptions = options.url === undefined ? {} : fromUrl(secret(options.url, "url") ?? "")
+      const encryption = options.tls === undefined ? undefined : (tlsOptions(options.tls, "tls") ?? false)
+      // The scheme says whether, the option how.
+      agreed("tls", url.encrypted, encryption === undefined ? undefined : encryption !== false)
+      const at = agreed("host", url.host, host(options.host, "host")) ?? "localhost"
+      const number = agreed("port", url.port, port(options.port, "port")) ?? 6379
+      const user = credentials(
+        agreed("username", url.username, client.username),
+        agreed("password", url.password, client.password)
+      )
+      const all = {
         ...client,
-        ...defined({ host: text(options.host, "host"), port: port(options.port, "port") }),
-        db: db(options.db ?? url.db)
+        ...user,
+        ...defined({ tls: client.tls ?? (url.encrypted === true ? tlsOptions(true, "tls") : undefined) }),
+        host: at,
+        port: number,
+        db: agreed("db", url.db, db(options.db)) ?? 0
       }
-      const { db: number, host = "localhost", port: at = 6379 } = all
       return {
-        connection: `${all.tls === undefined ? "redis" : "rediss"}://${address({ host, port: at })}/${number}`,
-        connect: ({ writeTimeoutMs }) => new Redis({ ...all, host, port: at, connectTimeout: writeTimeoutMs })
+        connection: `${all.tls === undefined ? "redis" : "rediss"}://${address({ host: at, port: number })}/${all.db}`,
+        connect: ({ writeTimeoutMs }) => new Redis({ ...all, connectTimeout: writeTimeoutMs })
       }
     }
   }
@@ -117,30 +134,27 @@ export const settings = (options: Options): Settings => {
 const defined = <A extends object>(options: A): { [K in keyof A]: Exclude<A[K], undefined> } =>
   Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as never
 
-const text = (value: unknown, what: string): string | undefined =>
-  value === undefined || (typeof value === "string" && value !== "" && value.isWellFormed())
-    ? value
-    : refuse(what, `must be text, not ${describe(value)}`)
-
-// Never with the value in the error: it is one.
-const secret = (value: unknown, what: string): string | undefined => {
-  if (value === undefined) return undefined
-  const found = Redacted.isRedacted(value) ? Redacted.value(value) : undefined
-  return typeof found === "string" && found !== "" ? found : refuse(what, "must be redacted text that is not empty")
+/** One without the other would not be sent. */
+const credentials = (username: string | undefined, password: string | undefined, prefix = "") => {
+  if (username !== undefined && password === undefined) {
+    return refuse(prefix === "" ? "password" : `${prefix}Password`, "must be given with a user name")
+  }
+  return defined({ username, password })
 }
 
-const tls = (value: boolean | ConnectionOptions | undefined, what: string): ConnectionOptions | undefined =>
-  value === undefined || value === false ? undefined : value === true ? {} : (record(value, what) as ConnectionOptions)
+/** The server refuses others as the name of a connection, and the driver would be silent about it. */
+const connectionName = (value: unknown): string | undefined =>
+  value === undefined || (typeof value === "string" && /^[!-~]+$/.test(value))
+    ? value
+    : refuse("connectionName", `must be printable characters of ASCII without a space, not ${describe(value)}`)
 
-const port = (value: unknown, what: string): number | undefined =>
-  value === undefined ? undefined : integer(value, what, 1, 65_535)
-
-const db = (value: unknown): number => (value === undefined ? 0 : integer(value, "db", 0, 1_000_000))
+const db = (value: unknown): number | undefined =>
+  value === undefined ? undefined : integer(value, "db", 0, 1_000_000)
 
 const node = (value: unknown, what: string, defaultPort: number): { host: string; port: number } => {
   const given = fields(value, what, ["host", "port"])
   return {
-    host: text(given.host, `${what}.host`) ?? refuse(`${what}.host`, "must be given"),
+    host: host(given.host, `${what}.host`) ?? refuse(`${what}.host`, "must be given"),
     port: port(given.port, `${what}.port`) ?? defaultPort
   }
 }
@@ -159,26 +173,26 @@ const address = ({ host, port }: Node): string => `${host.includes(":") ? `[${ho
 
 const addresses = (all: ReadonlyArray<Node>): string => all.map(address).join(",")
 
-/** The parts, so that what is given beside the URL can win over it. */
-const parseUrl = (url: string): RedisOptions => {
-  if (!/^rediss?:\/\//.test(url)) return refuse("url", "must begin with redis:// or rediss://")
-  if (!URL.canParse(url)) return refuse("url", "is not a URL")
-  const { hostname, password, pathname, port, protocol, search, username } = new URL(url)
-  if (search !== "") return refuse("url", "must have no parameters: they are options of their own")
-  const number = pathname.slice(1)
-  if (!/^\d*$/.test(number)) return refuse("url", "must have the number of a database as its path")
-  try {
-    return Object.fromEntries(
-      Object.entries({
-        host: decodeURIComponent(hostname.replace(/^\[(.*)\]$/, "$1")),
-        port: port === "" ? "" : Number(port),
-        username: decodeURIComponent(username),
-        password: decodeURIComponent(password),
-        db: number === "" ? "" : Number(number),
-        tls: protocol === "rediss:" ? {} : ""
-      }).filter(([, value]) => value !== "")
-    )
-  } catch {
-    return refuse("url", "has a % that encodes nothing; write %25 for it")
+interface UrlOptions {
+  readonly host?: string | undefined
+  readonly port?: number | undefined
+  readonly username?: string | undefined
+  readonly password?: string | undefined
+  readonly db?: number | undefined
+  readonly encrypted?: boolean
+}
+
+const fromUrl = (url: string): UrlOptions => {
+  const { parameters, path, scheme, ...parts } = parseUrl(url, ["redis", "rediss"])
+  if (parameters.size > 0) return refuse("url", "must have no parameters: they are options of their own")
+  if (parts.host === undefined) return refuse("url", "has no host")
+  if (path !== undefined && !/^\d{1,7}$/.test(path)) {
+    return refuse("url", "must have the number of a database as its path")
+  }
+  return {
+    ...parts,
+    host: host(parts.host, "url"),
+    db: path === undefined ? undefined : db(Number(path)),
+    encrypted: scheme === "rediss"
   }
 }

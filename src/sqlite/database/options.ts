@@ -29,7 +29,11 @@ export const synchronousLevels: ReadonlyArray<Synchronous> = ["OFF", "NORMAL", "
  * @category models
  */
 export interface Options {
-  /** A path, not a URI, or `":memory:"` for a database that ends with its layer. */
+  /**
+   * A path, not a URI, or `":memory:"` for a database that ends with its layer. A relative one is resolved when the layer
+   * opens. The directory must be writable, also to read: SQLite keeps two more files there. A file of another user is
+   * refused when opening it would leave these in the way of its owner.
+   */
   readonly filename: string
   /** Set and checked whenever a connection is opened. Default `"FULL"`. */
   readonly synchronous?: Synchronous | undefined

@@ -1,29 +1,59 @@
 /**
- * The options of a `SqliteDatabase`, checked.
+ * The options of a `SqliteDatabase`, checked, and where its file is.
  */
+import * as path from "node:path"
 import * as Effect from "effect/Effect"
-import { InvalidInput } from "../../Errors.js"
-import { describe } from "../../internal/validate.js"
+import type { InvalidInput } from "../../Errors.js"
+import { checked, oneOf, refuse } from "../../internal/validate.js"
 import * as Pool from "../../Pool.js"
-import { type Options, synchronousLevels } from "./options.js"
+import { type Options, type Synchronous, synchronousLevels } from "./options.js"
 
-export const checkedSettings = (options: Options, defaults: Pool.Defaults) =>
-  Effect.gen(function* () {
-    const { filename, synchronous = "FULL" } = options
-    const refuse = (what: string, why: string) => Effect.fail(new InvalidInput({ what, why }))
-    if (typeof filename !== "string") {
-      return yield* refuse("filename", `must be a string, not ${describe(filename)}`)
-    }
-    // The driver trims it, takes an empty one for a temporary database, and ends it at NUL.
-    if (filename.trim() !== filename || filename === "") {
-      return yield* refuse("filename", "must not be empty, nor start or end with a space")
-    }
-    if (filename.includes("\0")) return yield* refuse("filename", "must not contain NUL")
-    if (!synchronousLevels.includes(synchronous)) {
-      return yield* refuse(
-        "synchronous",
-        `must be one of ${synchronousLevels.join(", ")}, not ${describe(synchronous)}`
-      )
-    }
-    return { filename, synchronous, limits: yield* Pool.limits(options.pool, defaults) }
-  })
+export interface Settings {
+  /** Absolute, so that it leads to the same file wherever the process goes; or `:memory:`. */
+  readonly filename: string
+  readonly synchronous: Synchronous
+  readonly limits: Pool.Limits
+}
+
+export const checkedSettings = (options: Options, defaults: Pool.Defaults): Effect.Effect<Settings, InvalidInput> =>
+  Effect.flatMap(
+    checked(
+      () => ({
+        filename: located(options.filename),
+        synchronous: oneOf(options.synchronous ?? "FULL", "synchronous", synchronousLevels)
+      }),
+      Effect.succeed
+    ),
+    (settings) => Effect.map(Pool.limits(options.pool, defaults), (limits) => ({ ...settings, limits }))
+  )
+
+/** What other programs take for something else than a path would become a file of that very name. */
+const located = (filename: unknown): string => {
+  const refused = (why: string) => refuse("filename", why)
+  if (typeof filename !== "string") return refused(`must be a string, not ${typeof filename}`)
+  // The driver trims it, takes an empty one for a temporary database, and ends it at NUL.
+  if (filename.trim() !== filename || filename === "")
+    return refused("must not be empty, nor start or end with a space")
+  if (filename.includes("\0")) return refused("must not contain NUL")
+  if (!filename.isWellFormed()) return refused("must not contain a lone surrogate")
+  if (filename === ":memory:") return filename
+  if (filename.startsWith(":")) return refused('must be ":memory:" for a database in memory; write "./:…" for a file')
+  if (filename.startsWith("~")) {
+    return refused('must be a path: ~ is for shells; write path.join(os.homedir(), …), or "./~…" for a file')
+  }
+  if (/^(\$|%\w+%)/.test(filename)) {
+    return refused('must be a path: variables are for shells; write path.join(process.env.…, …), or "./$…" for a file')
+  }
+  if (/^[a-z][a-z\d+.-]*:/i.test(filename) && !isDrive(filename)) {
+    return refused('must be a path, not a URI: write "events.db" or "/data/events.db", or "./a:b" for a file')
+  }
+  if (/\?\w+=/.test(filename)) return refused("must be a path without parameters: they are options of their own")
+  if (/[\\/]$/.test(filename)) return refused("must be the path of a file, and ends as one of a directory")
+  try {
+    return path.resolve(filename)
+  } catch {
+    return refused("cannot be resolved: the working directory is gone; write an absolute path")
+  }
+}
+
+const isDrive = (filename: string): boolean => process.platform === "win32" && /^[a-z]:/i.test(filename)
