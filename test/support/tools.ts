@@ -34,6 +34,11 @@ export const tools = {
     missing: () => (outputOf("git", ["--version"]) === undefined ? "git is missing" : undefined),
     remedy: "install git (Debian: apt-get install git)"
   },
+  openssl: {
+    title: "encrypted connections (openssl)",
+    missing: () => (outputOf("openssl", ["version"]) === undefined ? "openssl is missing" : undefined),
+    remedy: "install OpenSSL's program (Debian: apt-get install openssl)"
+  },
   postgresTools: {
     title: "PostgreSQL dumped, restored and replicated",
     missing: () => {

@@ -1,0 +1,109 @@
+/**
+ * Encrypted connections to Redis, alone, under a sentinel and in a cluster: as asked, or an error that stays.
+ */
+import * as fs from "node:fs"
+import { Effect, Redacted } from "effect"
+import { RedisDatabase } from "effect-stores/redis"
+import { afterAll, beforeAll, expect, it, onTestFinished } from "vitest"
+import { describeOwnRedis, describeWith, temporaryDirectory } from "../support/backends.js"
+import { type Certificate, type Certificates, certificates } from "../support/certificates.js"
+import { freePort } from "../support/ports.js"
+import { type RedisServer, startRedis } from "../support/redis.js"
+import { failure } from "./fixtures.js"
+
+describeOwnRedis("Redis that takes only encrypted connections", () =>
+  describeWith("openssl", "with an authority of its own", () => {
+    let server: RedisServer
+    let port: number
+    let files: Certificates
+    let ca: string
+
+    /** The server presents another certificate from the next connection on. */
+    const present = ({ cert, key }: Certificate) =>
+      server.command("config", "set", "tls-cert-file", cert, "tls-key-file", key)
+
+    beforeAll(async () => {
+      files = certificates(temporaryDirectory())
+      ca = fs.readFileSync(files.authority, "utf8")
+      port = await freePort()
+      // The other port is for the tests themselves.
+      server = await startRedis({
+        settings: {
+          "tls-port": String(port),
+          "tls-cert-file": files.server.cert,
+          "tls-key-file": files.server.key,
+          "tls-ca-cert-file": files.authority,
+          "tls-auth-clients": "no"
+        }
+      })
+    })
+    afterAll(() => server.stop())
+
+    const attempt = (options: RedisDatabase.Options) =>
+      Effect.map(RedisDatabase.RedisDatabase, ({ connection }) => connection).pipe(
+        Effect.provide(RedisDatabase.layer(options)),
+        Effect.runPromiseExit
+      )
+    const url = (scheme: string, host = "localhost") => Redacted.make(`${scheme}://${host}:${port}`)
+    const final = { _tag: "StoreError", retryable: false, operation: "connecting" }
+
+    it("lets in who encrypts as asked", async () => {
+      for (const options of [
+        { url: url("rediss"), tls: { ca } },
+        { url: url("rediss", "127.0.0.1"), tls: { ca } },
+        { url: url("rediss"), tls: { rejectUnauthorized: false } },
+        { host: "localhost", port, tls: { ca } }
+      ]) {
+        expect(await attempt(options)).toMatchObject({
+          _tag: "Success",
+          value: expect.stringMatching(`^rediss://(localhost|127.0.0.1):${port}/0$`)
+        })
+      }
+    })
+
+    it("is refused for good when its authority is not trusted, also when the environment would not ask", async () => {
+      process.env.NODE_TLS_REJECT_UNAUTHORIZED = "0"
+      onTestFinished(() => void delete process.env.NODE_TLS_REJECT_UNAUTHORIZED)
+      const stranger = fs.readFileSync(files.stranger, "utf8")
+      for (const options of [
+        { url: url("rediss") },
+        { url: url("rediss"), tls: true },
+        { url: url("rediss"), tls: { ca: stranger } },
+        { host: "localhost", port, tls: true }
+      ]) {
+        expect(failure(await attempt(options))).toMatchObject(final)
+      }
+    })
+
+    it("is asked for the name of its host", async () => {
+      await present(files.misnamed)
+      onTestFinished(() => void present(files.server))
+      const error = failure(await attempt({ url: url("rediss"), tls: { ca } }))
+      expect(error).toMatchObject({ ...final, cause: { code: "ERR_TLS_CERT_ALTNAME_INVALID" } })
+      const named = await attempt({ url: url("rediss"), tls: { ca, servername: "elsewhere.example" } })
+      expect(named).toMatchObject({ _tag: "Success" })
+    })
+
+    it("is refused for good when its certificate has expired", async () => {
+      await present(files.expired)
+      onTestFinished(() => void present(files.server))
+      const error = failure(await attempt({ url: url("rediss"), tls: { ca } }))
+      expect(error).toMatchObject({ ...final, cause: { code: "CERT_HAS_EXPIRED" } })
+    })
+
+    it("is refused for good by who asked for TLS where there is none", async () => {
+      const plain = { host: "127.0.0.1", port: server.port, tls: { ca } }
+      expect(failure(await attempt(plain))).toMatchObject(final)
+    })
+
+    it("and so it is in the other modes", async () => {
+      const nodes = [{ host: "localhost", port }]
+      for (const options of [
+        { mode: "Cluster", nodes, tls: true },
+        { mode: "Sentinel", sentinels: nodes, name: "n", sentinelTls: true }
+      ] as const) {
+        expect(failure(await attempt(options))).toMatchObject(final)
+      }
+    })
+  })
+)
