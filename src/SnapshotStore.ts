@@ -28,9 +28,10 @@ export interface NewSnapshot {
   /** The version of the last event that the state contains; at least 1. */
   readonly version: number
   /**
-   * A mark of that event, as a UUID. A stream that was deleted and started again has the same versions: a reader compares
-   * the mark, and so does not take the state of another life for this one. The event's id serves where ids are never used
-   * again; `Aggregate` derives the mark from the event's id, position, time and content, because callers may give ids.
+   * A mark of that event, as a UUID. A stream that was deleted and started again has the same versions: a reader
+   * compares the mark, and so does not take the state of another life for this one. The event's id serves where ids are
+   * never used again; `Aggregate` derives the mark from the event's id, position, time and content, because callers may
+   * give ids.
    */
   readonly lastEventMark: string
   /** Which form the state has: 1 to 255 bytes. A reader that knows another form leaves the snapshot alone. */
@@ -114,9 +115,9 @@ export interface SnapshotStoreShape {
   /**
    * Saves in the background: returns at once, and neither delays nor fails the caller.
    *
-   * 1. `snapshot` runs in a fiber of its own, outside of any transaction that the caller has open; then what it gives is
-   *    saved (`undefined`: nothing). With `replace` what is stored is deleted before, whatever its version: for what was
-   *    found to be no snapshot of this stream.
+   * 1. `snapshot` runs in a fiber of its own, outside of any transaction that the caller has open; then what it gives
+   *    is saved (`undefined`: nothing). With `replace` what is stored is deleted before, whatever its version: for what
+   *    was found to be no snapshot of this stream.
    * 2. One flight per stream: of what is offered while one is under way only the last follows. At most 1,000 streams
    *    wait; what is offered beyond that is dropped.
    * 3. A failure is logged as a warning and counted in `effect_stores_snapshots_saved`. A read-only store does nothing.

@@ -36,8 +36,8 @@ export const v7 = (nowMs: number): string => {
 
 /**
  * A UUID that depends on nothing but these arguments (version 8: SHA-256 over the id and the parts, texts as JSON). It
- * begins with the same 48 bits as `id`, so what is derived from a UUIDv7 sorts by time like it. Throws `InvalidInput` when
- * `id` is no UUID in canonical form.
+ * begins with the same 48 bits as `id`, so what is derived from a UUIDv7 sorts by time like it. Throws `InvalidInput`
+ * when `id` is no UUID in canonical form.
  *
  * @example
  * ```ts

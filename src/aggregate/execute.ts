@@ -1,6 +1,6 @@
 /**
- * How an aggregate is changed: deciding and appending with retries, and, in the effect of a command, appending so that a
- * second run of the command finds what the first has done.
+ * How an aggregate is changed: deciding and appending with retries, and, in the effect of a command, appending so that
+ * a second run of the command finds what the first has done.
  */
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"

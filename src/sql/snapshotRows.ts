@@ -1,6 +1,6 @@
 /**
- * Rows of the snapshots table, the same on both databases: their columns, what makes a save monotonic, and the snapshots
- * they become.
+ * Rows of the snapshots table, the same on both databases: their columns, what makes a save monotonic, and the
+ * snapshots they become.
  */
 import type { StreamId } from "../EventStore.js"
 import type { EncodedSnapshot } from "../snapshotStore/SnapshotStoreEncoded.js"

@@ -1,6 +1,6 @@
 /**
- * The CommandStore in a SQLite file. Every step of an execution is one statement, synchronous; several processes may use
- * the same file. Leases run on the clock of the machine: when it is set forward, they end early.
+ * The CommandStore in a SQLite file. Every step of an execution is one statement, synchronous; several processes may
+ * use the same file. Leases run on the clock of the machine: when it is set forward, they end early.
  *
  * @since 0.1.0
  */
@@ -75,10 +75,11 @@ export const layerFromDatabase: (
 ) => Layer.Layer<CommandStore, InvalidInput | StoreFailure, SqliteDatabase.SqliteDatabase> = layers.layerFromDatabase
 
 /**
- * Opens the file and gives the CommandStore on it, with the database for transactions and the user's own SQL. The pool's
- * limits are those of `Pool.defaults.commandStore.sqlite` where the options give none. The `layer` of another store opens
- * another database, also with the same file, and `execute` with `transaction` does not extend to it: a write to it inside
- * waits for the lock that the transaction holds, and fails with `PoolTimeout`. See `layerFromDatabase`.
+ * Opens the file and gives the CommandStore on it, with the database for transactions and the user's own SQL. The
+ * pool's limits are those of `Pool.defaults.commandStore.sqlite` where the options give none. The `layer` of another
+ * store opens another database, also with the same file, and `execute` with `transaction` does not extend to it: a
+ * write to it inside waits for the lock that the transaction holds, and fails with `PoolTimeout`. See
+ * `layerFromDatabase`.
  *
  * @since 0.1.0
  * @category layers
@@ -122,8 +123,8 @@ export const migrate: (
 ) => Effect.Effect<ReadonlyArray<string>, InvalidInput | StoreFailure> = layers.migrate
 
 /**
- * The SQL that creates the table in a database without it, for who runs migrations by other means. Throws `InvalidInput`
- * for a bad prefix or another option.
+ * The SQL that creates the table in a database without it, for who runs migrations by other means. Throws
+ * `InvalidInput` for a bad prefix or another option.
  *
  * @since 0.1.0
  * @category migrations

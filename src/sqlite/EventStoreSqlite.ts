@@ -1,7 +1,7 @@
 /**
  * The EventStore in a SQLite file. An append is one INSERT or one immediate transaction, synchronous; several processes
- * may use the same file. What an acknowledged append survives is said at `SqliteDatabase.Synchronous`: by default a killed process
- * and a power cut. The events of other processes are found by polling.
+ * may use the same file. What an acknowledged append survives is said at `SqliteDatabase.Synchronous`: by default a
+ * killed process and a power cut. The events of other processes are found by polling.
  *
  * @since 0.1.0
  */
@@ -123,8 +123,8 @@ export const migrate: (
 ) => Effect.Effect<ReadonlyArray<string>, InvalidInput | StoreFailure> = layers.migrate
 
 /**
- * The SQL that creates the tables in a database without them, for who runs migrations by other means. Throws `InvalidInput`
- * for a bad prefix or another option.
+ * The SQL that creates the tables in a database without them, for who runs migrations by other means. Throws
+ * `InvalidInput` for a bad prefix or another option.
  *
  * @since 0.1.0
  * @category migrations

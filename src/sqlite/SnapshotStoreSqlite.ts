@@ -59,8 +59,8 @@ export const makeEncoded: (
 
 /**
  * The SnapshotStore on a database that is open already: beside an EventStore, say, with which it then shares file,
- * connections and transactions. While a transaction holds the connection that writes, a save in the background waits for
- * its end, up to the pool's `acquireTimeout`: inside a transaction, do not wait for one (`flush`).
+ * connections and transactions. While a transaction holds the connection that writes, a save in the background waits
+ * for its end, up to the pool's `acquireTimeout`: inside a transaction, do not wait for one (`flush`).
  *
  * @since 0.1.0
  * @category layers
@@ -115,8 +115,8 @@ export const migrate: (
 ) => Effect.Effect<ReadonlyArray<string>, InvalidInput | StoreFailure> = layers.migrate
 
 /**
- * The SQL that creates the table in a database without it, for who runs migrations by other means. Throws `InvalidInput`
- * for a bad prefix or another option.
+ * The SQL that creates the table in a database without it, for who runs migrations by other means. Throws
+ * `InvalidInput` for a bad prefix or another option.
  *
  * @since 0.1.0
  * @category migrations

@@ -123,7 +123,8 @@ export const make = (options: GroupCommitOptions): ((append: EncodedAppend) => E
     for (const item of line) {
       const left = item.deadline - Date.now()
       if (left > 0) {
-        // Who stands in line waits for statements under way, which keep the process alive; left behind, the timer must not.
+        // Who stands in line waits for statements under way, which keep the process alive; left behind, the timer must
+        // not.
         timer = setTimeout(watchLine, Math.min(left, 2 ** 31 - 1)).unref()
         return
       }

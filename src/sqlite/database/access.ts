@@ -23,8 +23,8 @@ const busyRetryMaxMs = 16
 
 /**
  * Runs a step on a connection of the pool, at once when called if one is free; else the effect it gives waits in line,
- * and tries again while the file is busy, up to the pool's `acquireTimeout`. `keep`: a step that succeeds has stored the
- * connection, and who has it gives it back.
+ * and tries again while the file is busy, up to the pool's `acquireTimeout`. `keep`: a step that succeeds has stored
+ * the connection, and who has it gives it back.
  */
 export const use = <A>(
   pool: SqlitePool,
@@ -45,8 +45,8 @@ const unbrokenMsMax = 10
 let unbrokenSince: number | undefined
 
 /**
- * A fiber whose steps are all synchronous yields to other fibers only by microtasks, so the event loop would not get on:
- * 1,422 appends were seen between two turns of it.
+ * A fiber whose steps are all synchronous yields to other fibers only by microtasks, so the event loop would not get
+ * on: 1,422 appends were seen between two turns of it.
  */
 const isLoopDue = (): boolean => {
   const now = performance.now()
@@ -182,7 +182,9 @@ export class Transaction {
     return this.parent === undefined ? 0 : this.parent.depth + 1
   }
 
-  /** The innermost transaction that is not ending: what a forked fiber does from COMMIT or ROLLBACK on happens outside. */
+  /**
+   * The innermost transaction that is not ending: what a forked fiber does from COMMIT or ROLLBACK on happens outside.
+   */
   get current(): Transaction | undefined {
     return this.closing ? this.parent?.current : this
   }
@@ -225,7 +227,9 @@ export class Transaction {
     })
   })
 
-  /** Rolls back unless it was committed, and gives the connection back. Cannot fail: the cause at hand is what counts. */
+  /**
+   * Rolls back unless it was committed, and gives the connection back. Cannot fail: the cause at hand is what counts.
+   */
   readonly end: Effect.Effect<void> = Effect.suspend(() => {
     const { connection } = this
     this.closing = true

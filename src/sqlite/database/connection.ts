@@ -77,8 +77,8 @@ export class SqliteConnection {
 
   /**
    * Throws when the path does not lead to the file that is open any more. The system keeps a file that was deleted as
-   * long as somebody has it open, and what is written there is gone with the last of them. SQLite itself looks for this,
-   * in the same way, only when there is no WAL.
+   * long as somebody has it open, and what is written there is gone with the last of them. SQLite itself looks for
+   * this, in the same way, only when there is no WAL.
    */
   checkFile(): void {
     if (this.options.readonly || this.file === undefined) return
@@ -193,7 +193,9 @@ export class SqliteConnection {
     }
   }
 
-  /** After a failure of the disk nothing that the connection has in memory can be trusted; a reopened one reads anew. */
+  /**
+   * After a failure of the disk nothing that the connection has in memory can be trusted; a reopened one reads anew.
+   */
   noteFailure(error: unknown): void {
     // Closing a database in memory would lose it.
     if (!this.db.memory && isDiskFailure(error)) this.broken = true
