@@ -1,9 +1,9 @@
 /**
  * JSON payloads: the type, and the one strict encoder through which every payload enters a store.
  *
- * `JSON.stringify` changes silently what JSON cannot say (`NaN` becomes `null`, `-0` becomes `0`, `undefined`
- * disappears, a `Date` becomes a string). A store must give back what it was given, so the encoder refuses all of it,
- * with the path of the offending value. It checks and writes in one walk: what was checked is what is stored, also when
+ * `JSON.stringify` silently changes what JSON cannot express (`NaN` becomes `null`, `-0` becomes `0`, `undefined`
+ * disappears, a `Date` becomes a string). A store must return what it was given, so the encoder refuses all of it, and
+ * names the path of the offending value. It checks and writes in one walk: what was checked is what is stored, even if
  * the value has getters or is a proxy.
  *
  * @since 0.1.0
@@ -24,8 +24,8 @@ export type Json = null | boolean | number | string | ReadonlyArray<Json> | { re
 export type JsonObject = { readonly [key: string]: Json }
 
 /**
- * Deepest accepted nesting of arrays and objects. V8 overflows its stack on writing from about 4,200 levels on, less
- * when called deep in a program; what was read could then not be written back.
+ * Deepest accepted nesting of arrays and objects. V8 overflows its stack when it writes about 4,200 levels, and fewer
+ * when called from deep in a program. A value that was read could then not be written back.
  *
  * @since 0.1.0
  * @category limits
@@ -41,7 +41,7 @@ export const depthMax = 512
 export const payloadBytesMax = 16 * 1024 * 1024
 
 /**
- * Encodes a value as JSON text, or says which part of it JSON would change. `what` is the name that errors start with.
+ * Encodes a value as JSON text, or names the part of it that JSON would change. Errors begin with the name `what`.
  *
  * Refused: `undefined`, functions, symbols and symbol keys, bigint, `NaN`, `Infinity`, `-0`, sparse arrays, arrays with
  * extra properties, anything but plain objects and arrays (so `Date`, `Map`, class instances), objects with a `toJSON`,
@@ -62,7 +62,7 @@ export const encode = (value: unknown, what: string): Either.Either<string, Inva
   }
 }
 
-// What a getter or a proxy throws may itself throw when it is looked at.
+// What a getter or a proxy throws may itself throw when it is read.
 const whyOf = (thrown: unknown): string => {
   try {
     if (thrown instanceof Refusal) return thrown.why
@@ -105,7 +105,8 @@ class Writer {
       default:
         throw new Refusal(`${typeof value} is not JSON`)
     }
-    // Characters are a lower bound of bytes; without it a small value with shared parts could expand without end.
+    // The number of characters is a lower bound of bytes. Without this check, a small value with shared parts could
+    // expand without end.
     if (this.out.length > payloadBytesMax) this.refuseSize()
   }
 
@@ -116,7 +117,7 @@ class Writer {
 
   pathFrom(what: string): string {
     let text = what
-    // A path may run hundreds of levels deep; the first steps find the place.
+    // A path may be hundreds of levels deep; its first steps are enough to find the place.
     for (const step of this.path.slice(0, 16)) text += typeof step === "number" ? `[${step}]` : `.${step.slice(0, 64)}`
     return this.path.length > 16 ? `${text}…` : text
   }
@@ -126,7 +127,7 @@ class Writer {
       const cyclic = this.ancestors.includes(value)
       throw new Refusal(cyclic ? "contains itself" : `is nested deeper than ${depthMax} levels`)
     }
-    // Among the keys only if it is enumerable, and JSON calls it in any case.
+    // It is among the keys only if it is enumerable, but JSON calls it in any case.
     const toJson = Object.getOwnPropertyDescriptor(value, "toJSON")
     if (typeof toJson?.value === "function") throw new Refusal("has a toJSON, which JSON would call")
     this.ancestors.push(value)

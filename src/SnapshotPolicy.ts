@@ -1,5 +1,5 @@
 /**
- * When a load of an aggregate should leave a snapshot behind: policies as plain predicates that compose.
+ * When a load of an aggregate should save a snapshot: policies are plain predicates that compose.
  *
  * @example
  * ```ts
@@ -36,12 +36,12 @@ export interface Sourcing<S> {
   readonly version: number
   /** Events read on top of the snapshot, or from the beginning. */
   readonly events: number
-  /** What reading and folding them took. */
+  /** How long reading and folding them took. */
   readonly duration: Duration.Duration
 }
 
 /**
- * True: keep a snapshot of this. The terms are Axon Framework's and Occurrent's.
+ * True: save a snapshot of this state. The terms are Axon Framework's and Occurrent's.
  *
  * @since 0.1.0
  * @category models
@@ -61,7 +61,7 @@ export const every = (events: number): SnapshotPolicy<unknown> => {
 }
 
 /**
- * When reading and folding took longer than this. Throws `InvalidInput` for what is no duration.
+ * When reading and folding took longer than this. Throws `InvalidInput` for anything but a duration.
  *
  * @since 0.1.0
  * @category constructors
@@ -74,7 +74,7 @@ export const sourcingOver = (duration: Duration.DurationInput): SnapshotPolicy<u
 }
 
 /**
- * When the state says so: it is worth much to keep, or will not change any more.
+ * When the state says so, for example because it will not change any more.
  *
  * @since 0.1.0
  * @category constructors
@@ -85,7 +85,7 @@ export const when =
     predicate(state)
 
 /**
- * No load leaves one. An aggregate with this policy does not look for snapshots either.
+ * No load saves a snapshot. An aggregate with this policy does not look for snapshots either.
  *
  * @since 0.1.0
  * @category constructors
@@ -93,7 +93,7 @@ export const when =
 export const never: SnapshotPolicy<unknown> = () => false
 
 /**
- * When one of both says so.
+ * When at least one of the two says so.
  *
  * @since 0.1.0
  * @category combinators

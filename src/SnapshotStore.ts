@@ -2,9 +2,9 @@
  * The contract of the SnapshotStore: model, errors, and the service tag whose members carry the semantics. What a
  * backend implements is in `SnapshotStoreEncoded`; `Aggregate` is what uses it.
  *
- * A **snapshot** is the state of an aggregate at a version of its stream, kept so that loading need not read what came
- * before. It is a baseline and never the truth: whatever becomes of it, the events say what the state is. So a store
- * keeps one per stream, the newest, and may lose it.
+ * A **snapshot** is the state of an aggregate at a version of its stream, kept so that a load need not read the events
+ * before it. It is a baseline and never the truth: whatever happens to it, the events determine the state. So a store
+ * keeps only the newest snapshot of a stream, and may lose it.
  *
  * @since 0.1.0
  */
@@ -28,12 +28,12 @@ export interface NewSnapshot {
   /** The version of the last event that the state contains; at least 1. */
   readonly version: number
   /**
-   * A mark of that event, as a UUID. A stream that was deleted and started again has the same versions: a reader compares
-   * the mark, and so does not take the state of another life for this one. The event's id serves where ids are never used
-   * again; `Aggregate` derives the mark from the event's id, position, time and content, because callers may give ids.
+   * A mark of that event, as a UUID. A stream that was deleted and started again has the same versions, so a reader
+   * compares the mark to detect the state of the earlier stream. If ids are never reused, the event's id will do.
+   * `Aggregate` derives the mark from the event's id, position, time and content, because callers may give ids.
    */
   readonly lastEventMark: string
-  /** Which form the state has: 1 to 255 bytes. A reader that knows another form leaves the snapshot alone. */
+  /** The form of the state, 1 to 255 bytes. A reader that expects another form ignores the snapshot. */
   readonly schemaVersion: string
   /** Any JSON value of up to 16 MiB (see `Json.encode` for what is refused). */
   readonly state: unknown
@@ -70,8 +70,8 @@ export interface Info {
 }
 
 /**
- * What is stored for a stream is no snapshot of it any more: truncated, changed, moved from elsewhere, or sealed with a
- * key that this store does not have. Deleting it, or saving a newer one, mends it.
+ * The stored snapshot of a stream is damaged: truncated, changed, moved from another stream, or sealed with a key that
+ * this store does not have. Delete it, or save a newer one.
  *
  * @since 0.1.0
  * @category errors
@@ -103,24 +103,24 @@ export type ReadError = InvalidInput | SnapshotCorrupt | StoreFailure
  */
 export interface SnapshotStoreShape {
   /**
-   * Keeps the snapshot if the stream has none, or none of a greater version, and answers whether it did. One atomic
-   * step, so of any number that save at once the greatest version stays; of equal versions the last, because a state of
-   * another `schemaVersion` must be able to take the place of the old one.
+   * Keeps the snapshot unless the stream has one of a greater version, and returns whether it did. This is one atomic
+   * step: when several callers save at once, the greatest version stays. Of equal versions the last one stays, because
+   * a state of another `schemaVersion` must be able to replace the old one.
    *
-   * Inside a transaction of the caller's on the same database it is part of that.
+   * Inside a transaction of the caller on the same database, the save is part of it.
    */
   readonly save: (stream: StreamId, snapshot: NewSnapshot) => Effect.Effect<boolean, SaveError>
 
   /**
    * Saves in the background: returns at once, and neither delays nor fails the caller.
    *
-   * 1. `snapshot` runs in a fiber of its own, outside of any transaction that the caller has open; then what it gives is
-   *    saved (`undefined`: nothing). With `replace` what is stored is deleted before, whatever its version: for what was
-   *    found to be no snapshot of this stream.
-   * 2. One flight per stream: of what is offered while one is under way only the last follows. At most 1,000 streams
-   *    wait; what is offered beyond that is dropped.
+   * 1. `snapshot` runs in a fiber of its own, outside any transaction of the caller. Its result is saved; `undefined`
+   *    saves nothing. With `replace`, the stored snapshot is deleted first, whatever its version: use it for one that
+   *    was found not to belong to this stream.
+   * 2. Only one save per stream runs at a time. Of the snapshots offered meanwhile, only the last is saved next. At
+   *    most 1,000 streams wait; snapshots offered beyond that are dropped.
    * 3. A failure is logged as a warning and counted in `effect_stores_snapshots_saved`. A read-only store does nothing.
-   * 4. Closing the scope of the layer waits for what is under way and for what follows, for 30 seconds at most.
+   * 4. Closing the scope of the layer waits for running and waiting saves, for at most 30 seconds.
    */
   readonly saveInBackground: <E>(
     stream: StreamId,
@@ -128,22 +128,22 @@ export interface SnapshotStoreShape {
     options?: { readonly replace?: boolean | undefined }
   ) => Effect.Effect<void>
 
-  /** Waits until nothing that was offered to `saveInBackground` for this stream is under way. */
+  /** Waits until no save that was offered to `saveInBackground` for this stream is running or waiting. */
   readonly flush: (stream: StreamId) => Effect.Effect<void>
 
   /**
-   * The snapshot of the stream, if its version is at most `atMost` (default: any). It was checked against its checksum,
-   * so what is given was saved exactly so, by whomever; else `SnapshotCorrupt`.
+   * The snapshot of the stream, if its version is at most `atMost` (default: any). It is checked against its checksum,
+   * so it is exactly what was saved; otherwise `SnapshotCorrupt`.
    */
   readonly latest: (
     stream: StreamId,
     options?: { readonly atMost?: number | undefined }
   ) => Effect.Effect<Option.Option<Snapshot>, ReadError>
 
-  /** Deletes the snapshot of a stream, whatever is left of it, and answers whether there was one. */
+  /** Deletes the snapshot of a stream, even if it is damaged, and returns whether there was one. */
   readonly delete: (stream: StreamId) => Effect.Effect<boolean, SaveError>
 
-  /** What this store is, and how much it holds. Counts, so not for hot paths. */
+  /** What this store is, and how much it holds. It counts rows, so do not use it on hot paths. */
   readonly info: Effect.Effect<Info, StoreFailure>
 
   /** Deletes all snapshots of this store, and nothing else that its backend holds. */

@@ -1,5 +1,5 @@
 /**
- * The address of a stream, which all stores that know aggregates share.
+ * The address of a stream, shared by all stores that know aggregates.
  *
  * @since 0.1.0
  */
@@ -7,7 +7,7 @@ import * as Schema from "effect/Schema"
 
 /**
  * The address of a stream. Each part is 1 to 255 bytes of UTF-8 without NUL and lone surrogates, compared exactly.
- * Whatever has these fields is an address: an event, or an aggregate of the application.
+ * Anything with these fields is an address, such as an event or an aggregate of the application.
  *
  * @since 0.1.0
  * @category models

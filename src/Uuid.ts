@@ -1,13 +1,13 @@
 /**
- * UUIDs for event ids: generation of version 7 (RFC 9562), whose leading milliseconds keep the id index append-mostly,
- * and the check of given ones.
+ * UUIDs for event ids: version 7 (RFC 9562), whose leading milliseconds let the id index grow at its end, and the check
+ * of given ones.
  *
  * @since 0.1.0
  */
 import { createHash, randomFillSync } from "node:crypto"
 import { InvalidInput } from "./Errors.js"
 
-// One call into the random source serves 256 ids: the call costs as much as all of the formatting.
+// One call of the random source serves 256 ids: the call costs as much as all the formatting.
 const bytesPerId = 10
 const pool = Buffer.alloc(bytesPerId * 256)
 let offset = pool.length
@@ -35,9 +35,9 @@ export const v7 = (nowMs: number): string => {
 }
 
 /**
- * A UUID that depends on nothing but these arguments (version 8: SHA-256 over the id and the parts, texts as JSON). It
- * begins with the same 48 bits as `id`, so what is derived from a UUIDv7 sorts by time like it. Throws `InvalidInput` when
- * `id` is no UUID in canonical form.
+ * A UUID that depends on these arguments only (version 8: SHA-256 over the id and the parts, with texts as JSON). It
+ * begins with the same 48 bits as `id`, so a UUID derived from a UUIDv7 sorts by the same time. Throws `InvalidInput`
+ * if `id` is not a UUID in canonical form.
  *
  * @example
  * ```ts
@@ -55,7 +55,8 @@ export const derived = (id: string, parts: ReadonlyArray<string | number>): stri
   if (!parts.every((part) => typeof part === "string" || typeof part === "number")) {
     throw new InvalidInput({ what: "parts", why: "must be texts and numbers" })
   }
-  // A text as JSON has an end, and keeps lone surrogates apart, which would all be hashed as the same character.
+  // JSON delimits each text, and keeps lone surrogates apart, which would otherwise all be hashed as the same
+  // character.
   const text = parts.map((part) => (typeof part === "string" ? JSON.stringify(part) : part)).join()
   const bytes = createHash("sha256").update(`${id},${text}`).digest()
   const at = (i: number): number => bytes[i] as number

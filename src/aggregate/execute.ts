@@ -1,6 +1,6 @@
 /**
- * How an aggregate is changed: deciding and appending with retries, and, in the effect of a command, appending so that a
- * second run of the command finds what the first has done.
+ * How an aggregate is changed: deciding and appending with retries. In the effect of a command, appends get ids by
+ * which a second run of the command finds what the first one did.
  */
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -60,7 +60,10 @@ export const append = <E extends { readonly _tag: string }>(
       : inStep(current.value, stream, options, (ids, options) => appendAs(self, stream, events, options, ids))
   )
 
-/** A change of a stream in a command. If it fails, what is tried next gets its ids, and may be it once more. */
+/**
+ * A change of a stream in a command. If it fails, the next attempt gets the same ids, since it may be the same change
+ * again.
+ */
 const inStep = <O extends Envelope, A, E, R>(
   command: Context.Tag.Service<typeof CurrentCommand>,
   stream: StreamId,
@@ -109,7 +112,7 @@ const attempt = <S, E extends { readonly _tag: string }, Err, R>(
   })
 }
 
-/** What is no array is left to the append to refuse. */
+/** Anything but an array is left for the append to refuse. */
 const isEmpty = (events: unknown): boolean => Array.isArray(events) && events.length === 0
 
 const appendAs = <E extends { readonly _tag: string }>(
@@ -129,7 +132,7 @@ const appendAs = <E extends { readonly _tag: string }>(
   )
 }
 
-/** What an earlier attempt of the command has appended with these ids, and the state it led to. */
+/** The events that an earlier attempt of the command appended with these ids, and the state they led to. */
 const earlier = <S, E extends { readonly _tag: string }>(
   self: Aggregate<S, E>,
   stream: StreamId,

@@ -1,13 +1,13 @@
 /**
  * The fingerprint of a Schema: equal for equal structure, different when a field, a type, a check or a transformation's
- * ends change. The code of a transformation cannot be seen.
+ * ends change. It cannot see the code of a transformation.
  */
 import { createHash } from "node:crypto"
 import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
 import * as AST from "effect/SchemaAST"
 
-/** 64 bits, in hexadecimal; `more` goes into it as it is. */
+/** 64 bits, in hexadecimal; `more` is hashed as it is. */
 export const fingerprint = (schema: Schema.Schema.Any, more = ""): string =>
   createHash("sha256")
     .update(`${describe(schema.ast, new Map())}${more}`)
@@ -15,12 +15,12 @@ export const fingerprint = (schema: Schema.Schema.Any, more = ""): string =>
     .slice(0, 16)
 
 /**
- * Recursions that are followed. A recursive Schema made by a function, and the type side of any, has a new AST at each
- * step down, so that having met one before is not enough to end.
+ * How many recursions are followed. A recursive Schema made by a function, and the type side of any recursive Schema,
+ * has a new AST at each step down, so remembering the ASTs already met is not enough to end.
  */
 const suspendedMax = 100
 
-/** `suspended` numbers what was met before, so that the description of a recursive Schema ends. */
+/** `suspended` numbers the ASTs already met, so that the description of a recursive Schema ends. */
 const describe = (ast: AST.AST, suspended: Map<AST.AST, number>): string => {
   const list = (asts: ReadonlyArray<AST.AST>): string => asts.map((ast) => describe(ast, suspended)).join(",")
   switch (ast._tag) {
@@ -33,7 +33,7 @@ const describe = (ast: AST.AST, suspended: Map<AST.AST, number>): string => {
     case "TemplateLiteral":
       return `template ${JSON.stringify(ast.head)}${ast.spans.map((span) => `<${describe(span.type, suspended)}>${JSON.stringify(span.literal)}`).join("")}`
     case "Declaration":
-      // A list and a set may have the same parameters and the same encoded form, and are not the same.
+      // A list and a set may have the same parameters and the same encoded form, and still differ.
       return `${JSON.stringify(identifierOf(ast))} ${constructorOf(ast)}(${list(ast.typeParameters)})`
     case "Refinement":
       return `${describe(ast.from, suspended)} where ${JSON.stringify(identifierOf(ast))} ${checkOf(ast)}`
@@ -45,7 +45,7 @@ const describe = (ast: AST.AST, suspended: Map<AST.AST, number>): string => {
               ({ from, to }) => `${JSON.stringify(String(from))}:${JSON.stringify(String(to))}`
             )
           : []
-      // From hexadecimal and from base64 have the same ends, and other names.
+      // A transformation from hexadecimal and one from base64 have the same ends; only their names differ.
       const name = JSON.stringify(identifierOf(ast))
       return `(${describe(from, suspended)} <-> ${describe(to, suspended)} ${name} ${renamed.sort().join(",")})`
     }
@@ -56,7 +56,7 @@ const describe = (ast: AST.AST, suspended: Map<AST.AST, number>): string => {
       return `[${elements.join(",")};${list(ast.rest.map(({ type }) => type))}]`
     }
     case "TypeLiteral": {
-      // The order of fields means nothing.
+      // The order of fields does not matter.
       const fields = ast.propertySignatures
         .map(({ isOptional, name, type }) => [JSON.stringify(String(name)), isOptional ? "?" : "", type] as const)
         .sort(([a], [b]) => (a < b ? -1 : 1))
@@ -88,12 +88,12 @@ const identifierOf = (ast: AST.Annotated): string =>
 const constructorOf = (ast: AST.Annotated): string =>
   Option.match(AST.getTypeConstructorAnnotation(ast), { onNone: () => "", onSome: ({ _tag }) => JSON.stringify(_tag) })
 
-/** What a check says of itself: `minLength(1)` and `minLength(2)` may have the same name. */
+/** How a check describes itself: `minLength(1)` and `minLength(2)` may have the same name. */
 const checkOf = (ast: AST.Annotated): string => {
   const parameters = Option.map(AST.getSchemaIdAnnotation(ast), (id) => ast.annotations[id])
   return JSON.stringify([parameters, AST.getJSONSchemaAnnotation(ast)].map(Option.getOrNull), printable)
 }
 
-/** Bounds may be of types that JSON does not have. */
+/** Bounds may have types that JSON does not have. */
 const printable = (_: string, value: unknown): unknown =>
   typeof value === "bigint" || value instanceof RegExp ? String(value) : value

@@ -1,6 +1,6 @@
 /**
- * Wake-up hints for readers that wait for appends: coalescing latches, one for each waiting reader. A hint says that a
- * look may be worth while, never that there is something; so nothing is lost when one is.
+ * Wake-up hints for readers that wait for appends: coalescing latches, one for each waiting reader. A hint says that
+ * looking may be worthwhile, never that there is something, so losing a hint loses no event.
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -13,7 +13,7 @@ interface Latch {
 export class Hints {
   private readonly latches = new Set<Latch>()
 
-  /** Whether anybody listens. */
+  /** Whether any reader is registered. */
   get listened(): boolean {
     return this.latches.size > 0
   }
@@ -25,7 +25,7 @@ export class Hints {
     }
   }
 
-  /** Registers until the scope closes; the effect it gives waits for a hint given since it was last run. */
+  /** Registers until the scope closes. The effect it returns waits for a hint given since it last ran. */
   readonly register: Effect.Effect<Effect.Effect<void>, never, Scope.Scope> = Effect.acquireRelease(
     Effect.sync(() => {
       const latch: Latch = { open: false, wake: undefined }
@@ -44,7 +44,8 @@ export class Hints {
         if (latch.open) wake()
         else latch.wake = wake
         return Effect.sync(() => {
-          // A hint taken and then interrupted must not be lost to the next wait, so the latch is only closed by `wake`.
+          // If a wait is interrupted after its hint, the next wait must still see the hint, so only `wake` closes the
+          // latch.
           if (latch.wake === wake) latch.wake = undefined
           else latch.open = true
         })

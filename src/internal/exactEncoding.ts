@@ -6,8 +6,8 @@ import type { ParseError, ParseIssue } from "effect/ParseResult"
 import type { ParseOptions } from "effect/SchemaAST"
 
 /**
- * From `Schema.encode(schema)`, or `encodeEither`. Instances of classes may have properties beside their fields, as each
- * Error has its `stack`: those are no data, and left out.
+ * From `Schema.encode(schema)`, or `encodeEither`. Instances of classes may have properties beside their fields, such
+ * as the `stack` of an Error. Those are not data, and are left out.
  */
 export const exactly =
   <A, I, R>(encode: (value: A, options?: ParseOptions) => Effect.Effect<I, ParseError, R>) =>

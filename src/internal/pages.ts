@@ -1,6 +1,6 @@
 /**
- * Pages of a backend: as streams, where each page knows how to get the next one, and as the caller asks for them, by
- * cursors.
+ * Pages of a backend: joined to streams, where each page knows how to get the next one, and single ones that a caller
+ * asks for by cursor.
  */
 import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
@@ -14,16 +14,16 @@ export const pageSize = 1000
 /** A page, and how to get the next one. */
 export type Pages<A, E> = Effect.Effect<{ readonly items: Array<A>; readonly next: Pages<A, E> | undefined }, E>
 
-// One construct only: each layer of Stream costs as much as a read of ten events.
+// A single construct, because each layer of Stream costs as much as reading ten events.
 export const streamOf = <A, E>(first: Pages<A, E>): Stream.Stream<A, E> =>
   Stream.paginateChunkEffect(first, (page) =>
     Effect.map(page, ({ items, next }) => [Chunk.unsafeFromArray(items), Option.fromNullable(next)])
   )
 
-/** A page that is not full is the last; a full one may be too, and then an empty one follows. */
+/** A page that is not full is the last one. A full page may be the last one too; then an empty page follows. */
 export const hasNext = (found: number, size: number, left: number): boolean => found === size && found < left
 
-/** All values, each page after the last value of the one before. */
+/** All values; each page begins after the last value of the page before. */
 export const valuePages = <E>(
   page: (after: string | null, limit: number) => Effect.Effect<ReadonlyArray<string>, E>,
   after: string | null = null
@@ -34,7 +34,7 @@ export const valuePages = <E>(
     return { items: [...values], next: more ? valuePages(page, last) : undefined }
   })
 
-/** Where a page asked for by cursor lies, of all positions up to `through`. */
+/** The range of positions, up to `through`, of a page that was asked for by cursor. */
 export const rangeOf = (
   { at, direction }: Pick<PageRequest<unknown>, "at" | "direction">,
   through: number
@@ -43,7 +43,7 @@ export const rangeOf = (
   through: direction === "backward" && at !== undefined ? Math.min(through, at - 1) : through
 })
 
-/** The page and the cursor of the next one, when one more than `limit` was asked for. */
+/** The page, and the cursor of the next one. Needs one item more than `limit`. */
 export const cut = <A extends { readonly position: number }>(
   found: ReadonlyArray<A>,
   { direction, limit }: Pick<PageRequest<unknown>, "direction" | "limit">

@@ -1,6 +1,6 @@
 /**
- * Checks of what callers pass, shared by all contract modules. Each throws `InvalidInput`; the contract's lift turns
- * that into a typed failure in one place (`checked`), so that a check costs nothing when it passes.
+ * Checks of what callers pass, shared by all contract modules. Each throws `InvalidInput`, and the lift turns that into
+ * a typed failure in one place (`checked`), so a check that passes costs no Effect.
  */
 import * as Effect from "effect/Effect"
 import { InvalidInput } from "../Errors.js"
@@ -12,7 +12,10 @@ export const refuse = (what: string, why: string): never => {
   throw new InvalidInput({ what, why })
 }
 
-/** Non-empty text that every backend keeps as it is: no NUL (PostgreSQL refuses it), no lone surrogate (folded). */
+/**
+ * Non-empty text that every backend keeps as it is: without NUL (PostgreSQL refuses it) and lone surrogates (drivers
+ * replace them).
+ */
 export const identifier = (value: unknown, what: string): string => {
   if (typeof value !== "string") return refuse(what, `must be a string, not ${describe(value)}`)
   if (value.length === 0) return refuse(what, "must not be empty")
@@ -28,7 +31,7 @@ export const integer = (value: unknown, what: string, min: number, max = Number.
   if (typeof value !== "number" || !Number.isInteger(value)) {
     return refuse(what, `must be a whole number, not ${describe(value)}`)
   }
-  // -0 is a whole number too, and would reach a driver as a float.
+  // -0 is an integer as well, and would reach a driver as a float.
   if (value < min || Object.is(value, -0)) return refuse(what, `must be at least ${min}, not ${describe(value)}`)
   if (value > max) return refuse(what, `must be at most ${max}, not ${value}`)
   return value
@@ -39,7 +42,7 @@ export const oneOf = <const A extends string>(value: unknown, what: string, allo
     ? (value as A)
     : refuse(what, `must be one of ${allowed.join(", ")}, not ${describe(value)}`)
 
-/** A copy by elements: an array may have holes, which its methods skip, or methods of its own. */
+/** Copied element by element: an array may have holes, which its methods skip, or methods of its own. */
 export const array = (value: unknown, what: string, min: number, max: number): ReadonlyArray<unknown> => {
   if (!Array.isArray(value)) return refuse(what, `must be an array, not ${describe(value)}`)
   const { length } = value
@@ -53,18 +56,18 @@ export const record = (value: unknown, what: string): Record<string, unknown> =>
     ? (value as Record<string, unknown>)
     : refuse(what, `must be an object, not ${describe(value)}`)
 
-/** An object without other keys than these: a misspelt one would silently be left out. */
+/** An object with no other keys than these: a misspelt key would silently have no effect. */
 export const fields = (value: unknown, what: string, keys: ReadonlyArray<string>): Record<string, unknown> => {
   const given = record(value, what)
   for (const key of Object.keys(given)) oneOf(key, `a key of ${what}`, keys)
   return given
 }
 
-/** The same for options or conditions of which none has to be given. */
+/** The same for options and conditions, all of which are optional. */
 export const options = (value: unknown, what: string, keys: ReadonlyArray<string>): Record<string, unknown> => {
   const given = value === undefined ? {} : record(value, what)
   const prototype = Object.getPrototypeOf(given)
-  // A Map or a Set has no keys of its own, and would pass as an object without any.
+  // A Map or a Set has no keys of its own, and would pass as an empty object.
   if (prototype !== Object.prototype && prototype !== null) return refuse(what, "must be a plain object")
   return fields(given, what, keys)
 }
@@ -87,7 +90,10 @@ export const describe = (value: unknown): string => {
   }
 }
 
-/** Runs checks and continues with their result; an `InvalidInput` or a throwing getter of the input fails typed. */
+/**
+ * Runs checks and continues with their result. An `InvalidInput`, or a getter of the input that throws, becomes a typed
+ * failure.
+ */
 export const checked = <C, A, E, R>(
   check: () => C,
   use: (input: C) => Effect.Effect<A, E, R>
@@ -101,7 +107,7 @@ export const checked = <C, A, E, R>(
   return use(input)
 }
 
-/** What a check threw, typed. What a getter or a proxy throws may itself throw when it is looked at. */
+/** What a check threw, as a typed error. What a getter or a proxy throws may itself throw when it is read. */
 export const invalid = (thrown: unknown): InvalidInput => {
   let why = "could not be read: it threw"
   try {

@@ -1,5 +1,5 @@
 /**
- * Values that several contracts take and give: the checks of each, which throw `InvalidInput` (see `validate`), and the
+ * Values that several contracts take and return: their checks, which throw `InvalidInput` (see `validate`), and the
  * forms in which they are stored and named.
  */
 import * as DateTime from "effect/DateTime"
@@ -30,7 +30,7 @@ export interface Defaults {
 
 let lastUtc = DateTime.unsafeMake(0)
 
-/** Making one costs more than the rest of an event, and events of one append share their moment. */
+/** Making one costs more than the rest of an event, and the events of one append share their time. */
 export const utc = (epochMs: number): DateTime.Utc => {
   if (lastUtc.epochMillis !== epochMs) lastUtc = DateTime.unsafeMake(epochMs)
   return lastUtc
@@ -101,7 +101,7 @@ export const pageRequest = <F>(value: unknown, filter: (value: unknown, what: st
   }
 }
 
-/** Version 1 of the cursor: the direction and the position of the last one of the page before. */
+/** Version 1 of the cursor: the direction, and the position of the last item of the page before. */
 export const cursor = (towards: Direction, position: number): string =>
   `1${towards === "forward" ? "f" : "b"}${position.toString(36)}`
 
@@ -114,7 +114,9 @@ const cursorPosition = (value: unknown, towards: Direction): number => {
   return Number.isSafeInteger(position) ? position : refuse("options.cursor", "is out of range")
 }
 
-/** The text of a payload, unless a layer with keys is needed to read it. Throws, for the lift to say what it reads. */
+/**
+ * The text of a payload. Throws if it is sealed, since only a layer with keys can open it; the lift adds what was read.
+ */
 export const unsealed = (text: string, keyId: string | null): string => {
   if (keyId !== null) throw new Error(`it is sealed with key ${keyId}, and the store was opened without keys`)
   return text

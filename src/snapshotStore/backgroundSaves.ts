@@ -1,5 +1,5 @@
 /**
- * Saves of snapshots in fibers that belong to the store's scope and not to who asked for them.
+ * Saves of snapshots in fibers that belong to the store's scope, not to the caller.
  */
 import * as Cause from "effect/Cause"
 import type * as Context from "effect/Context"
@@ -17,10 +17,10 @@ import { streamId } from "../internal/values.js"
 import type { NewSnapshot, SnapshotStoreShape } from "../SnapshotStore.js"
 import { streamKey, streamName } from "../StreamId.js"
 
-/** Streams that wait for their save; each holds a state. */
+/** Streams that wait for their save, at most; each holds a state. */
 const flightsMax = 1_000
 
-/** How long closing waits: for a store that does not answer, a thousand flights would take minutes. */
+/** How long closing waits. If the store does not respond, a thousand saves would take minutes. */
 const closingMax = "30 seconds"
 
 const savedTotal = Metric.counter("effect_stores_snapshots_saved", {
@@ -28,7 +28,7 @@ const savedTotal = Metric.counter("effect_stores_snapshots_saved", {
   incremental: true
 })
 
-// Made once: labels that are added at an update cost many times the update.
+// Made once: adding labels at each update costs many times the update itself.
 const outcomes = {
   saved: Metric.tagged(savedTotal, "outcome", "saved"),
   skipped: Metric.tagged(savedTotal, "outcome", "skipped"),
@@ -37,17 +37,17 @@ const outcomes = {
 }
 
 interface Flight {
-  /** What follows the save under way. */
+  /** What is saved next, after the running save. */
   next: Effect.Effect<unknown> | undefined
   readonly landed: Deferred.Deferred<void>
 }
 
 type Saves = Pick<SnapshotStoreShape, "saveInBackground" | "flush">
 
-/** Flights that do something at the same time: each looks at its stream. */
+/** Flights that run at the same time, at most: each looks at its stream. */
 const makingMax = 8
 
-/** `savingMax`: saves at the same time, each of which may wait for a lock and hold a connection meanwhile. */
+/** `savingMax`: saves at the same time. Each may wait for a lock and hold a connection meanwhile. */
 export const make = (
   { delete: discard, save }: Pick<SnapshotStoreShape, "save" | "delete">,
   savingMax: number
@@ -56,7 +56,7 @@ export const make = (
     const flights = new Map<string, Flight>()
     const making = yield* Effect.makeSemaphore(makingMax)
     const saving = yield* Effect.makeSemaphore(savingMax)
-    // Neither the save nor what it looks at must be in the transaction of who offered it, which ends before.
+    // Neither the save nor its reads may be part of the caller's transaction, which ends before them.
     const outside = yield* Effect.context<never>()
     let closed = false
     yield* Effect.addFinalizer(() =>
@@ -75,7 +75,7 @@ export const make = (
 
     const fly = (key: string, flight: Flight, first: Effect.Effect<unknown>): Effect.Effect<void> =>
       Effect.zipRight(
-        // Whatever a logger of the user's does: the flight must land.
+        // Whatever the user's logger does, the flight must end.
         Effect.exit(making.withPermits(1)(first)),
         Effect.suspend(() => {
           const { next } = flight
@@ -116,7 +116,7 @@ export const make = (
         const key = streamKey(stream)
         const flight = flights.get(key)
         if (closed || (flight === undefined && flights.size >= flightsMax)) return Metric.increment(outcomes.dropped)
-        // A fiber of its own, like the caller in all but its end: who interrupts it ends this save, not the flight.
+        // A fiber of its own, with the caller's context: interrupting it ends this save, not the flight.
         const one = Effect.suspend(() => Fiber.await(Runtime.runFork(runtime, save)))
         if (flight !== undefined) {
           flight.next = one
@@ -125,7 +125,8 @@ export const make = (
         const started: Flight = { next: undefined, landed: Deferred.unsafeMake(FiberId.none) }
         flights.set(key, started)
         return Effect.asVoid(Effect.forkDaemon(fly(key, started, one)))
-        // Nor is the fork interruptible: a flight that is noted but never lands would be waited for without end.
+        // The fork is not interruptible either: `flush` would wait for ever for a flight that is registered but never
+        // runs.
       }).pipe(Effect.uninterruptible)
 
     return {
@@ -137,7 +138,7 @@ export const make = (
         checked(
           () => ({
             stream: streamId(stream, "stream"),
-            // A fiber that is given something else may never end, and its flight with it.
+            // A fiber that runs anything but an Effect may never end, nor would its flight.
             snapshot: Effect.isEffect(snapshot) ? snapshot : refuse("snapshot", "must be an Effect"),
             replace: knownKeys(options, "options", ["replace"]).replace === true
           }),

@@ -1,5 +1,5 @@
 /**
- * The checksum of a stored snapshot; what it is for is said at `SnapshotStoreEncoded.checksum`.
+ * The checksum of a stored snapshot; `SnapshotStoreEncoded.checksum` documents what it is for.
  */
 import { createHash } from "node:crypto"
 import type { EncodedSnapshot } from "./SnapshotStoreEncoded.js"

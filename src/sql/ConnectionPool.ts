@@ -2,10 +2,10 @@
  * A pool of connections whose waiting is first-in first-out, interruptible and bounded. Used for PostgreSQL (opening is
  * asynchronous) and for SQLite's writer and readers (opening is synchronous).
  *
- * Own code, because nothing at hand does all three: Effect 3's semaphore is quadratic in the number of waiters (4,000:
- * 14.8 s against 0.3 s) and not in order; a queue of tokens loses some under interruption; pg-pool has no bound on idle
- * connections, and its waiting can't be withdrawn. The technique is direct hand-over: what comes back goes to the one
- * who waits longest, and never becomes free in between.
+ * It is our own because no other does all three. Effect 3's semaphore is quadratic in the number of waiters (4,000:
+ * 14.8 s against 0.3 s) and serves them out of order. A queue of tokens loses some under interruption. pg-pool has no
+ * bound on idle connections, and its waiters cannot leave. The technique is direct hand-over: a released connection
+ * goes to the longest waiter, and is never free in between.
  */
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
@@ -15,14 +15,14 @@ import type { Limits } from "../Pool.js"
 
 /** How a pool opens and closes its connections. */
 export interface Connector<A> {
-  /** Calls back once, also synchronously. */
+  /** Calls back once, possibly synchronously. */
   readonly open: (done: (result: A | OpenFailure) => void) => void
   readonly close: (connection: A) => void
-  /** Asked before a connection is handed out; what is not usable is closed. */
+  /** Asked before a connection is handed out. One that is not usable is closed. */
   readonly usable: (connection: A) => boolean
 }
 
-/** `later`: the server will take a connection soon (it is full, or starting up), so whoever waits keeps waiting. */
+/** `later`: the server will accept a connection soon (it is full, or starting up), so waiters keep waiting. */
 export class OpenFailure {
   constructor(
     readonly error: StoreUnavailable | StoreError,
@@ -32,7 +32,7 @@ export class OpenFailure {
 
 export type AcquireFailure = PoolTimeout | StoreUnavailable | StoreError
 
-/** Someone in line. Exactly one of the two is called, once, unless the waiter leaves the line before. */
+/** One waiter in the queue. Exactly one of the two functions is called, once, unless the waiter leaves before. */
 export interface Waiter<A> {
   readonly take: (connection: A) => void
   readonly fail: (error: AcquireFailure) => void
@@ -55,7 +55,7 @@ const gauges = {
 export class ConnectionPool<A extends object> {
   private readonly entries = new Map<A, Entry>()
   private readonly idle: Array<A> = []
-  // In order of arrival; a waiter's deadline, in epoch milliseconds, grows along it because the timeout is one for all.
+  // In order of arrival. Deadlines, in epoch milliseconds, are in the same order because all share one timeout.
   private readonly line = new Map<Waiter<A>, number>()
   private opening = 0
   private openingMore = false
@@ -70,7 +70,9 @@ export class ConnectionPool<A extends object> {
     readonly name: string,
     readonly limits: Limits,
     private readonly connector: Connector<A>,
-    /** Without, nothing is closed for its age and no gauges are kept: for a pool as short-lived as a transaction. */
+    /**
+     * Without it, no connection is closed for its age and no gauge is kept: for a pool as short-lived as a transaction.
+     */
     watched = true
   ) {
     const tagged = (gauge: Metric.Metric.Gauge<number>) => Metric.tagged(gauge, "pool", name)
@@ -101,7 +103,7 @@ export class ConnectionPool<A extends object> {
     return undefined
   }
 
-  /** Serves the waiter, now or when it is its turn. */
+  /** Serves the waiter, now or in its turn. */
   take(waiter: Waiter<A>): void {
     if (this.closed) return waiter.fail(this.closedError())
     const connection = this.tryTake()
@@ -113,12 +115,12 @@ export class ConnectionPool<A extends object> {
     if (this.line.size > 0 && this.lineTimer === undefined) this.watchLine()
   }
 
-  /** Takes a waiter out of the line; false when it was served already, and what it got is its to release. */
+  /** Removes a waiter from the queue. Returns false if it was served already; then it must release its connection. */
   leave(waiter: Waiter<A>): boolean {
     return this.line.delete(waiter)
   }
 
-  /** Gives a connection back. `broken`: it must not be used again. */
+  /** Releases a connection. `broken`: it must not be used again. */
   release(connection: A, broken = false): void {
     const entry = this.entries.get(connection)
     if (entry === undefined) return
@@ -135,7 +137,7 @@ export class ConnectionPool<A extends object> {
     this.idle.push(connection)
   }
 
-  /** Closes an idle connection that was found broken; does nothing to one in use, whose user will find out. */
+  /** Closes an idle connection that was found broken. Leaves one in use alone: its user will notice. */
   discardIdle(connection: A): void {
     const at = this.idle.indexOf(connection)
     if (at >= 0) {
@@ -162,7 +164,7 @@ export class ConnectionPool<A extends object> {
         this.take(waiter)
         return Effect.sync(() => this.leave(waiter))
       })
-      // The finalizer comes first: a connection may be handed over in the same moment as the interrupt that wins.
+      // The finalizer is added first: a connection may be handed over at the same moment as an interrupt.
       return Effect.zipRight(
         Effect.addFinalizer(() => release),
         restore(wait)
@@ -170,7 +172,7 @@ export class ConnectionPool<A extends object> {
     })
   )
 
-  /** Fails whoever waits, waits a while for what is in use, and closes everything. */
+  /** Fails all waiters, waits a while for connections in use, and closes everything. */
   readonly shutdown: Effect.Effect<void> = Effect.async<void>((resume) => {
     this.closed = true
     clearInterval(this.sweepTimer)
@@ -202,7 +204,7 @@ export class ConnectionPool<A extends object> {
   }
 
   private openMore(): void {
-    // Opening may fail synchronously and lead back here; the loop goes on instead of nesting without end.
+    // Opening may fail synchronously and call this again; the loop goes on instead of nesting without end.
     if (this.openTimer !== undefined || this.openingMore) return
     this.openingMore = true
     while (this.opening < this.line.size && this.entries.size + this.opening < this.limits.maxOpenConns) {
@@ -226,7 +228,7 @@ export class ConnectionPool<A extends object> {
   private openFailed({ error, later }: OpenFailure): void {
     if (this.closed) return this.checkDrained()
     if (later) {
-      // Others wait for the same server: jitter keeps them apart.
+      // Other processes wait for the same server; jitter keeps them apart.
       this.openTimer ??= setTimeout(
         () => {
           this.openTimer = undefined
@@ -254,7 +256,7 @@ export class ConnectionPool<A extends object> {
 
   private watchLine(): void {
     this.lineTimer = undefined
-    // A loop, because thousands may have come to their deadline at once.
+    // A loop, because thousands of deadlines may have passed at once.
     for (const [waiter, deadline] of this.line) {
       const left = deadline - Date.now()
       if (left > 0) {

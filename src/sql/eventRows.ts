@@ -1,11 +1,11 @@
 /**
- * Rows of the events table, the same on both databases: which columns are selected, in which order, and the events they
- * become. Mapped by hand, since a Schema would cost forty times as much.
+ * Rows of the events table, the same on both databases: which columns are selected, in which order, and the events made
+ * of them. Mapped by hand: a Schema would cost forty times as much.
  */
 import type { DistinctField, StreamId } from "../EventStore.js"
 import type { EncodedEvent } from "../eventStore/EventStoreEncoded.js"
 
-/** For reads of one stream, whose address need not come back with every row. */
+/** For reads of one stream: its address need not be in every row. */
 export const streamColumns = "position, id, version, type, data, metadata, key_id, command_id, instance_id, created_ms"
 
 export const columns = `${streamColumns}, tenant_id, domain, aggregate_id`

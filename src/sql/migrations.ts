@@ -1,6 +1,6 @@
 /**
- * What a store keeps in a SQL database, version by version, and what a database lacks of it. How a backend reads its
- * record and applies what is missing is the backend's own.
+ * What a store keeps in a SQL database, version by version, and which of it a database lacks. Each backend reads its
+ * record and applies missing migrations in its own way.
  */
 import * as Either from "effect/Either"
 import { StoreError } from "../Errors.js"
@@ -26,7 +26,7 @@ export interface StoreSchema<N extends Names> {
 /** What errors call the look at the record. */
 export const checking = "checking migrations"
 
-/** Those that are not in the record. Fails when the record has one that this version does not know. */
+/** The migrations that are not in the record. Fails if the record has one that this version does not know. */
 export const missing = <N extends Names>(
   { migrations }: StoreSchema<N>,
   applied: ReadonlyMap<number, string>

@@ -1,6 +1,6 @@
 /**
- * Rows of the snapshots table, the same on both databases: their columns, what makes a save monotonic, and the snapshots
- * they become.
+ * Rows of the snapshots table, the same on both databases: their columns, what makes a save monotonic, and the
+ * snapshots made of them.
  */
 import type { StreamId } from "../EventStore.js"
 import type { EncodedSnapshot } from "../snapshotStore/SnapshotStoreEncoded.js"
@@ -9,7 +9,7 @@ export const address = "tenant_id, domain, aggregate_id"
 
 const values = ["version", "last_event_mark", "schema_version", "key_id", "checksum", "created_ms", "state"]
 
-/** All but the address, which need not come back with a row. */
+/** All but the address, which need not be in a row. */
 export const columns = values.join(", ")
 
 /** The end of the INSERT of `address` and `columns` into a table that is called `stored`. */
@@ -32,7 +32,7 @@ export const addressOf = ({ aggregateId, domain, tenantId }: StreamId): Array<un
   aggregateId
 ]
 
-/** What a save binds: address and columns. */
+/** The parameters of a save: address and columns. */
 export const toRow = (snapshot: EncodedSnapshot): Array<unknown> => [
   ...addressOf(snapshot),
   snapshot.version,
@@ -58,8 +58,8 @@ export const fromRow = (row: Row, { aggregateId, domain, tenantId }: StreamId): 
 })
 
 /**
- * No bound must let every row through, also one whose version has been flipped to what no number can be: a row that
- * nobody sees would keep newer snapshots out, and nobody would delete it.
+ * Without a bound, every row must be found, even one whose version was corrupted beyond any number: a row that nobody
+ * sees would keep newer snapshots out, and nobody would delete it.
  */
 export const versionBound = (atMost: number): string =>
   atMost === Number.MAX_SAFE_INTEGER ? "9223372036854775807" : String(atMost)

@@ -1,7 +1,7 @@
 /**
- * How a store becomes layers on a SQL database: the same for every store and both databases. Options are checked once,
- * where they come in and before anything is opened; then the tables are checked or brought up to date, and the store's
- * port is lifted. A backend says how a database is opened and migrated (`Backend`), a store what is its own (`Store`).
+ * How a store becomes layers on a SQL database, the same for every store and both databases. Options are checked once,
+ * at the entry and before anything is opened. Then the tables are checked or updated, and the store's port is lifted. A
+ * backend says how a database is opened and migrated (`Backend`); a store says what is its own (`Store`).
  */
 import * as Config from "effect/Config"
 import type { ConfigError } from "effect/ConfigError"
@@ -29,14 +29,14 @@ export interface Opened {
   readonly connection: string
 }
 
-/** A kind of database: `Tag` with its `Service`, opened with `Options`; what is in it is named with `Naming`. */
+/** A kind of database: `Tag` with its `Service`, opened with `Options`. `Naming` names what is in it. */
 export interface Backend<Tag, Service, Access extends Opened, Options, Naming, N extends Names> {
-  /** What the names of its Layer modules end with. */
+  /** How the names of its Layer modules end. */
   readonly suffix: string
   readonly tag: Context.Tag<Tag, Service>
   readonly access: (service: Service) => Access
   readonly databaseKeys: Keys<Options>
-  /** Has to check the values of the options, not their keys. */
+  /** Must check the values of the options, not their keys. */
   readonly open: (
     options: Options,
     defaults: Pool.Defaults
@@ -49,7 +49,7 @@ export interface Backend<Tag, Service, Access extends Opened, Options, Naming, N
     names: N,
     schema: StoreSchema<N>
   ) => Effect.Effect<ReadonlyArray<Migration<N>>, StoreFailure>
-  /** Applies what is missing and returns the names. Several processes may do it at once. */
+  /** Applies missing migrations and returns their names. Several processes may do it at once. */
   readonly apply: (
     access: Access,
     names: N,
@@ -63,7 +63,7 @@ export interface Backend<Tag, Service, Access extends Opened, Options, Naming, N
 export interface Store<Tag, Service, Access extends Opened, Preparation, N extends Names, Options, Lifting, Port, R> {
   readonly tag: Context.Tag<Tag, Service>
   readonly schema: StoreSchema<N>
-  /** Of the store's own options, beside those of every store on this backend. */
+  /** The keys of the store's own options, beside those of every store on this backend. */
   readonly keys: Keys<Omit<Options, keyof Preparation>>
   /** Checks the values of the store's own options. */
   readonly options: (options: Options) => Effect.Effect<Lifting, InvalidInput>
@@ -90,7 +90,7 @@ export const on = <
 
   const names = (options: Naming) => checked(() => backend.names(options), Effect.succeed)
 
-  /** Looks first: a database that is up to date need not be locked. */
+  /** Checks first: a database that is up to date need not be locked. */
   const prepare = (access: Access, names: N, schema: StoreSchema<N>, migrate = true) =>
     Effect.flatMap(backend.missing(access, names, schema), (missing) => {
       if (missing.length === 0) return Effect.void

@@ -1,6 +1,6 @@
 /**
- * The CommandStore in a SQLite file. Every step of an execution is one statement, synchronous; several processes may use
- * the same file. Leases run on the clock of the machine: when it is set forward, they end early.
+ * The CommandStore in a SQLite file. Every step of an execution is one statement, synchronous; several processes may
+ * use the same file. Leases run on the clock of the machine: if it is set forward, they end early.
  *
  * @since 0.1.0
  */
@@ -26,11 +26,11 @@ import type * as SqliteDatabase from "./SqliteDatabase.js"
  */
 export interface StoreOptions extends PreparationOptions {
   /**
-   * Refuse all writes of commands with `ReadOnly`. Default false. File and tables are made all the same, unless
-   * `migrate` is false, and the user's own SQL still writes.
+   * Refuse all writes of commands with `ReadOnly`. Default false. File and tables are still created, unless `migrate`
+   * is false, and the user's own SQL still writes.
    */
   readonly readOnly?: boolean | undefined
-  /** What commands without one get as their `instanceId`. */
+  /** The `instanceId` of commands that are given without one. */
   readonly instanceId?: string | undefined
 }
 
@@ -51,7 +51,7 @@ const layers = storeLayers.make({
 })
 
 /**
- * The port on an open database, with its table checked or brought up to date: for layers that wrap it.
+ * The port on an open database, with its table checked or updated: for layers that wrap it.
  *
  * @since 0.1.0
  * @category constructors
@@ -61,11 +61,10 @@ export const makeEncoded: (
 ) => Effect.Effect<Encoded.Encoded, InvalidInput | StoreFailure, SqliteDatabase.SqliteDatabase> = layers.makeEncoded
 
 /**
- * The CommandStore on a database that is open already: beside an EventStore, say, with which it then shares file,
- * connections and transactions, so that `execute` with `transaction` commits outcome and events together. Only stores
- * that are made so, on one `SqliteDatabase.layer`, share a transaction. While such a transaction runs nobody else
- * writes to the file, not even the lease of another command: keep it shorter than leases are, and than the pool's
- * `acquireTimeout`.
+ * The CommandStore on an open database, where it shares file, connections and transactions with other stores: `execute`
+ * with `transaction` then commits outcome and events together. Only stores on one `SqliteDatabase.layer` share a
+ * transaction. While such a transaction runs, nobody else writes to the file, not even the lease of another command:
+ * keep it shorter than leases, and than the pool's `acquireTimeout`.
  *
  * @since 0.1.0
  * @category layers
@@ -75,10 +74,10 @@ export const layerFromDatabase: (
 ) => Layer.Layer<CommandStore, InvalidInput | StoreFailure, SqliteDatabase.SqliteDatabase> = layers.layerFromDatabase
 
 /**
- * Opens the file and gives the CommandStore on it, with the database for transactions and the user's own SQL. The pool's
- * limits are those of `Pool.defaults.commandStore.sqlite` where the options give none. The `layer` of another store opens
- * another database, also with the same file, and `execute` with `transaction` does not extend to it: a write to it inside
- * waits for the lock that the transaction holds, and fails with `PoolTimeout`. See `layerFromDatabase`.
+ * Opens the file and provides the CommandStore on it, with the database for transactions and the user's own SQL. The
+ * pool's limits default to `Pool.defaults.commandStore.sqlite`. The `layer` of another store opens another database,
+ * even if the file is the same, and `execute` with `transaction` does not extend to it: a write to it inside waits for
+ * the lock that the transaction holds, and fails with `PoolTimeout`. See `layerFromDatabase`.
  *
  * @since 0.1.0
  * @category layers
@@ -111,8 +110,8 @@ export const layerConfig: (
   layers.layerConfig
 
 /**
- * Creates or updates the table, apart from any start; answers the names of the migrations it has applied. May run any
- * number of times and at once.
+ * Creates or updates the table, apart from any start, and returns the names of the migrations it applied. May run
+ * repeatedly and concurrently.
  *
  * @since 0.1.0
  * @category migrations
@@ -122,8 +121,8 @@ export const migrate: (
 ) => Effect.Effect<ReadonlyArray<string>, InvalidInput | StoreFailure> = layers.migrate
 
 /**
- * The SQL that creates the table in a database without it, for who runs migrations by other means. Throws `InvalidInput`
- * for a bad prefix or another option.
+ * The SQL that creates the table in a database without it, for those who run migrations with another tool. Throws
+ * `InvalidInput` for a bad prefix or another option.
  *
  * @since 0.1.0
  * @category migrations

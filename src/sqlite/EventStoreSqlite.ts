@@ -1,7 +1,7 @@
 /**
  * The EventStore in a SQLite file. An append is one INSERT or one immediate transaction, synchronous; several processes
- * may use the same file. What an acknowledged append survives is said at `SqliteDatabase.Synchronous`: by default a killed process
- * and a power cut. The events of other processes are found by polling.
+ * may use the same file. `SqliteDatabase.Synchronous` documents what an acknowledged append survives: by default a
+ * killed process and a power cut. Events of other processes are found by polling.
  *
  * @since 0.1.0
  */
@@ -28,13 +28,13 @@ import type * as SqliteDatabase from "./SqliteDatabase.js"
  */
 export interface StoreOptions extends PreparationOptions {
   /**
-   * Refuse all writes of events with `ReadOnly`. Default false. File and tables are made all the same, unless `migrate`
-   * is false, and the user's own SQL still writes.
+   * Refuse all writes of events with `ReadOnly`. Default false. File and tables are still created, unless `migrate` is
+   * false, and the user's own SQL still writes.
    */
   readonly readOnly?: boolean | undefined
-  /** What events without one get as their `instanceId`. */
+  /** The `instanceId` of events that are given without one. */
   readonly instanceId?: string | undefined
-  /** How long `subscribe` goes without looking for events of other processes. Default 100 ms. */
+  /** How often `subscribe` looks for events of other processes. Default 100 ms. */
   readonly pollInterval?: Duration.DurationInput | undefined
 }
 
@@ -58,7 +58,7 @@ const layers = storeLayers.make({
 })
 
 /**
- * The port on an open database, with its tables checked or brought up to date: for layers that wrap it.
+ * The port on an open database, with its tables checked or updated: for layers that wrap it.
  *
  * @since 0.1.0
  * @category constructors
@@ -68,8 +68,7 @@ export const makeEncoded: (
 ) => Effect.Effect<Encoded.Encoded, InvalidInput | StoreFailure, SqliteDatabase.SqliteDatabase> = layers.makeEncoded
 
 /**
- * The EventStore on a database that is open already, so that stores and the user's own SQL share its connections and
- * transactions.
+ * The EventStore on an open database, so that stores and the user's own SQL share its connections and transactions.
  *
  * @since 0.1.0
  * @category layers
@@ -79,7 +78,7 @@ export const layerFromDatabase: (
 ) => Layer.Layer<EventStore, InvalidInput | StoreFailure, SqliteDatabase.SqliteDatabase> = layers.layerFromDatabase
 
 /**
- * Opens the file and gives the EventStore on it, with the database for transactions and the user's own SQL.
+ * Opens the file and provides the EventStore on it, with the database for transactions and the user's own SQL.
  *
  * @since 0.1.0
  * @category layers
@@ -112,8 +111,8 @@ export const layerConfig: (
   layers.layerConfig
 
 /**
- * Creates or updates the tables, apart from any start; answers the names of the migrations it has applied. May run any
- * number of times and at once.
+ * Creates or updates the tables, apart from any start, and returns the names of the migrations it applied. May run
+ * repeatedly and concurrently.
  *
  * @since 0.1.0
  * @category migrations
@@ -123,8 +122,8 @@ export const migrate: (
 ) => Effect.Effect<ReadonlyArray<string>, InvalidInput | StoreFailure> = layers.migrate
 
 /**
- * The SQL that creates the tables in a database without them, for who runs migrations by other means. Throws `InvalidInput`
- * for a bad prefix or another option.
+ * The SQL that creates the tables in a database without them, for those who run migrations with another tool. Throws
+ * `InvalidInput` for a bad prefix or another option.
  *
  * @since 0.1.0
  * @category migrations

@@ -24,8 +24,8 @@ import { storeSchema } from "./snapshotStore/schema.js"
  */
 export interface StoreOptions extends PreparationOptions {
   /**
-   * Refuse all writes of snapshots with `ReadOnly`. Default false. File and tables are made all the same, unless
-   * `migrate` is false, and the user's own SQL still writes.
+   * Refuse all writes of snapshots with `ReadOnly`. Default false. File and tables are still created, unless `migrate`
+   * is false, and the user's own SQL still writes.
    */
   readonly readOnly?: boolean | undefined
 }
@@ -42,13 +42,13 @@ const layers = storeLayers.make({
   keys: { readOnly: true },
   options: ({ readOnly }: StoreOptions) => Effect.succeed({ system: "sqlite", readOnly }),
   port: port.make,
-  // There is one connection that writes, and others want it too.
+  // There is only one connection that writes, and others need it too.
   lift: (encoded, options) => Encoded.make(encoded, { ...options, savesMax: 1 }),
   pool: Pool.defaults.snapshotStore.sqlite
 })
 
 /**
- * The port on an open database, with its table checked or brought up to date: for layers that wrap it.
+ * The port on an open database, with its table checked or updated: for layers that wrap it.
  *
  * @since 0.1.0
  * @category constructors
@@ -58,9 +58,9 @@ export const makeEncoded: (
 ) => Effect.Effect<Encoded.Encoded, InvalidInput | StoreFailure, SqliteDatabase.SqliteDatabase> = layers.makeEncoded
 
 /**
- * The SnapshotStore on a database that is open already: beside an EventStore, say, with which it then shares file,
- * connections and transactions. While a transaction holds the connection that writes, a save in the background waits for
- * its end, up to the pool's `acquireTimeout`: inside a transaction, do not wait for one (`flush`).
+ * The SnapshotStore on an open database, where it shares file, connections and transactions with other stores. While a
+ * transaction holds the connection that writes, background saves wait for its end, up to the pool's `acquireTimeout`:
+ * do not call `flush` inside a transaction.
  *
  * @since 0.1.0
  * @category layers
@@ -70,8 +70,8 @@ export const layerFromDatabase: (
 ) => Layer.Layer<SnapshotStore, InvalidInput | StoreFailure, SqliteDatabase.SqliteDatabase> = layers.layerFromDatabase
 
 /**
- * Opens a file of its own and gives the SnapshotStore on it, with the database for transactions and the user's own SQL.
- * By default one connection does everything: `Pool.defaults.snapshotStore.sqlite`.
+ * Opens a file of its own and provides the SnapshotStore on it, with the database for transactions and the user's own
+ * SQL. By default one connection does everything: `Pool.defaults.snapshotStore.sqlite`.
  *
  * @since 0.1.0
  * @category layers
@@ -104,8 +104,8 @@ export const layerConfig: (
   layers.layerConfig
 
 /**
- * Creates or updates the table, apart from any start; answers the names of the migrations it has applied. May run any
- * number of times and at once.
+ * Creates or updates the table, apart from any start, and returns the names of the migrations it applied. May run
+ * repeatedly and concurrently.
  *
  * @since 0.1.0
  * @category migrations
@@ -115,8 +115,8 @@ export const migrate: (
 ) => Effect.Effect<ReadonlyArray<string>, InvalidInput | StoreFailure> = layers.migrate
 
 /**
- * The SQL that creates the table in a database without it, for who runs migrations by other means. Throws `InvalidInput`
- * for a bad prefix or another option.
+ * The SQL that creates the table in a database without it, for those who run migrations with another tool. Throws
+ * `InvalidInput` for a bad prefix or another option.
  *
  * @since 0.1.0
  * @category migrations

@@ -25,8 +25,8 @@ export type ContractOptions = suites.ContractOptions<CommandStore>
 
 /**
  * The contract, point by point. Some tests build `layer` a second time beside the first, as another process would, and
- * close it: both must be views of the same data. What a killed process leaves, and what `transaction` undoes, are tested with the
- * backends that know them.
+ * close it: both must be views of the same data. What a killed process leaves, and what `transaction` undoes, are
+ * tested with the backends that know them.
  *
  * @example
  * ```ts

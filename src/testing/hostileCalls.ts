@@ -1,7 +1,7 @@
 /**
- * The property of bad input, for any store: its operations are called with arguments that are right but for some places,
- * which hold hostile values. A failure must be typed and change nothing; after a success, what is read must be what was
- * given. What the operations are, and what they must answer, is each store's own.
+ * The property of bad input, for any store: its operations are called with arguments that are right but for some
+ * places, which hold hostile values. A failure must be typed and change nothing; after a success, what is read must be
+ * what was given. What the operations are, and what they must answer, is each store's own.
  */
 import assert from "node:assert/strict"
 import { isDeepStrictEqual } from "node:util"

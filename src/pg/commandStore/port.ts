@@ -15,7 +15,7 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
   const sql = statements.make(names)
   const changedOne = (statement: Statement<number>) => Effect.map(database.run(statement), (rows) => rows > 0)
 
-  /** The existing command in a statement of its own, since it may have been committed while the first one waited. */
+  /** Reads the existing command in a second statement, since it may have been committed while the first one waited. */
   const create: Encoded["create"] = (command, leaseMs) =>
     Effect.flatMap(database.run(sql.insert(command, leaseMs)), (created) =>
       created !== null

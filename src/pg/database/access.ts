@@ -1,7 +1,7 @@
 /**
- * Who may use which connection when: single statements (`statement`), and transactions that hold a connection while an
- * effect runs (`Transactions`). A transaction is to those inside it a pool of one connection: a nested one holds it,
- * and what its siblings do meanwhile waits, because PostgreSQL knows only one stack of savepoints per connection.
+ * Access to connections: single statements (`statement`), and transactions that hold a connection while an effect runs
+ * (`Transactions`). To the effects inside it, a transaction is a pool of one connection. A nested transaction holds
+ * that connection and its siblings wait, because PostgreSQL has only one stack of savepoints per connection.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -22,20 +22,20 @@ export interface Statement<A> extends Query {
   readonly operation: string
   readonly kind: QueryKind
   readonly onResult: (result: Pg.QueryResult) => A
-  /** The user's own SQL gets values as the driver reads them. */
+  /** The user's own SQL receives values as the driver reads them. */
   readonly raw?: boolean
 }
 
 /**
- * Runs a statement on a connection of the pool, as one Effect node. Interruption leaves the line at once; a statement
- * that runs already is ended first (see `PgConnection.start`).
+ * Runs a statement on a connection of the pool, as one Effect node. An interrupted waiter leaves the queue at once; a
+ * running statement is ended first (see `PgConnection.start`).
  */
 export const statement = <A>(pool: PgPool, query: Statement<A>): Effect.Effect<A, StoreFailure> =>
   Effect.async((resume) => submit(pool, query, resume))
 
 /**
- * The same outside of any fiber. What is answered does what interruption does; `done` is called all the same, and
- * before it returns.
+ * The same outside any fiber. The effect it returns does what interruption does. `done` is called in that case too,
+ * before that effect returns.
  */
 export const submit = <A>(
   pool: PgPool,
@@ -86,7 +86,7 @@ export type Isolation = "read committed" | "repeatable read" | "serializable"
 /** A transaction, or a savepoint in one. */
 class Transaction {
   readonly inside: PgPool
-  /** Set when COMMIT or ROLLBACK takes its place in line. */
+  /** Set when COMMIT or ROLLBACK enters the queue. */
   closing = false
   private ended = false
   begun = false
@@ -118,7 +118,7 @@ class Transaction {
           ),
         close: () => {},
         usable: () => {
-          // COMMIT or ROLLBACK by hand: what comes next would not belong to it.
+          // The user ran COMMIT or ROLLBACK by hand: later statements would not belong to the transaction.
           this.endedByHand = this.begun && this.connection.outsideTransaction
           return this.alive
         }
@@ -127,7 +127,7 @@ class Transaction {
     )
   }
 
-  /** Somebody inside is not over yet. */
+  /** A nested transaction has not ended yet. */
   get busy(): boolean {
     const { idle, open } = this.inside.state
     return open > idle
@@ -142,8 +142,8 @@ class Transaction {
   }
 
   /**
-   * The innermost transaction that is not ending: what a forked fiber does from COMMIT or ROLLBACK on happens outside.
-   * Nothing may queue behind those two, or it would run on the connection when others have it.
+   * The innermost transaction that is not ending. What a forked fiber does after COMMIT or ROLLBACK happens outside.
+   * Nothing may queue behind these two, or it would run on the connection when others have it.
    */
   get current(): Transaction | undefined {
     return this.closing ? this.parent?.current : this
@@ -163,14 +163,14 @@ class Transaction {
 
   readonly end: Effect.Effect<void> = Effect.suspend(() => {
     this.ended = true
-    // A fiber that outlives a rolled back transaction may still hold it: nobody should wait for that one.
+    // A fiber that outlives a rolled back transaction may still hold the connection. Nobody should wait for it.
     return this.busy ? Effect.asVoid(Effect.forkDaemon(this.inside.shutdown)) : this.inside.shutdown
   })
 }
 
 const ended = (why: string): StoreError => new StoreError({ operation: "transaction", cause: new Error(why) })
 
-/** Before COMMIT was sent, so for certain it has not happened. */
+/** COMMIT was not sent yet, so it has certainly not happened. */
 const lost = (): StoreUnavailable =>
   new StoreUnavailable({
     operation: "transaction",
@@ -178,7 +178,7 @@ const lost = (): StoreUnavailable =>
     cause: new Error("its connection was lost, so it was rolled back")
   })
 
-/** The part of a fiber that tells its transaction. */
+/** The part of a fiber from which its transaction is known. */
 export interface InContext {
   readonly currentContext: Context.Context<never>
 }
@@ -203,7 +203,7 @@ export class Transactions {
    * 1. Waits for a connection, or for the enclosing transaction; can be interrupted.
    * 2. BEGIN, or SAVEPOINT in an enclosing transaction.
    * 3. The effect; then COMMIT, or RELEASE, whose failure fails the effect.
-   * 4. Whatever has failed or was interrupted: ROLLBACK, which never hides the first cause. The connection goes back.
+   * 4. After any failure or interrupt: ROLLBACK, which never hides the first cause. The connection is released.
    */
   run<A, E, R, F>(
     self: Effect.Effect<A, E, R>,
@@ -216,7 +216,7 @@ export class Transactions {
       return Effect.scoped(
         Effect.mapError(outside.acquire, refail).pipe(
           Effect.flatMap((connection) => {
-            // It waited in line while the outer one came to its end.
+            // It was in the queue while the outer transaction ended.
             if (parent?.closing === true) return Effect.fail(refail(ended("the transaction around it was at its end")))
             const transaction = new Transaction(connection, parent, outside)
             return this.hold(transaction, self, begin, refail)
@@ -263,7 +263,7 @@ export class Transactions {
           const { connection } = transaction
           if (!connection.usable) return Effect.void
           const close = Effect.sync(() => connection.close())
-          // COMMIT has waited in vain for somebody inside, and ROLLBACK would do the same.
+          // COMMIT has waited in vain for a nested transaction, and ROLLBACK would too.
           if (transaction.closing && transaction.busy) return close
           return Effect.catchAll(last(undo, "read", "ROLLBACK"), () => close)
         }),

@@ -1,12 +1,12 @@
 /**
- * Concurrent appends of one process share transactions. While a few statements are under way, what arrives waits in a
- * line; whoever comes back takes the whole line along in one statement. An append that finds nothing under way is sent
- * at once, so nothing is slower when idle. Each append keeps its own outcome.
+ * Concurrent appends of one process share transactions. While a few statements are running, new appends wait in a
+ * queue; the next statement takes the whole queue. An append that finds no statement running is sent at once, so
+ * nothing is slower when idle. Each append keeps its own outcome.
  *
- * A group never waits for the lock of a stream, and not for long for any other lock, because its neighbours would wait
- * with it: what finds its stream locked is sent again alone and waits there, in line with others of that stream. The
- * technique is that of databases that commit to a log (UmaDB does it for events); for PostgreSQL it saves round trips,
- * commits and the client's work per statement.
+ * A group never waits for the lock of a stream, and only briefly for any other lock, because all its members would
+ * wait. An append that finds its stream locked is sent again alone and waits there, queued with the others of that
+ * stream. The technique is that of databases that commit to a log (UmaDB does it for events). On PostgreSQL it saves
+ * round trips, commits and the client's work per statement.
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -19,16 +19,16 @@ import { sqlStateOf } from "../database/failures.js"
 import { StreamQueues } from "./StreamQueues.js"
 import type { Answer, Attempt } from "./statements.js"
 
-/** Statements under way at most: two keep the server busy while an answer travels; more make groups smaller. */
+/** Running statements, at most. Two keep the server busy while a result travels; more would make groups smaller. */
 const underWayMax = 2
 
-/** Of one group: bounds how long the first waits for the last, and the size of the message. */
+/** Appends in one group, at most: bounds how long the first waits for the last, and the size of the message. */
 const groupEventsMax = 100
 const groupCharsMax = 1024 * 1024
 
 export interface GroupCommitOptions {
   readonly limits: Pick<Limits, "acquireTimeoutMs" | "maxOpenConns" | "maxWaiting">
-  /** Runs a statement outside of any fiber and transaction; what is answered ends it. */
+  /** Runs a statement outside any fiber and transaction; the effect it returns ends the statement. */
   readonly submit: <A>(query: Statement<A>, done: (exit: Exit.Exit<A, StoreFailure>) => void) => Effect.Effect<void>
   /** One append, waiting for locks or not. */
   readonly one: (append: EncodedAppend, wait: boolean) => Statement<Attempt>
@@ -40,13 +40,13 @@ interface Item {
   readonly append: EncodedAppend
   readonly deadline: number
   readonly settle: (exit: Exit.Exit<Answer, StoreFailure>) => void
-  /** Nobody waits for it any more, so it is not sent again. */
+  /** Its caller has gone, so it is not sent again. */
   interrupted: boolean
   /** Ends the statement that was sent for this one only. */
   abandon: Effect.Effect<void>
 }
 
-/** An `append` for a single event to a single stream, outside of transactions. */
+/** An `append` of a single event to a single stream, outside a transaction. */
 export const make = (options: GroupCommitOptions): ((append: EncodedAppend) => Effect.Effect<Answer, StoreFailure>) => {
   const { group, limits, one, submit } = options
   // In order of arrival, and so of deadlines.
@@ -98,7 +98,7 @@ export const make = (options: GroupCommitOptions): ((append: EncodedAppend) => E
       if (Exit.isSuccess(exit)) {
         for (const [i, item] of items.entries()) settleOrRetry(item, Exit.succeed(exit.value[i] as Attempt))
       } else if (isShared(exit)) for (const item of items) item.settle(Exit.failCause(exit.cause))
-      // The cause may be one of them only, so each finds out for itself.
+      // The cause may lie in one member only, so each is tried alone.
       else for (const item of items) alone(item)
       next()
     })
@@ -123,7 +123,7 @@ export const make = (options: GroupCommitOptions): ((append: EncodedAppend) => E
     for (const item of line) {
       const left = item.deadline - Date.now()
       if (left > 0) {
-        // Who stands in line waits for statements under way, which keep the process alive; left behind, the timer must not.
+        // Appends in the queue wait for running statements, which keep the process alive. A timer left over must not.
         timer = setTimeout(watchLine, Math.min(left, 2 ** 31 - 1)).unref()
         return
       }
@@ -153,8 +153,9 @@ export const make = (options: GroupCommitOptions): ((append: EncodedAppend) => E
         line.add(item)
         if (timer === undefined) watchLine()
       }
-      // Who still stands in line leaves it, and what was sent for this one only is ended. What was sent with others is
-      // awaited, because ending it would end its neighbours; it is short, for it waits for no lock.
+      // An interrupted append that is still queued leaves the queue. If it was sent alone, its statement is ended. If
+      // it was sent with others it is awaited, because ending the statement would end the others too; that is short,
+      // since a group waits for no lock.
       return Effect.suspend(() => {
         if (settled || line.delete(item) || locked.leave(item)) return Effect.void
         item.interrupted = true
@@ -167,7 +168,7 @@ export const make = (options: GroupCommitOptions): ((append: EncodedAppend) => E
     })
 }
 
-/** A failure that all of a group have in common: nothing was sent, or the connection was lost. */
+/** A failure that all members of a group share: nothing was sent, or the connection was lost. */
 const isShared = (exit: Exit.Failure<unknown, StoreFailure>): boolean =>
   exit.cause._tag === "Fail" &&
   (exit.cause.error._tag === "PoolTimeout" || exit.cause.error._tag === "CommitOutcomeUnknown")

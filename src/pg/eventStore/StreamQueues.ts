@@ -1,25 +1,25 @@
 /**
- * Who waits for the lock of a stream in the process, and who on the server: one of each stream, and few in all. Streams
- * that are locked elsewhere so take a connection each at most, and others always find one.
+ * Queues appends to locked streams: one per stream waits on the server, the others in the process, and few wait on the
+ * server in all. So a stream that is locked elsewhere takes at most one connection, and other streams always find one.
  */
 
 export interface StreamQueuesOptions<A> {
-  /** Under way at the same time, at most. */
+  /** Running at the same time, at most. */
   readonly underWayMax: number
   readonly waitingMax: number
   readonly streamOf: (item: A) => string
-  /** In milliseconds since the epoch; who waits still is then expired. */
+  /** In epoch milliseconds; an item that still waits then has expired. */
   readonly deadlineOf: (item: A) => number
-  /** Calls back when it has ended, also synchronously. */
+  /** Calls back when it has ended, possibly synchronously. */
   readonly start: (item: A, ended: () => void) => void
-  /** Its time is over, or there is no place to wait in. */
+  /** Its time is over, or the queue is full. */
   readonly expire: (item: A, waiting: number) => void
 }
 
 export class StreamQueues<A> {
-  // Of each stream that has one under way or waiting; in order of arrival.
+  // The items of each stream that has one running or waiting, in order of arrival.
   private readonly queues = new Map<string, Map<A, NodeJS.Timeout>>()
-  // Streams that have none under way, in their order.
+  // Streams that have none running, in order.
   private readonly ready = new Set<string>()
   private underWay = 0
   private waiting = 0
@@ -38,7 +38,7 @@ export class StreamQueues<A> {
       this.queues.set(stream, queue)
       this.ready.add(stream)
     }
-    // Who waits here waits for statements under way, which keep the process alive; left behind, the timer must not.
+    // Items in the queue wait for running statements, which keep the process alive. A timer left over must not.
     const timer = setTimeout(
       () => {
         if (this.leave(item)) expire(item, this.waiting)
@@ -64,7 +64,7 @@ export class StreamQueues<A> {
   }
 
   private startNext(): void {
-    // What is started may end synchronously and lead back here; the loop goes on instead of nesting without end.
+    // An item may end synchronously and call this again; the loop goes on instead of nesting without end.
     if (this.starting) return
     this.starting = true
     for (const stream of this.ready) {

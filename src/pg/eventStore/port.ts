@@ -1,5 +1,5 @@
 /**
- * The EventStore's port on PostgreSQL: which statement an append takes, and what it does about a failure.
+ * The EventStore's port on PostgreSQL: which statement an append uses, and which failures it repairs.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -19,7 +19,7 @@ import * as statements from "./statements.js"
 export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded, never, Scope.Scope> =>
   Effect.gen(function* () {
     const sql = statements.make(names)
-    // Outside of any transaction and of any fiber's life; its failure is a hint lost.
+    // Outside any transaction and any fiber. If it fails, a hint is lost and nothing else.
     const hints = yield* PgHints.make(database.settings, names.channel, () => database.submit(sql.notify, () => {}))
     const appended = (answer: Attempt) => {
       if (typeof answer === "object" && answer._tag === "Appended") hints.appended()
@@ -45,7 +45,7 @@ export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded
             if (typeof answer === "object") return Effect.succeed(answer)
             const ids = appends.flatMap(({ events }) => events.map(({ id }) => id))
             return Effect.flatMap(database.run(sql.byIds(ids)), (events) =>
-              // Deleted in between, so they are free again.
+              // The events were deleted in between, so their ids are free again.
               events.length === 0 ? attempt : Effect.succeed({ _tag: "Exists" as const, events })
             )
           })
@@ -71,7 +71,7 @@ export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded
     }
   })
 
-/** Tells of what a statement has done, also when nobody waits for it any more. */
+/** Reports what a statement has done, even if its caller has gone. */
 const observed = <A>(query: Statement<A>, done: (value: A) => void): Statement<A> => ({
   ...query,
   onResult: (result) => {
@@ -82,9 +82,9 @@ const observed = <A>(query: Statement<A>, done: (value: A) => void): Statement<A
 })
 
 /**
- * What an append does about a failure, when it is not part of a transaction of the caller's, which is the caller's to
- * repeat. Its event ids make a repeat safe, so it is repeated when the outcome is unknown, and when an id was taken by
- * an append that ran at the same time: the repeat finds it stored.
+ * Repairs a failed append. Event ids make a repeat safe, so an append is repeated when its outcome is unknown, and when
+ * a concurrent append took one of its ids: the repeat then finds the event stored. Inside a transaction of the caller
+ * nothing is repeated, since only the caller can repeat the whole transaction.
  */
 const resolve = (
   attempt: Effect.Effect<AppendOutcome, StoreFailure>,
@@ -96,19 +96,19 @@ const resolve = (
       ? Effect.fail(new StoreUnavailable({ operation: "append", retryable: true, cause: error.cause }))
       : attempt
   }
-  // The locks of this very transaction have filled the server's table, and would again.
+  // The locks of this very transaction filled the server's table, and would fill it again.
   if (inTransaction && sqlStateOf(error) === "53200" && error._tag === "StoreUnavailable") {
     return Effect.fail(new StoreUnavailable({ operation: "append", retryable: false, cause: error.cause }))
   }
   if (error._tag !== "CommitOutcomeUnknown" || inTransaction) return Effect.fail(error)
-  // Whatever comes of the repeats: what is not known of the first attempt stays unknown.
+  // Whatever the repeats return, the outcome of the first attempt stays unknown.
   return Effect.withClock(
     Effect.mapError(Effect.retry(attempt, reconnecting), () => error),
     realTime
   )
 }
 
-// A server does not wait for a test's clock.
+// Servers do not know a test's clock.
 const realTime = Clock.make()
 
 /** A server that restarts is back in about a second. */

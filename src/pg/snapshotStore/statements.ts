@@ -1,6 +1,6 @@
 /**
- * The SnapshotStore's statements on PostgreSQL, each in one place, and the rows they give. All are prepared by
- * name, once per connection.
+ * The SnapshotStore's statements on PostgreSQL, each in one place, and the rows they return. All are prepared by name,
+ * once per connection.
  */
 import type Pg from "pg"
 import type { StreamId } from "../../EventStore.js"
@@ -20,7 +20,7 @@ import type { Names } from "../database/names.js"
 
 export const make = (names: Names) => {
   const snapshots = names.qualified("snapshots")
-  // Names are per connection, and stores with other tables may share it.
+  // Names belong to a connection, and stores with other tables may share it.
   const named = (name: string) => `${names.channel}/snapshot_${name}`
   const ofStream = `(${address}) = ($1, $2, $3)`
   const change = (operation: string, text: string, values: Array<unknown>): Statement<boolean> => ({
@@ -62,7 +62,7 @@ export const make = (names: Names) => {
       onResult: ({ rows }) => (rows[0] as readonly [number])[0]
     } satisfies Statement<number>,
 
-    // TRUNCATE would lock the table against loads, which would wait, and fail, while a transaction that resets is open.
+    // TRUNCATE would lock the table against loads: they would wait, and fail, while a transaction that resets is open.
     reset: {
       text: `delete from ${snapshots}`,
       operation: "reset",

@@ -4,8 +4,8 @@
 import type { StoreSchema } from "../database/migrations.js"
 
 /**
- * AUTOINCREMENT, because positions must not be used again when the newest commands are deleted. Only the
- * time has an index beside position and id, so that what is pruned is found without reading what is kept.
+ * AUTOINCREMENT, because positions must not be used again when the newest commands are deleted. Only the time has an
+ * index beside position and id, so that pruning does not read the commands that stay.
  */
 export const storeSchema: StoreSchema = {
   store: "CommandStore",

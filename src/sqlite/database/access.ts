@@ -1,7 +1,6 @@
 /**
- * Who may use which connection when: single steps (`use`), and transactions that hold a connection while an effect runs
- * (`Transactions`). A file that is busy is tried again from timers, never by waiting inside SQLite, so the event loop
- * goes on.
+ * Access to connections: single steps (`use`), and transactions that hold a connection while an effect runs
+ * (`Transactions`). A busy file is retried from timers, never by waiting inside SQLite, so the event loop goes on.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -14,17 +13,17 @@ import { failure, isBusy } from "./failures.js"
 
 export type SqlitePool = ConnectionPool<SqliteConnection>
 
-/** Runs to its end without yielding, so nothing can interrupt it half done. Throws. */
+/** Runs to its end without yielding, so it cannot be interrupted halfway. Throws. */
 export type Step<A> = (connection: SqliteConnection) => A
 
-// A commit takes 0.1 to 10 ms. Jitter keeps waiting processes from meeting again at every attempt.
+// A commit takes 0.1 to 10 ms. Jitter keeps waiting processes from colliding at every attempt.
 const busyRetryFirstMs = 1
 const busyRetryMaxMs = 16
 
 /**
- * Runs a step on a connection of the pool, at once when called if one is free; else the effect it gives waits in line,
- * and tries again while the file is busy, up to the pool's `acquireTimeout`. `keep`: a step that succeeds has stored the
- * connection, and who has it gives it back.
+ * Runs a step on a connection of the pool. If one is free, the step runs when this is called. Otherwise the effect it
+ * returns waits in the queue, and retries while the file is busy, up to the pool's `acquireTimeout`. `keep`: a
+ * successful step keeps the connection, and the caller releases it.
  */
 export const use = <A>(
   pool: SqlitePool,
@@ -39,14 +38,14 @@ export const use = <A>(
   return result ?? useInLine(pool, operation, step, keep)
 }
 
-/** How long steps may follow each other before timers, sockets and signals get their turn. */
+/** How long steps may run in a row before timers, sockets and signals get their turn. */
 const unbrokenMsMax = 10
 
 let unbrokenSince: number | undefined
 
 /**
- * A fiber whose steps are all synchronous yields to other fibers only by microtasks, so the event loop would not get on:
- * 1,422 appends were seen between two turns of it.
+ * A fiber whose steps are all synchronous yields only by microtasks, so the event loop would not turn: 1,422 appends
+ * were seen between two turns.
  */
 const isLoopDue = (): boolean => {
   const now = performance.now()
@@ -66,7 +65,7 @@ const useInLine = <A>(
   keep: boolean
 ): Effect.Effect<A, StoreFailure> =>
   Effect.async((resume) => {
-    // Real timers, not the Clock of the fiber: the file is busy in real time, also under a test's clock.
+    // Real timers, not the fiber's Clock: the file is busy in real time, even under a test's clock.
     const startedAt = Date.now()
     const deadline = startedAt + pool.limits.acquireTimeoutMs
     let held: SqliteConnection | undefined
@@ -87,7 +86,7 @@ const useInLine = <A>(
     const waiter = {
       take: (connection: SqliteConnection): void => {
         held = connection
-        // Not at once: it is called by who gives the connection back, and a long line would nest without end.
+        // Not at once: the caller is releasing the connection, and a long queue would nest without end.
         timer = setImmediate(() => run(connection, busyRetryFirstMs))
       },
       fail: (error: StoreFailure): void => resume(Effect.fail(error))
@@ -101,7 +100,7 @@ const useInLine = <A>(
     })
   })
 
-/** `undefined`: the file was busy, and nothing has happened. */
+/** `undefined`: the file was busy, and nothing was done. */
 const attempt = <A>(
   connection: SqliteConnection,
   operation: string,
@@ -124,13 +123,13 @@ const timedOut = (pool: SqlitePool, waitedMs: number): PoolTimeout => {
 
 /**
  * A transaction, or a savepoint in one. Its steps run on its connection. From its first nested transaction on, it is a
- * pool of one connection to those inside: a nested transaction holds it, and what its siblings do meanwhile waits,
- * because SQLite knows only one stack of savepoints.
+ * pool of one connection to the effects inside it: a nested transaction holds that connection and its siblings wait,
+ * because SQLite has only one stack of savepoints.
  */
 export class Transaction {
   private connection: SqliteConnection | undefined
   private nested: SqlitePool | undefined
-  /** The nested transaction that has begun and not ended: there is only one stack of savepoints. */
+  /** The nested transaction that is open: there is only one stack of savepoints. */
   private child: Transaction | undefined
   private committed = false
   private closing = false
@@ -145,7 +144,7 @@ export class Transaction {
     this.savepoint = `effect_stores_${this.depth}`
   }
 
-  /** For nested transactions. Made when first needed, because it costs as much as a short transaction. */
+  /** For nested transactions. Created when first needed, because it costs as much as a short transaction. */
   get inside(): SqlitePool {
     if (this.nested !== undefined) return this.nested
     const nested: SqlitePool = new ConnectionPool(
@@ -168,12 +167,12 @@ export class Transaction {
   use<A>(operation: string, step: Step<A>): Effect.Effect<A, StoreFailure> {
     const { connection, nested } = this
     if (connection === undefined || !this.alive) return Effect.fail(gone())
-    // In line it may outlive the transaction, whose connection others have by then.
+    // While queued it may outlive the transaction, and others may have its connection by then.
     const whileAlive: Step<A> = (own) => {
       if (!this.alive) throw gone()
       return step(own)
     }
-    // In line, a step lets the event loop on first.
+    // A queued step lets the event loop turn first.
     if (nested !== undefined || isLoopDue()) return use(this.inside, operation, whileAlive)
     return attempt(connection, operation, step) ?? use(this.inside, operation, whileAlive)
   }
@@ -182,7 +181,9 @@ export class Transaction {
     return this.parent === undefined ? 0 : this.parent.depth + 1
   }
 
-  /** The innermost transaction that is not ending: what a forked fiber does from COMMIT or ROLLBACK on happens outside. */
+  /**
+   * The innermost transaction that is not ending. What a forked fiber does after COMMIT or ROLLBACK happens outside.
+   */
   get current(): Transaction | undefined {
     return this.closing ? this.parent?.current : this
   }
@@ -203,7 +204,7 @@ export class Transaction {
       (connection) => {
         if (this.parent === undefined) connection.begin()
         else {
-          // It waited in line while the outer one came to its end.
+          // It was in the queue while the outer transaction ended.
           if (this.parent.closing) throw gone("the transaction around it was at its end")
           connection.savepoint(this.savepoint)
           this.parent.child = this
@@ -214,7 +215,7 @@ export class Transaction {
     )
   )
 
-  /** Fails while a nested transaction is open: only a fiber that nobody waited for can still be in one. */
+  /** Fails while a nested transaction is open: only a fiber that was not awaited can still be in one. */
   readonly commit: Effect.Effect<void, StoreFailure> = Effect.suspend(() => {
     this.closing = true
     if (this.child !== undefined) return Effect.fail(outlived())
@@ -225,7 +226,9 @@ export class Transaction {
     })
   })
 
-  /** Rolls back unless it was committed, and gives the connection back. Cannot fail: the cause at hand is what counts. */
+  /**
+   * Rolls back unless it was committed, and releases the connection. Cannot fail: the first cause is what counts.
+   */
   readonly end: Effect.Effect<void> = Effect.suspend(() => {
     const { connection } = this
     this.closing = true
@@ -243,7 +246,7 @@ export class Transaction {
     if (connection !== undefined) this.outside.release(connection)
     if (this.nested === undefined) return Effect.void
     const { idle, open } = this.nested.state
-    // A fiber that outlives a rolled back transaction may still hold it: nobody should wait for that one.
+    // A fiber that outlives a rolled back transaction may still hold the connection. Nobody should wait for it.
     return open > idle ? Effect.asVoid(Effect.forkDaemon(this.nested.shutdown)) : this.nested.shutdown
   })
 }
@@ -265,7 +268,7 @@ const outlived = (): StoreError =>
     cause: new Error("a transaction inside it is still open: wait for its fiber before the outer one ends")
   })
 
-/** The part of a fiber that tells its transaction. */
+/** The part of a fiber from which its transaction is known. */
 export interface InContext {
   readonly currentContext: Context.Context<never>
 }
@@ -285,7 +288,7 @@ export class Transactions {
    * 1. Waits for the connection, or for the enclosing transaction; can be interrupted.
    * 2. BEGIN, or SAVEPOINT in an enclosing transaction.
    * 3. The effect; then COMMIT, or RELEASE, whose failure fails the effect.
-   * 4. Whatever has failed or was interrupted: ROLLBACK. The connection goes back.
+   * 4. After any failure or interrupt: ROLLBACK. The connection is released.
    */
   run<A, E, R, F>(self: Effect.Effect<A, E, R>, refail: (error: StoreFailure) => F): Effect.Effect<A, E | F, R> {
     return Effect.withFiberRuntime((fiber) => {

@@ -1,7 +1,6 @@
 /**
  * One open connection to a SQLite file: how it is opened and checked, its prepared statements, its transactions, and
- * what its errors mean. Everything here is synchronous and throws; who may use a connection when is decided in
- * `access`.
+ * what its errors mean. Everything here is synchronous and throws; access.ts decides who may use a connection.
  */
 import * as fs from "node:fs"
 import * as path from "node:path"
@@ -16,7 +15,7 @@ export interface ConnectionOptions {
   readonly readonly: boolean
 }
 
-/** What a statement answers with: objects, arrays, or the driver's own result of a statement without rows. */
+/** What a statement returns: objects, arrays, or the driver's own result for a statement without rows. */
 export type Mode = "objects" | "arrays" | "raw"
 
 export type Statement = Sqlite.Statement<Array<unknown>>
@@ -26,7 +25,7 @@ const statementsMax = 256
 
 const savepointName = "effect_stores"
 
-/** How often a connection that writes looks whether its file is still in its place. A look takes 3 µs. */
+/** How often a connection that writes checks whether its file is still in place. A check takes 3 µs. */
 const fileCheckMs = 1_000
 
 export class SqliteConnection {
@@ -42,7 +41,7 @@ export class SqliteConnection {
     readonly db: Sqlite.Database,
     private readonly options: ConnectionOptions,
     private readonly path: string,
-    /** Which file is open, as the system tells files apart; undefined for a database in memory. */
+    /** The system's identity of the open file; undefined for a database in memory. */
     readonly file: string | undefined
   ) {
     this.own = new Statements(db)
@@ -53,14 +52,15 @@ export class SqliteConnection {
 
   /** Throws busy when another process is just setting the file up. */
   static open(options: ConnectionOptions): SqliteConnection {
-    // Zero: waiting inside SQLite would block the event loop. Whoever finds the file busy tries again later.
+    // Zero: waiting inside SQLite would block the event loop. A caller that finds the file busy retries later.
     const db = new Sqlite(options.filename, { timeout: 0, readonly: options.readonly })
     try {
       if (!options.readonly) {
         const mode = db.pragma("journal_mode = WAL", { simple: true })
         if (mode !== "wal" && !db.memory) throw new Error(`the journal mode is ${mode} and could not be set to wal`)
       }
-      // A new file starts with FULL, the same file opened again with the build's NORMAL, so it is set every time.
+      // A new file starts with FULL, but when it is opened again the build's default is NORMAL, so it is set every
+      // time.
       db.pragma(`synchronous = ${options.synchronous}`)
       const level = Number(db.pragma("synchronous", { simple: true }))
       if (synchronousLevels[level] !== options.synchronous) {
@@ -76,9 +76,9 @@ export class SqliteConnection {
   }
 
   /**
-   * Throws when the path does not lead to the file that is open any more. The system keeps a file that was deleted as
-   * long as somebody has it open, and what is written there is gone with the last of them. SQLite itself looks for this,
-   * in the same way, only when there is no WAL.
+   * Throws if the path no longer leads to the open file. The system keeps a deleted file for as long as a process has
+   * it open, and what is written there is lost with the last of them. SQLite checks this in the same way, but only
+   * without a WAL.
    */
   checkFile(): void {
     if (this.options.readonly || this.file === undefined) return
@@ -98,7 +98,7 @@ export class SqliteConnection {
   /** Runs a statement of the user. */
   query(text: string, params: ReadonlyArray<unknown>, mode: Mode, safeIntegers: boolean): unknown {
     const statement = this.users.get(text)
-    // Both stick to the statement, which another user of the same text gets next.
+    // Both settings stay with the statement, and the next caller with the same text gets that statement.
     statement.safeIntegers(safeIntegers)
     if (statement.reader) return statement.raw(mode === "arrays").all(...params)
     const result = statement.run(...params)
@@ -107,14 +107,14 @@ export class SqliteConnection {
 
   /** Rows one by one. The connection can do nothing else until the iterator is done or returned. */
   iterate(text: string, params: ReadonlyArray<unknown>, safeIntegers: boolean): IterableIterator<unknown> {
-    // Not from the cache: a statement that is being iterated cannot be run by others.
+    // Not from the cache: others cannot run a statement that is being iterated.
     return this.db
       .prepare<Array<unknown>>(text)
       .safeIntegers(safeIntegers)
       .iterate(...params)
   }
 
-  /** All of `body` or nothing: an immediate transaction, or a savepoint in the one that is open. */
+  /** All of `body` or nothing: an immediate transaction, or a savepoint in the open one. */
   atomically<A>(operation: string, body: () => A): A {
     const nested = this.db.inTransaction
     if (nested) this.savepoint(savepointName)
@@ -149,7 +149,7 @@ export class SqliteConnection {
     this.prepare("SELECT count(*) FROM sqlite_schema").get()
   }
 
-  /** When it throws, the transaction may still be open. */
+  /** If it throws, the transaction may still be open. */
   commit(operation: string): void {
     try {
       this.commitText.run()
@@ -164,12 +164,12 @@ export class SqliteConnection {
     return codeOf(error).startsWith("SQLITE_IOERR") ? new CommitOutcomeUnknown({ operation, cause: error }) : error
   }
 
-  /** Leaves no transaction open, or the connection broken. */
+  /** Afterwards no transaction is open, or the connection is marked broken. */
   rollback(): void {
     try {
       if (this.db.inTransaction) this.prepare("ROLLBACK").run()
     } catch {
-      // Whatever kept it from rolling back, closing the connection rolls back.
+      // Whatever prevented the rollback, closing the connection rolls back.
       this.broken = true
     }
   }
@@ -193,7 +193,9 @@ export class SqliteConnection {
     }
   }
 
-  /** After a failure of the disk nothing that the connection has in memory can be trusted; a reopened one reads anew. */
+  /**
+   * After a disk failure, nothing that the connection holds in memory can be trusted; a new one reads the file again.
+   */
   noteFailure(error: unknown): void {
     // Closing a database in memory would lose it.
     if (!this.db.memory && isDiskFailure(error)) this.broken = true
@@ -203,18 +205,18 @@ export class SqliteConnection {
     try {
       this.db.close()
     } catch {
-      // Only an iterator still in use can refuse it, and that belongs to a fiber which is being shut down as well.
+      // Only an iterator still in use can prevent it, and its fiber is being shut down as well.
     }
   }
 }
 
-/** Big numbers, because those of some file systems do not fit others. */
+/** As bigint, because the inode numbers of some file systems do not fit a double. */
 const identityOf = (file: string): string | undefined => {
   const stats = fs.statSync(file, { bigint: true, throwIfNoEntry: false })
   return stats === undefined ? undefined : `${stats.dev}:${stats.ino}`
 }
 
-/** The least recently used goes first. */
+/** The least recently used is removed first. */
 class Statements {
   private readonly byText = new Map<string, Statement>()
 

@@ -5,13 +5,13 @@ import { describe, refuse } from "../../internal/validate.js"
 import type * as migrations from "../../sql/migrations.js"
 
 /**
- * How the tables are called.
+ * The names of the tables.
  *
  * @since 0.1.0
  * @category models
  */
 export interface NameOptions {
-  /** What the names of the tables begin with: `[a-z_][a-z0-9_]{0,30}` or empty. Default `"es_"`. */
+  /** The beginning of the tables' names: `[a-z_][a-z0-9_]{0,30}` or empty. Default `"es_"`. */
   readonly prefix?: string | undefined
 }
 

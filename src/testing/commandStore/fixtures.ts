@@ -1,6 +1,6 @@
 /**
- * Generators of what the CommandStore's tests store, comparisons of what they read, and a clock that can stand still for
- * one process. Every test has tenants and ids of its own instead of cleaning up.
+ * Generators of what the CommandStore's tests store, comparisons of what they read, and a clock that can stand still
+ * for one process. Every test has tenants and ids of its own instead of cleaning up.
  */
 import assert from "node:assert/strict"
 import { randomUUID } from "node:crypto"
