@@ -1,17 +1,20 @@
 /**
- * The CommandStore in memory: for tests, and as the model that the other backends are held against. It survives nothing
- * but the layer's scope, and knows no transactions. Its leases run on the Clock.
+ * The CommandStore in memory: for tests, and as the model that the other backends are compared with. It survives nothing
+ * but the scope of its `MemoryDatabase`. Its leases run on the Clock.
  *
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import { identity } from "effect/Function"
-import * as Layer from "effect/Layer"
+import type * as Layer from "effect/Layer"
 import { CommandStore } from "../CommandStore.js"
-import type { Encoded, EncodedCommand, EncodedFilter } from "../commandStore/CommandStoreEncoded.js"
-import { make } from "../commandStore/CommandStoreEncoded.js"
+import * as Encoded from "../commandStore/CommandStoreEncoded.js"
 import type { InvalidInput } from "../Errors.js"
-import { liftOptions, onlyKnown } from "../internal/storeOptions.js"
+import { liftOptions } from "../internal/storeOptions.js"
+import type { Database } from "./database/Database.js"
+import { distinctPage, matcher } from "./database/queries.js"
+import { keepRows, type Rows } from "./database/Rows.js"
+import { storeLayers } from "./database/storeLayers.js"
+import type { MemoryDatabase } from "./MemoryDatabase.js"
 
 /**
  * @since 0.1.0
@@ -25,42 +28,45 @@ export interface Options {
 }
 
 interface Row {
-  command: EncodedCommand
-  leaseEndMs: number
+  readonly command: Encoded.EncodedCommand
+  readonly leaseEndMs: number
 }
 
-/**
- * A port of its own for each call.
- *
- * @since 0.1.0
- * @category constructors
- */
-export const makeEncoded: Effect.Effect<Encoded> = Effect.sync(() => {
-  // In order of position.
-  const rows = new Map<string, Row>()
+const matches = matcher<Encoded.EncodedFilter, Encoded.EncodedCommand>({
+  tenantId: (command, tenantId) => command.tenantId === tenantId,
+  domain: (command, domain) => command.domain === domain,
+  types: (command, types) => types.includes(command.type),
+  statuses: (command, statuses) => statuses.includes(command.status),
+  createdFrom: (command, from) => command.createdAt >= from,
+  createdUntil: (command, until) => command.createdAt < until
+})
+
+/** In order of position. */
+const matching = (rows: Pick<ReadonlyMap<string, Row>, "values">, filter: Encoded.EncodedFilter) =>
+  [...rows.values()]
+    .map(({ command }) => command)
+    .filter(matches(filter))
+    .sort((a, b) => a.position - b.position)
+
+/** The row, while it is `received` and this is its attempt. */
+const ofAttempt = (rows: Pick<Rows<Row>, "get">, id: string, attempts: number): Row | undefined => {
+  const row = rows.get(id)
+  return row?.command.status === "received" && row.command.attempts === attempts ? row : undefined
+}
+
+const port = (database: Database): Encoded.Encoded => {
+  const commands = keepRows<Row>(database)
   let lastPosition = 0
-
-  const atNow = <A>(step: (nowMs: number) => A): Effect.Effect<A> =>
-    Effect.clockWith((clock) => Effect.sync(() => step(clock.unsafeCurrentTimeMillis())))
-
-  /** The row, while it is `received` and this is its attempt. */
-  const ofAttempt = (id: string, attempts: number): Row | undefined => {
-    const row = rows.get(id)
-    return row?.command.status === "received" && row.command.attempts === attempts ? row : undefined
-  }
-
-  const matching = (filter: EncodedFilter): Array<EncodedCommand> =>
-    [...rows.values()].map(({ command }) => command).filter((command) => matches(command, filter))
 
   return {
     create: (given, leaseMs) =>
-      atNow((nowMs) => {
+      commands.write((rows, now): Encoded.CreateOutcome => {
         const existing = rows.get(given.id)
         if (existing !== undefined) {
-          const leaseLeftMs = Math.max(0, existing.leaseEndMs - nowMs)
+          const leaseLeftMs = Math.max(0, existing.leaseEndMs - now())
           return { _tag: "Exists", command: existing.command, leaseLeftMs }
         }
-        const command: EncodedCommand = {
+        const command: Encoded.EncodedCommand = {
           ...given,
           position: ++lastPosition,
           status: "received",
@@ -69,111 +75,127 @@ export const makeEncoded: Effect.Effect<Encoded> = Effect.sync(() => {
           attempts: leaseMs > 0 ? 1 : 0,
           finishedAt: null
         }
-        rows.set(given.id, { command, leaseEndMs: leaseMs > 0 ? nowMs + leaseMs : 0 })
+        rows.set(given.id, { command, leaseEndMs: leaseMs > 0 ? now() + leaseMs : 0 })
         return { _tag: "Created", command }
       }),
 
     takeOver: ({ attempts, id, leaseMs }) =>
-      atNow((nowMs) => {
-        const row = ofAttempt(id, attempts)
-        if (row === undefined || row.leaseEndMs > nowMs) return false
-        row.command = { ...row.command, attempts: attempts + 1 }
-        row.leaseEndMs = nowMs + leaseMs
+      commands.write((rows, now) => {
+        const row = ofAttempt(rows, id, attempts)
+        if (row === undefined || row.leaseEndMs > now()) return false
+        rows.set(id, { command: { ...row.command, attempts: attempts + 1 }, leaseEndMs: now() + leaseMs })
         return true
       }),
 
     renew: ({ attempt, id, leaseMs }) =>
-      atNow((nowMs) => {
-        const row = ofAttempt(id, attempt)
-        if (row !== undefined) row.leaseEndMs = leaseMs === 0 ? 0 : nowMs + leaseMs
+      commands.write((rows, now) => {
+        const row = ofAttempt(rows, id, attempt)
+        if (row !== undefined) rows.set(id, { ...row, leaseEndMs: leaseMs === 0 ? 0 : now() + leaseMs })
         return row !== undefined
       }),
 
     finish: ({ attempt, id, ...outcome }) =>
-      Effect.sync(() => {
-        const row = ofAttempt(id, attempt)
-        if (row === undefined) return false
-        row.command = { ...row.command, ...outcome }
-        row.leaseEndMs = 0
-        return true
+      commands.write((rows) => {
+        const row = ofAttempt(rows, id, attempt)
+        if (row !== undefined) rows.set(id, { command: { ...row.command, ...outcome }, leaseEndMs: 0 })
+        return row !== undefined
       }),
 
-    get: (id) => Effect.sync(() => rows.get(id)?.command ?? null),
+    get: (id) => commands.read((rows) => rows.get(id)?.command ?? null),
 
     list: ({ after, direction, filter, limit, through }) =>
-      Effect.sync(() => {
-        const found = matching(filter).filter(({ position }) => position > after && position <= through)
+      commands.read((rows) => {
+        const found = matching(rows, filter).filter(({ position }) => position > after && position <= through)
         return (direction === "forward" ? found : found.reverse()).slice(0, limit)
       }),
 
-    distinct: ({ after, field, filter, limit }) =>
-      Effect.sync(() => {
-        const values = new Set(matching(filter).flatMap((command) => command[field] ?? []))
-        return [...values]
-          .filter((value) => after === null || byBytes(value, after) > 0)
-          .sort(byBytes)
-          .slice(0, limit)
-      }),
+    distinct: ({ field, filter, ...page }) =>
+      commands.read((rows) =>
+        distinctPage(
+          matching(rows, filter).map((command) => command[field]),
+          page
+        )
+      ),
 
-    count: (filter) => Effect.sync(() => matching(filter).length),
+    count: (filter) => commands.read((rows) => matching(rows, filter).length),
 
-    info: Effect.sync(() => ({
+    info: commands.read((rows) => ({
       backend: "InMemory",
       connection: "memory",
       commands: rows.size,
-      lastCommand: [...rows.values()].at(-1)?.command ?? null
+      lastCommand: matching(rows, everything).at(-1) ?? null
     })),
 
     update: ({ data, id, keyId, metadata, status }) =>
-      Effect.sync(() => {
+      commands.write((rows) => {
         const row = rows.get(id)
         if (row === undefined) return false
         const { command } = row
-        row.command = {
+        const changed = {
           ...command,
           data: data ?? command.data,
           metadata: metadata ?? command.metadata,
           keyId: data === null && metadata === null ? command.keyId : keyId,
           ...status
         }
-        if (status !== null) row.leaseEndMs = 0
+        rows.set(id, { command: changed, leaseEndMs: status === null ? row.leaseEndMs : 0 })
         return true
       }),
 
-    delete: (id) => Effect.sync(() => rows.delete(id)),
+    delete: (id) => commands.write((rows) => rows.delete(id)),
 
     prune: (filter, limit) =>
-      Effect.sync(() => {
-        const found = matching(filter).slice(0, limit)
+      commands.write((rows) => {
+        const found = matching(rows, filter).slice(0, limit)
         for (const { id } of found) rows.delete(id)
         return found.length
       }),
 
-    reset: Effect.sync(() => rows.clear()),
+    reset: commands.write((rows) => rows.clear()),
 
-    transaction: identity
+    transaction: database.transaction
   }
+}
+
+const everything: Encoded.EncodedFilter = {
+  tenantId: null,
+  domain: null,
+  types: null,
+  statuses: null,
+  createdFrom: null,
+  createdUntil: null
+}
+
+const layers = storeLayers({
+  tag: CommandStore,
+  keys: { readOnly: true, instanceId: true },
+  options: (options: Options) => liftOptions("memory", options),
+  port,
+  lift: (port, options) => Effect.succeed(Encoded.make(port, options))
 })
 
 /**
+ * A port on a database of its own for each call.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const makeEncoded: Effect.Effect<Encoded.Encoded> = layers.makeEncoded
+
+/**
+ * The CommandStore on a database that other stores share: what an effect writes there when it is executed with
+ * `transaction`, events included, is kept with its outcome or not at all.
+ *
  * @since 0.1.0
  * @category layers
  */
-export const layer = (options: Options = {}): Layer.Layer<CommandStore, InvalidInput> =>
-  Layer.effect(
-    CommandStore,
-    Effect.gen(function* () {
-      yield* onlyKnown(options, { readOnly: true, instanceId: true })
-      return make(yield* makeEncoded, yield* liftOptions("memory", options))
-    })
-  )
+export const layerFromDatabase: (options?: Options) => Layer.Layer<CommandStore, InvalidInput, MemoryDatabase> =
+  layers.layerFromDatabase
 
-const matches = (command: EncodedCommand, filter: EncodedFilter): boolean =>
-  (filter.tenantId === null || filter.tenantId === command.tenantId) &&
-  (filter.domain === null || filter.domain === command.domain) &&
-  (filter.types === null || filter.types.includes(command.type)) &&
-  (filter.statuses === null || filter.statuses.includes(command.status)) &&
-  (filter.createdFrom === null || command.createdAt >= filter.createdFrom) &&
-  (filter.createdUntil === null || command.createdAt < filter.createdUntil)
-
-const byBytes = (a: string, b: string): number => Buffer.compare(Buffer.from(a), Buffer.from(b))
+/**
+ * The CommandStore on a database of its own.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layer: (options?: Options) => Layer.Layer<CommandStore, InvalidInput> = layers.layer

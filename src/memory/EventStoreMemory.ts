@@ -1,21 +1,23 @@
 /**
- * The EventStore in memory: for tests, and as the model that the other backends are held against. Everything happens
- * in one synchronous step, so appends are atomic and the order of appends is the order of positions. It survives
- * nothing but the layer's scope, and knows no transactions.
+ * The EventStore in memory: for tests, and as the model that the other backends are compared with. Each operation is one
+ * synchronous step, so appends are atomic and the order of appends is the order of positions. It survives nothing but
+ * the scope of its `MemoryDatabase`.
  *
  * @since 0.1.0
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
+import type * as Layer from "effect/Layer"
 import type { InvalidInput } from "../Errors.js"
-import type { DistinctField, ExpectedVersion, StreamId } from "../EventStore.js"
-import { EventStore } from "../EventStore.js"
-import type { Encoded, EncodedEvent, EncodedFilter } from "../eventStore/EventStoreEncoded.js"
-import { make } from "../eventStore/EventStoreEncoded.js"
+import { EventStore, type ExpectedVersion, type StreamId } from "../EventStore.js"
+import * as Encoded from "../eventStore/EventStoreEncoded.js"
 import { Hints } from "../internal/Hints.js"
-import { type Keys, liftOptions, onlyKnown } from "../internal/storeOptions.js"
+import { liftOptions } from "../internal/storeOptions.js"
 import { streamKey } from "../StreamId.js"
+import type { Database } from "./database/Database.js"
+import { distinctPage, matcher } from "./database/queries.js"
+import { storeLayers } from "./database/storeLayers.js"
+import type { MemoryDatabase } from "./MemoryDatabase.js"
 
 /**
  * @since 0.1.0
@@ -28,166 +30,217 @@ export interface Options {
   readonly instanceId?: string | undefined
 }
 
-const keys: Keys<Options> = { readOnly: true, instanceId: true }
+interface State {
+  streams: Map<string, Array<Encoded.EncodedEvent>>
+  byId: Map<string, Encoded.EncodedEvent>
+  /** In order of position. */
+  log: Array<Encoded.EncodedEvent>
+  /** Goes on over a reset and deletions. */
+  lastPosition: number
+}
 
-/**
- * A port of its own for each call.
- *
- * @since 0.1.0
- * @category constructors
- */
-export const makeEncoded: Effect.Effect<Encoded> = Effect.sync(() => {
+const empty = (): Omit<State, "lastPosition"> => ({ streams: new Map(), byId: new Map(), log: [] })
+
+const copy = ({ byId, log, streams, ...rest }: State): State => ({
+  ...rest,
+  streams: new Map(Array.from(streams, ([key, events]) => [key, [...events]])),
+  byId: new Map(byId),
+  log: [...log]
+})
+
+const versionOf = ({ streams }: State, stream: StreamId): number => streams.get(streamKey(stream))?.length ?? 0
+
+/** In the place of the event that it was. */
+const replace = ({ byId, log, streams }: State, event: Encoded.EncodedEvent): void => {
+  byId.set(event.id, event)
+  log[indexAfter(log, event.position) - 1] = event
+  ;(streams.get(streamKey(event)) as Array<Encoded.EncodedEvent>)[event.version - 1] = event
+}
+
+/** Takes the newest events out again. */
+const truncate = (state: State, length: number, lastPosition: number): void => {
+  const { byId, log, streams } = state
+  for (const event of log.splice(length)) {
+    byId.delete(event.id)
+    const key = streamKey(event)
+    // Its first one here has the lowest version, and takes the others with it.
+    if (event.version === 1) streams.delete(key)
+    else streams.get(key)?.splice(event.version - 1)
+  }
+  state.lastPosition = lastPosition
+}
+
+const port = (database: Database): Encoded.Encoded => {
   const hints = new Hints()
-  const streams = new Map<string, Array<EncodedEvent>>()
-  const byId = new Map<string, EncodedEvent>()
-  // In order of position; positions go on over a reset.
-  let log: Array<EncodedEvent> = []
-  let lastPosition = 0
-
-  const versionOf = (stream: StreamId): number => streams.get(streamKey(stream))?.length ?? 0
+  const events = database.keep<State>({ ...empty(), lastPosition: 0 }, copy)
 
   return {
     append: (appends, guards) =>
-      Effect.sync(() => {
-        const existing = appends.flatMap(({ events }) => events.flatMap(({ id }) => byId.get(id) ?? []))
-        if (existing.length > 0) return { _tag: "Exists", events: existing }
-        for (const [index, { expected, stream }] of [...appends, ...guards].entries()) {
-          const actual = versionOf(stream)
-          if (!isExpected(expected, actual)) return { _tag: "Conflict", index, actual }
-        }
-        const results = appends.map(({ events, stream }) => {
-          const key = streamKey(stream)
-          const events_ = streams.get(key) ?? []
-          streams.set(key, events_)
-          for (const event of events) {
-            const stored = { ...event, ...stream, version: events_.length + 1, position: ++lastPosition }
-            events_.push(stored)
-            log.push(stored)
-            byId.set(stored.id, stored)
+      events.write(
+        (state, undo): Encoded.AppendOutcome => {
+          const { byId, lastPosition, log, streams } = state
+          const existing = appends.flatMap(({ events }) => events.flatMap(({ id }) => byId.get(id) ?? []))
+          if (existing.length > 0) return { _tag: "Exists", events: existing }
+          for (const [index, { expected, stream }] of [...appends, ...guards].entries()) {
+            const actual = versionOf(state, stream)
+            if (!isExpected(expected, actual)) return { _tag: "Conflict", index, actual }
           }
-          return { version: events_.length, position: lastPosition }
-        })
-        hints.signal()
-        return { _tag: "Appended", results }
-      }),
+          const { length } = log
+          undo((state) => truncate(state, length, lastPosition))
+          const results = appends.map(({ events, stream }) => {
+            const key = streamKey(stream)
+            const events_ = streams.get(key) ?? []
+            streams.set(key, events_)
+            for (const event of events) {
+              const stored = { ...event, ...stream, version: events_.length + 1, position: ++state.lastPosition }
+              events_.push(stored)
+              log.push(stored)
+              byId.set(stored.id, stored)
+            }
+            return { version: events_.length, position: state.lastPosition }
+          })
+          return { _tag: "Appended", results }
+        },
+        ({ _tag }) => {
+          if (_tag === "Appended") hints.signal()
+        }
+      ),
 
     readStream: ({ direction, fromVersion, limit, stream, toVersion }) =>
-      Effect.sync(() => {
-        const events = (streams.get(streamKey(stream)) ?? []).slice(Math.max(0, fromVersion - 1), toVersion)
-        return direction === "forward" ? events.slice(0, limit) : events.reverse().slice(0, limit)
+      events.read(({ streams }) => {
+        const found = (streams.get(streamKey(stream)) ?? []).slice(Math.max(0, fromVersion - 1), toVersion)
+        return direction === "forward" ? found.slice(0, limit) : found.reverse().slice(0, limit)
       }),
 
-    version: (stream) => Effect.sync(() => versionOf(stream)),
+    version: (stream) => events.read((state) => versionOf(state, stream)),
 
-    head: Effect.sync(() => lastPosition),
+    head: events.read(({ lastPosition }) => lastPosition),
 
     readFeed: ({ after, direction, filter, limit, through }) =>
-      Effect.sync(() => {
-        const found: Array<EncodedEvent> = []
+      events.read(({ log }) => {
+        const found: Array<Encoded.EncodedEvent> = []
+        const isMatch = matches(filter)
         const step = direction === "forward" ? 1 : -1
         const start = direction === "forward" ? indexAfter(log, after) : indexAfter(log, through) - 1
         for (let i = start; found.length < limit; i += step) {
           const event = log[i]
           if (event === undefined || event.position <= after || event.position > through) break
-          if (matches(event, filter)) found.push(event)
+          if (isMatch(event)) found.push(event)
         }
         return found
       }),
 
-    get: (id) => Effect.sync(() => byId.get(id) ?? null),
+    get: (id) => events.read(({ byId }) => byId.get(id) ?? null),
 
-    distinct: ({ after, field, filter, limit }) =>
-      Effect.sync(() => {
-        const values = new Set<string>()
-        for (const event of log) {
-          const value = valueOf(event, field)
-          if (value !== null && matches(event, filter) && (after === null || byBytes(value, after) > 0))
-            values.add(value)
-        }
-        return [...values].sort(byBytes).slice(0, limit)
-      }),
+    distinct: ({ field, filter, ...page }) =>
+      events.read(({ log }) =>
+        distinctPage(
+          log.filter(matches(filter)).map((event) => event[field]),
+          page
+        )
+      ),
 
-    count: (filter) => Effect.sync(() => log.reduce((count, event) => (matches(event, filter) ? count + 1 : count), 0)),
+    count: (filter) => events.read(({ log }) => log.filter(matches(filter)).length),
 
-    info: Effect.sync(() => ({
+    info: events.read(({ log, streams }) => ({
       backend: "InMemory",
       connection: "memory",
       events: log.length,
       streams: streams.size,
-      lastEvent: log[log.length - 1] ?? null
+      lastEvent: log.at(-1) ?? null
     })),
 
     update: ({ data, id, keyId, metadata }) =>
-      Effect.sync(() => {
-        const event = byId.get(id)
+      events.write((state, undo) => {
+        const event = state.byId.get(id)
         if (event === undefined) return false
-        const changed = { ...event, data: data ?? event.data, metadata: metadata ?? event.metadata, keyId }
-        byId.set(id, changed)
-        log[indexAfter(log, event.position) - 1] = changed
-        ;(streams.get(streamKey(event)) as Array<EncodedEvent>)[event.version - 1] = changed
+        undo((state) => replace(state, event))
+        replace(state, { ...event, data: data ?? event.data, metadata: metadata ?? event.metadata, keyId })
         return true
       }),
 
     deleteStream: (stream) =>
-      Effect.sync(() => {
-        const events = streams.get(streamKey(stream)) ?? []
-        streams.delete(streamKey(stream))
-        for (const { id } of events) byId.delete(id)
-        if (events.length > 0) log = log.filter(({ id }) => byId.has(id))
-        return events.length
+      events.write((state, undo) => {
+        const key = streamKey(stream)
+        const { byId, log, streams } = state
+        const deleted = streams.get(key)
+        if (deleted === undefined) return 0
+        undo((state) => {
+          state.streams.set(key, [...deleted])
+          for (const event of deleted) state.byId.set(event.id, event)
+          state.log = [...log]
+        })
+        streams.delete(key)
+        for (const { id } of deleted) byId.delete(id)
+        state.log = log.filter(({ id }) => byId.has(id))
+        return deleted.length
       }),
 
-    reset: Effect.sync(() => {
-      streams.clear()
-      byId.clear()
-      log = []
+    reset: events.write((state, undo) => {
+      const before = { ...state }
+      undo((state) => Object.assign(state, copy(before)))
+      Object.assign(state, empty())
     }),
 
     hints: hints.register
   }
-})
-
-/**
- * The default backend: nothing to configure, nothing kept.
- *
- * @since 0.1.0
- * @category layers
- */
-export const layer = (options: Options = {}): Layer.Layer<EventStore, InvalidInput> =>
-  Layer.effect(
-    EventStore,
-    Effect.gen(function* () {
-      const known = yield* onlyKnown(options, keys)
-      const lifting = yield* liftOptions("memory", known)
-      return make(yield* makeEncoded, { ...lifting, pollInterval: Duration.seconds(1) })
-    })
-  )
+}
 
 const isExpected = (expected: ExpectedVersion, actual: number): boolean =>
   expected === "any" ||
   (expected === "noStream" ? actual === 0 : expected === "streamExists" ? actual > 0 : actual === expected)
 
 /** Index of the first event with a greater position. */
-const indexAfter = (log: ReadonlyArray<EncodedEvent>, position: number): number => {
+const indexAfter = (log: ReadonlyArray<Encoded.EncodedEvent>, position: number): number => {
   let low = 0
   let high = log.length
   while (low < high) {
     const middle = (low + high) >> 1
-    if ((log[middle] as EncodedEvent).position <= position) low = middle + 1
+    if ((log[middle] as Encoded.EncodedEvent).position <= position) low = middle + 1
     else high = middle
   }
   return low
 }
 
-const matches = (event: EncodedEvent, filter: EncodedFilter): boolean =>
-  (filter.tenantId === null || filter.tenantId === event.tenantId) &&
-  (filter.domain === null || filter.domain === event.domain) &&
-  (filter.aggregateId === null || filter.aggregateId === event.aggregateId) &&
-  (filter.types === null || filter.types.includes(event.type)) &&
-  (filter.commandId === null || filter.commandId === event.commandId) &&
-  (filter.createdFrom === null || event.createdAt >= filter.createdFrom) &&
-  (filter.createdUntil === null || event.createdAt < filter.createdUntil)
+const matches = matcher<Encoded.EncodedFilter, Encoded.EncodedEvent>({
+  tenantId: (event, tenantId) => event.tenantId === tenantId,
+  domain: (event, domain) => event.domain === domain,
+  aggregateId: (event, aggregateId) => event.aggregateId === aggregateId,
+  types: (event, types) => types.includes(event.type),
+  commandId: (event, commandId) => event.commandId === commandId,
+  createdFrom: (event, from) => event.createdAt >= from,
+  createdUntil: (event, until) => event.createdAt < until
+})
 
-const valueOf = (event: EncodedEvent, field: DistinctField): string | null => event[field]
+const layers = storeLayers({
+  tag: EventStore,
+  keys: { readOnly: true, instanceId: true },
+  options: (options: Options) => liftOptions("memory", options),
+  port,
+  lift: (port, options) => Effect.succeed(Encoded.make(port, { ...options, pollInterval: Duration.seconds(1) }))
+})
 
-const byBytes = (a: string, b: string): number => Buffer.compare(Buffer.from(a), Buffer.from(b))
+/**
+ * A port on a database of its own for each call.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const makeEncoded: Effect.Effect<Encoded.Encoded> = layers.makeEncoded
+
+/**
+ * The EventStore on a database that other stores share, with its transactions.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerFromDatabase: (options?: Options) => Layer.Layer<EventStore, InvalidInput, MemoryDatabase> =
+  layers.layerFromDatabase
+
+/**
+ * The EventStore on a database of its own. The default backend: nothing to configure, nothing kept.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layer: (options?: Options) => Layer.Layer<EventStore, InvalidInput> = layers.layer

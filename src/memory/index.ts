@@ -5,4 +5,5 @@
  */
 export * as CommandStoreMemory from "./CommandStoreMemory.js"
 export * as EventStoreMemory from "./EventStoreMemory.js"
+export * as MemoryDatabase from "./MemoryDatabase.js"
 export * as SnapshotStoreMemory from "./SnapshotStoreMemory.js"
