@@ -369,10 +369,8 @@ describe("saveInBackground", () => {
   it.effect("closing waits for what is under way and what follows, and later offers are dropped", () =>
     Effect.gen(function* () {
       const scope = yield* Scope.make()
-      const { latest, saveInBackground } = Context.get(
-        yield* Layer.buildWithScope(SnapshotStoreMemory.layer(), scope),
-        SnapshotStore.SnapshotStore
-      )
+      const encoded = yield* SnapshotStoreMemory.makeEncoded
+      const { saveInBackground } = yield* Scope.extend(SnapshotStoreEncoded.make(encoded, { system: "memory" }), scope)
       const letGo = yield* Deferred.make<void>()
       yield* saveInBackground(stream, Effect.as(Deferred.await(letGo), snapshotOf(1)))
       yield* saveInBackground(stream, Effect.as(Deferred.await(letGo), snapshotOf(2)))
@@ -383,7 +381,22 @@ describe("saveInBackground", () => {
       assert.deepStrictEqual(late, { saved: 0, skipped: 0, dropped: 1, failed: 0 })
       yield* Deferred.succeed(letGo, undefined)
       yield* Fiber.join(closing)
-      assert.strictEqual(Option.getOrThrow(yield* latest(stream)).version, 2)
+      assert.strictEqual((yield* encoded.latest(stream, 2))?.version, 2)
+    })
+  )
+
+  it.effect("closing the layer saves what is under way before the backend refuses", () =>
+    Effect.gen(function* () {
+      const scope = yield* Scope.make()
+      const { latest, saveInBackground } = Context.get(
+        yield* Layer.buildWithScope(SnapshotStoreMemory.layer(), scope),
+        SnapshotStore.SnapshotStore
+      )
+      yield* saveInBackground(stream, Effect.as(Effect.yieldNow(), snapshotOf(1)))
+      const before = yield* counts
+      yield* Scope.close(scope, Exit.void)
+      assert.strictEqual((yield* counts).saved, before.saved + 1)
+      assert.strictEqual((yield* Effect.flip(latest(stream)))._tag, "StoreUnavailable")
     })
   )
 })

@@ -4,6 +4,7 @@
  */
 import { Chunk, Context, Effect, Layer, Option, Redacted, Stream } from "effect"
 import { EventStore } from "effect-stores"
+import { EventStoreMemory, MemoryDatabase } from "effect-stores/memory"
 import { EventStorePg, PgDatabase } from "effect-stores/pg"
 import { EventStoreSqlite, SqliteDatabase } from "effect-stores/sqlite"
 import { describe, expect, it } from "vitest"
@@ -81,6 +82,14 @@ const tests = (layer: () => Promise<Layer.Layer<EventStore.EventStore | Database
     await Effect.runPromise(Effect.provide(program, await layer()))
   })
 }
+
+describe("a transaction's own appends in memory", () =>
+  tests(async () =>
+    Layer.provideMerge(
+      Layer.merge(Layer.effect(Database, MemoryDatabase.MemoryDatabase), EventStoreMemory.layerFromDatabase()),
+      MemoryDatabase.layer
+    )
+  ))
 
 describe("a transaction's own appends on Sqlite", () =>
   tests(async () =>

@@ -9,9 +9,12 @@ import { bundleWorker } from "../workers/bundle.js"
 import { temporaryDirectory } from "./backends.js"
 import { spawnWorker } from "./child.js"
 
-/** What `PgDatabase` and `SqliteDatabase` have in common. */
-export interface Database {
+export interface Transactional {
   readonly transaction: <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | Errors.StoreFailure, R>
+}
+
+/** What `PgDatabase` and `SqliteDatabase` have in common. */
+export interface Database extends Transactional {
   readonly sql: { readonly unsafe: (text: string) => Effect.Effect<ReadonlyArray<unknown>, unknown> }
 }
 
@@ -22,7 +25,7 @@ export interface Place<I> {
   readonly env: Env
 }
 
-export interface Backend<I, D extends Database> {
+export interface Backend<I, D extends Transactional> {
   readonly place: () => Promise<Place<I>>
   readonly tag: Effect.Effect<D, never, I>
   readonly commands: () => Layer.Layer<CommandStore.CommandStore, unknown, I>
@@ -34,7 +37,7 @@ export interface Backend<I, D extends Database> {
 
 type Env = Readonly<Record<string, string>>
 
-export interface Stores<D extends Database> {
+export interface Stores<D extends Transactional> {
   readonly commands: CommandStore.CommandStoreShape
   readonly events: EventStore.EventStoreShape
   readonly database: D
@@ -85,16 +88,10 @@ const startExecutor = (file: string, env: Env) => {
   }
 }
 
-export const commandsOnSql = <I, D extends Database>(backend: Backend<I, D>): void => {
-  let executor: string
-  beforeAll(async () => {
-    executor = await bundleWorker("executor", temporaryDirectory())
-  })
-
-  /** Runs an effect with both stores on a database of its own. */
-  const withStores = async <A, E>(
-    body: (stores: Stores<D>, place: Place<I>) => Effect.Effect<A, E, I | Scope.Scope>
-  ): Promise<A> => {
+/** Runs an effect with both stores on a database of its own. */
+const withStoresOf =
+  <I, D extends Transactional>(backend: Pick<Backend<I, D>, "place" | "tag" | "commands" | "events">) =>
+  async <A, E>(body: (stores: Stores<D>, place: Place<I>) => Effect.Effect<A, E, I | Scope.Scope>): Promise<A> => {
     const place = await backend.place()
     return Effect.all([CommandStore.CommandStore, EventStore.EventStore, backend.tag]).pipe(
       Effect.flatMap(([commands, events, database]) => body({ commands, events, database }, place)),
@@ -103,6 +100,12 @@ export const commandsOnSql = <I, D extends Database>(backend: Backend<I, D>): vo
       Effect.runPromise
     )
   }
+
+/** What holds wherever there are transactions, in memory too. */
+export const commandsInTransactions = <I, D extends Transactional>(
+  backend: Pick<Backend<I, D>, "place" | "tag" | "commands" | "events" | "port">
+): void => {
+  const withStores = withStoresOf(backend)
 
   describe("inside a transaction of the caller's", () => {
     it("everything is seen, and undone with it", () =>
@@ -245,7 +248,20 @@ export const commandsOnSql = <I, D extends Database>(backend: Backend<I, D>): vo
           expect(yield* events.version(streamOf("a"))).toBe(0)
         })
       ))
+  })
+}
 
+export const commandsOnSql = <I, D extends Database>(backend: Backend<I, D>): void => {
+  let executor: string
+  beforeAll(async () => {
+    executor = await bundleWorker("executor", temporaryDirectory())
+  })
+
+  const withStores = withStoresOf(backend)
+
+  commandsInTransactions(backend)
+
+  describe("outcome and events as one, over processes", () => {
     const killsPerPlace = 25
     const racing = 10
     it(`of a process that is killed between the two writes ${2 * killsPerPlace} times there are both or neither, and another completes it`, async () => {

@@ -24,12 +24,20 @@ export interface Store<Tag, Service, Options, Lifting, Port> {
 export const storeLayers = <Tag, Service, Options extends object, Lifting, Port>(
   store: Store<Tag, Service, Options, Lifting, Port>
 ) => {
+  // One for each database, so that stores of one kind on it are the same store.
+  const ports = new WeakMap<Database, Port>()
+  const portOn = (database: Database): Port => {
+    const port = ports.get(database) ?? store.port(database)
+    ports.set(database, port)
+    return port
+  }
+
   const layerFromDatabase = (options: Options = {} as Options): Layer.Layer<Tag, InvalidInput, MemoryDatabase> =>
     Layer.scoped(
       store.tag,
       Effect.gen(function* () {
         const lifting = yield* store.options(yield* onlyKnown(options, store.keys))
-        return yield* store.lift(store.port(yield* databaseOf), lifting)
+        return yield* store.lift(portOn(yield* databaseOf), lifting)
       })
     )
 
