@@ -104,7 +104,7 @@ export const isPlanDead = (error: unknown): boolean => error instanceof Pg.Datab
 
 /** What the driver reports before there is a session, in its own words and without a code. */
 const isRefusal = (cause: unknown): boolean =>
-  // The server offers no TLS; the password is missing; the server does not accept it.
+  // The server offers no TLS, the password is missing, or the server does not know it.
   cause instanceof Error && /^(The server does not support SSL connections|SASL: )/.test(cause.message)
 
 /** `known`: a host that was found before is not a wrong name; the name service has failed. */

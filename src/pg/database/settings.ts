@@ -41,7 +41,7 @@ export const makeClient = (config: Pg.ClientConfig): Pg.Client => {
   const { connectionParameters } = client as unknown as {
     readonly connectionParameters: { options: unknown; replication: unknown }
   }
-  // For PGOPTIONS and PGREPLICATION: no value given instead would be neutral to every server and pooler.
+  // No value for PGOPTIONS and PGREPLICATION is ignored by every server and pooler, so both are unset.
   connectionParameters.options = undefined
   connectionParameters.replication = undefined
   return client
@@ -235,7 +235,7 @@ const encryption = (
   if (chosen === false) return false
   const what = inUrl === undefined ? "ssl" : "url"
   if (host.startsWith("/")) return refuse(what, "asks for TLS, which there is not over a Unix socket")
-  // The driver would verify the name of the host as well.
+  // The driver would use the name of the host all the same.
   if (chosen.servername !== undefined && net.isIP(host) === 0 && chosen.servername !== host) {
     return refuse("ssl.servername", "can only be given when host is an address")
   }
