@@ -1,11 +1,11 @@
 /**
- * Aggregates: a state folded from the events of one stream, loaded from the newest snapshot and what came after it, and
- * changed by appending what a decision says. Plain functions over a definition; they need an EventStore, and use a
- * SnapshotStore if there is one in the context.
+ * Aggregates: a state folded from the events of one stream. It is loaded from the newest snapshot and the events after
+ * it, and changed by appending the events of a decision. Plain functions over a definition; they need an EventStore,
+ * and use a SnapshotStore if there is one in the context.
  *
- * A snapshot is never believed: it counts only if the event it says it ends with is in the stream at its version, and
- * if its state has the form that this definition knows. Whatever is wrong with it, or with its store, the events are
- * read from the first. The words `initial`, `evolve` and `decide` are those of the Decider pattern.
+ * A snapshot is never trusted. It counts only if the event that it names as its last is in the stream at its version,
+ * and if its state has the form that this definition knows. If anything is wrong with it, or with its store, all events
+ * are read. The words `initial`, `evolve` and `decide` are those of the Decider pattern.
  *
  * @example
  * ```ts
@@ -55,7 +55,7 @@ import { streamName } from "./StreamId.js"
 export { TypeId } from "./aggregate/typeId.js"
 
 /**
- * Which aggregate of the domain: the rest of its stream's address.
+ * The identity of an aggregate within its domain: the rest of its stream's address.
  *
  * @since 0.1.0
  * @category models
@@ -76,9 +76,9 @@ export interface Aggregate<S, E extends { readonly _tag: string }> extends Pipea
   readonly domain: string
   readonly initial: S
   readonly evolve: (state: S, event: E) => S
-  /** When a load leaves a snapshot behind. */
+  /** When a load saves a snapshot. */
   readonly snapshots: SnapshotPolicy.SnapshotPolicy<S>
-  /** What snapshots carry as their `schemaVersion`; those with another are left alone. */
+  /** The `schemaVersion` of snapshots; those with another are ignored. */
   readonly schemaVersion: string
   /** The events of the domain as values of the Schema: typed feeds, single appends, `appendAll`. */
   readonly events: EventStore.TypedEvents<E, never>
@@ -92,23 +92,23 @@ export interface Options<S, SI, E extends { readonly _tag: string }, EI extends 
   /** The domain of the streams. One definition per domain: two would replace each other's snapshots. */
   readonly domain: string
   /**
-   * How snapshots keep the state: decoding what was encoded must give an equal state. Both are synchronous and need no
-   * services. The state's type is inferred from here alone: `initial` and `evolve` are checked against it. (A
+   * How snapshots store the state: decoding what was encoded must return an equal state. Both are synchronous and need
+   * no services. The state's type is inferred from here alone: `initial` and `evolve` are checked against it. (A
    * `Schema.transform` with functions inside has to be a constant of its own, or TypeScript infers `unknown`.)
    */
   readonly state: Schema.Schema<S, SI>
   /** The events: a tagged struct or a union of them; see `EventStore.forSchema`. Synchronous as well. */
   readonly event: Schema.Schema<E, EI>
-  /** Shared by all loads, as it is: must not be changed. */
+  /** All loads share this value, so it must not be changed. */
   readonly initial: NoInfer<S>
-  /** The state after an event. Must not change the state it is given, and depend on nothing else. */
+  /** The state after an event. Must not change its argument, nor depend on anything else. */
   readonly evolve: NoInfer<(state: S, event: E) => S>
-  /** When a load leaves a snapshot behind. Default `SnapshotPolicy.every(100)`. */
+  /** When a load saves a snapshot. Default `SnapshotPolicy.every(100)`. */
   readonly snapshots?: SnapshotPolicy.SnapshotPolicy<NoInfer<S>> | undefined
   /**
-   * Change it when `evolve`, or the code of a transformation (a default, for example), begins to mean something else for
-   * events of old: that cannot be seen from the Schemas, whose changes make older snapshots outdated by themselves.
-   * Default `""`.
+   * Change it when `evolve`, or the code of a transformation (a default, for example), gives old events another
+   * meaning. The Schemas do not show that; a change of the Schemas themselves makes older snapshots outdated without
+   * it. Default `""`.
    */
   readonly snapshotVersion?: string | undefined
 }
@@ -125,12 +125,12 @@ export interface Loaded<S> {
   readonly version: number
   /** The version of the snapshot it was loaded from; 0: from the first event. */
   readonly snapshotVersion: number
-  /** How many events were read on top of it. */
+  /** How many events were read after it. */
   readonly replayed: number
 }
 
 /**
- * What a decision led to: the events that were appended, if any, and the state after them.
+ * The result of a decision: the events that were appended, if any, and the state after them.
  *
  * @since 0.1.0
  * @category models
@@ -142,7 +142,8 @@ export interface Executed<S, E> {
 }
 
 /**
- * What a decision comes to: the events, none if there is nothing to do; an Effect may refuse with an error of its own.
+ * What a decision returns: the events, or none if there is nothing to do. An Effect may refuse with an error of its
+ * own.
  *
  * @since 0.1.0
  * @category models
@@ -189,14 +190,14 @@ export const make = <const S, SI, E extends { readonly _tag: string }, EI extend
   snapshots = SnapshotPolicy.every(100),
   state
 }: Options<S, SI, E, EI>): Aggregate<S, E> => {
-  // Both: it must be text, and leave room for the fingerprint.
+  // It must be text, and leave room for the fingerprint.
   if (snapshotVersion !== "")
     identifier(`${identifier(snapshotVersion, "snapshotVersion")}/${"0".repeat(16)}`, "snapshotVersion")
   const encodeState = Schema.encodeEither(state)
   return {
     [TypeId]: {
       decodeEvent: Schema.decodeUnknownEither(event),
-      // As strict as the encoding, or another member of a union might take it.
+      // As strict as the encoding, or another member of a union might accept it.
       decodeState: Schema.decodeUnknownEither(state, { onExcessProperty: "error" }),
       encodeState: exactly(encodeState)
     },
@@ -216,7 +217,7 @@ export const make = <const S, SI, E extends { readonly _tag: string }, EI extend
   }
 }
 
-/** Of the initial state: what cannot be written down cannot be saved either, which is for the save to say. */
+/** The text of the initial state. A state that cannot be encoded cannot be saved either, and the save reports it. */
 const textOf = (encode: () => Either.Either<unknown, unknown>): string => {
   try {
     return JSON.stringify(Either.getOrUndefined(encode())) ?? ""
@@ -263,14 +264,14 @@ export const streamId = (self: { readonly domain: string }, { aggregateId, tenan
  * 1. The stream's snapshot, if there is a SnapshotStore and the policy is not `never`.
  * 2. The events from the snapshot's last one on. If that event is not the one that the snapshot names, or the snapshot
  *    is of another `schemaVersion`, does not fit the Schema, is corrupt or cannot be read: one warning, and all events
- *    from the first. Memory does not grow with their number. That there is none is no warning below 1,000 events. A
- *    store that could not be reached is left alone for a second.
- * 3. If the policy says so, or what was found is of no use, a snapshot is saved in the background
- *    (`SnapshotStore.saveInBackground`), if the events that it contains are then in the stream for everybody: not those of
- *    a transaction that is open or was rolled back.
+ *    from the first. Memory does not grow with their number. A missing snapshot is only worth a warning from 1,000
+ *    events on. A store that could not be reached is not asked again for a second.
+ * 3. If the policy says so, or the stored snapshot is of no use, a snapshot is saved in the background
+ *    (`SnapshotStore.saveInBackground`). It is saved only if its events are then visible to everybody, not if they
+ *    belong to a transaction that is open or was rolled back.
  *
- * Inside a transaction on PostgreSQL a snapshot that cannot be read there (a lock timeout) fails the transaction, as any
- * statement does; outside, and from another database, it is as said above.
+ * Inside a transaction on PostgreSQL, a snapshot that cannot be read on the same database (a lock timeout) fails the
+ * transaction, as any statement does.
  *
  * A stream without events has the state `initial` and the version 0. Counted in `effect_stores_snapshots_used` by
  * outcome, and in `effect_stores_events_replayed`.
@@ -293,8 +294,8 @@ export const load: {
 )
 
 /**
- * Loads the state as it was at a version: 0 is `initial`, one that the stream does not have is `NotFound`. A snapshot is
- * used if it is not newer; none is saved.
+ * Loads the state as it was at a version: 0 is `initial`, and a version that the stream does not have fails with
+ * `NotFound`. A snapshot is used if it is not newer; none is saved.
  *
  * @since 0.1.0
  * @category loading
@@ -339,20 +340,21 @@ export const append = <S, E extends { readonly _tag: string }>(
   withStream(self, id, (stream) => executing.append(self, stream, events, options))
 
 /**
- * Decides on the present state and appends what was decided.
+ * Decides on the present state and appends the decided events.
  *
  * 1. Loads the aggregate.
- * 2. Asks `decide`. Its failure ends the execution, and nothing is appended; so does an empty array, as a success.
- * 3. Appends the events if the aggregate has not changed meanwhile. If it has (`VersionConflict`), begins again, at most
- *    `retries` times; then the conflict is the failure.
+ * 2. Asks `decide`. If it fails, so does the execution, and nothing is appended. If it returns no events, the execution
+ *    succeeds, and nothing is appended.
+ * 3. Appends the events if the aggregate has not changed meanwhile. If it has (`VersionConflict`), begins again, at
+ *    most `retries` times; after that it fails with the conflict.
  *
- * The rest of the options goes with every event: `commandId` and `metadata` (correlation, causation) tell which command
- * led to it.
+ * The other options are stored with every event: `commandId` and `metadata` (correlation, causation) tell which command
+ * caused it.
  *
  * In the effect of `CommandStore.execute` the events get ids derived from the command, and its id as `commandId`. So
- * when the command runs again after a crash, what it appended before is found, answered, and neither decided nor
- * appended a second time. Executions on one aggregate are told apart by their order within the command; one that fails may
- * be tried again in its place. A decision of no events leaves nothing to find, and is decided again.
+ * when the command runs again after a crash, the events that it appended before are found and returned; nothing is
+ * decided or appended twice. Executions on one aggregate are told apart by their order within the command; a failed one
+ * may be tried again in its place. A decision of no events leaves nothing to find, and is made again.
  *
  * @since 0.1.0
  * @category changing
@@ -384,14 +386,14 @@ export const execute = <S, E extends { readonly _tag: string }, const D extends 
 
 const executeKeys: ReadonlyArray<keyof ExecuteOptions> = ["retries", "metadata", "commandId", "instanceId", "createdAt"]
 
-/** One append of several contenders succeeds in each round, so this serves about as many at once. */
+/** In each round one of several contenders succeeds, so this serves about as many callers at once. */
 const defaultRetries = 10
 
 /**
- * Deletes the events of an aggregate and then its snapshot, and answers how many events there were. A save under way in
- * this process is waited for up to a second, and what it leaves after that is deleted in the background: inside a
- * transaction it may wait for the end of that. One that another process makes meanwhile stays behind, and never counts.
- * A failure in between leaves the snapshot: delete again.
+ * Deletes the events of an aggregate and then its snapshot, and returns how many events there were. Waits up to a
+ * second for a running save of this process; a snapshot saved after that is deleted in the background, since inside a
+ * transaction the save may wait for its end. A snapshot that another process saves meanwhile remains, and is never
+ * used. If deleting fails halfway, the snapshot remains: delete again.
  *
  * @since 0.1.0
  * @category changing
@@ -427,7 +429,7 @@ const deleteSnapshot = (store: SnapshotStoreShape, stream: EventStore.StreamId) 
     )
   )
 
-/** Many times what a save takes, and short enough to hold a transaction that the save waits for. */
+/** Many times longer than a save takes, and short enough to keep open a transaction that the save waits for. */
 const flushMax = "1 second"
 
 export { delete_ as delete }

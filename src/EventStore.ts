@@ -1,12 +1,12 @@
 /**
  * The contract of the EventStore: model, errors, the service tag whose members carry the semantics, and `forSchema`,
- * which binds the events of an application's Schema to it. What a backend implements is in `EventStoreEncoded`.
+ * which binds the events of an application's Schema to it. `EventStoreEncoded` has what a backend implements.
  *
  * Words: a **stream** holds the events of one aggregate. A **version** is the 1-based, gapless place of an event in its
  * stream. A **position** is its place in the store-wide order: unique and increasing, not dense; never rely on a
  * particular value.
  *
- * How long, how large and how many things may be is listed in docs/limits.md; what is beyond is `InvalidInput`.
+ * docs/limits.md lists all limits; what exceeds one is refused with `InvalidInput`.
  *
  * @since 0.1.0
  */
@@ -47,12 +47,12 @@ export interface Event extends StreamId {
 }
 
 /**
- * An event to append. What is left out is filled in: `id` by a new UUIDv7, `metadata` by `{}`, `instanceId` by the
- * layer's, `createdAt` by the Clock. `data` may be any JSON value (see `Json.encode` for what is refused); `id` is a
- * UUID in canonical lower-case form. Give your own `id` to make a repeat of the append recognisable.
+ * An event to append. Fields left out are filled in: `id` with a new UUIDv7, `metadata` with `{}`, `instanceId` with
+ * the layer's, `createdAt` from the Clock. `data` may be any JSON value (see `Json.encode` for what is refused); `id`
+ * is a UUID in canonical lower-case form. Give your own `id` to make a repeat of the append recognisable.
  *
- * Other keys are refused, so that a misspelt one does not vanish. A whole stored `Event` is taken too, to copy it: the
- * place where it stood is left behind.
+ * Other keys are refused, so that a misspelt one does not vanish. A whole stored `Event` is accepted as well, to copy
+ * it; its old place is ignored.
  *
  * @since 0.1.0
  * @category models
@@ -69,7 +69,7 @@ export interface NewEvent {
 }
 
 /**
- * What a stream must look like for an append to happen: `"any"`, `"noStream"` (no event yet; the same as `0`),
+ * The state that a stream must have for an append to happen: `"any"`, `"noStream"` (no event yet; the same as `0`),
  * `"streamExists"` (at least one event), or exactly this version.
  *
  * @since 0.1.0
@@ -78,7 +78,7 @@ export interface NewEvent {
 export type ExpectedVersion = "any" | "noStream" | "streamExists" | number
 
 /**
- * What an append to one stream is given beside its events.
+ * The options of an append to one stream.
  *
  * @since 0.1.0
  * @category models
@@ -88,13 +88,13 @@ export interface AppendOptions {
 }
 
 /**
- * What an append to several streams is given beside them.
+ * The options of an append to several streams.
  *
  * @since 0.1.0
  * @category models
  */
 export interface AppendAllOptions {
-  /** Streams that are not written, and what they must look like. */
+  /** Streams that are not written, and the versions that they must have. */
   readonly guards?: ReadonlyArray<Guard> | undefined
 }
 
@@ -121,7 +121,7 @@ export interface StreamAppend extends AppendOptions {
 }
 
 /**
- * A read guard: a stream that is not written, and what it must look like.
+ * A read guard: a stream that is not written, and the version that it must have.
  *
  * @since 0.1.0
  * @category models
@@ -132,7 +132,7 @@ export interface Guard {
 }
 
 /**
- * Which events of the store to look at: all conditions given must hold, none given means all events.
+ * Which events to read: all given conditions must hold. Without any, all events.
  *
  * @since 0.1.0
  * @category models
@@ -240,8 +240,8 @@ export class VersionConflict extends Schema.TaggedError<VersionConflict>("effect
 }
 
 /**
- * An event id of the append is taken by an event that differs, that stands elsewhere, or whose companions are missing:
- * not a repeat of an earlier append, so nothing was written.
+ * An event id of the append belongs to a stored event that differs, is elsewhere, or lacks the other events of the
+ * append. So this is no repeat of an earlier append, and nothing was written.
  *
  * @since 0.1.0
  * @category errors
@@ -285,18 +285,18 @@ export interface EventStoreShape {
   /**
    * Appends events to one stream, all or nothing, if the stream is as `expected`.
    *
-   * 1. A repeat of an earlier append (the same event ids, next to each other in the same order and stream, with the same
-   *    type, data, metadata and command) changes nothing and answers what the first one answered, whatever `expected`
-   *    says.
+   * 1. A repeat of an earlier append (the same event ids, next to each other in the same order and stream, with the
+   *    same type, data, metadata and command) changes nothing and returns the result of the first one, whatever
+   *    `expected` says.
    * 2. Otherwise, if an id is taken, `DuplicateEvent`.
    * 3. Otherwise, if the stream is not as expected, `VersionConflict`.
-   * 4. Otherwise the events get the next versions of the stream and positions greater than all the stream's before.
+   * 4. Otherwise the events get the next versions of the stream, and positions greater than those of all its events.
    *
-   * Of several appends that expect the same version exactly one succeeds. Takes 1 to 10,000 events. An acknowledged
-   * append survives what the backend's layer says it survives.
+   * Of several appends that expect the same version exactly one succeeds. Takes 1 to 10,000 events. The backend's layer
+   * documents what an acknowledged append survives.
    *
-   * Inside a transaction of the same database the append joins it; see the backend's `Database`. `read`, `fold`,
-   * `version`, `get`, `count` and `distinct` there see what it has appended; of `feed` and what goes with it this is not
+   * Inside a transaction of the same database, the append joins it; see the backend's `Database`. There `read`, `fold`,
+   * `version`, `get`, `count` and `distinct` see what it has appended; for `feed` and its relatives this is not
    * specified, see there.
    */
   readonly append: (
@@ -306,8 +306,9 @@ export interface EventStoreShape {
   ) => Effect.Effect<Appended, AppendError>
 
   /**
-   * Appends to several streams in one atomic step, if all of them, and all `guards`, are as expected. Answers in the
-   * order of `appends`. Repeats are recognised as in `append`, over the append as a whole. A stream may be named once.
+   * Appends to several streams in one atomic step, if all of them, and all `guards`, are as expected. Returns results
+   * in the order of `appends`. Repeats are recognised as in `append`, over the append as a whole. A stream may be named
+   * once.
    */
   readonly appendAll: (
     appends: ReadonlyArray<StreamAppend>,
@@ -321,9 +322,9 @@ export interface EventStoreShape {
   readonly read: (stream: StreamId, options?: ReadOptions) => Stream.Stream<Event, ReadError>
 
   /**
-   * Folds the events that `read` would give into a state, event by event, in constant memory. The way to load an
-   * aggregate: for short streams several times as fast as a `Stream`, whose set-up costs more than reading ten events.
-   * `step` is the caller's code: as in `Effect.map`, what it throws is a defect, and no failure of the store.
+   * Folds the events that `read` would return into a state, event by event, in constant memory. This is the way to load
+   * an aggregate: for short streams it is several times as fast as a `Stream`, whose set-up costs more than reading ten
+   * events. `step` is the caller's code: as in `Effect.map`, what it throws is a defect.
    */
   readonly fold: <S>(
     stream: StreamId,
@@ -341,26 +342,27 @@ export interface EventStoreShape {
    * The store-wide feed: events with a position greater than `after`, in order of position, up to the present; then it
    * ends.
    *
-   * A reader that resumes after the position of the last event it saw gets each event committed since exactly once, and
-   * each stream's events in order of version, whatever writers do meanwhile: slow and rolled-back transactions included.
-   * An event may become visible later than one appended after it to another stream; the feed waits for it.
+   * A reader that resumes after the position of the last event it saw gets each event committed since then exactly
+   * once, and the events of each stream in order of version, whatever writers do meanwhile, slow and rolled-back
+   * transactions included. An event may become visible later than one that was appended after it to another stream; the
+   * feed waits for it.
    *
    * Inside a transaction it is not specified whether `feed`, `subscribe`, `page` and `head` show what that transaction
-   * itself has appended and not yet committed: one backend does, another cannot say so early that nothing will appear
-   * before it. What others have committed they show as ever. After the commit they show it to everybody.
+   * has appended and not yet committed. SQLite shows it; PostgreSQL cannot yet rule out an event at a lower position.
+   * They always show what others have committed, and after the commit they show these events to everybody.
    */
   readonly feed: (options?: FeedOptions) => Stream.Stream<Event, ReadError>
 
   /**
-   * The feed that does not end: catch-up, then live, without hole or duplicate between the two. What wakes it up is
-   * only a hint, it reads again at the layer's `pollInterval` in any case; it waits and goes on when the backend
-   * becomes unavailable for a while. `limit` ends it.
+   * The feed that does not end: catch-up, then live, without gap or duplicate between the two. Wake-ups are only hints;
+   * it also reads at the layer's `pollInterval`. If the backend becomes unavailable for a while, it waits and goes on.
+   * `limit` ends it.
    */
   readonly subscribe: (options?: FeedOptions) => Stream.Stream<Event, ReadError>
 
   /**
    * A position such that every event up to it can be read and none will appear there later; 0 in an empty store.
-   * Subscribe after it to see only what comes. Inside a transaction that has appended, take it after the commit: see
+   * Subscribe after it to see new events only. Inside a transaction that has appended, take it after the commit: see
    * `feed`.
    */
   readonly head: Effect.Effect<number, StoreFailure>
@@ -371,9 +373,9 @@ export interface EventStoreShape {
   readonly get: (id: string) => Effect.Effect<Option.Option<Event>, ReadError>
 
   /**
-   * One page of the store-wide feed, from the oldest or from the newest, by keyset: page after page is cheap however
-   * far, and events appended meanwhile neither shift nor repeat one. It goes up to `head`, so inside a transaction the
-   * same holds as for `feed`.
+   * One page of the store-wide feed, from the oldest or from the newest event, by keyset: a page costs the same however
+   * far it is, and events appended meanwhile neither shift nor repeat any. It goes up to `head`, so inside a
+   * transaction the same holds as for `feed`.
    */
   readonly page: (options?: PageOptions) => Effect.Effect<Page, ReadError>
 
@@ -383,12 +385,12 @@ export interface EventStoreShape {
   readonly distinct: (field: DistinctField, filter?: Filter) => Stream.Stream<string, ReadError>
 
   /**
-   * How many events the filter has.
+   * How many events match the filter.
    */
   readonly count: (filter?: Filter) => Effect.Effect<number, ReadError>
 
   /**
-   * What this store is, and how much it holds. Counts, so not for hot paths.
+   * What this store is, and how much it holds. It counts rows, so do not use it on hot paths.
    */
   readonly info: Effect.Effect<Info, StoreFailure>
 
@@ -405,7 +407,7 @@ export interface EventStoreShape {
 export interface Maintenance {
   /**
    * Replaces the data, the metadata or both of one event (redaction). Its place, type and time stay. Subscribers that
-   * have passed it do not see it again.
+   * have passed the event do not see it again.
    */
   readonly update: (
     id: string,
@@ -413,13 +415,13 @@ export interface Maintenance {
   ) => Effect.Effect<void, NotFound | ReadOnly | InvalidInput | StoreFailure>
 
   /**
-   * Deletes all events of a stream and answers how many. The stream may be started again, from version 1; positions are
-   * not used again, the ids of the deleted events can be.
+   * Deletes all events of a stream and returns how many. The stream may be started again from version 1. Positions are
+   * never reused; the ids of the deleted events may be.
    */
   readonly deleteStream: (stream: StreamId) => Effect.Effect<number, ReadOnly | InvalidInput | StoreFailure>
 
   /**
-   * Deletes all events of this store, for tests. Positions go on from where they were.
+   * Deletes all events of this store, for tests. Positions go on increasing.
    */
   readonly reset: Effect.Effect<void, ReadOnly | StoreFailure>
 }
@@ -435,7 +437,7 @@ export interface TypedEvent<A> extends Omit<Event, "data"> {
 }
 
 /**
- * A stored event is not what the Schema says; `cause` is the `ParseError`.
+ * A stored event does not fit the Schema; `cause` is the `ParseError`.
  *
  * @since 0.1.0
  * @category errors
@@ -473,7 +475,7 @@ export class EventDecodeError extends Schema.TaggedError<EventDecodeError>("effe
 export type Envelope = Omit<NewEvent, "type" | "data" | "id">
 
 /**
- * What a typed append is given beside its events: what the store is given, and what the events share.
+ * The options of a typed append: those of the store's, and what the events share.
  *
  * @since 0.1.0
  * @category schema
@@ -487,7 +489,7 @@ export interface TypedAppendOptions extends AppendOptions, Envelope {}
  * @category schema
  */
 export interface TypedEvents<A, R> {
-  /** The event as the store takes it: to give it an id, or to put it into `appendAll`. */
+  /** The event as the store accepts it: to give it an id, or to pass it to `appendAll`. */
   readonly encode: (event: A, envelope?: Omit<NewEvent, "type" | "data">) => Effect.Effect<NewEvent, InvalidInput, R>
   readonly decode: (event: Event) => Effect.Effect<TypedEvent<A>, EventDecodeError, R>
   /** The events of one call share the envelope. */
@@ -500,7 +502,10 @@ export interface TypedEvents<A, R> {
     stream: StreamId,
     options?: ReadOptions
   ) => Stream.Stream<TypedEvent<A>, ReadError | EventDecodeError, EventStore | R>
-  /** `fold` of the store, over decoded events. Ends with the first that does not fit; a throw of `step` is a defect. */
+  /**
+   * `fold` of the store, over decoded events. Fails with the first event that does not fit; what `step` throws is a
+   * defect.
+   */
   readonly fold: <S>(
     stream: StreamId,
     initial: S,
@@ -516,8 +521,8 @@ export interface TypedEvents<A, R> {
 /**
  * Binds a Schema of events (a tagged struct, or a union of them) to appends and reads. An event's `_tag` becomes its
  * `type`, its other fields, encoded, its `data`. Events whose type the Schema does not know fail with
- * `EventDecodeError`: filter by `types`, or by the domain, to read a feed that others write to as well. An optional field
- * is `Schema.optionalWith(X, { exact: true })`: an explicit `undefined` is no JSON, and is refused.
+ * `EventDecodeError`: filter by `types`, or by the domain, to read a feed that others write to as well. An optional
+ * field is `Schema.optionalWith(X, { exact: true })`: an explicit `undefined` is not JSON, and is refused.
  *
  * @example
  * ```ts

@@ -21,22 +21,22 @@ import { describe, fields, invalid, record } from "./internal/validate.js"
 export interface PoolOptions {
   /** Connections open at the same time, at most. */
   readonly maxOpenConns?: number | undefined
-  /** Connections kept open while unused, at most; what comes back beyond it is closed. At most `maxOpenConns`. */
+  /** Connections kept open while unused, at most; more than that are closed when released. At most `maxOpenConns`. */
   readonly maxIdleConns?: number | undefined
-  /** A connection older than this is closed when it comes back. */
+  /** A connection older than this is closed when it is released. */
   readonly connMaxLifetime?: Duration.DurationInput | undefined
   /** A connection unused for this long is closed. */
   readonly connMaxIdleTime?: Duration.DurationInput | undefined
-  /** How long an operation waits in line for a connection before it fails with `PoolTimeout`. Default 10 seconds. */
+  /** How long an operation waits for a connection before it fails with `PoolTimeout`. Default 10 seconds. */
   readonly acquireTimeout?: Duration.DurationInput | undefined
-  /** Operations in line, at most; one more fails with `PoolTimeout` at once. Default 10,000. */
+  /** Waiting operations, at most; one more fails with `PoolTimeout` at once. Default 10,000. */
   readonly maxWaiting?: number | undefined
 }
 
 /**
  * A Sqlite database is a file: a connection costs nothing to keep and does not age, so there is no `maxIdleConns` and
- * no `connMaxLifetime`, and giving one is an error. Of `maxOpenConns` one connection writes and the others read; a single one does
- * both, and is kept open.
+ * no `connMaxLifetime`, and giving one is an error. One of the `maxOpenConns` connections writes and the others read. A
+ * single connection does both, and is kept open.
  *
  * @since 0.1.0
  * @category models
@@ -74,20 +74,20 @@ const pgOptions = [...sqliteOptions, "maxIdleConns", "connMaxLifetime"] as const
 const waiting = { acquireTimeoutMs: 10_000, maxWaiting: 10_000 }
 
 /**
- * Options of a pool of connections to Redis, which many commands share at the same time: a command takes a connection
- * that has little to do. To a Cluster a connection is one to each of its nodes.
+ * Options of a pool of connections to Redis. Many commands share a connection at the same time: a command takes one
+ * that is not busy. A connection to a Cluster is one to each of its nodes.
  *
  * @since 0.1.0
  * @category models
  */
 export interface RedisPoolOptions {
-  /** Connections open at the same time, at most; one more is opened only when all have much to do. */
+  /** Connections open at the same time, at most; another is opened only when all are busy. */
   readonly poolSize?: number | undefined
   /** Connections opened at the start and kept open. At most `maxIdleConns`. */
   readonly minIdleConns?: number | undefined
-  /** Connections kept open while unused, at most; beyond it they are closed within seconds. At most `poolSize`. */
+  /** Connections kept open while unused, at most; more than that are closed within seconds. At most `poolSize`. */
   readonly maxIdleConns?: number | undefined
-  /** How often a command is tried again when its connection fails or the server cannot do it now. */
+  /** How often a command is retried when its connection fails or the server cannot execute it now. */
   readonly maxRetries?: number | undefined
   /** How long a command may take, connecting and repeats included, before it fails with `StoreUnavailable`. */
   readonly writeTimeout?: Duration.DurationInput | undefined
@@ -161,7 +161,7 @@ export const defaults = {
 
 /**
  * Checks options and fills in defaults. Options that the pool does not have are refused, unless they are `undefined`: a
- * misspelt one, and one of another backend, would change nothing.
+ * misspelt option, or one of another backend, would have no effect.
  *
  * @since 0.1.0
  * @category constructors
@@ -260,9 +260,9 @@ const valid = <A extends object>(
 
 /**
  * Pool options from the keys `maxOpenConns`, `maxIdleConns`, `connMaxLifetime`, `connMaxIdleTime`, `acquireTimeout`
- * (durations such as `"30 minutes"`) and `maxWaiting`, each optional. Nest it: with `Config.nested(Pool.config, "POOL")`
- * the environment variables are `POOL_maxOpenConns` and so on. Keys are read one by one, so a misspelt one is not seen,
- * and its default stays.
+ * (durations such as `"30 minutes"`) and `maxWaiting`, each optional. Nest it: with `Config.nested(Pool.config,
+ * "POOL")` the environment variables are `POOL_maxOpenConns` and so on. Only these keys are read, so a misspelt one is
+ * not noticed, and its option keeps the default.
  *
  * @since 0.1.0
  * @category config

@@ -119,14 +119,17 @@ const placesOf = ({ file: from, text }: Document): ReadonlyArray<Place> =>
     )
   )
 
-const misplaced = (document: Document): ReadonlyArray<string> =>
-  placesOf(document).flatMap(({ file, line, name }) => {
+const misplaced = (document: Document): ReadonlyArray<string> => {
+  const declared = new Map<string, ReadonlySet<string>>()
+  return placesOf(document).flatMap(({ file, line, name }) => {
     if (!fs.existsSync(path.join(project, file))) return [`${document.file}:${line}: ${file} does not exist`]
-    const names = declaredIn({ file, text: read(file) })
+    const names = declared.get(file) ?? declaredIn({ file, text: read(file) })
+    declared.set(file, names)
     return name.split(".").every((part) => names.has(part))
       ? []
       : [`${document.file}:${line}: ${file} does not declare ${name}`]
   })
+}
 
 describe("docs/architecture.md", () => {
   const file = "docs/architecture.md"

@@ -196,6 +196,12 @@ const violations = (file: string, source: string): ReadonlyArray<string> =>
     return why === undefined ? [] : [`${file} imports ${found.specifier}: ${why}`]
   })
 
+/** The formatter holds code to this width, and leaves comments and texts alone. */
+const columnsMax = 120
+
+const longLines = ([file, source]: Sources[number]): ReadonlyArray<string> =>
+  source.split("\n").flatMap((line, i) => ([...line].length > columnsMax ? [`${file}:${i + 1}`] : []))
+
 const files = (fs.readdirSync(root, { recursive: true }) as Array<string>)
   .map((file) => file.split(path.sep).join("/"))
   .filter((file) => file.endsWith(".ts"))
@@ -231,6 +237,11 @@ describe("the source tree", () => {
     for (const file of files) counts.set(path.posix.dirname(file), (counts.get(path.posix.dirname(file)) ?? 0) + 1)
     const large = [...counts].filter(([folder, count]) => count > (folder === "." ? 20 : 15))
     assert.deepEqual(large, [])
+  })
+
+  test("no line is longer than 120 columns", () => {
+    assert.deepEqual(sources.flatMap(longLines), [])
+    assert.deepEqual(longLines(["a.ts", `// \u{1f600}${"a".repeat(116)}\n//${"b".repeat(119)}`]), ["a.ts:2"])
   })
 
   const bad: ReadonlyArray<readonly [file: string, source: string]> = [

@@ -1,6 +1,6 @@
 /**
- * How an aggregate is loaded: finding a baseline, folding what came after it, telling whether the baseline belongs to
- * the stream, and leaving a snapshot behind. What may go wrong with a snapshot ends here.
+ * How an aggregate is loaded: finding a baseline, folding the events after it, checking that the baseline belongs to
+ * the stream, and saving a snapshot. No failure of a snapshot leaves this module.
  */
 import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
@@ -32,18 +32,18 @@ import { TypeId } from "./typeId.js"
 interface Baseline<S> {
   readonly state: S
   readonly version: number
-  /** Of its last event. */
+  /** The mark of its last event. */
   readonly mark: string
 }
 
 /**
- * Tells an event from any other that may come to stand at its version: ids may be given by callers, and positions may come
- * again after a rollback or a restore, but hardly all of this.
+ * Tells an event from any other that may take its version. Callers may reuse ids, and positions may recur after a
+ * rollback or a restore, but hardly all of this at once.
  */
 const markOf = ({ createdAt, data, id, metadata, position, type }: Event): string =>
   Uuid.derived(id, [position, createdAt.epochMillis, type, JSON.stringify(data), JSON.stringify(metadata)])
 
-/** Whether the event stands where it was read. */
+/** Whether the event is still where it was read. */
 const stands = (events: EventStoreShape, stream: StreamId, event: Event): Effect.Effect<boolean, EventStoreReadError> =>
   Effect.map(
     events.fold(stream, undefined as Event | undefined, (_, found) => found, {
@@ -53,15 +53,15 @@ const stands = (events: EventStoreShape, stream: StreamId, event: Event): Effect
     (found) => found !== undefined && markOf(found) === markOf(event)
   )
 
-/** A young aggregate has no snapshot; where so many events had to be read for want of one, it is missed. */
+/** A young aggregate has no snapshot. From this many events on, a missing one is worth a warning. */
 const missedFromEvents = 1_000
 
 /** Why a snapshot was not used. */
 interface Rejection {
   readonly outcome: "corrupt" | "otherSchema" | "otherStream" | "unavailable"
-  /** Undefined when it has been said. */
+  /** Undefined if it was already reported. */
   readonly why: string | undefined
-  /** The version that it claims, infinite when its claims are worth nothing. */
+  /** The version that it claims; infinite if its claims are worthless. */
   readonly version: number
 }
 
@@ -91,7 +91,7 @@ class Replay<S, E extends { readonly _tag: string }> {
     this.version = baseline === undefined ? 0 : baseline.version
   }
 
-  /** Whether the event that the baseline ends with was there; it is the first that is read. */
+  /** Whether the baseline's last event was there; it is the first event that is read. */
   get continuesBaseline(): boolean {
     return this.baseline === undefined || (this.first !== undefined && !this.other)
   }
@@ -118,13 +118,13 @@ class Replay<S, E extends { readonly _tag: string }> {
   }
 }
 
-/** Loads the present state, and saves a snapshot when one is due. */
+/** Loads the present state, and saves a snapshot if one is due. */
 export const load = <S, E extends { readonly _tag: string }>(
   definition: Definition<S, E>,
   stream: StreamId
 ): Effect.Effect<Loaded<S>, LoadError, EventStore> => source(definition, stream, undefined)
 
-/** Loads the state at a version, or the last one before it that there is. */
+/** Loads the state at a version, or at the last version if that is smaller. */
 export const loadAt = <S, E extends { readonly _tag: string }>(
   definition: Definition<S, E>,
   stream: StreamId,
@@ -176,7 +176,7 @@ const source = <S, E extends { readonly _tag: string }>(
     })
   )
 
-/** Loads go without a store that was just found unavailable, instead of waiting for its timeouts one by one. */
+/** Loads skip a store that was just found unavailable, instead of each waiting for its timeout. */
 const pauseMs = 1_000
 
 const unavailableUntil = new WeakMap<SnapshotStoreShape, number>()
@@ -210,13 +210,13 @@ const find = <S, E extends { readonly _tag: string }>(
             }
       }
     }),
-    // A bug of the store's does not make the events unreadable; the warning says it.
+    // A bug in the store does not make the events unreadable; the warning reports it.
     Effect.catchAllDefect((defect) =>
       Effect.succeed(rejected("unavailable", `could not be read: ${Cause.pretty(Cause.die(defect))}`))
     )
   )
 
-/** A transformation of the user's may not be ready for what an older one has written. */
+/** A transformation of the user may fail on what an older one has written. */
 const attempted = <A>(decode: () => Either.Either<A, unknown>): Either.Either<A, unknown> => {
   try {
     return decode()
@@ -234,7 +234,7 @@ const rejected = (
   rejection: { outcome, why, version }
 })
 
-/** A stream is started again now and then, and not at each load; an `evolve` that changes events would look like it. */
+/** A stream is rarely started again, and never at each load; an `evolve` that changes events would look the same. */
 const wholeTriesMax = 5
 
 const replayFrom = <S, E extends { readonly _tag: string }>(
@@ -248,7 +248,7 @@ const replayFrom = <S, E extends { readonly _tag: string }>(
   Effect.suspend(() =>
     Effect.flatMap(
       events.fold(stream, new Replay(definition, baseline), (replay, event) => replay.take(event), {
-        // The baseline's last event is read again, to see that it is there.
+        // The baseline's last event is read again, to check that it is there.
         fromVersion: baseline?.version ?? 1,
         toVersion
       }),
@@ -256,7 +256,7 @@ const replayFrom = <S, E extends { readonly _tag: string }>(
         replayedEvents.unsafeUpdate(replay.events, [])
         const done = replay.failure === undefined ? Effect.succeed(replay) : Effect.fail(replay.failure)
         if (replay.first === undefined || replay.events < pageSize || tries === 0) return done
-        // Read in pages, so the stream may have been deleted and started again in between.
+        // Pages are read one by one, so the stream may have been deleted and started again in between.
         return Effect.flatMap(stands(events, stream, replay.first), (whole) =>
           whole ? done : replayFrom(definition, events, stream, baseline, toVersion, tries - 1)
         )
@@ -295,14 +295,14 @@ const leaveSnapshot = <S, E extends { readonly _tag: string }>(
   Effect.flatMap(isDue(definition, replayed, rejection, duration), (due) => {
     if (!due) return Effect.void
     const replace = rejection !== undefined && rejection.version > replayed.version
-    // Now, because the caller may do with the state what they like.
+    // Encoded now, because the caller may change the state later.
     const encoded = Effect.exit(
       Effect.map(
         Effect.flatMap(
           Effect.suspend(() => definition[TypeId].encodeState(replayed.state)),
           (state) => Json.encode(state, "state")
         ),
-        // A Schema may give parts of the state itself.
+        // An encoded state may share parts with the state itself.
         (text): unknown => JSON.parse(text)
       )
     )

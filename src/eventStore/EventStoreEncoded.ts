@@ -86,17 +86,18 @@ export interface EncodedFilter {
 }
 
 /**
- * What a backend implements. Input has been checked, so a backend checks nothing again. Pages are arrays of at most
- * `limit` events. Every member may be used concurrently and be interrupted at any time without leaving anything behind.
+ * What a backend implements. Input has been checked, so a backend need not check it again. Pages are arrays of at most
+ * `limit` events. Every member may be used concurrently and be interrupted at any time; an interrupt leaves no lock,
+ * transaction or connection open.
  *
  * @since 0.1.0
  * @category encoded
  */
 export interface Encoded {
   /**
-   * One atomic step. If any id exists already: `Exists`, before expectations are looked at. Else if an append or a guard
-   * is not as expected: `Conflict` for the first in order. Else all events are stored. `Exists` and `Conflict` change
-   * nothing, use up nothing, and leave a transaction that the caller has open usable.
+   * One atomic step. If any id exists already: `Exists`, before expectations are checked. Otherwise, if an append or a
+   * guard is not as expected: `Conflict` for the first in order. Otherwise all events are stored. `Exists` and
+   * `Conflict` change nothing, use up nothing, and leave an open transaction of the caller usable.
    */
   readonly append: (
     appends: ReadonlyArray<EncodedAppend>,
@@ -116,14 +117,14 @@ export interface Encoded {
   readonly version: (stream: StreamId) => Effect.Effect<number, StoreFailure>
 
   /**
-   * A position such that every event up to it is visible to a `readFeed` that starts after this answer, and none will
+   * A position such that every event up to it is visible to a `readFeed` that starts after this returns, and none will
    * appear there later.
    */
   readonly head: Effect.Effect<number, StoreFailure>
 
   /**
-   * Events with `after < position <= through` in the order of `direction`. The lift only asks up to a `through` that
-   * `head` has answered before.
+   * Events with `after < position <= through` in the order of `direction`. The lift only reads up to a `through` that
+   * `head` has returned before.
    */
   readonly readFeed: (request: {
     readonly after: number
@@ -169,8 +170,8 @@ export interface Encoded {
   readonly reset: Effect.Effect<void, StoreFailure>
 
   /**
-   * Registers for hints until the scope closes. The effect it gives waits until something may have been appended since
-   * it was last asked (or since registering). Hints may be missed or be false; an append of the same process is hinted
+   * Registers for hints until the scope closes. The effect it returns waits until something may have been appended
+   * since it last ran (or since registering). Hints may be missed or be false; an append of the same process is hinted
    * at once.
    */
   readonly hints: Effect.Effect<Effect.Effect<void>, never, Scope.Scope>
@@ -185,9 +186,9 @@ export interface Options {
   readonly system: string
   /** Refuse all writes with `ReadOnly`. Default false. */
   readonly readOnly?: boolean | undefined
-  /** What events without one get as their `instanceId`. */
+  /** The `instanceId` of events that are given without one. */
   readonly instanceId?: string | undefined
-  /** How long `subscribe` goes without looking when no hint arrives. */
+  /** How often `subscribe` reads when no hint arrives. */
   readonly pollInterval: Duration.Duration
 }
 
@@ -200,9 +201,9 @@ export interface Options {
 export const make: (encoded: Encoded, options: Options) => EventStoreShape = lift
 
 /**
- * Lifts a service again over its wrapped port, with the options that it was lifted with: how a layer that seals payloads
- * wraps a store of any backend. The given service goes on as it was. `InvalidInput` when it was not made by `make`: a
- * service made by hand, or a copy of one with other members, has no port.
+ * Lifts a service again over its wrapped port, with the options that it was lifted with: how a layer that seals
+ * payloads wraps a store of any backend. The given service is unchanged. `InvalidInput` when it was not made by `make`:
+ * a service made by hand, or a copy of one with other members, has no port.
  *
  * @since 0.1.0
  * @category constructors

@@ -31,7 +31,7 @@ import type { EncodedAppend, EncodedFilter, EncodedNewEvent } from "./EventStore
 const eventsPerAppendMax = 10_000
 const streamsPerAppendMax = 1_000
 
-/** A statement and its parameters must fit in one message of the backend and in memory several times over. */
+/** A statement and its parameters must fit into one message of the backend, and several times into memory. */
 const appendCharsMax = 64 * 1024 * 1024
 
 const expectedVersion = (value: unknown, what: string): ExpectedVersion =>
@@ -49,8 +49,8 @@ const envelopeKeys = ["metadata", "commandId", "instanceId", "createdAt"] as con
 const placeKeys = ["tenantId", "domain", "aggregateId", "version", "position"] as const
 
 /**
- * Looks at the keys, since a misspelt one would silently be left out. A stored event may be appended again as it is:
- * where it stood is left behind. On the path of every append, hence no list of keys.
+ * Checks the keys, since a misspelt one would silently have no effect. A stored event may be appended as it is; its old
+ * place is ignored. This runs for every event, hence no list of keys.
  */
 const eventRecord = (value: unknown, what: string): Record<string, unknown> => {
   const event = record(value, what)
@@ -107,7 +107,7 @@ export const append = (stream: unknown, events: unknown, value: unknown, default
   return encodedAppend(stream, events, "", given, "options.", defaults)
 }
 
-/** `prefix` and `optionsPrefix`: where the caller has put the events, and where the options. */
+/** `prefix` and `optionsPrefix`: the paths of the events and of the options in the caller's arguments. */
 const encodedAppend = (
   streamGiven: unknown,
   eventsGiven: unknown,

@@ -1,6 +1,6 @@
 /**
- * The step from the EventStore's port to its public service. Here, once for all backends: input is checked, what was
- * left out is filled in, payloads become JSON text and back, repeats are told from clashes, pages become streams.
+ * The step from the EventStore's port to its public service. Here, once for all backends: input is checked, missing
+ * fields are filled in, payloads become JSON text and back, repeats are told from clashes, pages become streams.
  */
 import * as Chunk from "effect/Chunk"
 import type * as Duration from "effect/Duration"
@@ -201,7 +201,7 @@ const settle = (
   }
 }
 
-/** The first result, if the stored events are this very append; else which event clashes, and how. */
+/** The first result, if the stored events are this very append; otherwise the event that clashes, and why. */
 const repeatOf = (
   appends: ReadonlyArray<EncodedAppend>,
   stored: ReadonlyArray<EncodedEvent>
@@ -277,10 +277,10 @@ const feedPage = (
 
 /**
  * 1. Read pages up to the last known head.
- * 2. There, ask for the head; if it has not moved, wait for a hint or the poll interval, and ask again.
- * A backend that is unavailable is asked again after the poll interval; what would fail again ends the stream.
- * The interval is one of the fiber's Clock: under a test's clock a subscription wakes by hints, and polls as time is
- * adjusted.
+ * 2. There, ask for the head; if it has not moved, wait for a hint or the poll interval, and ask again. If the backend
+ *    is unavailable, it is asked again after the poll interval. A failure that would repeat ends the stream. The
+ *    interval runs on the fiber's Clock: under a test's clock a subscription wakes by hints, and polls as time is
+ *    adjusted.
  */
 const subscription = (
   encoded: Encoded,

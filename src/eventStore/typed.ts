@@ -23,7 +23,7 @@ import { checked } from "../internal/validate.js"
 import { streamId } from "../internal/values.js"
 import * as input from "./input.js"
 
-/** What of the contract is needed when the program runs: it imports this file, so this file cannot import it. */
+/** The parts of the contract that are needed at run time: it imports this file, so this file cannot import it. */
 export interface Contract {
   readonly tag: Effect.Effect<EventStoreShape, never, EventStore>
   readonly decodeError: (event: Event, cause: unknown) => EventDecodeError
@@ -51,7 +51,7 @@ export const typedEvents = <A extends { readonly _tag: string }, I extends { rea
   const typed = <E>(events: Stream.Stream<Event, E>): Stream.Stream<TypedEvent<A>, E | EventDecodeError, R> =>
     Stream.mapChunksEffect(events, (chunk) => Effect.map(Effect.forEach(chunk, decode), Chunk.unsafeFromArray))
 
-  // Page by page: the store's own fold cannot wait for a Schema that decodes with effects.
+  // Page by page: a step of the store's own fold is synchronous, and a Schema may decode with effects.
   const foldPages = <S>(
     store: EventStoreShape,
     request: { readonly stream: StreamId } & input.ReadRequest,
@@ -104,7 +104,7 @@ export const typedEvents = <A extends { readonly _tag: string }, I extends { rea
   }
 }
 
-/** Events that a typed fold holds at a time. */
+/** Events that a typed fold holds at a time, at most. */
 const foldPageSize = 1000
 
 const collect = (events: Array<Event>, event: Event): Array<Event> => {

@@ -10,8 +10,8 @@ interface Parts<Encoded, Options> {
 }
 
 /**
- * The services of one store that its lift has made. Their parts are kept beside them and not in them: a copy of a service
- * in which a user has replaced members has none, and is refused, since lifting it again would undo the replacement.
+ * The services of one store that its lift has made. Their parts are kept beside them, not in them: a copy of a service
+ * with replaced members has none, and is refused, since lifting it again would undo the replacement.
  */
 export class Lifted<Service extends object, Encoded, Options> {
   private readonly parts = new WeakMap<Service, Parts<Encoded, Options>>()

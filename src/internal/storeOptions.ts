@@ -1,5 +1,6 @@
 /**
- * The options that layers of several stores have, whatever their backend, and the check that a layer was given no others.
+ * The options that layers of several stores share, whatever their backend, and the check that a layer was given no
+ * others.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -11,7 +12,7 @@ import { checked, describe, fields, identifier, refuse } from "./validate.js"
 /** The keys of a record of options, all of them: a forgotten one does not compile. */
 export type Keys<O> = { readonly [K in keyof Required<O>]: true }
 
-/** Refuses other keys: of a misspelt option the default would silently stay. */
+/** Refuses other keys: a misspelt option would silently keep its default. */
 export const onlyKnown = <O extends object>(options: O, keys: Keys<O>): Effect.Effect<O, InvalidInput> =>
   checked(() => {
     const given = fields(options, "options", Object.keys(keys))
@@ -35,7 +36,7 @@ export const part = <P extends object>(options: P, keys: Keys<P>): P =>
     })
   ) as P
 
-/** What a lift is told of the options that stores of events and of commands have in common. */
+/** The options that the lifts of events and of commands share. */
 export const liftOptions = (
   system: string,
   { instanceId, readOnly }: { readonly readOnly?: boolean | undefined; readonly instanceId?: string | undefined }
@@ -57,7 +58,7 @@ export const pollIntervalOf = (
   return checked(() => interval(pollInterval), Effect.succeed)
 }
 
-/** Operations that write. A read-only store refuses them before it looks at anything. */
+/** Operations that write. A read-only store refuses them before it checks anything. */
 export const writesOf =
   (observe: Observer, readOnly: boolean | undefined) =>
   <A, E, R>(name: string, body: (nowMs: number) => Effect.Effect<A, E, R>): Effect.Effect<A, E | ReadOnly, R> =>

@@ -26,11 +26,11 @@ import type * as PgDatabase from "./PgDatabase.js"
  */
 export interface StoreOptions extends PreparationOptions {
   /**
-   * Refuse all writes of commands with `ReadOnly`. Default false. The table is made all the same, unless `migrate` is
+   * Refuse all writes of commands with `ReadOnly`. Default false. The table is still created, unless `migrate` is
    * false, and the user's own SQL still writes.
    */
   readonly readOnly?: boolean | undefined
-  /** What commands without one get as their `instanceId`. */
+  /** The `instanceId` of commands that are given without one. */
   readonly instanceId?: string | undefined
 }
 
@@ -51,7 +51,7 @@ const layers = storeLayers.make({
 })
 
 /**
- * The port on an open database, with its table checked or brought up to date: for layers that wrap it.
+ * The port on an open database, with its table checked or updated: for layers that wrap it.
  *
  * @since 0.1.0
  * @category constructors
@@ -61,10 +61,9 @@ export const makeEncoded: (
 ) => Effect.Effect<Encoded.Encoded, InvalidInput | StoreFailure, PgDatabase.PgDatabase> = layers.makeEncoded
 
 /**
- * The CommandStore on a database that is open already: beside an EventStore, say, with which it then shares pool and
- * transactions, so that `execute` with `transaction` commits outcome and events together. Such an execution needs a
- * second connection now and then, to renew its lease beside its transaction. Only stores that are made so, on one
- * `PgDatabase.layer`, share a transaction.
+ * The CommandStore on an open database, where it shares pool and transactions with other stores: `execute` with
+ * `transaction` then commits outcome and events together. Such an execution sometimes needs a second connection, to
+ * renew its lease beside its transaction. Only stores on one `PgDatabase.layer` share a transaction.
  *
  * @since 0.1.0
  * @category layers
@@ -74,10 +73,9 @@ export const layerFromDatabase: (
 ) => Layer.Layer<CommandStore, InvalidInput | StoreFailure, PgDatabase.PgDatabase> = layers.layerFromDatabase
 
 /**
- * Opens the database and gives the CommandStore on it, with the database for transactions and the user's own SQL. The
- * pool's limits are those of `Pool.defaults.commandStore.pg` where the options give none. The `layer` of another store
- * opens another database, also with the same `url`, and `execute` with `transaction` does not extend to it: see
- * `layerFromDatabase`.
+ * Opens the database and provides the CommandStore on it, with the database for transactions and the user's own SQL.
+ * The pool's limits default to `Pool.defaults.commandStore.pg`. The `layer` of another store opens another database,
+ * even if the `url` is the same, and `execute` with `transaction` does not extend to it: see `layerFromDatabase`.
  *
  * @since 0.1.0
  * @category layers
@@ -109,8 +107,8 @@ export const layerConfig: (
 ) => Layer.Layer<CommandStore | PgDatabase.PgDatabase, InvalidInput | StoreFailure | ConfigError> = layers.layerConfig
 
 /**
- * Creates or updates the table, apart from any start; answers the names of the migrations it has applied. May run any
- * number of times and at once.
+ * Creates or updates the table, apart from any start, and returns the names of the migrations it applied. May run
+ * repeatedly and concurrently.
  *
  * @since 0.1.0
  * @category migrations
@@ -120,8 +118,8 @@ export const migrate: (
 ) => Effect.Effect<ReadonlyArray<string>, InvalidInput | StoreFailure> = layers.migrate
 
 /**
- * The SQL that creates the table in a database without it, for who runs migrations by other means. Throws `InvalidInput`
- * for a bad schema or prefix, or another option.
+ * The SQL that creates the table in a database without it, for those who run migrations with another tool. Throws
+ * `InvalidInput` for a bad schema or prefix, or another option.
  *
  * @since 0.1.0
  * @category migrations

@@ -1,12 +1,14 @@
 /**
- * The EventStore in PostgreSQL. An append is one round trip to one function. What an acknowledged append survives is
- * what the server is set to: by default a killed client, a killed server and a power cut (`fsync`, `full_page_writes`
- * and `synchronous_commit` on; a warning at start says otherwise). The feed must be read on the primary.
+ * The EventStore in PostgreSQL. An append is one round trip to one function. The server's settings determine what an
+ * acknowledged append survives: by default a killed client, a killed server and a power cut (`fsync`,
+ * `full_page_writes` and `synchronous_commit` are on; a warning at start says if they are not). The feed must be read
+ * on the primary.
  *
- * Each stream of an `appendAll`, and each stream that a transaction of the caller's has appended to, holds one place in
- * the server's table of locks until the end of the transaction. The table has room for `max_locks_per_transaction` times
- * (`max_connections` + `max_prepared_transactions`), 6,400 by default, shared by all. When it is full, appends fail with `StoreUnavailable`, which is
- * retryable outside of a transaction of the caller's and not inside, where the transaction itself is too large.
+ * Each stream of an `appendAll`, and each stream that a transaction of the caller has appended to, takes one entry of
+ * the server's lock table until the transaction ends. The table has `max_locks_per_transaction` times
+ * (`max_connections` + `max_prepared_transactions`) entries, 6,400 by default, shared by all clients. When it is full,
+ * appends fail with `StoreUnavailable`. That is retryable outside a transaction of the caller, but not inside, where
+ * the transaction itself is too large.
  *
  * @since 0.1.0
  */
@@ -34,13 +36,13 @@ import type * as PgDatabase from "./PgDatabase.js"
  */
 export interface StoreOptions extends PreparationOptions {
   /**
-   * Refuse all writes of events with `ReadOnly`. Default false. Tables are made all the same, unless `migrate` is false,
+   * Refuse all writes of events with `ReadOnly`. Default false. Tables are still created, unless `migrate` is false,
    * and the user's own SQL still writes.
    */
   readonly readOnly?: boolean | undefined
-  /** What events without one get as their `instanceId`. */
+  /** The `instanceId` of events that are given without one. */
   readonly instanceId?: string | undefined
-  /** How long `subscribe` goes without looking when no notification arrives. Default 1 second. */
+  /** How often `subscribe` reads when no notification arrives. Default 1 second. */
   readonly pollInterval?: Duration.DurationInput | undefined
 }
 
@@ -64,7 +66,7 @@ const layers = storeLayers.make({
 })
 
 /**
- * The port on an open database, with its tables checked or brought up to date: for layers that wrap it.
+ * The port on an open database, with its tables checked or updated: for layers that wrap it.
  *
  * @since 0.1.0
  * @category constructors
@@ -75,8 +77,7 @@ export const makeEncoded: (
   layers.makeEncoded
 
 /**
- * The EventStore on a database that is open already, so that stores and the user's own SQL share its pool and its
- * transactions.
+ * The EventStore on an open database, so that stores and the user's own SQL share its pool and its transactions.
  *
  * @since 0.1.0
  * @category layers
@@ -86,7 +87,7 @@ export const layerFromDatabase: (
 ) => Layer.Layer<EventStore, InvalidInput | StoreFailure, PgDatabase.PgDatabase> = layers.layerFromDatabase
 
 /**
- * Opens the database and gives the EventStore on it, with the database for transactions and the user's own SQL.
+ * Opens the database and provides the EventStore on it, with the database for transactions and the user's own SQL.
  *
  * @since 0.1.0
  * @category layers
@@ -117,8 +118,8 @@ export const layerConfig: (
 ) => Layer.Layer<EventStore | PgDatabase.PgDatabase, InvalidInput | StoreFailure | ConfigError> = layers.layerConfig
 
 /**
- * Creates or updates tables and functions, apart from any start; answers the names of the migrations it has applied.
- * May run any number of times and at once.
+ * Creates or updates tables and functions, apart from any start, and returns the names of the migrations it applied.
+ * May run repeatedly and concurrently.
  *
  * @since 0.1.0
  * @category migrations
@@ -128,8 +129,8 @@ export const migrate: (
 ) => Effect.Effect<ReadonlyArray<string>, InvalidInput | StoreFailure> = layers.migrate
 
 /**
- * The SQL that creates everything in a database without it, for who runs migrations by other means. Throws `InvalidInput`
- * for a bad schema or prefix, or another option.
+ * The SQL that creates everything in a database without it, for those who run migrations with another tool. Throws
+ * `InvalidInput` for a bad schema or prefix, or another option.
  *
  * @since 0.1.0
  * @category migrations

@@ -68,14 +68,14 @@ export interface PgDatabaseShape {
    * `sql`, belongs to it and sees its writes.
    *
    * Waiting for a connection can be interrupted and ends with `PoolTimeout`. A failure or an interrupt of the effect
-   * rolls back and stays the cause. A failure of COMMIT is typed: `StoreUnavailable` with `retryable` for a serialization
-   * failure or a deadlock, `StoreError` for a deferred constraint, `CommitOutcomeUnknown` when the connection was lost
-   * in the middle. Inside another transaction it is a savepoint: its failure, when caught, undoes only its own writes.
-   * Its ends are its own: a COMMIT or ROLLBACK by hand in it fails it, and one that begins anew in the same statement
-   * (`rollback; begin`, `commit and chain`) is not noticed.
+   * rolls back, and remains the cause. A failure of COMMIT is typed: `StoreUnavailable` with `retryable` for a
+   * serialization failure or a deadlock, `StoreError` for a deferred constraint, `CommitOutcomeUnknown` when the
+   * connection was lost in the middle. Inside another transaction it is a savepoint: its failure, when caught, undoes
+   * only its own writes. Do not run COMMIT or ROLLBACK by hand: it fails the transaction, and if it begins another in
+   * the same statement (`rollback; begin`, `commit and chain`), it is not noticed.
    *
-   * COMMIT waits for statements and inner transactions of forked fibers, for as long as for a connection. An inner one
-   * that is not over by then ends everything: `PoolTimeout`, rolled back, and what it does next fails.
+   * COMMIT waits for statements and inner transactions of forked fibers, for as long as for a connection. If an inner
+   * transaction has not ended by then, everything is rolled back with `PoolTimeout`, and what it does next fails.
    */
   readonly transaction: <A, E, R>(
     self: Effect.Effect<A, E, R>,
@@ -83,10 +83,10 @@ export interface PgDatabaseShape {
   ) => Effect.Effect<A, E | StoreFailure, R>
 
   /**
-   * The user's own SQL. Sessions have `enable_seqscan` and `jit` off, for the sake of the stores; `set local` turns them
-   * on in a transaction. `reset all` and `discard all` take the timeouts and these from a session for as long as it lives.
-   * `withTransaction` is `transaction`, with its failures as the `cause` of an `SqlError`. `.stream`
-   * collects the rows first: page by a key to read many.
+   * The user's own SQL. Sessions have `enable_seqscan` and `jit` off, because the stores need it; `set local` turns
+   * them on in a transaction. `reset all` and `discard all` remove these settings and the timeouts from a session for
+   * as long as it lives. `withTransaction` is `transaction`, with its failures as the `cause` of an `SqlError`.
+   * `.stream` collects the rows first: page by a key to read many.
    */
   readonly sql: SqlClient.SqlClient
 
@@ -104,9 +104,9 @@ export interface PgDatabaseShape {
 export class PgDatabase extends Context.Tag("effect-stores/PgDatabase")<PgDatabase, PgDatabaseShape>() {}
 
 /**
- * Opens the database until the scope closes. `InvalidInput` for options that make no sense, `StoreUnavailable` when the
- * server does not answer, `StoreError` when it refuses. Warns when the pool is larger than the server allows, or when
- * the server is set not to keep what it acknowledges. `defaults` are the pool's limits where the options give none.
+ * Opens the database until the scope closes. Fails with `InvalidInput` for bad options, with `StoreUnavailable` if the
+ * server does not respond, with `StoreError` if it refuses. Warns if the pool is larger than the server allows, or if
+ * the server may lose what it has acknowledged. `defaults` are the pool's limits where the options give none.
  *
  * @since 0.1.0
  * @category constructors
@@ -135,7 +135,7 @@ export const make = (
               }
             ),
           close: (connection) => connection.close(),
-          // A transaction that somebody left open would swallow what comes next.
+          // A transaction that was left open would swallow the next statements.
           usable: (connection) => connection.usable && connection.outsideTransaction
         })
         return pool
@@ -235,7 +235,7 @@ const examineServer = (pool: ConnectionPool<PgConnection>): Effect.Effect<void, 
     }
     const allowed = Number(found.get("max_connections")) - Number(found.get("superuser_reserved_connections"))
     const { maxOpenConns } = pool.limits
-    // One more is the connection that listens for appends of other processes.
+    // One more connection listens for appends of other processes.
     if (maxOpenConns + 1 > allowed) {
       yield* Effect.logWarning(
         `the pool may open ${maxOpenConns} connections and a listener, the server allows ${allowed} to all its clients`

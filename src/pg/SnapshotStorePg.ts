@@ -24,7 +24,7 @@ import { storeSchema } from "./snapshotStore/schema.js"
  */
 export interface StoreOptions extends PreparationOptions {
   /**
-   * Refuse all writes of snapshots with `ReadOnly`. Default false. The table is made all the same, unless `migrate` is
+   * Refuse all writes of snapshots with `ReadOnly`. Default false. The table is still created, unless `migrate` is
    * false, and the user's own SQL still writes.
    */
   readonly readOnly?: boolean | undefined
@@ -42,14 +42,14 @@ const layers = storeLayers.make({
   keys: { readOnly: true },
   options: ({ readOnly }: StoreOptions) => Effect.succeed({ system: "postgresql", readOnly }),
   port: port.make,
-  // Saves may all wait for one lock, and what else the pool serves must not wait with them.
+  // Saves may all wait for one lock, and other operations of the pool must not wait with them.
   lift: (encoded, options, { limits }) =>
     Encoded.make(encoded, { ...options, savesMax: Math.max(1, Math.floor(limits.maxOpenConns / 4)) }),
   pool: Pool.defaults.snapshotStore.pg
 })
 
 /**
- * The port on an open database, with its table checked or brought up to date: for layers that wrap it.
+ * The port on an open database, with its table checked or updated: for layers that wrap it.
  *
  * @since 0.1.0
  * @category constructors
@@ -59,10 +59,10 @@ export const makeEncoded: (
 ) => Effect.Effect<Encoded.Encoded, InvalidInput | StoreFailure, PgDatabase.PgDatabase> = layers.makeEncoded
 
 /**
- * The SnapshotStore on a database that is open already: beside an EventStore, say, with which it then shares pool and
- * transactions. A save in the background takes a connection of its own, also while the caller has a transaction open; it
- * waits for one up to the pool's `acquireTimeout`, and up to `lockTimeout` if that transaction has saved a snapshot of
- * the same stream: inside a transaction, do not wait for one (`flush`). Such saves take a quarter of the pool at most.
+ * The SnapshotStore on an open database, where it shares pool and transactions with other stores. A background save
+ * takes a connection of its own, even while the caller has a transaction open. It waits up to the pool's
+ * `acquireTimeout` for it, and up to `lockTimeout` if that transaction has saved a snapshot of the same stream: do not
+ * call `flush` inside a transaction. Background saves take at most a quarter of the pool.
  *
  * @since 0.1.0
  * @category layers
@@ -72,8 +72,8 @@ export const layerFromDatabase: (
 ) => Layer.Layer<SnapshotStore, InvalidInput | StoreFailure, PgDatabase.PgDatabase> = layers.layerFromDatabase
 
 /**
- * Opens the database and gives the SnapshotStore on it, with the database for transactions and the user's own SQL. The
- * pool's limits are those of `Pool.defaults.snapshotStore.pg` where the options give none.
+ * Opens the database and provides the SnapshotStore on it, with the database for transactions and the user's own SQL.
+ * The pool's limits default to `Pool.defaults.snapshotStore.pg`.
  *
  * @since 0.1.0
  * @category layers
@@ -105,8 +105,8 @@ export const layerConfig: (
 ) => Layer.Layer<SnapshotStore | PgDatabase.PgDatabase, InvalidInput | StoreFailure | ConfigError> = layers.layerConfig
 
 /**
- * Creates or updates the table, apart from any start; answers the names of the migrations it has applied. May run any
- * number of times and at once.
+ * Creates or updates the table, apart from any start, and returns the names of the migrations it applied. May run
+ * repeatedly and concurrently.
  *
  * @since 0.1.0
  * @category migrations
@@ -116,8 +116,8 @@ export const migrate: (
 ) => Effect.Effect<ReadonlyArray<string>, InvalidInput | StoreFailure> = layers.migrate
 
 /**
- * The SQL that creates the table in a database without it, for who runs migrations by other means. Throws `InvalidInput`
- * for a bad schema or prefix, or another option.
+ * The SQL that creates the table in a database without it, for those who run migrations with another tool. Throws
+ * `InvalidInput` for a bad schema or prefix, or another option.
  *
  * @since 0.1.0
  * @category migrations

@@ -31,19 +31,19 @@ export interface RedisDatabaseShape {
   /** Where it is, without secrets. */
   readonly connection: string
 
-  /** Connections open, and those of them that nothing is under way on. */
+  /** Open connections, and how many of them are idle. */
   readonly state: Effect.Effect<{ readonly open: number; readonly idle: number }>
 
   /**
-   * For stores: sends a command and gives its reply, within the pool's `writeTimeout`. What fails for a reason that may
-   * pass is repeated, so the command must be one that may be; if it fails in the end with `StoreUnavailable`, or is
-   * interrupted, which returns at once, it may have happened all the same.
+   * For stores: sends a command and returns its reply, within the pool's `writeTimeout`. Transient failures are
+   * retried, so the command must be safe to repeat. If it finally fails with `StoreUnavailable`, or is interrupted
+   * (which returns at once), it may still have happened.
    */
   readonly run: <A>(request: Request<A>) => Effect.Effect<A, StoreFailure>
 
   /**
-   * For stores: gives the keys that begin with `prefix`, of all masters, batch by batch, and never blocks a server for
-   * long. Keys that come and go meanwhile, or move to another node, may be missed or come twice.
+   * For stores: passes the keys that begin with `prefix`, from all masters, batch by batch, and never blocks a server
+   * for long. Keys that come and go meanwhile, or move to another node, may be missed or come twice.
    */
   readonly scan: (
     prefix: string,
@@ -59,8 +59,8 @@ export interface RedisDatabaseShape {
 export class RedisDatabase extends Context.Tag("effect-stores/RedisDatabase")<RedisDatabase, RedisDatabaseShape>() {}
 
 /**
- * Opens the database until the scope closes. `InvalidInput` for options that make no sense, `StoreUnavailable` when the
- * server does not answer, `StoreError` when it refuses, such as for a wrong password.
+ * Opens the database until the scope closes. Fails with `InvalidInput` for bad options, with `StoreUnavailable` if the
+ * server does not respond, and with `StoreError` if it refuses, for example because of a wrong password.
  *
  * @since 0.1.0
  * @category constructors

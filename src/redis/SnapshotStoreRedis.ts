@@ -1,6 +1,6 @@
 /**
  * The SnapshotStore in Redis: a hash per stream, saved by a script in one round trip. Redis may lose what it has
- * acknowledged, by eviction, a crash or a failover; a snapshot that is lost costs a longer read and nothing else.
+ * acknowledged, by eviction, a crash or a failover. A lost snapshot costs a longer read and nothing else.
  *
  * @since 0.1.0
  */
@@ -24,8 +24,9 @@ import * as RedisDatabase from "./RedisDatabase.js"
  */
 export interface StoreOptions {
   /**
-   * What the keys begin with, without braces. Default `es:snapshot:`. Stores with the same prefix on the same database
-   * are the same store; with others they never touch, also when one prefix is the beginning of the other.
+   * The beginning of the keys, without braces. Default `es:snapshot:`. Stores with the same prefix on the same database
+   * are the same store. Stores with different prefixes never touch each other's keys, even if one prefix begins with
+   * the other.
    */
   readonly prefix?: string | undefined
   /** Refuse all writes with `ReadOnly`. Default false. */
@@ -40,8 +41,8 @@ export type Options = RedisDatabase.Options & StoreOptions
 
 /**
  * Keeps a hash unless it has a greater version. A version is compared as a number, which a double holds exactly up to
- * 2^53; what is no version, or no hash, gives way. Fields are written over and not deleted before: a server that has no
- * memory left refuses the first write of a script only, and then the old snapshot stays whole.
+ * 2^53; anything but a version, or a hash, is replaced. Fields are overwritten, not deleted first: a server without
+ * memory left refuses only the first write of a script, and then the old snapshot stays whole.
  */
 const saveScript = makeScript(`
 local stored = redis.pcall('hget', KEYS[1], 'version')
@@ -73,7 +74,7 @@ export const makeEncoded = (
   )
 
 const onDatabase = (database: RedisDatabase.RedisDatabaseShape, prefix: string): Encoded.Encoded => {
-  // A prefix has no brace, so the keys of a store are those whose text before the first one is its prefix.
+  // A prefix has no brace, so the keys of a store are those whose text before the first brace is its prefix.
   const all = `${prefix}{`
   const keyOf = ({ aggregateId, domain, tenantId }: StreamId): string =>
     `${all}${part(tenantId)}:${part(domain)}:${aggregateId}}`
@@ -117,7 +118,7 @@ const onDatabase = (database: RedisDatabase.RedisDatabaseShape, prefix: string):
         size: 0,
         send: (driver) =>
           command("hgetall", [keyOf(stream)])(driver).catch((error) => {
-            // Something else has the key, so there is a snapshot of which nothing is left.
+            // The key holds something else, so nothing is left of the snapshot.
             if (replyCode(error) === "WRONGTYPE") return { version: "0" }
             throw error
           }),
@@ -143,7 +144,9 @@ const onDatabase = (database: RedisDatabase.RedisDatabaseShape, prefix: string):
   }
 }
 
-/** The aggregate's id comes last and so may be anything; before it only these two would be ambiguous. */
+/**
+ * The aggregate's id comes last, so it may contain anything; before it only these two characters would be ambiguous.
+ */
 const part = (text: string): string => text.replace(/[%:]/g, encodeURIComponent)
 
 const snapshotOf = (
@@ -151,11 +154,11 @@ const snapshotOf = (
   hash: Readonly<Record<string, string>>,
   atMost: number
 ): Encoded.EncodedSnapshot | null => {
-  // The driver gives a hash that does not exist as one without fields.
+  // The driver returns a missing hash as one without fields.
   if (Object.keys(hash).length === 0) return null
   const { checksum = "", createdAt = "", keyId = "", lastEventMark = "", schemaVersion = "", state = "" } = hash
   const version = Number(hash.version ?? "")
-  // What is no version is no reason to say that there is nothing.
+  // A damaged version does not mean that there is no snapshot.
   if (Number.isSafeInteger(version) && version > atMost) return null
   return {
     ...stream,
@@ -163,7 +166,7 @@ const snapshotOf = (
     lastEventMark,
     schemaVersion,
     state,
-    // No key has an empty id.
+    // No key ends with an empty id.
     keyId: keyId === "" ? null : keyId,
     createdAt: Number(createdAt),
     checksum
@@ -178,7 +181,7 @@ const prefixOf = (value: unknown): string => {
 const storeKeys: Keys<StoreOptions> = { prefix: true, readOnly: true }
 
 /**
- * The SnapshotStore on a database that is open already, so that stores share its connections.
+ * The SnapshotStore on an open database, so that stores share its connections.
  *
  * @since 0.1.0
  * @category layers
@@ -195,7 +198,7 @@ export const layerFromDatabase = (
   )
 
 /**
- * Opens the database and gives the SnapshotStore on it, with the database for other stores.
+ * Opens the database and provides the SnapshotStore on it, with the database for other stores.
  *
  * @since 0.1.0
  * @category layers

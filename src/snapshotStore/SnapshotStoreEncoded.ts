@@ -28,28 +28,31 @@ export interface EncodedSnapshot extends StreamId {
   /** Epoch milliseconds. */
   readonly createdAt: number
   /**
-   * What `checksum` makes of all the rest. A layer that seals the state computes it anew over what it has sealed; and,
-   * once that has been found to be whole, over what it has opened.
+   * The `checksum` of all other fields. A layer that seals the state computes it again over the sealed state; and,
+   * after checking that, over the opened state.
    */
   readonly checksum: string
 }
 
 /**
- * What a backend implements. Input has been checked, so a backend checks nothing again; what it finds stored need not
- * make sense, so it gives back what is there, and the lift looks at the checksum. Every member may be used concurrently
- * and be interrupted at any time without leaving anything behind.
+ * What a backend implements. Input has been checked, so a backend need not check it again. A stored row may be damaged:
+ * the backend returns what can be read, and the lift checks the checksum. Every member may be used concurrently and be
+ * interrupted at any time; an interrupt leaves no lock, transaction or connection open.
  *
  * @since 0.1.0
  * @category encoded
  */
 export interface Encoded {
   /**
-   * One atomic step, one round trip: unless a snapshot of the stream with a greater version is stored, this one takes
-   * its place. Answers whether it did. What is stored but unreadable is replaced.
+   * One atomic step, one round trip: stores the snapshot unless the stream has one of a greater version, and returns
+   * whether it did. An unreadable snapshot is replaced.
    */
   readonly save: (snapshot: EncodedSnapshot) => Effect.Effect<boolean, StoreFailure>
 
-  /** The stream's snapshot if its version is at most `atMost`, else null. Of a row without sense, what there is of it. */
+  /**
+   * The stream's snapshot if its version is at most `atMost`, else null. If the row is damaged, returns whatever can be
+   * read.
+   */
   readonly latest: (stream: StreamId, atMost: number) => Effect.Effect<EncodedSnapshot | null, StoreFailure>
 
   /** False when there was none. */
@@ -72,13 +75,13 @@ export interface Options {
   readonly system: string
   /** Refuse all writes with `ReadOnly`. Default false. */
   readonly readOnly?: boolean | undefined
-  /** Background saves under way at once: few, because loads have the first claim on connections. Default 8. */
+  /** Background saves at the same time, at most: few, because loads come first. Default 8. */
   readonly savesMax?: number | undefined
 }
 
 /**
- * 128 bits of SHA-256 over every other field, each with its length before it: finds what was cut off, flipped, or put in
- * the place of another. It is no protection against who can write to the store; sealing is.
+ * 128 bits of SHA-256 over every other field, each with its length before it: detects what was truncated, changed or
+ * swapped. It does not protect against those who can write to the store; sealing does.
  *
  * @since 0.1.0
  * @category encoded
@@ -86,8 +89,8 @@ export interface Options {
 export const checksum: (snapshot: Omit<EncodedSnapshot, "checksum">) => string = snapshotChecksum
 
 /**
- * Lifts the port to the public service. Closing the scope finishes what it saves in the background, so it must come
- * before the backend's own end.
+ * Lifts the port to the public service. Closing the scope finishes its background saves, so the scope must close before
+ * the backend does.
  *
  * @since 0.1.0
  * @category constructors
@@ -95,10 +98,10 @@ export const checksum: (snapshot: Omit<EncodedSnapshot, "checksum">) => string =
 export const make: (encoded: Encoded, options: Options) => Effect.Effect<SnapshotStoreShape, never, Scope.Scope> = lift
 
 /**
- * Lifts a service again over its wrapped port, with the options that it was lifted with: how a layer that seals payloads
- * wraps a store of any backend. The given service goes on as it was. `InvalidInput` when it was not made by `make`: a
- * service made by hand, or a copy of one with other members, has no port.
- * It saves in the background by itself, until the scope closes; what the given service saves stays that service's.
+ * Lifts a service again over its wrapped port, with the options that it was lifted with: how a layer that seals
+ * payloads wraps a store of any backend. The given service is unchanged. `InvalidInput` when it was not made by `make`:
+ * a service made by hand, or a copy of one with other members, has no port. The new service has background saves of its
+ * own, until the scope closes; those of the given service remain its own.
  *
  * @since 0.1.0
  * @category constructors

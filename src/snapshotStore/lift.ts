@@ -1,6 +1,6 @@
 /**
  * The step from the SnapshotStore's port to its public service. Here, once for all backends: input is checked, states
- * become JSON text and back, and what comes back is held against its checksum.
+ * become JSON text and back, and stored snapshots are checked against their checksum.
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -96,7 +96,7 @@ const decode = (
   const { createdAt, keyId, lastEventMark, schemaVersion, version } = row
   const { aggregateId, domain, tenantId } = stream
   const corrupt = (why: string) => Effect.fail(new SnapshotCorrupt({ tenantId, domain, aggregateId, why }))
-  // Of the stream that was asked for: what a backend finds under another's address is no snapshot of this one.
+  // With the address that was asked for: a snapshot found under another's address does not belong to this stream.
   if (stored !== snapshotChecksum({ ...row, ...stream }))
     return corrupt("is not what was saved: its checksum does not fit")
   if (keyId !== null) return corrupt(`is sealed with key ${keyId}, and the store was opened without keys`)

@@ -1,13 +1,13 @@
 /**
  * Rows of the commands table, the same on both databases: which columns are written and selected, in which order, and
- * the commands they become. Mapped by hand, as the rows of events are.
+ * the commands made of them. Mapped by hand, like the rows of events.
  */
 import type { DistinctField } from "../CommandStore.js"
 import type { EncodedCommand, EncodedNewCommand } from "../commandStore/CommandStoreEncoded.js"
 
 const given = "id, tenant_id, domain, type, data, metadata, key_id, instance_id, created_ms"
 
-/** What an INSERT names: everything that a command begins with. */
+/** The columns of an INSERT: everything that a new command has. */
 export const inserted = `${given}, status, attempts, lease_end_ms`
 
 export const columns = `position, ${given}, status, outcome, outcome_key_id, attempts, finished_ms`
@@ -39,7 +39,7 @@ export type Row = readonly [
   finishedAt: number | null
 ]
 
-/** What an INSERT binds for a command, before status, attempts and the end of the lease. */
+/** The parameters of an INSERT, before status, attempts and the end of the lease. */
 export const toRow = (command: EncodedNewCommand): Array<unknown> => [
   command.id,
   command.tenantId,
@@ -52,7 +52,7 @@ export const toRow = (command: EncodedNewCommand): Array<unknown> => [
   command.createdAt
 ]
 
-/** The command that was just stored, which need not come back with the answer. */
+/** The command that was just stored; the statement need not return it. */
 export const created = (command: EncodedNewCommand, position: number, leaseMs: number): EncodedCommand => ({
   ...command,
   position,

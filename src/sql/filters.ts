@@ -1,6 +1,6 @@
 /**
  * Filters as SQL conditions: a table for each store, with an entry for each field of its filter, so that a forgotten
- * field does not compile. The text is the same for each shape of filter, as prepared statements want it.
+ * field does not compile. The text is the same for each shape of filter, as prepared statements need it.
  */
 import { identity } from "effect/Function"
 import type { EncodedFilter as CommandFilter } from "../commandStore/CommandStoreEncoded.js"
@@ -9,7 +9,7 @@ import type { EncodedFilter as EventFilter } from "../eventStore/EventStoreEncod
 /** Takes a value for the statement and returns the parameter that stands for it. */
 export type Bind = (value: unknown) => string
 
-/** How a dialect says that a column has one of some values. */
+/** How a dialect writes that a column has one of several values. */
 export type AnyOf = (column: string, values: ReadonlyArray<string>, bind: Bind) => string
 
 /** A condition for each field of a filter. */
@@ -21,7 +21,7 @@ const equals = (column: string) => (value: unknown, bind: Bind) => `${column} = 
 const from = (column: string) => (value: number, bind: Bind) => `${column} >= ${bind(value)}`
 const until = (column: string) => (value: number, bind: Bind) => `${column} < ${bind(value)}`
 
-/** `address` may keep the columns of a stream's address out of the choice of an index. */
+/** `address` may keep the columns of a stream's address from being looked up in an index. */
 export const eventConditions = (
   anyOf: AnyOf,
   address: (column: string) => string = identity
@@ -35,7 +35,7 @@ export const eventConditions = (
   createdUntil: until("created_ms")
 })
 
-/** `time` may keep the time out of the choice of an index. */
+/** `time` may keep the time from being looked up in an index. */
 export const commandConditions = (
   anyOf: AnyOf,
   time: (column: string) => string = identity
@@ -48,7 +48,7 @@ export const commandConditions = (
   createdUntil: until(time("created_ms"))
 })
 
-/** The conditions of a filter, and which fields it has: two filters of one shape have one text. */
+/** The conditions of a filter, and its fields: two filters with the same fields have the same text. */
 export const compile = <F extends object>(
   conditions: Conditions<F>,
   filter: F,

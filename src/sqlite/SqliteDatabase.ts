@@ -52,18 +52,18 @@ export interface SqliteDatabaseShape {
    *
    * Waiting for the writer, and for other processes, can be interrupted and ends with `PoolTimeout` after the pool's
    * `acquireTimeout`. The transaction is immediate: once it has begun nobody else writes, so keep it short. A failure
-   * or an interrupt of the effect rolls back and stays the cause; a failure of COMMIT is typed: `StoreError` for a
+   * or an interrupt of the effect rolls back, and remains the cause; a failure of COMMIT is typed: `StoreError` for a
    * deferred constraint, `CommitOutcomeUnknown` when the disk failed. Inside another transaction it is a savepoint: its
    * failure, when caught, undoes only its own writes. Wait for forked fibers before the outer transaction ends: what
-   * they do later happens outside of it, and when one is still in a transaction inside, COMMIT fails with `StoreError`.
+   * they do later happens outside it, and if one is still in a nested transaction, COMMIT fails with `StoreError`.
    */
   readonly transaction: <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | StoreFailure, R>
 
   /**
    * The user's own SQL, on the connection that writes. `withTransaction` is `transaction`, with its failures as the
-   * `cause` of an `SqlError`. Rows of `.stream` come from a reader one chunk at a time, which it holds until it ends:
-   * with `maxOpenConns` 2 that is the only one, and other reads wait for it, up to `acquireTimeout`. In a transaction,
-   * or when there is only one connection, rows are collected first.
+   * `cause` of an `SqlError`. `.stream` reads rows chunk by chunk and holds a reading connection until it ends. With
+   * `maxOpenConns` 2 that is the only one, and other reads wait for it, up to `acquireTimeout`. In a transaction, or
+   * when there is only one connection, rows are collected first.
    */
   readonly sql: SqlClient.SqlClient
 
@@ -91,10 +91,10 @@ export class SqliteDatabase extends Context.Tag("effect-stores/SqliteDatabase")<
 >() {}
 
 /**
- * Opens the file until the scope closes. When it is moved, deleted or replaced meanwhile, writes fail with `StoreError`
- * from a second later at most; what was written in that second is in the file that was moved. `InvalidInput` for options that make no sense; `StoreError` when the path
- * cannot be opened, is no database, or does not take the options; `PoolTimeout` when other processes keep it locked.
- * `defaults` are the pool's limits where the options give none.
+ * Opens the file until the scope closes. If it is moved, deleted or replaced meanwhile, writes fail with `StoreError`,
+ * at the latest a second later; what was written in that second is in the moved file. Fails with `InvalidInput` for bad
+ * options, with `StoreError` if the path cannot be opened, is not a database, or does not accept the options, and with
+ * `PoolTimeout` if other processes keep it locked. `defaults` are the pool's limits where the options give none.
  *
  * @since 0.1.0
  * @category constructors
@@ -133,7 +133,7 @@ export const make = (
               openedBefore = true
             } catch (error) {
               const operation = `opening ${filename}`
-              // At first a path that cannot be opened is a mistake; later it is a shortage that may pass.
+              // On the first open, a path that cannot be opened is a mistake; later it is a transient shortage.
               const cause = failure(operation, error)
               const typed =
                 openedBefore && cause._tag === "StoreUnavailable"
@@ -155,7 +155,7 @@ export const make = (
         (pool) => pool.shutdown
       )
 
-    // The readers are closed first, so that the last to close checkpoints the log.
+    // Readers are closed first, so that the writer closes last and checkpoints the log.
     const writer = yield* acquirePool("writer", 1, false)
     const readers = single ? writer : yield* acquirePool("readers", limits.maxOpenConns - 1, true)
     yield* Effect.scoped(writer.acquire)

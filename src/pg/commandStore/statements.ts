@@ -1,7 +1,7 @@
 /**
- * The CommandStore's statements on PostgreSQL, each in one place, and the rows they give. All are prepared by
- * name, once per connection; a filter has one text for each set of conditions. Leases run on the server's clock as it
- * is when a row is looked at, also in a transaction, whose `now()` stands still.
+ * The CommandStore's statements on PostgreSQL, each in one place, and the rows they return. All are prepared by name,
+ * once per connection; a filter has one text per set of conditions. Leases run on the server's clock at the moment when
+ * a row is examined, even in a transaction, where `now()` stands still.
  */
 import type Pg from "pg"
 import type {
@@ -22,14 +22,14 @@ const nowMs = "(extract(epoch from clock_timestamp()) * 1000)::bigint"
 const ofAttempt = "id = $1 and attempts = $2 and status = 'received'"
 
 const indexed = commandConditions(anyOf)
-// The index would have all that matches sorted for each page.
+// With the index, all matching rows would be sorted for each page.
 const unindexed = commandConditions(anyOf, (column) => `(${column} + 0)`)
 
 const firstRow = <R>({ rows }: Pg.QueryResult): R | undefined => (rows as ReadonlyArray<R>)[0]
 
 export const make = (names: Names) => {
   const commands = names.qualified("commands")
-  // Names are per connection, and stores with other tables may share it.
+  // Names belong to a connection, and stores with other tables may share it.
   const named = (name: string) => `${names.channel}/command_${name}`
 
   const read = <A>(
@@ -58,7 +58,7 @@ export const make = (names: Names) => {
   })
 
   return {
-    /** Null when the id is taken. Who inserts an id that another transaction is about to waits for its end. */
+    /** Null if the id is taken. Inserting an id that another transaction has inserted waits for its end. */
     insert: (command: EncodedNewCommand, leaseMs: number): Statement<EncodedCommand | null> => ({
       name: named("insert"),
       text: `insert into ${commands} (${inserted})
@@ -163,7 +163,7 @@ export const make = (names: Names) => {
       )
     },
 
-    // One row, also when there is no command.
+    // One row, even if there is no command.
     info: read(
       "info",
       "",
@@ -197,8 +197,8 @@ export const make = (names: Names) => {
 
     delete: (id: string) => change("delete", "", `delete from ${commands} where id = $1`, [id]),
 
-    // Locked as they are found, so that one which somebody is just changing is looked at again, and the next is taken
-    // for it.
+    // Rows are locked as they are found: one that is just being changed is examined again, and the next is taken
+    // instead if it no longer matches.
     prune: (filter: EncodedFilter, limit: number) => {
       const values: Array<unknown> = [limit]
       const { shape, sql } = where(indexed, filter, values)

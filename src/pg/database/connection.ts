@@ -1,6 +1,6 @@
 /**
- * One connection to PostgreSQL: opening it, running a statement on it with prompt and harmless interruption, closing it.
- * Which connection runs what is the matter of `PgDatabase`.
+ * One connection to PostgreSQL: opening it, running a statement on it with prompt and harmless interruption, closing
+ * it. `PgDatabase` decides which connection runs what.
  */
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
@@ -20,7 +20,7 @@ export interface Query {
 /** An interrupted statement may take this long to finish by itself; most do, and the connection lives on. */
 const cancelAfterMs = 100
 
-/** What the network and the server's own timeout may add to the statement timeout before the connection is given up. */
+/** How much longer than the statement timeout a connection may be silent before it is given up. */
 const silenceGraceMs = 5_000
 
 // All bigints this library stores are safe integers, and its queries return nothing else that needs a parser.
@@ -46,7 +46,7 @@ export class PgConnection {
   private activeSince = 0
   private dead = false
   private status = "I"
-  /** Ends the statement that the server has refused, when the server says what has become of the transaction. */
+  /** Ends a statement that the server refused, once the server reports the state of the transaction. */
   private refused: (() => void) | undefined
 
   private constructor(
@@ -65,7 +65,7 @@ export class PgConnection {
 
   /**
    * Connects, and gives the session its settings in one round trip. `lost` is called when an idle connection dies.
-   * `known`: these settings have led to the server before.
+   * `known`: a connection with these settings has succeeded before.
    */
   static open(
     settings: ConnectionSettings,
@@ -84,7 +84,7 @@ export class PgConnection {
         on(event: "readyForQuery", listener: (message: { readonly status: string }) => void): void
       }
     }
-    // Before the driver's own listener, which calls back whoever waits for the statement.
+    // Before the driver's own listener, which calls back for the statement.
     wire.on("readyForQuery", ({ status }) => {
       connection.status = status
       connection.refused?.()
@@ -99,8 +99,9 @@ export class PgConnection {
     client.connect((error: Error | null) => {
       if (error) return failed(error)
       // A session that sees old snapshots would break appends and the feed, whatever the role's default is. A plan that
-      // was cached while the table was empty, and known to be, scans it whole for ever after: the stores' lookups have
-      // their indexes. What has none is scanned all the same, at a price at which the server would compile the query.
+      // was cached while the table was empty scans the whole table for ever after, although the stores' lookups have
+      // indexes. Without an index the table is scanned anyway, but at a cost at which the server would compile the
+      // query.
       const sql =
         "set default_transaction_isolation = 'read committed'; set enable_seqscan = off; set jit = off; " +
         `set statement_timeout = ${settings.statementTimeoutMs}; set lock_timeout = ${settings.lockTimeoutMs}; ` +
@@ -110,9 +111,9 @@ export class PgConnection {
   }
 
   /**
-   * Starts a statement. `abandon` is what its interruption does: it waits a moment for the statement to finish, then has
-   * the server cancel it, and returns when it has ended: nothing of it goes on in the background. A connection that was
-   * asked to cancel is not used again, because the request could arrive late and hit the statement of a bystander.
+   * Starts a statement. Interruption calls `abandon`: it waits a moment for the statement to finish, then has the
+   * server cancel it, and returns when the statement has ended, so nothing goes on in the background. A connection
+   * whose statement was cancelled is not used again, because the request could arrive late and hit another statement.
    */
   start(
     query: Query,
@@ -133,7 +134,7 @@ export class PgConnection {
       onSettled?.()
     }
     const finished = (error: unknown, result: Pg.QueryResult | undefined) => {
-      // The driver calls back before the server is ready: who comes next must not get a transaction left open.
+      // The driver calls back before the server is ready, and the next user must not get an open transaction.
       if (error instanceof Pg.DatabaseError && !this.dead) this.refused = () => finish(error, result)
       else finish(error, result)
     }
@@ -159,10 +160,10 @@ export class PgConnection {
     if (nowMs - this.activeSince > statementTimeoutMs + silenceGraceMs) this.destroy()
   }
 
-  /** Never fails; a connection in use ends with an error for whoever uses it. */
+  /** Never fails. If the connection is in use, its user gets an error. */
   close(): void {
     this.dead = true
-    // Ending politely waits for the server, which a dead one never answers.
+    // A polite end waits for the server, and a dead server never replies.
     if (this.active > 0) this.destroy()
     else this.client.end(() => undefined)
   }
@@ -173,7 +174,7 @@ export class PgConnection {
     connection.stream.destroy()
   }
 
-  /** Through a connection of its own: the pool may be exhausted, by statements like this one. */
+  /** On a connection of its own: the pool may be exhausted by statements like this one. */
   private cancel(): void {
     this.dead = true
     const { processID } = this.client as unknown as { readonly processID: number }

@@ -1,6 +1,6 @@
 /**
- * What the errors of the driver, the server and the socket mean, as the errors of the stores. One table says it of
- * SQLSTATEs and another of codes of sockets; the functions below only look there.
+ * What the errors of the driver, the server and the socket mean, as the errors of the stores. One table covers
+ * SQLSTATEs and another the codes of sockets; the functions below only look them up.
  */
 import Pg from "pg"
 import { CommitOutcomeUnknown, StoreError, type StoreFailure, StoreUnavailable } from "../../Errors.js"
@@ -11,11 +11,11 @@ import { OpenFailure } from "../../sql/ConnectionPool.js"
 export type QueryKind = "read" | "write"
 
 /**
- * - `passing`: undone, and worth another try.
- * - `busy`: the same, and while a connection is opened, whoever waits for one keeps waiting.
- * - `plan`: the statement that was prepared on this connection can never run again, and nothing has happened: the
- *   connection is given up, and the next try prepares it anew.
- * - `lost`: the connection is gone. Of a statement that writes nobody knows whether it has happened.
+ * - `passing`: undone, and worth another attempt.
+ * - `busy`: the same, and while a connection is being opened, waiters keep waiting.
+ * - `plan`: the statement prepared on this connection can never run again, and nothing has happened. The connection is
+ *   given up, and the next attempt prepares the statement again.
+ * - `lost`: the connection is gone. It is unknown whether a statement that writes has happened.
  * - `final`: the same statement fails again.
  */
 type Meaning = "passing" | "busy" | "plan" | "lost" | "final"
@@ -78,8 +78,8 @@ const meanings: Readonly<Record<string, Meaning>> = {
 }
 
 /**
- * A statement was prepared, and then a table changed under it. This shares its SQLSTATE, 0A000, with all that the server
- * cannot do at all; the function that raises it tells, in any language.
+ * A statement was prepared, and then a table changed under it. It shares its SQLSTATE, 0A000, with everything that the
+ * server does not support; the name of the raising function tells them apart, in any language.
  */
 const planChanged = "RevalidateCachedQuery"
 
@@ -89,7 +89,10 @@ export const codeOf = (cause: unknown): string =>
 /** The server's code in the cause of a failure. */
 export const sqlStateOf = (failure: StoreFailure): string => ("cause" in failure ? codeOf(failure.cause) : "")
 
-/** Of what the server said. The driver's own errors have no code, and Node's have names: EPIPE looks like an SQLSTATE. */
+/**
+ * The code of a server's error. The driver's own errors have no code, and Node's have names: EPIPE looks like an
+ * SQLSTATE.
+ */
 const meaningOf = (error: Pg.DatabaseError): Meaning => {
   const code = codeOf(error)
   if (error.routine === planChanged) return "plan"
@@ -99,12 +102,12 @@ const meaningOf = (error: Pg.DatabaseError): Meaning => {
 /** Whether the connection can never run this statement again. */
 export const isPlanDead = (error: unknown): boolean => error instanceof Pg.DatabaseError && meaningOf(error) === "plan"
 
-/** What the driver finds out before there is a session, in its own words and without a code. */
+/** What the driver reports before there is a session, in its own words and without a code. */
 const isRefusal = (cause: unknown): boolean =>
-  // No TLS there, and a password that is missing or a server that does not know it.
+  // The server offers no TLS, the password is missing, or the server does not know it.
   cause instanceof Error && /^(The server does not support SSL connections|SASL: )/.test(cause.message)
 
-/** `known`: a host that was found before is not a wrong name, but a failure of the name service. */
+/** `known`: a host that was found before is not a wrong name; the name service has failed. */
 export const openFailure = (cause: unknown, known: boolean): OpenFailure => {
   const operation = "connecting"
   const meaning: Meaning =
@@ -128,7 +131,7 @@ export const classify = (
   kind: QueryKind,
   operation: string
 ): StoreUnavailable | StoreError | CommitOutcomeUnknown => {
-  // A driver's refusal of the parameters is an error without a code as well, but it is no loss of a connection.
+  // If the driver refuses parameters, its error has no code either, but no connection was lost.
   if (cause instanceof TypeError || cause instanceof RangeError) return new StoreError({ operation, cause })
   const meaning = cause instanceof Pg.DatabaseError ? meaningOf(cause) : "lost"
   if (meaning === "final") return new StoreError({ operation, cause })

@@ -1,7 +1,7 @@
 /**
  * Brings a schema of PostgreSQL up to date: all missing migrations in one transaction, behind an advisory lock that is
- * taken before anything is looked at, so that of several processes starting at once one does it and the others find it
- * done. Stores with the same schema and prefix keep their records in one table and know nothing else of each other.
+ * taken before anything is read. Of several processes that start at once, one applies them and the others find them
+ * applied. Stores with the same schema and prefix share one table of records, and are otherwise independent.
  */
 import * as Effect from "effect/Effect"
 import type { StoreFailure } from "../../Errors.js"
@@ -29,7 +29,7 @@ create table if not exists ${names.qualified("migrations")} (
 const insert = (names: Names, store: string, { id, name }: Migration): string =>
   `insert into ${names.qualified("migrations")} (store, id, name) values ('${store}', ${id}, '${name}');`
 
-/** Everything that a store needs, for a database that has nothing of it. */
+/** Everything that a store needs, for an empty database. */
 export const script = (names: Names, { migrations, store }: StoreSchema): string =>
   [
     "begin;",
@@ -62,7 +62,7 @@ const applied = (names: Names, store: string): Statement<ReadonlyMap<number, str
   onResult: (result) => new Map(result.rows.map(({ id, name }) => [Number(id), String(name)]))
 })
 
-/** What the database lacks. Fails when it has a version of the store that this one does not know. */
+/** The migrations that the database lacks. Fails if it has one that this version does not know. */
 export const missing = (
   database: StoreAccess,
   names: Names,
@@ -74,7 +74,7 @@ export const missing = (
       : Effect.succeed(schema.migrations)
   )
 
-/** Applies what is missing and returns the names. */
+/** Applies missing migrations and returns their names. */
 export const apply = (
   database: StoreAccess,
   names: Names,

@@ -14,15 +14,15 @@ import type * as migrations from "../../sql/migrations.js"
 export interface NameOptions {
   /** The schema; created if missing. Default `public`. */
   readonly schema?: string | undefined
-  /** What names of tables and functions begin with. Default `es_`. */
+  /** The beginning of the names of tables and functions. Default `es_`. */
   readonly prefix?: string | undefined
 }
 
 export interface Names extends migrations.Names {
   readonly schema: string
-  /** For objects that live in the schema of their table and may not be qualified when created. */
+  /** For objects that belong to the schema of their table and must not be qualified when they are created. */
   readonly bare: (name: string) => string
-  /** What prepared statements of these tables begin with, and the channel of their notifications. */
+  /** The beginning of the names of prepared statements, and the channel of notifications. */
   readonly channel: string
 }
 
@@ -43,7 +43,7 @@ export const checkedNames = ({ prefix = "es_", schema = "public" }: NameOptions)
     schema,
     bare,
     qualified: (name) => `"${schema}".${bare(name)}`,
-    // Prepared statements and channels have 63 bytes too, and are no part of a schema.
+    // Names of prepared statements and channels are limited to 63 bytes too, and belong to no schema.
     channel: `es_${createHash("sha256").update(`${schema}.${prefix}`).digest("hex").slice(0, 16)}`
   }
 }

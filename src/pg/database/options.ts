@@ -15,21 +15,21 @@ export interface Options {
   /**
    * `postgres://user:password@host:port/database`, with the parameters `sslmode` (`disable`, `require`, `verify-ca`,
    * `verify-full`), `sslrootcert`, `sslcert`, `sslkey`, `application_name`, `connect_timeout`, `host`, `port`, `user`
-   * and `dbname` as libpq means them; others are refused. What is special in a name or a password is percent-encoded.
-   * An option that is given beside it must not differ from it. Nothing is taken from environment variables.
+   * and `dbname` as libpq means them; others are refused. Special characters in a name or a password are
+   * percent-encoded. An option that is given beside it must not differ from it. Environment variables are not read.
    */
   readonly url?: Redacted.Redacted | undefined
   /** A host name, or the directory of a Unix socket. Default `localhost`. */
   readonly host?: string | undefined
   readonly port?: number | undefined
-  /** Default the name of the user. */
+  /** Default: the name of the user. */
   readonly database?: string | undefined
-  /** Default the name of the user whom the process belongs to. */
+  /** Default: the name of the process's user. */
   readonly username?: string | undefined
   readonly password?: Redacted.Redacted | undefined
   /**
-   * True for TLS with a certificate that an authority known to Node has signed for the host, or how else. Default false:
-   * not encrypted.
+   * True: TLS, with a certificate for the host that is signed by an authority known to Node. Or the options of Node's
+   * TLS. Default false: not encrypted.
    */
   readonly ssl?: boolean | TlsOptions | undefined
   /** What `pg_stat_activity` shows. Default `effect-stores`. */
@@ -41,8 +41,8 @@ export interface Options {
   /** How long a statement waits for a lock. Default 10 seconds; infinity for no limit. */
   readonly lockTimeout?: Duration.DurationInput | undefined
   /**
-   * How long a transaction may do nothing before the server ends it. Default 60 seconds; infinity for no limit. A client
-   * that vanished in the middle of an append holds back the feed until then.
+   * How long a transaction may do nothing before the server ends it. Default 60 seconds; infinity for no limit. A
+   * client that vanishes in the middle of an append holds back the feed until then.
    */
   readonly idleInTransactionTimeout?: Duration.DurationInput | undefined
   readonly pool?: Pool.PoolOptions | undefined

@@ -1,6 +1,7 @@
 /**
- * From the options of a `PgDatabase` to the driver's: what is checked, what is fixed, and what a URL means. All that the
- * driver would else look for in the environment (`PGHOST`, `PGSSLMODE`, `~/.pgpass` and the like) is given to it.
+ * From the options of a `PgDatabase` to the driver's: what is checked, what is fixed, and what a URL means. Everything
+ * that the driver would otherwise look for in the environment (`PGHOST`, `PGSSLMODE`, `~/.pgpass` and the like) is
+ * passed to it.
  */
 import * as fs from "node:fs"
 import * as net from "node:net"
@@ -18,35 +19,35 @@ import type { Options } from "./options.js"
 
 /** Checked options of a connection. Times are milliseconds, 0 means no limit. */
 export interface ConnectionSettings {
-  /** With the password in it, and so kept out of whatever prints the service. */
+  /** It contains the password, so it is redacted for anything that prints the service. */
   readonly client: Redacted.Redacted<Pg.ClientConfig>
   readonly statementTimeoutMs: number
   readonly lockTimeoutMs: number
   readonly idleInTransactionTimeoutMs: number
 }
 
-/** The server cuts longer names off. */
+/** The server truncates longer names. */
 const nameBytesMax = 63
 
-/** The connection that listens appends to it. */
+/** The listening connection appends to this name. */
 const listenerSuffix = " listener"
 
 export const checkedSettings = (options: Options): Effect.Effect<ConnectionSettings, InvalidInput> =>
   checked(() => settings(options), Effect.succeed)
 
-/** A client of the driver that is told nothing by the environment. */
+/** A client of the driver that reads nothing from the environment. */
 export const makeClient = (config: Pg.ClientConfig): Pg.Client => {
   const client = new Pg.Client(config)
   const { connectionParameters } = client as unknown as {
     readonly connectionParameters: { options: unknown; replication: unknown }
   }
-  // PGOPTIONS and PGREPLICATION: nothing that could be given instead means nothing to every server and pooler.
+  // No value for PGOPTIONS and PGREPLICATION is ignored by every server and pooler, so both are unset.
   connectionParameters.options = undefined
   connectionParameters.replication = undefined
   return client
 }
 
-/** The same for the connection that listens. */
+/** The same for the listening connection. */
 export const makeListener = (config: Pg.ClientConfig): Pg.Client =>
   makeClient({ ...config, application_name: `${config.application_name}${listenerSuffix}` })
 
@@ -67,7 +68,7 @@ const settings = (options: Options): ConnectionSettings => {
       port: agreed("port", url?.port, port(options.port, "port")) ?? 5432,
       database: agreed("database", url?.database, name(options.database, "database")) ?? user,
       user,
-      // Without one the driver looks for it in the environment and in files.
+      // Without a password the driver looks for one in the environment and in files.
       password: password ?? noPassword,
       ssl: encryption(url?.ssl, options.ssl, at),
       sslnegotiation: "postgres",
@@ -97,7 +98,7 @@ const whoRuns = (): string => {
   }
 }
 
-/** Servers that ask for a password refuse it. */
+/** Servers that require a password refuse an empty one. */
 const noPassword = () => ""
 
 const timeLimit = (value: Duration.DurationInput | undefined, what: string): number | undefined =>
@@ -136,7 +137,7 @@ interface Url {
   readonly ssl: TlsOptions | false | undefined
 }
 
-/** Those of libpq's that can be done. */
+/** Those of libpq's parameters that are supported. */
 const parameters = [
   "host",
   "port",
@@ -194,7 +195,7 @@ const file = (path: string | undefined, what: string): Buffer | undefined => {
   }
 }
 
-/** As libpq means it: `require` encrypts and does not ask who answers, unless it is told whom to trust. */
+/** As in libpq: `require` encrypts, and verifies the server only if a root certificate is given. */
 const ofMode = (
   mode: string | undefined,
   { ca, cert, key }: { readonly [K in "ca" | "cert" | "key"]: Buffer | undefined }
@@ -214,7 +215,7 @@ const ofMode = (
       }
       return mode === undefined ? undefined : false
     default:
-      // Nor can prefer and allow, which do not say whether to encrypt.
+      // `prefer` and `allow` are not supported either: they do not say whether to encrypt.
       return refuse("url", "must have disable, require, verify-ca or verify-full as its sslmode")
   }
 }
@@ -234,7 +235,7 @@ const encryption = (
   if (chosen === false) return false
   const what = inUrl === undefined ? "ssl" : "url"
   if (host.startsWith("/")) return refuse(what, "asks for TLS, which there is not over a Unix socket")
-  // The driver would ask for the name of the host all the same.
+  // The driver would use the name of the host all the same.
   if (chosen.servername !== undefined && net.isIP(host) === 0 && chosen.servername !== host) {
     return refuse("ssl.servername", "can only be given when host is an address")
   }

@@ -77,7 +77,7 @@ const connectionOf = (poolOf: (fiber: InContext) => PgPool): Connection => {
     executeUnprepared: rows,
     executeRaw: (text, params) => run(text, params, (result) => result),
     executeValues: (text, params) => run(text, params, (result) => result.rows as Array<Array<unknown>>, "array"),
-    // A server-side cursor needs a package more and holds a connection for as long as its consumer likes.
+    // A server-side cursor needs another package, and holds a connection for as long as its consumer likes.
     executeStream: (text, params) => Stream.unwrap(Effect.map(rows(text, params, undefined), Stream.fromIterable))
   }
 }

@@ -14,7 +14,7 @@ export const storeAccess: unique symbol = Symbol.for("effect-stores/PgDatabase/s
 export interface StoreAccess {
   readonly connection: string
 
-  /** What the user's `transaction` does by default. */
+  /** The user's `transaction`, with its default options. */
   readonly transaction: <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | StoreFailure, R>
 
   /** Runs a statement on a connection of the pool, or in the transaction of the fiber. */
@@ -24,8 +24,8 @@ export interface StoreAccess {
   readonly write: <A>(query: Statement<A>, committed: (value: A) => void) => Effect.Effect<A, StoreFailure>
 
   /**
-   * Runs a statement on a connection of the pool, outside of any fiber and transaction. The effect it returns ends it as
-   * interruption ends `run`; `done` is called in any case.
+   * Runs a statement on a connection of the pool, outside any fiber and transaction. The effect it returns ends the
+   * statement, as interruption ends `run`; `done` is called in any case.
    */
   readonly submit: <A>(query: Statement<A>, done: (exit: Exit.Exit<A, StoreFailure>) => void) => Effect.Effect<void>
 
@@ -34,6 +34,6 @@ export interface StoreAccess {
 
   readonly limits: Limits
 
-  /** What a connection of a store's own (LISTEN) is opened with. */
+  /** The settings of a store's own connection (LISTEN). */
   readonly settings: ConnectionSettings
 }

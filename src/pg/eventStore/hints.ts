@@ -13,16 +13,16 @@ import { type ConnectionSettings, makeListener } from "../database/settings.js"
 /** At most one NOTIFY in this time; appends in between share the next. */
 const coalesceMs = 20
 
-/** From a lost connection to the next attempt. */
+/** Between a lost connection and the next attempt. */
 const reconnectMs = 500
 
 export interface PgHints {
-  /** Something was appended here and is committed. */
+  /** Reports that this process has committed an append. */
   readonly appended: () => void
   readonly register: Effect.Effect<Effect.Effect<void>, never, Scope.Scope>
 }
 
-/** `send` tells the other processes; what it does is not waited for, and may fail. */
+/** `send` notifies the other processes. It is not awaited, and may fail. */
 export const make = (
   settings: ConnectionSettings,
   channel: string,
@@ -55,7 +55,7 @@ export const make = (
     }
   })
 
-/** A connection that listens until the scope closes, made again whenever it is lost. */
+/** A connection that listens until the scope closes, and is opened again whenever it is lost. */
 const listen = (
   settings: ConnectionSettings,
   channel: string,
@@ -85,7 +85,7 @@ const listen = (
             if (error) return lost()
             current.query(`listen ${current.escapeIdentifier(channel)}`, (error) => {
               if (error) return lost()
-              // What was appended while nobody listened is to be looked for.
+              // Readers must look for what was appended while nobody listened.
               heard()
             })
           })

@@ -5,12 +5,12 @@
  * Two advisory locks carry the guarantees, both held to the end of the transaction:
  *
  * - the stream lock, exclusive, `(oid of the events table, hash of the stream)`: one append to a stream at a time. Two
- *   streams with the same hash wait for each other and nothing worse. No table of streams is needed, so an append
- *   writes nothing but its events.
+ *   streams with the same hash only wait for each other. No table of streams is needed, so an append writes nothing but
+ *   its events.
  * - the epoch lock, shared, `(0x8000 | 15 bits of the oid) << 48 | last value of the sequence`: says "positions greater
  *   than this may still be uncommitted". A reader takes the minimum over `pg_locks`. Its order matters: stream lock,
- *   epoch lock, `nextval`. The technique is that of the Rust library disintegrate, with the flaw repaired that let it
- *   lose events: the bound is read in a statement before the scan, never in the same.
+ *   epoch lock, `nextval`. The technique is that of the Rust library disintegrate. Its flaw, which lost events, is
+ *   repaired: the bound is read in a statement before the scan, never in the same one.
  */
 import type { StoreSchema } from "../database/migrations.js"
 import type { Names } from "../database/names.js"
@@ -19,13 +19,13 @@ import type { Names } from "../database/names.js"
 export const expectAny = -1
 export const expectStreamExists = -2
 
-// What the append functions answer.
+// What the append functions return.
 export const outcomeAppended = 0
 export const outcomeConflict = 1
 export const outcomeExists = 2
 export const outcomeBusy = 3
 
-/** How long a statement that several may share waits for a lock: longer than most transactions last. */
+/** How long a shared statement waits for a lock: longer than most transactions last. */
 const impatientLockTimeoutMs = 50
 
 const events = (n: Names): string => {
@@ -41,7 +41,7 @@ const events = (n: Names): string => {
   const tryStreamLock = (hash: string) => `pg_try_advisory_xact_lock(${store}::int, ${hash})`
   const isExpected = (expected: string, actual: string) =>
     `(${expected} = ${expectAny} or ${expected} = ${actual} or (${expected} = ${expectStreamExists} and ${actual} > 0))`
-  // An old snapshot shows a stream as it was: an expected version or a guard would hold that holds no more, and the
+  // An old snapshot shows a stream as it was: an expected version or a guard might hold there but no longer, and the
   // feed would miss what was committed since.
   const refuseOldSnapshots = `if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
     raise 'appends, deleting a stream and the feed need a transaction that is read committed'
@@ -50,13 +50,14 @@ const events = (n: Names): string => {
   // A plan cached while the table was new and small scans it whole: appends became 20 times slower until the next
   // ANALYZE. Both lookups of an append have an index, so a sequential scan is never right.
   const functionOptions = `language plpgsql volatile set enable_seqscan = off`
-  // Who inserts an event id that another open transaction has inserted waits for the end of that transaction, and all
-  // who share the statement wait too. So they give up soon, and each finds out alone.
+  // An append that inserts an event id of another open transaction waits for the end of that transaction, and all
+  // appends in the statement wait with it. So the statement gives up soon, and each append is tried alone.
   const impatientOptions = `${functionOptions} set lock_timeout = ${impatientLockTimeoutMs}`
-  // A transaction that has appended before needs no second epoch lock. Locks last as long as the transaction and readers
-  // take their minimum, so the first, with the smallest value, says all that later ones could say; one for each append
-  // would fill the server's lock table. That it is held is kept in a setting local to the transaction, because a
-  // rollback to a savepoint undoes both in the same moment. The value tells a table made anew under the same name.
+  // A transaction that has appended before needs no second epoch lock. Locks last as long as the transaction and
+  // readers take their minimum, so the first, with the smallest value, makes later ones redundant; one per append would
+  // fill the server's lock table. A setting local to the transaction records that the lock is held, because a rollback
+  // to a savepoint undoes both at the same moment. Its value identifies the table, in case it is created again under
+  // the same name.
   const epochSetting = `'effect_stores.${n.channel}'`
   const takeEpochLockOnce = `if current_setting(${epochSetting}, true) is distinct from ${store}::text then
     perform ${takeEpochLock};

@@ -1,6 +1,6 @@
 /**
- * The EventStore's statements on PostgreSQL, each in one place, and the rows they give. All are prepared by name, once
- * per connection; a filter has one text for each set of conditions.
+ * The EventStore's statements on PostgreSQL, each in one place, and the rows they return. All are prepared by name,
+ * once per connection; a filter has one text per set of conditions.
  */
 import type Pg from "pg"
 import type { Direction, DistinctField, ExpectedVersion, Guard, StreamId } from "../../EventStore.js"
@@ -18,10 +18,10 @@ import { anyOf, where } from "../database/filters.js"
 import type { Names } from "../database/names.js"
 import * as schema from "./schema.js"
 
-/** `Exists` is answered without the events; they are read in a statement of their own. */
+/** `Exists` comes without the events; they are read in a second statement. */
 export type Answer = Exclude<AppendOutcome, { _tag: "Exists" }> | "Exists"
 
-/** `Busy`: the stream was locked by somebody else, and nothing was done. */
+/** `Busy`: another transaction held the stream's lock, and nothing was done. */
 export type Attempt = Answer | "Busy"
 
 const toEvents = (result: Pg.QueryResult): ReadonlyArray<EncodedEvent> => fromRows(result.rows)
@@ -45,7 +45,7 @@ const expectedNumber = (expected: ExpectedVersion): number =>
         : expected
 
 type OneRow = readonly [outcome: number, version: number, position: number]
-// Null for what was not found out (`Busy`) or not given (no position without an append).
+// Null if unknown (`Busy`), or if there is none (no position without an append).
 type GroupRow = readonly [
   outcomes: ReadonlyArray<number>,
   versions: ReadonlyArray<number | null>,
@@ -58,7 +58,7 @@ type AllRow = readonly [
   positions: ReadonlyArray<number>
 ]
 
-/** The events' own columns, an array for each. */
+/** The events' columns, one array each. */
 const columnsOf = (events: ReadonlyArray<EncodedNewEvent>): ReadonlyArray<ReadonlyArray<unknown>> => [
   events.map(({ id }) => id),
   events.map(({ type }) => type),
@@ -72,7 +72,7 @@ const columnsOf = (events: ReadonlyArray<EncodedNewEvent>): ReadonlyArray<Readon
 
 export const make = (names: Names) => {
   const events = names.qualified("events")
-  // Names are per connection, and stores with other tables may share it.
+  // Names belong to a connection, and stores with other tables may share it.
   const named = (name: string) => `${names.channel}/${name}`
   const read = <A>(
     name: string,
@@ -101,7 +101,7 @@ export const make = (names: Names) => {
     }
   }
 
-  /** Without `wait` the answer is `Busy`, or the failure `lock_not_available`, instead of a wait for somebody's lock. */
+  /** Without `wait` it does not wait for locks: it returns `Busy`, or fails with `lock_not_available`. */
   const appendOne = ({ events, expected, stream }: EncodedAppend, wait: boolean): Statement<Attempt> => {
     const event = events[0] as EncodedNewEvent
     return {
@@ -244,7 +244,7 @@ export const make = (names: Names) => {
       )
     },
 
-    // A loose index scan by hand would need an index per field; this sorts what the filter finds.
+    // A loose index scan would need an index per field; this sorts what the filter finds.
     distinct: (request: {
       readonly field: DistinctField
       readonly filter: EncodedFilter
@@ -302,7 +302,7 @@ export const make = (names: Names) => {
       onResult: (result) => result.rowCount === 1
     }),
 
-    // Under the stream's lock, so that no append sees half of it.
+    // Under the stream's lock, so that no append sees a half-deleted stream.
     deleteStream: ({ aggregateId, domain, tenantId }: StreamId): Statement<number> => ({
       name: named("delete_stream"),
       text: `select ${names.qualified("delete_stream")}($1, $2, $3)`,

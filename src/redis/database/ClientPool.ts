@@ -1,10 +1,10 @@
 /**
  * A pool of connections to Redis that many commands share. The driver's connection (to a cluster: one to each of its
- * nodes) answers in order and takes any number of commands at once, and one of them is the fastest for small values; so
- * a command takes a connection that has little to do, and another is opened only when all have much.
+ * nodes) replies in order and takes any number of commands at once, and a single one is fastest for small values. So a
+ * command takes a connection that is not busy, and another is opened only when all are busy.
  *
- * Reconnecting, repeating and timing out are done here and not by the driver, which would keep a dead connection for ever
- * and counts its repeats per connection. A connection that ends, or goes silent, leaves the pool.
+ * Reconnects, retries and timeouts are handled here, not by the driver, which would keep a dead connection for ever and
+ * counts its retries per connection. A connection that ends, or goes silent, leaves the pool.
  */
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
@@ -21,19 +21,19 @@ export interface Request<A> {
   readonly onReply: (reply: unknown) => A
 }
 
-/** From here on a connection has much to do, and the next command looks for another. */
+/** From this load on a connection is busy, and the next command looks for another. */
 const busyLoad = 64
 
-/** Bytes that occupy a connection as long as a command does by itself. */
+/** Bytes that occupy a connection for as long as a command does by itself. */
 const bytesPerLoad = 4_096
 
-/** How often the pool looks after itself, and how long what is too much stays open unused. */
+/** How often the pool maintains itself, and how long surplus connections stay open unused. */
 const tendEveryMs = 1_000
 
-/** Before the first repeat; each further one waits four times as long, so three outlast a server's restart. */
+/** Before the first retry. Each further one waits four times as long, so three outlast a server's restart. */
 const backoffMs = 50
 
-/** Closing waits for connections no longer than this; the driver destroys their sockets before. */
+/** Closing waits no longer than this for connections; the driver destroys their sockets before. */
 const closingMaxMs = 3_000
 
 const gauges = {
@@ -75,10 +75,10 @@ export class ClientPool {
   }
 
   /**
-   * Sends a command and waits for its reply, all in all no longer than `writeTimeout`.
+   * Sends a command and waits for its reply, no longer than `writeTimeout` in all.
    *
-   * 1. A connection that fails, or a server that cannot now, is tried again up to `maxRetries` times.
-   * 2. Interruption stops waiting at once; what was sent may still happen, and its connection still owes the answer by
+   * 1. If its connection fails, or the server cannot execute it now, it is retried up to `maxRetries` times.
+   * 2. An interrupt stops waiting at once. The command may still happen, and its connection must still reply within
    *    `writeTimeout`.
    */
   run<A>(request: Request<A>): Effect.Effect<A, StoreFailure> {
@@ -99,18 +99,18 @@ export class ClientPool {
       const leave = () => {
         settled = true
         clearTimeout(again)
-        // Callers less patient than `writeTimeout` would else keep a silent connection for ever.
+        // Otherwise callers less patient than `writeTimeout` would keep a silent connection for ever.
         if (owing === undefined) clearTimeout(timer)
         else timer.unref()
       }
       const expire = () => {
-        // Nodes of a cluster are heard of together, so there one that is silent cannot be told.
+        // The nodes of a cluster are observed together, so a single silent node cannot be told apart.
         if (owing !== undefined && (isCluster(owing.driver) || owing.heardAt < sentAt)) this.retire(owing)
         if (settled) return
         const cause = new Error(`no answer within ${this.limits.writeTimeoutMs} ms`)
         settle(Effect.fail(new StoreUnavailable({ operation, retryable: true, cause })))
       }
-      // After a long step of JavaScript timers come first, although the answer may have arrived long ago.
+      // After a long synchronous step, timers run first, although the reply may have arrived long ago.
       const timer = setTimeout(() => setImmediate(expire), this.limits.writeTimeoutMs)
 
       const attempt = () => {
@@ -146,7 +146,7 @@ export class ClientPool {
             const error = rootOf(thrown, chosen.error)
             const code = replyCode(error)
             if (code !== undefined) chosen.heardAt = chosen.idleSince
-            // It was the master, and the driver would not look for the new one.
+            // It is no longer the master, and the driver would not look for the new one.
             if (code === "READONLY") this.retire(chosen)
             if (settled) return
             const failure = classify(error, operation)
@@ -162,7 +162,7 @@ export class ClientPool {
     })
   }
 
-  /** Closes all connections. Commands that are under way fail, and so do those to come. */
+  /** Closes all connections. Running commands fail, and so do later ones. */
   readonly shutdown: Effect.Effect<void> = Effect.async<void>((resume) => {
     clearInterval(this.tending)
     const giveUp = setTimeout(() => this.closed?.(), closingMaxMs)
@@ -201,7 +201,7 @@ export class ClientPool {
     })
     driver.on("error", (error: unknown) => {
       client.error = lastNodeError(error)
-      // The server has refused the database, and the driver would go on in another.
+      // The server refused the database, and the driver would go on in another.
       if (replyCode(error) !== undefined) this.retire(client)
     })
     driver.on("node error", (error: unknown) => {
@@ -236,10 +236,10 @@ export class ClientPool {
   }
 }
 
-/** A cluster has repeated the command itself. */
+/** On a cluster the driver has retried the command itself. */
 const hasRetried = (error: unknown): boolean =>
   error instanceof Error && error.message.startsWith("Too many Cluster redirections")
 
-/** Of a cluster none of whose nodes could be asked: why not. */
+/** Why none of a cluster's nodes could be asked. */
 const lastNodeError = (error: unknown): unknown =>
   typeof error === "object" && error !== null && "lastNodeError" in error ? (error.lastNodeError ?? error) : error

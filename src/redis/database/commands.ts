@@ -1,5 +1,6 @@
 /**
- * Commands as the driver sends them. Each is made anew whenever it is sent, since the driver's commands are for one use.
+ * Commands as the driver sends them. Each is created whenever it is sent, since the driver's commands can be used only
+ * once.
  */
 import { createHash } from "node:crypto"
 import { type Cluster, Command, type Redis } from "ioredis"
@@ -15,7 +16,7 @@ export type Argument = string | Buffer
 
 export type Send = (driver: Driver) => Promise<unknown>
 
-/** `utf8` gives texts for the strings of a reply, `null` gives their bytes. */
+/** `utf8` returns the strings of a reply as text, `null` as bytes. */
 export const command =
   (name: string, args: ReadonlyArray<Argument>, encoding: "utf8" | null = "utf8"): Send =>
   (driver) =>
@@ -30,8 +31,8 @@ export interface Script {
 export const makeScript = (text: string): Script => ({ text, sha: createHash("sha1").update(text).digest("hex") })
 
 /**
- * Runs a script by its name, and by its text where the server does not know it: at first use, after a restart or
- * `SCRIPT FLUSH`, on a new master.
+ * Runs a script by its name, or by its text if the server does not know it: at first use, after a restart or `SCRIPT
+ * FLUSH`, on a new master.
  */
 export const evaluate =
   ({ sha, text }: Script, keys: ReadonlyArray<Argument>, args: ReadonlyArray<Argument>): Send =>

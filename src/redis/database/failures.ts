@@ -1,17 +1,17 @@
 /**
- * What the driver's errors mean, as the errors of the stores. The driver's own error objects go no further than here:
- * they carry the command with all its arguments, which may be a password or a payload.
+ * What the driver's errors mean, as the errors of the stores. The driver's own error objects are never passed on: they
+ * carry the command with all its arguments, which may be a password or a payload.
  */
 import { StoreError, StoreUnavailable } from "../../Errors.js"
 import { lastingOf } from "../../internal/socketFailures.js"
 
 /**
- * - `passing`: a server may say something else later, or another has taken its place.
+ * - `passing`: a server may reply differently later, or another may have taken its place.
  * - `final`: the same command fails again.
  */
 type Meaning = "passing" | "final"
 
-/** By the first word of a reply. Those that are not here say what is wrong with the command, and are final. */
+/** By the first word of a reply. All others say what is wrong with the command, and are final. */
 const meanings: Readonly<Record<string, Meaning>> = {
   ASK: "passing",
   BUSY: "passing", // a script runs
@@ -50,17 +50,17 @@ const meanings: Readonly<Record<string, Meaning>> = {
   WRONGTYPE: "final"
 }
 
-/** What the server says when it takes no more clients. */
+/** What the server says when it accepts no more clients. */
 const full = "max number of clients"
 
-/** What a connection failed with before the driver says only that it is closed. */
+/** Why a connection failed, before the driver says only that it is closed. */
 const closed = new Set(["Connection is closed.", "None of startup nodes is available", "Cluster is ended."])
 
 /** The first word of an error that the server replied with, such as `WRONGTYPE`; undefined for any other error. */
 export const replyCode = (error: unknown): string | undefined =>
   error instanceof Error && error.name === "ReplyError" ? error.message.split(" ", 1)[0] : undefined
 
-/** The error, or what its connection failed with when the error says only that there is none. */
+/** The error; or why its connection failed, if the error says only that there is none. */
 export const rootOf = (error: unknown, connectionError: unknown): unknown =>
   error instanceof Error && closed.has(error.message) ? (connectionError ?? error) : error
 
@@ -76,7 +76,7 @@ const meaningOf = (error: unknown, { code = "", message }: Failure): Meaning => 
   if (reply !== undefined) return message.includes(full) ? "passing" : (meanings[reply] ?? "final")
   // A bug of ours.
   if (error instanceof TypeError) return "final"
-  // The driver keeps only the message of what no sentinel could be reached for.
+  // If no Sentinel could be reached, the driver keeps only the message of the reason.
   if (message.startsWith("All sentinels are unreachable")) return /certificate/i.test(message) ? "final" : "passing"
   return lastingOf(code) ?? "passing"
 }

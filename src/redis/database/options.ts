@@ -16,7 +16,8 @@ export interface Node {
 }
 
 /**
- * What addresses that Sentinels and nodes of a Cluster tell are from here: `"10.0.0.1:6379"` to a host and a port.
+ * Maps the addresses that Sentinels and Cluster nodes announce, such as `"10.0.0.1:6379"`, to hosts and ports reachable
+ * from here.
  *
  * @since 0.1.0
  * @category models
@@ -31,8 +32,8 @@ export interface CommonOptions {
   readonly username?: string | undefined
   readonly password?: Redacted.Redacted | undefined
   /**
-   * True for TLS with a certificate that an authority known to Node has signed for the host, or how else. Default false:
-   * not encrypted.
+   * True: TLS, with a certificate for the host that is signed by an authority known to Node. Or the options of Node's
+   * TLS. Default false: not encrypted.
    */
   readonly tls?: boolean | TlsOptions | undefined
   /** What `CLIENT LIST` shows. Default `effect-stores`. */
@@ -49,8 +50,8 @@ export interface CommonOptions {
 export interface Standalone extends CommonOptions {
   readonly mode?: "Standalone" | undefined
   /**
-   * `redis://user:password@host:port/db`, or `rediss://…` for TLS, without parameters. What is special in a password is
-   * percent-encoded. An option that is given beside it must not differ from it; `tls` may say how to encrypt.
+   * `redis://user:password@host:port/db`, or `rediss://…` for TLS, without parameters. Special characters in a password
+   * are percent-encoded. An option that is given beside it must not differ from it; `tls` may say how to encrypt.
    */
   readonly url?: Redacted.Redacted | undefined
   /** Default `localhost`. */
@@ -61,8 +62,9 @@ export interface Standalone extends CommonOptions {
 }
 
 /**
- * The master that Sentinels tell of when a connection is opened. A master that was replaced while it was still alive keeps
- * its connections until the Sentinels make it a replica, about ten seconds later; what was saved there is lost then.
+ * The master that the Sentinels name when a connection is opened. A master that was replaced while it was still alive
+ * keeps its connections until the Sentinels make it a replica, about ten seconds later; what was saved on it meanwhile
+ * is lost.
  *
  * @since 0.1.0
  * @category models
@@ -71,7 +73,7 @@ export interface Sentinel extends CommonOptions {
   readonly mode: "Sentinel"
   /** At least one; the others are asked for. */
   readonly sentinels: ReadonlyArray<Node>
-  /** What they call the master. */
+  /** Their name of the master. */
   readonly name: string
   readonly db?: number | undefined
   readonly sentinelUsername?: string | undefined

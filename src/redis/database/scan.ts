@@ -1,5 +1,5 @@
 /**
- * Walking through the keys with a prefix, on one server or on all masters of a cluster.
+ * Iterates over the keys with a prefix, on one server or on all masters of a cluster.
  */
 import * as Effect from "effect/Effect"
 import type { Redis } from "ioredis"
@@ -7,7 +7,7 @@ import type { StoreFailure } from "../../Errors.js"
 import type { Request } from "./ClientPool.js"
 import { command, type Driver, isCluster } from "./commands.js"
 
-/** Keys that the server looks at in one step, which takes it about a millisecond. */
+/** Keys that the server examines in one step, which takes about a millisecond. */
 const batch = "1000"
 
 type Run = <A>(request: Request<A>) => Effect.Effect<A, StoreFailure>
@@ -43,7 +43,7 @@ export const scan = (
   const masters = run({
     operation,
     size: 0,
-    // After an answer a cluster knows its nodes.
+    // The driver knows a cluster's nodes only after the first reply.
     send: async (driver) => {
       await command("ping", [])(driver)
       return isCluster(driver) ? mastersOf(driver).map(nameOf) : [undefined]
@@ -57,7 +57,7 @@ const mastersOf = (driver: Driver): ReadonlyArray<Redis> => (isCluster(driver) ?
 
 const nameOf = ({ options }: Redis): string => `${options.host}:${options.port}`
 
-// Cursors are of one node, and another connection of the pool may not have met it yet.
+// A cursor belongs to one node, and another connection of the pool may not know that node yet.
 const onNode = async (driver: Driver, name: string, send: (driver: Driver) => Promise<unknown>): Promise<unknown> => {
   if (driver.status !== "ready") await command("ping", [])(driver)
   const node = mastersOf(driver).find((node) => nameOf(node) === name)

@@ -1,5 +1,5 @@
 /**
- * From the options of a `RedisDatabase` to the driver's: what is checked, what is fixed, and how a connection is opened.
+ * From the options of a `RedisDatabase` to the driver's: what is checked, what is fixed, and how a connection opens.
  */
 import { Cluster, Redis, type RedisOptions } from "ioredis"
 import { agreed, host, parseUrl, port, secret, text } from "../../internal/connectionOptions.js"
@@ -22,16 +22,19 @@ const keysOf = {
   Cluster: [...common, "nodes", "natMap"]
 } as const
 
-/** Sockets that do not close by themselves are destroyed. */
+/** Sockets that do not close by then are destroyed. */
 const disconnectTimeoutMs = 500
 
-/** A server that loads its data is asked this often whether it is done. */
+/** How often a server that is loading its data is asked whether it is ready. */
 const loadingRetryMs = 250
 
-/** A cluster waits this long before it repeats a command: three of them outlast a restart, as those of the pool do. */
+/**
+ * How long the driver waits before it retries a command on a cluster: three retries outlast a restart, as those of the
+ * pool do.
+ */
 const clusterRetryMs = 350
 
-/** Throws `InvalidInput` for options that make no sense. */
+/** Throws `InvalidInput` for bad options. */
 export const settings = (options: Options): Settings => {
   const mode = oneOf(record(options, "options").mode ?? "Standalone", "mode", ["Standalone", "Sentinel", "Cluster"])
   fields(options, "options", keysOf[mode])
@@ -45,7 +48,7 @@ export const settings = (options: Options): Settings => {
     disconnectTimeout: disconnectTimeoutMs,
     maxLoadingRetryTime: loadingRetryMs,
     keepAlive: 30_000,
-    // A connection that ends has ended: the pool opens another and repeats what was under way.
+    // The driver must not reconnect: the pool opens another connection and retries running commands.
     retryStrategy: () => null,
     maxRetriesPerRequest: null,
     autoResendUnfulfilledCommands: false
@@ -76,7 +79,7 @@ export const settings = (options: Options): Settings => {
       }
       return {
         connection: `redis+sentinel://${addresses(sentinels)}/${name}/${all.db}`,
-        // One that does not answer must leave time for the others.
+        // A node that does not respond must leave time for the others.
         connect: ({ writeTimeoutMs }) => {
           const shareMs = Math.ceil(writeTimeoutMs / (sentinels.length + 1))
           return new Redis({ ...all, connectTimeout: shareMs, sentinelCommandTimeout: shareMs })
@@ -99,7 +102,7 @@ export const settings = (options: Options): Settings => {
             retryDelayOnFailover: clusterRetryMs,
             retryDelayOnClusterDown: clusterRetryMs,
             retryDelayOnTryAgain: clusterRetryMs,
-            // Certificates are for names.
+            // Certificates are issued for names.
             dnsLookup: (host, done) => done(null, host)
           })
       }
@@ -107,7 +110,7 @@ export const settings = (options: Options): Settings => {
     default: {
       const url: UrlOptions = options.url === undefined ? {} : fromUrl(secret(options.url, "url") ?? "")
       const encryption = options.tls === undefined ? undefined : (tlsOptions(options.tls, "tls") ?? false)
-      // The scheme says whether, the option how.
+      // The scheme says whether to encrypt, the option how.
       agreed("tls", url.encrypted, encryption === undefined ? undefined : encryption !== false)
       const at = agreed("host", url.host, host(options.host, "host")) ?? "localhost"
       const number = agreed("port", url.port, port(options.port, "port")) ?? 6379
@@ -142,7 +145,7 @@ const credentials = (username: string | undefined, password: string | undefined,
   return defined({ username, password })
 }
 
-/** The server refuses others as the name of a connection, and the driver would be silent about it. */
+/** The server refuses other names of a connection, and the driver would not report it. */
 const connectionName = (value: unknown): string | undefined =>
   value === undefined || (typeof value === "string" && /^[!-~]+$/.test(value))
     ? value

@@ -1,6 +1,7 @@
 /**
- * The CommandStore's port on SQLite: its statements, each in one place, and the rows they give. Every step that writes
- * is one statement. Leases run on the clock of the machine, which is the same for all processes that have the file open.
+ * The CommandStore's port on SQLite: its statements, each in one place, and the rows they return. Every step that
+ * writes is one statement. Leases run on the clock of the machine, which is the same for all processes that have the
+ * file open.
  */
 import * as Effect from "effect/Effect"
 import type { CreateOutcome, Encoded, EncodedNewCommand } from "../../commandStore/CommandStoreEncoded.js"
@@ -34,7 +35,7 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
 
   const endOf = (leaseMs: number): number => (leaseMs === 0 ? 0 : Date.now() + leaseMs)
 
-  /** One statement; how many rows it has changed. */
+  /** Runs one statement and returns how many rows it changed. */
   const changed = (connection: SqliteConnection, operation: string, text: string, params: ReadonlyArray<unknown>) => {
     try {
       return connection.prepare(text).run(...params)
@@ -49,7 +50,7 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
   const changeOne = (operation: string, text: string, params: () => ReadonlyArray<unknown>) =>
     Effect.map(change(operation, text, params), (changes) => changes > 0)
 
-  /** Looks first: to answer a repeat nothing need be locked, and others may hold the lock for long. */
+  /** Reads first: a repeat needs no lock, and others may hold the lock for long. */
   const create = (connection: SqliteConnection, command: EncodedNewCommand, leaseMs: number): CreateOutcome => {
     for (;;) {
       const row = connection.prepare(sql.existing).get(command.id) as [leaseEndMs: number, ...Row] | undefined
@@ -59,7 +60,7 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
       }
       const params = [...toRow(command), leaseMs > 0 ? 1 : 0, endOf(leaseMs)]
       const { changes, lastInsertRowid } = changed(connection, "create", sql.insert, params)
-      // Else another process has stored it in between.
+      // Otherwise another process has stored it in between.
       if (changes > 0) return { _tag: "Created", command: created(command, Number(lastInsertRowid), leaseMs) }
     }
   }
@@ -98,7 +99,7 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
         const name = column[field]
         const rows = connection
           .prepare(`SELECT DISTINCT ${name} FROM ${commands} WHERE ${name} > ?${where} ORDER BY 1 LIMIT ?`)
-          // No value is empty, so all are greater than the empty text.
+          // No value is empty, so all are greater than the empty string.
           .all(after ?? "", ...params, limit) as Array<[string]>
         return rows.map(([value]) => value)
       }),
@@ -158,5 +159,5 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
 }
 
 const conditions = commandConditions(anyOf)
-// For pages in order of position, which the index on the time would have sorted one by one.
+// For pages in order of position: with the index on the time, each page would be sorted.
 const unindexedConditions = commandConditions(anyOf, unindexed)

@@ -1,6 +1,6 @@
 /**
- * What the errors of SQLite and of the file mean, as the errors of the stores. One table says it; the functions below
- * only look there.
+ * What the errors of SQLite and of the file mean, as the errors of the stores. One table covers them; the functions
+ * below only look them up.
  */
 import * as fs from "node:fs"
 import * as path from "node:path"
@@ -8,11 +8,11 @@ import Sqlite from "better-sqlite3"
 import { CommitOutcomeUnknown, isStoreFailure, StoreError, type StoreFailure, StoreUnavailable } from "../../Errors.js"
 
 /**
- * - `busy`: someone else holds a lock, or has moved the file on since this transaction's snapshot. Nothing has happened;
- *   whoever finds it waits and tries again, up to `acquireTimeout`.
- * - `disk`: the statement is undone and may go well later, and nothing that the connection has in memory can be trusted.
- *   Of a COMMIT nobody knows whether it has happened, unless the disk was full.
- * - `passing`: undone, and worth another try.
+ * - `busy`: another connection holds a lock, or has written since this transaction's snapshot. Nothing has happened;
+ *   the caller waits and retries, up to `acquireTimeout`.
+ * - `disk`: the statement is undone and may succeed later, and nothing that the connection holds in memory can be
+ *   trusted. It is unknown whether a COMMIT has happened, unless the disk was full.
+ * - `passing`: undone, and worth another attempt.
  * - `final`: the same statement fails again.
  */
 type Meaning = "busy" | "disk" | "passing" | "final"
@@ -69,7 +69,7 @@ export const isConstraint = (error: unknown): boolean => codeOf(error).startsWit
 
 export const isDiskFailure = (error: unknown): boolean => meaningOf(error) === "disk"
 
-/** What was thrown, as one of the errors of the stores. */
+/** A thrown value as one of the errors of the stores. */
 export const failure = (operation: string, error: unknown): StoreFailure => {
   if (isStoreFailure(error)) return error
   return meaningOf(error) === "final"
@@ -79,7 +79,7 @@ export const failure = (operation: string, error: unknown): StoreFailure => {
 
 /**
  * SQLite says only that it could not open or write a file, and not which one: in WAL mode it needs two more beside it,
- * also to read.
+ * even to read.
  */
 export const explained = (filename: string, error: unknown): unknown => {
   if (!/^SQLITE_(READONLY|CANTOPEN)/.test(codeOf(error)) || !fs.existsSync(filename)) return error
@@ -94,13 +94,13 @@ export const explained = (filename: string, error: unknown): unknown => {
 }
 
 /**
- * Throws when opening the file would leave a log that keeps its owner from writing: who opens it first makes the files
- * -wal and -shm, which are then its own, with the permissions of the file.
+ * Throws if opening the file would leave a log that keeps its owner from writing: the first process to open the file
+ * creates -wal and -shm and owns them, with the permissions of the file.
  */
 export const checkOwner = (filename: string): void => {
   const user = process.geteuid?.()
   const stats = fs.statSync(filename, { throwIfNoEntry: false })
-  // The superuser's SQLite gives the log to the owner of the file, and the superuser needs no permission.
+  // As root, SQLite gives the log to the owner of the file, and root needs no permission.
   if (user === undefined || user === 0 || stats === undefined || stats.uid === user || stats.uid === 0) return
   const ownerWrites = (stats.mode & 0o200) !== 0
   const othersWrite = (stats.mode & 0o022) !== 0

@@ -1,7 +1,7 @@
 /**
  * How a SQLite file is brought up to the schema of a store: all missing versions in one immediate transaction, so that
- * of several processes starting at once one does it and the others find it done. Stores with the same prefix keep their
- * records in one table and know nothing else of each other.
+ * of several processes that start at once, one applies them and the others find them applied. Stores with the same
+ * prefix share one table of records, and are otherwise independent.
  */
 
 import type * as Effect from "effect/Effect"
@@ -28,7 +28,7 @@ const record = (names: Names): string => `CREATE TABLE IF NOT EXISTS ${names.qua
 const insert = (names: Names, store: string, { id, name }: Migration): string =>
   `INSERT INTO ${names.qualified("migrations")} (store, id, name, applied_at) VALUES ('${store}', ${id}, '${name}', strftime('%Y-%m-%dT%H:%M:%fZ'));`
 
-/** Everything that a store needs, for a database that has nothing of it. */
+/** Everything that a store needs, for an empty database. */
 export const script = (names: Names, { migrations, store }: StoreSchema): string =>
   [
     "BEGIN IMMEDIATE;\n",
@@ -51,7 +51,7 @@ const applied = (connection: SqliteConnection, names: Names, store: string): Rea
 const missingOn = (connection: SqliteConnection, names: Names, schema: StoreSchema): ReadonlyArray<Migration> =>
   Either.getOrThrowWith(migrations.missing(schema, applied(connection, names, schema.store)), identity)
 
-/** What the database lacks. Fails when it has a version of the store that this one does not know. */
+/** The migrations that the database lacks. Fails if it has one that this version does not know. */
 export const missing = (
   database: StoreAccess,
   names: Names,
@@ -59,7 +59,7 @@ export const missing = (
 ): Effect.Effect<ReadonlyArray<Migration>, StoreFailure> =>
   database.write(migrations.checking, (connection) => missingOn(connection, names, schema))
 
-/** Applies what is missing and returns the names. */
+/** Applies missing migrations and returns their names. */
 export const apply = (
   database: StoreAccess,
   names: Names,

@@ -5,8 +5,8 @@ import type { Keys } from "../../internal/storeOptions.js"
 import type * as Pool from "../../Pool.js"
 
 /**
- * How hard a commit is pressed to the disk before it is acknowledged. The file runs in WAL mode, so no value risks its
- * consistency except `OFF`.
+ * How durably a commit is written to disk before it is acknowledged. The file is in WAL mode, so only `OFF` risks its
+ * consistency.
  *
  * - `FULL`: every commit is synced. An acknowledged commit survives a killed process, a crash of the system and a power
  *   cut (on disks that keep what they have synced).
@@ -30,9 +30,9 @@ export const synchronousLevels: ReadonlyArray<Synchronous> = ["OFF", "NORMAL", "
  */
 export interface Options {
   /**
-   * A path, not a URI, or `":memory:"` for a database that ends with its layer. A relative one is resolved when the layer
-   * opens. The directory must be writable, also to read: SQLite keeps two more files there. A file of another user is
-   * refused when opening it would leave these in the way of its owner.
+   * A path, not a URI, or `":memory:"` for a database that ends with its layer. A relative path is resolved when the
+   * layer opens. The directory must be writable even to read: SQLite keeps two more files there. A file of another user
+   * is refused if opening it would leave such files that its owner cannot use.
    */
   readonly filename: string
   /** Set and checked whenever a connection is opened. Default `"FULL"`. */

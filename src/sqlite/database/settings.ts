@@ -9,7 +9,7 @@ import * as Pool from "../../Pool.js"
 import { type Options, type Synchronous, synchronousLevels } from "./options.js"
 
 export interface Settings {
-  /** Absolute, so that it leads to the same file wherever the process goes; or `:memory:`. */
+  /** Absolute, so that it names the same file whatever the working directory; or `:memory:`. */
   readonly filename: string
   readonly synchronous: Synchronous
   readonly limits: Pool.Limits
@@ -27,11 +27,11 @@ export const checkedSettings = (options: Options, defaults: Pool.Defaults): Effe
     (settings) => Effect.map(Pool.limits(options.pool, defaults), (limits) => ({ ...settings, limits }))
   )
 
-/** What other programs take for something else than a path would become a file of that very name. */
+/** Text that other programs take for something other than a path would become a file of that name. */
 const located = (filename: unknown): string => {
   const refused = (why: string) => refuse("filename", why)
   if (typeof filename !== "string") return refused(`must be a string, not ${typeof filename}`)
-  // The driver trims it, takes an empty one for a temporary database, and ends it at NUL.
+  // The driver trims the name, takes an empty one for a temporary database, and cuts it at NUL.
   if (filename.trim() !== filename || filename === "")
     return refused("must not be empty, nor start or end with a space")
   if (filename.includes("\0")) return refused("must not contain NUL")

@@ -92,7 +92,7 @@ export const make = (options: SqlClientOptions): SqlClient.SqlClient => {
   return client
 }
 
-/** A transaction that the user left open would swallow what comes next. */
+/** A transaction that the user left open would swallow the next statements. */
 const endTransaction = (own: SqliteConnection): Effect.Effect<void, never, Scope.Scope> =>
   Effect.addFinalizer(() =>
     Effect.sync(() => {
@@ -100,7 +100,7 @@ const endTransaction = (own: SqliteConnection): Effect.Effect<void, never, Scope
     })
   )
 
-/** Runs one statement, which must leave the connection as it found it: in a transaction or not. */
+/** Runs one statement. It must leave the connection as it was: inside a transaction or not. */
 const statement = (
   connection: SqliteConnection,
   text: string,

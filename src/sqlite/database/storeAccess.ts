@@ -12,7 +12,7 @@ export interface StoreAccess {
   /** The file. */
   readonly connection: string
 
-  /** What the user's `transaction` does. */
+  /** The user's `transaction`. */
   readonly transaction: <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | StoreFailure, R>
 
   /**

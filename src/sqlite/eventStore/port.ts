@@ -1,6 +1,6 @@
 /**
- * The EventStore's port on SQLite: its statements, each in one place, and the rows they give. Positions are rowids: one
- * connection at a time writes, so the order of commits is the order of positions.
+ * The EventStore's port on SQLite: its statements, each in one place, and the rows they return. Positions are rowids:
+ * one connection at a time writes, so the order of commits is the order of positions.
  */
 import * as Effect from "effect/Effect"
 import type { ExpectedVersion, Guard, StreamId } from "../../EventStore.js"
@@ -43,14 +43,14 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
 
   const sql = {
     insert: insertInto("?"),
-    // Each gives NULL, which the table refuses, when the stream is not as expected.
+    // Each yields NULL, which the table refuses, if the stream is not as expected.
     insertAny: `${insertInto(`(SELECT coalesce(max(version), 0) + 1 FROM ${events} WHERE ${inStream})`)} RETURNING version, position`,
     insertExists: `${insertInto(`(SELECT max(version) + 1 FROM ${events} WHERE ${inStream})`)} RETURNING version, position`,
     insertAfter: insertInto(`(SELECT version + 1 FROM ${events} WHERE ${inStream} AND version = ?)`),
     version: `SELECT coalesce(max(version), 0) FROM ${events} WHERE ${inStream}`,
     readForward: `SELECT ${streamColumns} FROM ${events} WHERE ${inStream} AND version >= ? AND version <= ? ORDER BY version LIMIT ?`,
     readBackward: `SELECT ${streamColumns} FROM ${events} WHERE ${inStream} AND version >= ? AND version <= ? ORDER BY version DESC LIMIT ?`,
-    // Not max(position): positions that deleted events had stay behind the head.
+    // Not max(position): the positions of deleted events must stay below the head.
     head: "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = ?",
     last: `SELECT ${columns} FROM ${events} ORDER BY position DESC LIMIT 1`,
     get: `SELECT ${columns} FROM ${events} WHERE id = ?`,
@@ -64,7 +64,10 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
   const versionOf = (connection: SqliteConnection, { aggregateId, domain, tenantId }: StreamId): number =>
     (connection.prepare(sql.version).get(tenantId, domain, aggregateId) as [number])[0]
 
-  /** The whole append in one statement, so one implicit transaction; `undefined` when it needs a closer look. */
+  /**
+   * The whole append in one statement and one implicit transaction; `undefined` if the ids and versions must be
+   * examined.
+   */
   const appendOne = (
     connection: SqliteConnection,
     { expected, stream }: EncodedAppend,
@@ -74,7 +77,7 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
     const { commandId, createdAt, data, id, instanceId, keyId, metadata, type } = event
     try {
       if (expected === "any" || expected === "streamExists") {
-        // `all`, because `get` takes the row and ignores whether the commit after it fails.
+        // `all`, because `get` returns the row and ignores a failure of the commit after it.
         const [row] = connection
           .prepare(expected === "any" ? sql.insertAny : sql.insertExists)
           .all(
@@ -95,7 +98,7 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
           ) as [[number, number]]
         return { _tag: "Appended", results: [{ version: row[0], position: row[1] }] }
       }
-      // Versions have no gaps, so the first is free only in an empty stream, and the next only after the last.
+      // Versions have no gaps, so version 1 is free only in an empty stream, and a next version only after the last.
       const after = expected === "noStream" ? 0 : expected
       const { lastInsertRowid } =
         after === 0
@@ -128,7 +131,7 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
     }
   }
 
-  /** Inserts if all is as expected; throws the constraint's error when an id is taken. */
+  /** Inserts if everything is as expected; throws the constraint's error if an id is taken. */
   const insertAll = (
     connection: SqliteConnection,
     appends: ReadonlyArray<EncodedAppend>,
@@ -167,8 +170,8 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
   }
 
   /**
-   * 1. At first everything is taken to be new and as expected: the fewest statements.
-   * 2. If it was not, nothing has happened, and a new transaction looks at the ids first.
+   * 1. First it assumes that everything is new and as expected: that takes the fewest statements.
+   * 2. If that was wrong, nothing has happened, and a new transaction examines the ids first.
    */
   const append = (
     connection: SqliteConnection,
@@ -244,7 +247,7 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
           .prepare(
             `SELECT DISTINCT ${column[field]} FROM ${events} WHERE ${column[field]} > ?${where} ORDER BY 1 LIMIT ?`
           )
-          // No value is empty, so all are greater than the empty text.
+          // No value is empty, so all are greater than the empty string.
           .all(after ?? "", ...params, limit) as Array<[string]>
         return rows.map(([value]) => value)
       }),
@@ -295,10 +298,10 @@ const isExpected = (expected: ExpectedVersion, actual: number): boolean =>
   (expected === "noStream" ? actual === 0 : expected === "streamExists" ? actual > 0 : actual === expected)
 
 /**
- * A filter for pages in order of position, as SQL text, the same for each shape of filter, and what to bind. Left to
- * itself, SQLite may look up part of a stream's address in the index and sort all events found, for every page; `+`
- * keeps a column out of its choice. Within one stream the index is right: it has the order of versions, which is that of
- * positions.
+ * A filter for pages in order of position, as SQL text, the same for each shape of filter, and what to bind. By itself,
+ * SQLite may look up part of a stream's address in the index and sort all events found, for every page; `+` keeps a
+ * column from being looked up. Within one stream the index is right: it is in order of version, which is that of
+ * position.
  */
 const paged = (filter: EncodedFilter) => {
   const wholeStream = filter.tenantId !== null && filter.domain !== null && filter.aggregateId !== null

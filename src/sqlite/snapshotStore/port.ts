@@ -1,5 +1,5 @@
 /**
- * The SnapshotStore's port on SQLite: its statements, each in one place, and the rows they give.
+ * The SnapshotStore's port on SQLite: its statements, each in one place, and the rows they return.
  */
 import * as Effect from "effect/Effect"
 import type { Encoded } from "../../snapshotStore/SnapshotStoreEncoded.js"
@@ -30,7 +30,7 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
     reset: `DELETE FROM ${snapshots}`
   }
 
-  /** One statement; answers how many rows it has changed. */
+  /** Runs one statement and returns how many rows it changed. */
   const change = (operation: string, text: string, params: ReadonlyArray<unknown>) =>
     database.write(operation, (connection) => {
       try {
