@@ -485,12 +485,12 @@ describePg("PgDatabase", () => {
   test(
     "the timeouts of statements, locks and idle transactions are the server's",
     Effect.gen(function* () {
-      const { sql, run } = yield* PgDatabase.PgDatabase
+      const { sql, [storeAccess]: stores } = yield* PgDatabase.PgDatabase
       const settings = yield* sql`select current_setting('statement_timeout') as statement,
         current_setting('lock_timeout') as lock, current_setting('idle_in_transaction_session_timeout') as idle`
       assert.deepStrictEqual(settings, [{ statement: "300ms", lock: "200ms", idle: "0" }])
       const slow = { text: "select pg_sleep(5)", operation: "slow", kind: "read", onResult: () => 0 } as const
-      assert.deepInclude(yield* Effect.flip(run(slow)), { _tag: "StoreUnavailable", retryable: true })
+      assert.deepInclude(yield* Effect.flip(stores.run(slow)), { _tag: "StoreUnavailable", retryable: true })
     }),
     { statementTimeout: "300 millis", lockTimeout: "200 millis", idleInTransactionTimeout: Duration.infinity }
   )

@@ -44,7 +44,6 @@ describeOwnPg("PostgreSQL that takes only encrypted connections", () =>
         await client.query("alter system set ssl_ca_file = 'root.crt'")
         await client.query("alter system set ssl = on")
         await client.query("select pg_reload_conf()")
-        const deadline = Date.now() + 20_000
         const { fingerprint256 } = new X509Certificate(fs.readFileSync(cert))
         const presented = async () => {
           const client = new Client({ connectionString: server.url, ssl: { rejectUnauthorized: false } })
