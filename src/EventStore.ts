@@ -521,8 +521,8 @@ export interface TypedEvents<A, R> {
 /**
  * Binds a Schema of events (a tagged struct, or a union of them) to appends and reads. An event's `_tag` becomes its
  * `type`, its other fields, encoded, its `data`. Events whose type the Schema does not know fail with
- * `EventDecodeError`: filter by `types`, or by the domain, to read a feed that others write to as well. An optional
- * field is `Schema.optionalWith(X, { exact: true })`: an explicit `undefined` is not JSON, and is refused.
+ * `EventDecodeError`: filter by `types`, or by the domain, to read a feed that others write to as well. A field that is
+ * `undefined` (`Schema.optional`, `Schema.UndefinedOr`) is left out, as everywhere in JSON.
  *
  * @example
  * ```ts

@@ -73,7 +73,7 @@ describe("Json.encode", () => {
 
   const values: ReadonlyArray<readonly [name: string, value: unknown, what: string]> = [
     ["undefined", undefined, "value"],
-    ["an undefined member", { a: { b: undefined } }, "value.a.b"],
+    ["an undefined element", { a: [1, undefined] }, "value.a[1]"],
     ["a function", [() => 1], "value[0]"],
     ["a class", { a: class {} }, "value.a"],
     ["a symbol", Symbol("s"), "value"],
@@ -198,9 +198,17 @@ describe("Json.encode", () => {
     refused(proxy)
   })
 
+  test("a property that is undefined is left out, and one after it is named by its place", () => {
+    assert.equal(
+      encoded({ a: undefined, b: { c: undefined }, d: [{ e: undefined, f: 1 }], g: undefined }),
+      '{"b":{},"d":[{"f":1}]}'
+    )
+    assert.equal(refused({ a: undefined, b: { c: undefined, d: 1n } }).what, "value.b.d")
+  })
+
   test("a long path is cut, a long key too", () => {
     const { what } = refused(nested(600))
     assert.ok(what.length < 200, what)
-    assert.ok(refused({ ["k".repeat(10_000)]: undefined }).what.length < 200)
+    assert.ok(refused({ ["k".repeat(10_000)]: 1n }).what.length < 200)
   })
 })

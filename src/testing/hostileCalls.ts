@@ -68,7 +68,8 @@ export const copy = (value: unknown): unknown => {
   if (Array.isArray(value)) return Array.from({ length: value.length }, (_, i) => copy(value[i]))
   const prototype = Object.getPrototypeOf(value)
   if (prototype !== Object.prototype && prototype !== null) return value
-  return Object.fromEntries(Object.keys(value).map((key) => [key, copy((value as Record<string, unknown>)[key])]))
+  const members = Object.keys(value).map((key) => [key, copy((value as Record<string, unknown>)[key])] as const)
+  return Object.fromEntries(members.filter(([, member]) => member !== undefined))
 }
 
 /** A value whose getters change cannot be compared with itself. */

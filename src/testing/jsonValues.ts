@@ -43,11 +43,17 @@ export const jsonByName: Readonly<Record<string, Json>> = {
   "512 levels": nested(512)
 }
 
+/** A value with properties that are `undefined`, and what every store keeps of it: as everywhere in JSON, all the rest. */
+export const withUndefined = {
+  given: { a: undefined, b: 1, c: { d: undefined }, e: [{ f: undefined, g: null }], h: undefined },
+  kept: { b: 1, c: {}, e: [{ g: null }] }
+}
+
 /** What no store accepts: its name, the value, and the place in it that the refusal names. */
 export const notJson: ReadonlyArray<readonly [name: string, value: unknown, place: string]> = [
   ["513 levels", nested(513), ""],
   ["undefined", undefined, ""],
-  ["an undefined member", { a: undefined }, ".a"],
+  ["an undefined element", { list: [1, undefined] }, ".list[1]"],
   ["NaN", { list: [0, Number.NaN] }, ".list[1]"],
   ["-0", [-0], "[0]"],
   ["a bigint", { a: 1n }, ".a"],

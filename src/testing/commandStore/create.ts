@@ -9,7 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { NewCommand } from "../../CommandStore.js"
 import { CommandStore } from "../../CommandStore.js"
-import { jsonByName, nested, notJson } from "../jsonValues.js"
+import { jsonByName, nested, notJson, withUndefined } from "../jsonValues.js"
 import { collect, failsWith, isIncreasing } from "../suite.js"
 import type { Test } from "./fixtures.js"
 import { freshTenant, newCommand, plain, stored } from "./fixtures.js"
@@ -162,6 +162,14 @@ export const payloads = (test: Test): void => {
         assert.ok(Option.isNone(yield* store.get(given.id)))
       }))
   }
+
+  test("properties that are undefined are left out, as everywhere in JSON", () =>
+    Effect.gen(function* () {
+      const store = yield* CommandStore
+      const { given, kept } = withUndefined
+      const created = yield* store.create(newCommand({ data: given, metadata: given }))
+      assert.deepEqual([created.data, created.metadata], [kept, kept])
+    }))
 
   test("metadata must be an object", () =>
     Effect.gen(function* () {

@@ -5,7 +5,7 @@ import assert from "node:assert/strict"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import { EventStore } from "../../EventStore.js"
-import { jsonByName, nested, notJson } from "../jsonValues.js"
+import { jsonByName, nested, notJson, withUndefined } from "../jsonValues.js"
 import { failsWith } from "../suite.js"
 import type { Test } from "./fixtures.js"
 import { freshStream, newEvent, newEvents, readAll } from "./fixtures.js"
@@ -56,6 +56,19 @@ export const payloads = (test: Test): void => {
         assert.equal(yield* store.version(stream), 0)
       }))
   }
+
+  test("properties that are undefined are left out, as everywhere in JSON; a repeat without them is the same", () =>
+    Effect.gen(function* () {
+      const store = yield* EventStore
+      const stream = freshStream()
+      const { given, kept } = withUndefined
+      const event = newEvent({ data: given, metadata: given })
+      const appended = yield* store.append(stream, [event], { expected: "noStream" })
+      const [stored] = yield* readAll(stream)
+      assert.deepEqual([stored?.data, stored?.metadata], [kept, kept])
+      const repeat = store.append(stream, [{ ...event, data: kept, metadata: kept }], { expected: "noStream" })
+      assert.deepEqual(yield* repeat, appended)
+    }))
 
   test("metadata must be an object", () =>
     Effect.gen(function* () {

@@ -25,7 +25,42 @@ const history: ReadonlyArray<typeof OrderEvent.Type> = [
   { _tag: "Closed" }
 ]
 
+const Sparse = Schema.TaggedStruct("Sparse", {
+  optional: Schema.optional(Schema.Number),
+  either: Schema.UndefinedOr(Schema.Number),
+  inside: Schema.Struct({ optional: Schema.optional(Schema.String) }),
+  list: Schema.Array(Schema.UndefinedOr(Schema.Number))
+})
+const sparse = forSchema(Sparse)
+
 export const typed = (test: Test): void => {
+  test("fields that are undefined are left out and read as undefined; in an array, and NaN and -0, they are refused", () =>
+    Effect.gen(function* () {
+      const store = yield* EventStore
+      const stream = freshStream()
+      const event = { _tag: "Sparse", optional: undefined, either: undefined, inside: {}, list: [1] } as const
+      yield* sparse.append(stream, [event], { expected: "noStream" })
+      assert.deepEqual(
+        (yield* collect(store.read(stream))).map(({ data }) => data),
+        [{ inside: {}, list: [1] }]
+      )
+      const [read] = yield* collect(sparse.read(stream))
+      assert.deepEqual(
+        [read?.data.optional, read?.data.either, read?.data.inside.optional],
+        [undefined, undefined, undefined]
+      )
+      const refused: ReadonlyArray<readonly [what: string, changes: Partial<typeof Sparse.Type>]> = [
+        ["list[1]", { list: [1, undefined] }],
+        ["optional", { optional: Number.NaN }],
+        ["either", { either: -0 }]
+      ]
+      for (const [what, changes] of refused) {
+        const append = sparse.append(stream, [{ ...event, ...changes }], { expected: 1 })
+        assert.equal((yield* failsWith(append, "InvalidInput")).what, `events[0].data.${what}`)
+      }
+      assert.equal(yield* store.version(stream), 1)
+    }))
+
   test("typed events come back as they were, by read, feed and subscribe, with their transformations", () =>
     Effect.gen(function* () {
       const store = yield* EventStore

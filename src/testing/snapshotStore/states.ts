@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { payloadBytesMax } from "../../Json.js"
 import { SnapshotStore } from "../../SnapshotStore.js"
-import { jsonByName, notJson } from "../jsonValues.js"
+import { jsonByName, notJson, withUndefined } from "../jsonValues.js"
 import { failsWith } from "../suite.js"
 import type { Test } from "./fixtures.js"
 import { assertLatest, freshStream, newSnapshot } from "./fixtures.js"
@@ -49,6 +49,14 @@ export const states = (test: Test): void => {
         yield* store.delete(stream)
       }))
   }
+
+  test("properties of a state that are undefined are left out, as everywhere in JSON", () =>
+    Effect.gen(function* () {
+      const store = yield* SnapshotStore
+      const stream = freshStream()
+      yield* store.save(stream, newSnapshot(1, { state: withUndefined.given }))
+      assert.deepEqual(Option.getOrThrow(yield* store.latest(stream)).state, withUndefined.kept)
+    }))
 
   for (const [name, state, place] of notJson) {
     test(`a state that JSON would change is refused by its place: ${name}`, () =>
