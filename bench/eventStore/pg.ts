@@ -99,7 +99,14 @@ export const pg = async (url: string): Promise<Opened> => {
     read: async (aggregateId) => {
       const stream = { tenantId, domain, aggregateId }
       const rows = await run(
-        sql.readStream({ ...forward, stream, fromVersion: 1, toVersion: unbounded, limit: unbounded })
+        sql.readStream({
+          ...forward,
+          stream,
+          fromVersion: 1,
+          toVersion: unbounded,
+          limit: unbounded,
+          maxBytes: unbounded
+        })
       )
       parseRows(rows)
       return rows.length
@@ -109,7 +116,7 @@ export const pg = async (url: string): Promise<Opened> => {
       let count = 0
       while (count < limit) {
         const rows = await run(
-          sql.readFeed({ ...forward, after, through: unbounded, filter: everything, limit: 1_000 })
+          sql.readFeed({ ...forward, after, through: unbounded, filter: everything, limit: 1_000, maxBytes: unbounded })
         )
         if (rows.length === 0) break
         parseRows(rows)

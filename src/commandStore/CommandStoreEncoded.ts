@@ -8,6 +8,7 @@ import type * as Effect from "effect/Effect"
 import type { CommandStoreShape, DistinctField, Status } from "../CommandStore.js"
 import type { InvalidInput, StoreFailure } from "../Errors.js"
 import type { Direction } from "../EventStore.js"
+import type { Page, PageBounds } from "../internal/pages.js"
 import { lift, relift as reliftService } from "./lift.js"
 
 /**
@@ -120,13 +121,14 @@ export interface Encoded {
   readonly get: (id: string) => Effect.Effect<EncodedCommand | null, StoreFailure>
 
   /** Commands with `after < position <= through` in the order of `direction`. */
-  readonly list: (request: {
-    readonly after: number
-    readonly through: number
-    readonly direction: Direction
-    readonly filter: EncodedFilter
-    readonly limit: number
-  }) => Effect.Effect<ReadonlyArray<EncodedCommand>, StoreFailure>
+  readonly list: (
+    request: PageBounds & {
+      readonly after: number
+      readonly through: number
+      readonly direction: Direction
+      readonly filter: EncodedFilter
+    }
+  ) => Effect.Effect<Page<EncodedCommand>, StoreFailure>
 
   /** Distinct non-null values greater than `after` (null: from the first), ordered by their UTF-8 bytes. */
   readonly distinct: (request: {

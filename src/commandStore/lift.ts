@@ -8,7 +8,7 @@ import * as Option from "effect/Option"
 import type { Command, CommandStoreShape, DuplicateCommand } from "../CommandStore.js"
 import { type InvalidInput, NotFound, StoreError, type StoreFailure } from "../Errors.js"
 import { Lifted } from "../internal/lifted.js"
-import { cut, hasNext, type Pages, pageSize, rangeOf, streamOf, valuePages } from "../internal/pages.js"
+import { type Pages, pageAt, pageBytes, pageSize, streamOf, valuePages } from "../internal/pages.js"
 import { writesOf } from "../internal/storeOptions.js"
 import * as Telemetry from "../internal/telemetry.js"
 import { checked } from "../internal/validate.js"
@@ -90,17 +90,11 @@ const serviceOf = (encoded: Encoded, options: Options): CommandStoreShape => {
         checked(
           () => input.pageOptions(pageOptions),
           (request) => {
-            const { direction, filter, limit } = request
-            const rows = encoded.list({
-              ...rangeOf(request, Number.MAX_SAFE_INTEGER),
-              direction,
-              filter,
-              limit: limit + 1
-            })
-            return Effect.map(decodeAll(rows), (found) => {
-              const { items, next } = cut(found, request)
-              return { commands: items, next }
-            })
+            const { filter } = request
+            const page = pageAt(request, Number.MAX_SAFE_INTEGER, (range) => encoded.list({ ...range, filter }))
+            return Effect.flatMap(page, ({ items, next }) =>
+              Effect.map(decodeAll(Effect.succeed(items)), (commands) => ({ commands, next }))
+            )
           }
         )
       ),
@@ -172,13 +166,15 @@ const listPage = (
   range: { readonly after: number; readonly through: number }
 ): Pages<Command, StoreFailure> => {
   const { direction, filter, limit } = request
-  const size = Math.min(pageSize, limit)
-  return Effect.map(decodeAll(encoded.list({ ...range, direction, filter, limit: size })), (items) => {
-    const last = items[items.length - 1]
-    if (last === undefined || !hasNext(items.length, size, limit)) return { items, next: undefined }
-    const rest = direction === "forward" ? { after: last.position } : { through: last.position - 1 }
-    return { items, next: listPage(encoded, { ...request, limit: limit - items.length }, { ...range, ...rest }) }
-  })
+  const bounds = { limit: Math.min(pageSize, limit), maxBytes: pageBytes }
+  return Effect.flatMap(encoded.list({ ...range, direction, filter, ...bounds }), ({ items: rows, more }) =>
+    Effect.map(decodeAll(Effect.succeed(rows)), (items) => {
+      const last = items[items.length - 1]
+      if (last === undefined || !more || items.length === limit) return { items, next: undefined }
+      const rest = direction === "forward" ? { after: last.position } : { through: last.position - 1 }
+      return { items, next: listPage(encoded, { ...request, limit: limit - items.length }, { ...range, ...rest }) }
+    })
+  )
 }
 
 const decodeAll = <E>(

@@ -18,6 +18,7 @@ import type {
   Guard,
   StreamId
 } from "../EventStore.js"
+import type { Page, PageBounds } from "../internal/pages.js"
 import { lift, relift as reliftService } from "./lift.js"
 
 /**
@@ -86,9 +87,8 @@ export interface EncodedFilter {
 }
 
 /**
- * What a backend implements. Input has been checked, so a backend need not check it again. Pages are arrays of at most
- * `limit` events. Every member may be used concurrently and be interrupted at any time; an interrupt leaves no lock,
- * transaction or connection open.
+ * What a backend implements. Input has been checked, so a backend need not check it again. Every member may be
+ * used concurrently and be interrupted at any time; an interrupt leaves no lock, transaction or connection open.
  *
  * @since 0.1.0
  * @category encoded
@@ -105,13 +105,14 @@ export interface Encoded {
   ) => Effect.Effect<AppendOutcome, StoreFailure>
 
   /** Events of one stream with `fromVersion <= version <= toVersion`. */
-  readonly readStream: (request: {
-    readonly stream: StreamId
-    readonly direction: Direction
-    readonly fromVersion: number
-    readonly toVersion: number
-    readonly limit: number
-  }) => Effect.Effect<ReadonlyArray<EncodedEvent>, StoreFailure>
+  readonly readStream: (
+    request: PageBounds & {
+      readonly stream: StreamId
+      readonly direction: Direction
+      readonly fromVersion: number
+      readonly toVersion: number
+    }
+  ) => Effect.Effect<Page<EncodedEvent>, StoreFailure>
 
   /** The version of the stream's last event, 0 without events. */
   readonly version: (stream: StreamId) => Effect.Effect<number, StoreFailure>
@@ -126,13 +127,14 @@ export interface Encoded {
    * Events with `after < position <= through` in the order of `direction`. The lift only reads up to a `through` that
    * `head` has returned before.
    */
-  readonly readFeed: (request: {
-    readonly after: number
-    readonly through: number
-    readonly direction: Direction
-    readonly filter: EncodedFilter
-    readonly limit: number
-  }) => Effect.Effect<ReadonlyArray<EncodedEvent>, StoreFailure>
+  readonly readFeed: (
+    request: PageBounds & {
+      readonly after: number
+      readonly through: number
+      readonly direction: Direction
+      readonly filter: EncodedFilter
+    }
+  ) => Effect.Effect<Page<EncodedEvent>, StoreFailure>
 
   readonly get: (id: string) => Effect.Effect<EncodedEvent | null, StoreFailure>
 

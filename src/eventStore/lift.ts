@@ -20,7 +20,7 @@ import type {
 } from "../EventStore.js"
 import { DuplicateEvent, VersionConflict } from "../EventStore.js"
 import { Lifted } from "../internal/lifted.js"
-import { cut, hasNext, type Pages, pageSize, rangeOf, streamOf, valuePages } from "../internal/pages.js"
+import { type Page, type Pages, pageAt, pageBytes, pageSize, streamOf, valuePages } from "../internal/pages.js"
 import { writesOf } from "../internal/storeOptions.js"
 import * as Telemetry from "../internal/telemetry.js"
 import { checked } from "../internal/validate.js"
@@ -133,12 +133,11 @@ const serviceOf = (encoded: Encoded, options: Options): EventStoreShape => {
           () => input.pageOptions(pageOptions),
           (request) =>
             Effect.flatMap(encoded.head, (head) => {
-              const { direction, filter, limit } = request
-              const rows = encoded.readFeed({ ...rangeOf(request, head), direction, filter, limit: limit + 1 })
-              return Effect.map(decodeAll(rows), (found) => {
-                const { items, next } = cut(found, request)
-                return { events: items, next }
-              })
+              const { filter } = request
+              const page = pageAt(request, head, (range) => encoded.readFeed({ ...range, filter }))
+              return Effect.flatMap(page, ({ items, next }) =>
+                Effect.map(decodeAll(Effect.succeed(items)), (events) => ({ events, next }))
+              )
             })
         )
       ),
@@ -241,14 +240,14 @@ const streamPage = (
   request: { readonly stream: StreamId } & input.ReadRequest
 ): Pages<Event, StoreFailure> => {
   const { direction, fromVersion, limit, stream, toVersion } = request
-  const size = Math.min(pageSize, limit)
+  const bounds = { limit: Math.min(pageSize, limit), maxBytes: pageBytes }
   return Effect.map(
-    decodeAll(encoded.readStream({ stream, direction, fromVersion, toVersion, limit: size })),
-    (items) => {
+    decodePage(encoded.readStream({ stream, direction, fromVersion, toVersion, ...bounds })),
+    ({ items, more }) => {
       const last = items[items.length - 1]
-      if (last === undefined || !hasNext(items.length, size, limit)) return { items, next: undefined }
-      const bounds = direction === "forward" ? { fromVersion: last.version + 1 } : { toVersion: last.version - 1 }
-      return { items, next: streamPage(encoded, { ...request, ...bounds, limit: limit - items.length }) }
+      if (last === undefined || !more || items.length === limit) return { items, next: undefined }
+      const rest = direction === "forward" ? { fromVersion: last.version + 1 } : { toVersion: last.version - 1 }
+      return { items, next: streamPage(encoded, { ...request, ...rest, limit: limit - items.length }) }
     }
   )
 }
@@ -260,17 +259,14 @@ const feedPage = (
   through: number,
   limit: number
 ): Pages<Event, StoreFailure> => {
-  const size = Math.min(pageSize, limit)
   const { filter } = request
+  const bounds = { limit: Math.min(pageSize, limit), maxBytes: pageBytes }
   return Effect.map(
-    decodeAll(encoded.readFeed({ after, through, direction: "forward", filter, limit: size })),
-    (items) => {
+    decodePage(encoded.readFeed({ after, through, direction: "forward", filter, ...bounds })),
+    ({ items, more }) => {
       const last = items[items.length - 1]
-      const more = last !== undefined && hasNext(items.length, size, limit)
-      return {
-        items,
-        next: more ? feedPage(encoded, request, last.position, through, limit - items.length) : undefined
-      }
+      if (last === undefined || !more || items.length === limit) return { items, next: undefined }
+      return { items, next: feedPage(encoded, request, last.position, through, limit - items.length) }
     }
   )
 }
@@ -296,17 +292,17 @@ const subscription = (
           through = yield* encoded.head
           if (through <= start.after) yield* Effect.timeoutOption(hint, pollInterval)
         }
-        const size = Math.min(pageSize, start.left)
-        const rows = encoded.readFeed({
+        const page = encoded.readFeed({
           after: start.after,
           through,
           direction: "forward",
           filter: request.filter,
-          limit: size
+          limit: Math.min(pageSize, start.left),
+          maxBytes: pageBytes
         })
-        const events = yield* decodeAll(rows)
+        const { items: events, more } = yield* decodePage(page)
         const left = start.left - events.length
-        const after = events.length < size ? through : (events[events.length - 1] as Event).position
+        const after = more ? (events[events.length - 1] as Event).position : through
         return [
           Chunk.unsafeFromArray(events),
           left === 0 ? Option.none() : Option.some({ after, through, left })
@@ -327,7 +323,12 @@ const subscription = (
 const decodeAll = <E>(
   rows: Effect.Effect<ReadonlyArray<EncodedEvent>, E>
 ): Effect.Effect<Array<Event>, E | StoreError> =>
-  Effect.flatMap(rows, (rows) => {
+  Effect.map(decodePage(Effect.map(rows, (items) => ({ items, more: false }))), ({ items }) => items)
+
+const decodePage = <E>(
+  page: Effect.Effect<Page<EncodedEvent>, E>
+): Effect.Effect<{ readonly items: Array<Event>; readonly more: boolean }, E | StoreError> =>
+  Effect.flatMap(page, ({ items: rows, more }) => {
     const events = new Array<Event>(rows.length)
     for (let i = 0; i < rows.length; i++) {
       const row = rows[i] as EncodedEvent
@@ -337,7 +338,7 @@ const decodeAll = <E>(
         return Effect.fail(new StoreError({ operation: `decoding event ${row.id}`, cause }))
       }
     }
-    return Effect.succeed(events)
+    return Effect.succeed({ items: events, more })
   })
 
 // Most events have none.

@@ -6,10 +6,46 @@ import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
-import { cursor, type PageRequest } from "./values.js"
+import { cursor, type Direction, type PageRequest } from "./values.js"
 
 /** Items of one page. `Stream.runFold` overflows the stack on chunks beyond 8,192. */
 export const pageSize = 1000
+
+/**
+ * Bytes of payload at which a page ends, whatever number of items it has room for. So what a reader holds at once, and
+ * how long one page keeps the event loop busy, is bounded for large items too.
+ */
+export const pageBytes = 1024 * 1024
+
+/** What a port is asked for. */
+export interface PageBounds {
+  /** Items, at most. */
+  readonly limit: number
+  /** The page ends with the item at which its payloads reach this, so it has an item if there is any. */
+  readonly maxBytes: number
+}
+
+/** What a port returns. */
+export interface Page<A> {
+  readonly items: ReadonlyArray<A>
+  /** The page ended at one of its bounds, so more may follow. */
+  readonly more: boolean
+}
+
+/** Takes a page from the items. An iterator is left where the page ends. */
+export const takePage = <A>(
+  items: Iterable<A>,
+  { limit, maxBytes }: PageBounds,
+  bytesOf: (item: A) => number
+): Page<A> => {
+  const taken: Array<A> = []
+  let bytes = 0
+  for (const item of items) {
+    bytes += bytesOf(item)
+    if (taken.push(item) >= limit || bytes >= maxBytes) return { items: taken, more: true }
+  }
+  return { items: taken, more: false }
+}
 
 /** A page, and how to get the next one. */
 export type Pages<A, E> = Effect.Effect<{ readonly items: Array<A>; readonly next: Pages<A, E> | undefined }, E>
@@ -20,22 +56,34 @@ export const streamOf = <A, E>(first: Pages<A, E>): Stream.Stream<A, E> =>
     Effect.map(page, ({ items, next }) => [Chunk.unsafeFromArray(items), Option.fromNullable(next)])
   )
 
-/** A page that is not full is the last one. A full page may be the last one too; then an empty page follows. */
-export const hasNext = (found: number, size: number, left: number): boolean => found === size && found < left
+/** How much larger each page of values is than the one before, and the largest. */
+const valuesGrowth = 16
+const valuesMax = 256_000
 
-/** All values; each page begins after the last value of the page before. */
+/**
+ * All values; each page begins after the last value of the page before. For each page, a database without an index on
+ * the values sorts all that are left, so pages grow: reading many values takes few pages.
+ */
 export const valuePages = <E>(
   page: (after: string | null, limit: number) => Effect.Effect<ReadonlyArray<string>, E>,
-  after: string | null = null
+  after: string | null = null,
+  limit = pageSize
 ): Pages<string, E> =>
-  Effect.map(page(after, pageSize), (values) => {
+  Effect.flatMap(page(after, limit), (values) => {
     const last = values[values.length - 1]
-    const more = last !== undefined && values.length === pageSize
-    return { items: [...values], next: more ? valuePages(page, last) : undefined }
+    const more = last !== undefined && values.length === limit
+    return pieces(values, more ? valuePages(page, last, Math.min(valuesMax, limit * valuesGrowth)) : undefined)
+  })
+
+/** A large page in pieces of `pageSize`. */
+const pieces = <A, E>(items: ReadonlyArray<A>, rest: Pages<A, E> | undefined, from = 0): Pages<A, E> =>
+  Effect.sync(() => {
+    const to = from + pageSize
+    return { items: items.slice(from, to), next: to < items.length ? pieces(items, rest, to) : rest }
   })
 
 /** The range of positions, up to `through`, of a page that was asked for by cursor. */
-export const rangeOf = (
+const rangeOf = (
   { at, direction }: Pick<PageRequest<unknown>, "at" | "direction">,
   through: number
 ): { readonly after: number; readonly through: number } => ({
@@ -43,13 +91,26 @@ export const rangeOf = (
   through: direction === "backward" && at !== undefined ? Math.min(through, at - 1) : through
 })
 
-/** The page, and the cursor of the next one. Needs one item more than `limit`. */
-export const cut = <A extends { readonly position: number }>(
-  found: ReadonlyArray<A>,
-  { direction, limit }: Pick<PageRequest<unknown>, "direction" | "limit">
-): { readonly items: ReadonlyArray<A>; readonly next: Option.Option<string> } => {
-  const items = found.slice(0, limit)
-  const last = items[items.length - 1]
-  const more = found.length > limit && last !== undefined
-  return { items, next: more ? Option.some(cursor(direction, last.position)) : Option.none() }
+/** The page that was asked for by cursor, of all positions up to `through`, and the cursor of the next one. */
+export const pageAt = <A extends { readonly position: number }, E>(
+  request: Omit<PageRequest<unknown>, "filter">,
+  through: number,
+  read: (
+    range: PageBounds & { readonly after: number; readonly through: number; readonly direction: Direction }
+  ) => Effect.Effect<Page<A>, E>
+): Effect.Effect<{ readonly items: ReadonlyArray<A>; readonly next: Option.Option<string> }, E> => {
+  const { direction, limit } = request
+  const ask = (at: number | undefined, limit: number) =>
+    read({ ...rangeOf({ at, direction }, through), direction, limit, maxBytes: pageBytes })
+  // One item more tells whether anything follows. A page that ended at its bytes does not, so that is asked for.
+  return Effect.flatMap(ask(request.at, limit + 1), (page) => {
+    const items = page.items.slice(0, limit)
+    const last = items[items.length - 1]
+    if (last === undefined || !page.more) return Effect.succeed({ items, next: Option.none() })
+    const following = page.items.length > limit ? Effect.succeed(page) : ask(last.position, 1)
+    return Effect.map(following, (following) => ({
+      items,
+      next: following.items.length > 0 ? Option.some(cursor(direction, last.position)) : Option.none()
+    }))
+  })
 }

@@ -9,6 +9,7 @@ import type * as Layer from "effect/Layer"
 import { CommandStore } from "../CommandStore.js"
 import * as Encoded from "../commandStore/CommandStoreEncoded.js"
 import type { InvalidInput } from "../Errors.js"
+import { takePage } from "../internal/pages.js"
 import { liftOptions } from "../internal/storeOptions.js"
 import type { Database } from "./database/Database.js"
 import { distinctPage, matcher } from "./database/queries.js"
@@ -31,6 +32,9 @@ interface Row {
   readonly command: Encoded.EncodedCommand
   readonly leaseEndMs: number
 }
+
+const bytesOf = ({ data, metadata, outcome }: Encoded.EncodedCommand): number =>
+  data.length + metadata.length + (outcome?.length ?? 0)
 
 const matches = matcher<Encoded.EncodedFilter, Encoded.EncodedCommand>({
   tenantId: (command, tenantId) => command.tenantId === tenantId,
@@ -103,10 +107,10 @@ const port = (database: Database): Encoded.Encoded => {
 
     get: (id) => commands.read((rows) => rows.get(id)?.command ?? null),
 
-    list: ({ after, direction, filter, limit, through }) =>
+    list: ({ after, direction, filter, through, ...bounds }) =>
       commands.read((rows) => {
         const found = matching(rows, filter).filter(({ position }) => position > after && position <= through)
-        return (direction === "forward" ? found : found.reverse()).slice(0, limit)
+        return takePage(direction === "forward" ? found : found.reverse(), bounds, bytesOf)
       }),
 
     distinct: ({ field, filter, ...page }) =>

@@ -12,6 +12,7 @@ import type { InvalidInput } from "../Errors.js"
 import { EventStore, type ExpectedVersion, type StreamId } from "../EventStore.js"
 import * as Encoded from "../eventStore/EventStoreEncoded.js"
 import { Hints } from "../internal/Hints.js"
+import { takePage } from "../internal/pages.js"
 import { liftOptions } from "../internal/storeOptions.js"
 import { streamKey } from "../StreamId.js"
 import type { Database } from "./database/Database.js"
@@ -106,17 +107,17 @@ const port = (database: Database): Encoded.Encoded => {
         }
       ),
 
-    readStream: ({ direction, fromVersion, limit, stream, toVersion }) =>
+    readStream: ({ direction, fromVersion, stream, toVersion, ...bounds }) =>
       events.read(({ streams }) => {
         const found = (streams.get(streamKey(stream)) ?? []).slice(Math.max(0, fromVersion - 1), toVersion)
-        return direction === "forward" ? found.slice(0, limit) : found.reverse().slice(0, limit)
+        return takePage(direction === "forward" ? found : found.reverse(), bounds, bytesOf)
       }),
 
     version: (stream) => events.read((state) => versionOf(state, stream)),
 
     head: events.read(({ lastPosition }) => lastPosition),
 
-    readFeed: ({ after, direction, filter, limit, through }) =>
+    readFeed: ({ after, direction, filter, limit, maxBytes, through }) =>
       events.read(({ log }) => {
         const found: Array<Encoded.EncodedEvent> = []
         const isMatch = matches(filter)
@@ -127,7 +128,7 @@ const port = (database: Database): Encoded.Encoded => {
           if (event === undefined || event.position <= after || event.position > through) break
           if (isMatch(event)) found.push(event)
         }
-        return found
+        return takePage(found, { limit, maxBytes }, bytesOf)
       }),
 
     get: (id) => events.read(({ byId }) => byId.get(id) ?? null),
@@ -185,6 +186,8 @@ const port = (database: Database): Encoded.Encoded => {
     hints: hints.register
   }
 }
+
+const bytesOf = ({ data, metadata }: Encoded.EncodedEvent): number => data.length + metadata.length
 
 const isExpected = (expected: ExpectedVersion, actual: number): boolean =>
   expected === "any" ||

@@ -82,3 +82,8 @@ export const fromRow = (row: Row): EncodedCommand => ({
 })
 
 export const fromRows = (rows: ReadonlyArray<Row>): ReadonlyArray<EncodedCommand> => rows.map(fromRow)
+
+export const payloadOf = (row: Row): ReadonlyArray<string | null> => [row[5], row[6], row[11]]
+
+/** What a row counts for in the bounds of a page: about the bytes of its payload. */
+export const sizeOf = (row: Row): number => row[5].length + row[6].length + (row[11]?.length ?? 0)

@@ -66,3 +66,8 @@ export const fromStreamRows = (rows: ReadonlyArray<StreamRow>, stream: StreamId)
   for (let i = 0; i < rows.length; i++) events[i] = toEvent(rows[i] as StreamRow, tenantId, domain, aggregateId)
   return events
 }
+
+export const payloadOf = (row: StreamRow | Row): ReadonlyArray<string> => [row[4], row[5]]
+
+/** What a row counts for in the bounds of a page: about the bytes of its payload. */
+export const sizeOf = (row: StreamRow | Row): number => row[4].length + row[5].length

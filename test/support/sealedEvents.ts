@@ -39,9 +39,10 @@ const openedEvent = (row: Row): Row => ({
   keyId: null
 })
 
-const openedEvents = (
-  rows: Effect.Effect<ReadonlyArray<Row>, Errors.StoreFailure>
-): Effect.Effect<ReadonlyArray<Row>, Errors.StoreFailure> => Effect.map(rows, (rows) => rows.map(openedEvent))
+type Page = Effect.Effect.Success<ReturnType<EventStoreEncoded.Encoded["readFeed"]>>
+
+const openedEvents = (page: Effect.Effect<Page, Errors.StoreFailure>): Effect.Effect<Page, Errors.StoreFailure> =>
+  Effect.map(page, ({ items, more }) => ({ items: items.map(openedEvent), more }))
 
 export const sealedPort = (port: EventStoreEncoded.Encoded): EventStoreEncoded.Encoded => ({
   ...port,

@@ -10,13 +10,26 @@ import type {
   EncodedFilter,
   EncodedNewCommand
 } from "../../commandStore/CommandStoreEncoded.js"
-import { column, columns, created, fromRow, fromRows, inserted, type Row, toRow } from "../../sql/commandRows.js"
+import {
+  column,
+  columns,
+  created,
+  fromRow,
+  fromRows,
+  inserted,
+  payloadOf,
+  type Row,
+  toRow
+} from "../../sql/commandRows.js"
 import { commandConditions } from "../../sql/filters.js"
 import type { Statement } from "../database/access.js"
 import { anyOf, where } from "../database/filters.js"
 import type { Names } from "../database/names.js"
+import { orderOf, pageOf, rowCount } from "../database/pages.js"
 
 type Request<K extends keyof Encoded> = Encoded[K] extends (request: infer R) => unknown ? R : never
+
+const payload = ["data", "metadata", "coalesce(outcome, '')"]
 
 const nowMs = "(extract(epoch from clock_timestamp()) * 1000)::bigint"
 const ofAttempt = "id = $1 and attempts = $2 and status = 'received'"
@@ -121,18 +134,19 @@ export const make = (names: Names) => {
         return row === undefined ? null : fromRow(row)
       }),
 
-    list: ({ after, direction, filter, limit, through }: Request<"list">) => {
-      const values: Array<unknown> = [after, through, limit]
-      const { shape, sql } = where(unindexed, filter, values)
-      const order = direction === "forward" ? "asc" : "desc"
+    list: (request: Request<"list">) => {
+      const values: Array<unknown> = [request.after, request.through, request.limit, request.maxBytes]
+      const { shape, sql } = where(unindexed, request.filter, values)
+      const order = orderOf(request.direction)
+      const rows = `from ${commands} where position > $1 and position <= $2${sql}`
+      const page = { payload, rows, key: "position", direction: order, limit: "$3", maxBytes: "$4" } as const
       return read(
         "list",
-        `_${order}_${shape}`,
-        `select ${columns} from ${commands}
-         where position > $1 and position <= $2${sql}
-         order by position ${order} limit $3`,
+        `_${request.direction}_${shape}`,
+        `select ${columns} ${rows}
+         order by position ${order} limit ${rowCount(page)}`,
         values,
-        ({ rows }) => fromRows(rows)
+        ({ rows }) => pageOf<Row, EncodedCommand>(rows, request, payloadOf, fromRows)
       )
     },
 

@@ -14,6 +14,7 @@
  */
 import type { StoreSchema } from "../database/migrations.js"
 import type { Names } from "../database/names.js"
+import { bytesOf } from "../database/pages.js"
 
 // How an expected version travels: exact versions are themselves, `noStream` is 0.
 export const expectAny = -1
@@ -27,6 +28,15 @@ export const outcomeBusy = 3
 
 /** How long a shared statement waits for a lock: longer than most transactions last. */
 const impatientLockTimeoutMs = 50
+
+/** The columns of a payload. */
+export const payload = ["data", "metadata"]
+
+/**
+ * An event that by itself makes up much of a page. Such events have indexes of their own, which usually are empty, so that
+ * a read finds out for next to nothing that it need not look at the sizes of the others: 1,000 of those are a page.
+ */
+export const isLarge = `${bytesOf(payload)} > 4096`
 
 const events = (n: Names): string => {
   const table = n.qualified("events")
@@ -127,6 +137,8 @@ create table ${table} (
 );
 alter sequence ${positions} owned by ${table}.position;
 create index ${n.bare("events_command")} on ${table} (command_id, position) where command_id is not null;
+create index ${n.bare("events_large")} on ${table} (position) where ${isLarge};
+create index ${n.bare("events_large_version")} on ${table} (tenant_id, domain, aggregate_id, version) where ${isLarge};
 
 -- Appends one event to one stream, and waits for the stream's lock.
 ${appendFunction(

@@ -3,19 +3,30 @@
  * once per connection; a filter has one text per set of conditions.
  */
 import type Pg from "pg"
-import type { Direction, DistinctField, ExpectedVersion, Guard, StreamId } from "../../EventStore.js"
+import type { DistinctField, ExpectedVersion, Guard, StreamId } from "../../EventStore.js"
 import type {
   AppendOutcome,
+  Encoded,
   EncodedAppend,
   EncodedEvent,
   EncodedFilter,
   EncodedNewEvent
 } from "../../eventStore/EventStoreEncoded.js"
-import { column, columns, fromRows, fromStreamRows, streamColumns } from "../../sql/eventRows.js"
+import {
+  column,
+  columns,
+  fromRows,
+  fromStreamRows,
+  payloadOf,
+  type Row,
+  type StreamRow,
+  streamColumns
+} from "../../sql/eventRows.js"
 import { eventConditions } from "../../sql/filters.js"
 import type { Statement } from "../database/access.js"
 import { anyOf, where } from "../database/filters.js"
 import type { Names } from "../database/names.js"
+import { type BoundedRows, orderOf, pageOf, rowCount } from "../database/pages.js"
 import * as schema from "./schema.js"
 
 /** `Exists` comes without the events; they are read in a second statement. */
@@ -26,10 +37,7 @@ export type Attempt = Answer | "Busy"
 
 const toEvents = (result: Pg.QueryResult): ReadonlyArray<EncodedEvent> => fromRows(result.rows)
 
-const toEventsOf =
-  (stream: StreamId) =>
-  (result: Pg.QueryResult): ReadonlyArray<EncodedEvent> =>
-    fromStreamRows(result.rows, stream)
+type Request<K extends keyof Encoded> = Encoded[K] extends (request: infer R) => unknown ? R : never
 
 const firstValue = <A>(result: Pg.QueryResult): A => (result.rows as ReadonlyArray<readonly [A]>)[0]?.[0] as A
 
@@ -80,6 +88,11 @@ export const make = (names: Names) => {
     values: Array<unknown>,
     onResult: (result: Pg.QueryResult) => A
   ): Statement<A> => ({ name: named(name), text, values, rowMode: "array", operation: name, kind: "read", onResult })
+
+  /** The sizes of a page are looked at only where the range has large events at all. */
+  const pageLimit = (range: string, page: Omit<BoundedRows, "payload">): string =>
+    `case when exists (select from ${events} where ${range} and ${schema.isLarge})
+          then ${rowCount({ ...page, payload: schema.payload })} else ${page.limit} end`
 
   const appendName = named("append")
   const appendText = `select * from ${names.qualified("append")}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
@@ -193,22 +206,18 @@ export const make = (names: Names) => {
     get: (id: string) =>
       read("get", `select ${columns} from ${events} where id = $1`, [id], (result) => toEvents(result)[0] ?? null),
 
-    readStream: (request: {
-      readonly stream: StreamId
-      readonly direction: Direction
-      readonly fromVersion: number
-      readonly toVersion: number
-      readonly limit: number
-    }) => {
-      const { direction, fromVersion, limit, stream, toVersion } = request
-      const order = direction === "forward" ? "asc" : "desc"
+    readStream: (request: Request<"readStream">) => {
+      const { direction, fromVersion, limit, maxBytes, stream, toVersion } = request
+      const order = orderOf(direction)
+      const range = "tenant_id = $1 and domain = $2 and aggregate_id = $3 and version between $4 and $5"
+      const rows = `from ${events} where ${range}`
+      const page = { rows, key: "version", direction: order, limit: "$6", maxBytes: "$7" } as const
       return read(
         `read_stream_${order}`,
-        `select ${streamColumns} from ${events}
-         where tenant_id = $1 and domain = $2 and aggregate_id = $3 and version between $4 and $5
-         order by version ${order} limit $6`,
-        [stream.tenantId, stream.domain, stream.aggregateId, fromVersion, toVersion, limit],
-        toEventsOf(stream)
+        `select ${streamColumns} ${rows}
+         order by version ${order} limit ${pageLimit(range, page)}`,
+        [stream.tenantId, stream.domain, stream.aggregateId, fromVersion, toVersion, limit, maxBytes],
+        ({ rows }) => pageOf<StreamRow, EncodedEvent>(rows, request, payloadOf, (rows) => fromStreamRows(rows, stream))
       )
     },
 
@@ -224,23 +233,19 @@ export const make = (names: Names) => {
 
     head: read("head", `select ${names.qualified("head")}()`, [], firstValue<number>),
 
-    readFeed: (request: {
-      readonly after: number
-      readonly through: number
-      readonly direction: Direction
-      readonly filter: EncodedFilter
-      readonly limit: number
-    }) => {
-      const values: Array<unknown> = [request.after, request.through, request.limit]
+    readFeed: (request: Request<"readFeed">) => {
+      const values: Array<unknown> = [request.after, request.through, request.limit, request.maxBytes]
       const { shape, sql } = where(conditions, request.filter, values)
-      const order = request.direction === "forward" ? "asc" : "desc"
+      const order = orderOf(request.direction)
+      const range = "position > $1 and position <= $2"
+      const rows = `from ${events} where ${range}${sql}`
+      const page = { rows, key: "position", direction: order, limit: "$3", maxBytes: "$4" } as const
       return read(
         `read_feed_${order}_${shape}`,
-        `select ${columns} from ${events}
-         where position > $1 and position <= $2${sql}
-         order by position ${order} limit $3`,
+        `select ${columns} ${rows}
+         order by position ${order} limit ${pageLimit(range, page)}`,
         values,
-        toEvents
+        ({ rows }) => pageOf<Row, EncodedEvent>(rows, request, payloadOf, fromRows)
       )
     },
 

@@ -5,7 +5,18 @@
  */
 import * as Effect from "effect/Effect"
 import type { CreateOutcome, Encoded, EncodedNewCommand } from "../../commandStore/CommandStoreEncoded.js"
-import { column, columns, created, fromRow, fromRows, inserted, type Row, toRow } from "../../sql/commandRows.js"
+import { takePage } from "../../internal/pages.js"
+import {
+  column,
+  columns,
+  created,
+  fromRow,
+  fromRows,
+  inserted,
+  type Row,
+  sizeOf,
+  toRow
+} from "../../sql/commandRows.js"
 import { commandConditions } from "../../sql/filters.js"
 import type { SqliteConnection } from "../database/connection.js"
 import { anyOf, filtered, unindexed } from "../database/filters.js"
@@ -82,15 +93,16 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
         return row === undefined ? null : fromRow(row)
       }),
 
-    list: ({ after, direction, filter, limit, through }) =>
+    list: ({ after, direction, filter, limit, maxBytes, through }) =>
       database.read("list", (connection) => {
         const { params, where } = filtered(unindexedConditions, filter)
         const rows = connection
           .prepare(
             `SELECT ${columns} FROM ${commands} WHERE position > ? AND position <= ?${where} ORDER BY position${direction === "forward" ? "" : " DESC"} LIMIT ?`
           )
-          .all(after, through, ...params, limit) as Array<Row>
-        return fromRows(rows)
+          .iterate(after, through, ...params, limit)
+        const { items, more } = takePage(rows as Iterable<Row>, { limit, maxBytes }, sizeOf)
+        return { items: fromRows(items), more }
       }),
 
     distinct: ({ after, field, filter, limit }) =>

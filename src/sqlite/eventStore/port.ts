@@ -12,6 +12,7 @@ import type {
   EncodedNewEvent
 } from "../../eventStore/EventStoreEncoded.js"
 import { Hints } from "../../internal/Hints.js"
+import { takePage } from "../../internal/pages.js"
 import {
   column,
   columns,
@@ -20,6 +21,7 @@ import {
   fromStreamRows,
   type Row,
   type StreamRow,
+  sizeOf,
   streamColumns
 } from "../../sql/eventRows.js"
 import { eventConditions } from "../../sql/filters.js"
@@ -211,27 +213,29 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
         }
       ),
 
-    readStream: ({ direction, fromVersion, limit, stream, toVersion }) =>
+    readStream: ({ direction, fromVersion, limit, maxBytes, stream, toVersion }) =>
       database.read("read", (connection) => {
         const rows = connection
           .prepare(direction === "forward" ? sql.readForward : sql.readBackward)
-          .all(stream.tenantId, stream.domain, stream.aggregateId, fromVersion, toVersion, limit) as Array<StreamRow>
-        return fromStreamRows(rows, stream)
+          .iterate(stream.tenantId, stream.domain, stream.aggregateId, fromVersion, toVersion, limit)
+        const { items, more } = takePage(rows as Iterable<StreamRow>, { limit, maxBytes }, sizeOf)
+        return { items: fromStreamRows(items, stream), more }
       }),
 
     version: (stream) => database.read("version", (connection) => versionOf(connection, stream)),
 
     head: database.read("head", (connection) => (connection.prepare(sql.head).get(events) as [number])[0]),
 
-    readFeed: ({ after, direction, filter, limit, through }) =>
+    readFeed: ({ after, direction, filter, limit, maxBytes, through }) =>
       database.read("feed", (connection) => {
         const { order, params, position, where } = paged(filter)
         const rows = connection
           .prepare(
             `SELECT ${columns} FROM ${events} WHERE ${position} > ? AND ${position} <= ?${where} ORDER BY ${order}${direction === "forward" ? "" : " DESC"} LIMIT ?`
           )
-          .all(after, through, ...params, limit) as Array<Row>
-        return fromRows(rows)
+          .iterate(after, through, ...params, limit)
+        const { items, more } = takePage(rows as Iterable<Row>, { limit, maxBytes }, sizeOf)
+        return { items: fromRows(items), more }
       }),
 
     get: (id) =>
