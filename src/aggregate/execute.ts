@@ -10,8 +10,10 @@ import {
   type AppendError,
   type Appended,
   type Envelope,
+  type Event,
   EventStore,
   type ExpectedVersion,
+  type ReadError,
   type StreamId,
   type TypedEvents
 } from "../EventStore.js"
@@ -57,8 +59,30 @@ export const append = <E extends { readonly _tag: string }>(
   Effect.flatMap(Effect.serviceOption(CurrentCommand), (current) =>
     current._tag === "None"
       ? self.events.append(stream, events, options)
-      : inStep(current.value, stream, options, (ids, options) => appendAs(self, stream, events, options, ids))
+      : inStep(current.value, stream, options, (ids, options) =>
+          Effect.catchTag(appendAs(self, stream, events, options, ids), "DuplicateEvent", (duplicate) =>
+            Effect.flatMap(appendedBefore(ids), (found) =>
+              found === undefined ? Effect.fail(duplicate) : Effect.succeed(found)
+            )
+          )
+        )
   )
+
+/** The ids are the command's alone, so what has them was appended by an earlier attempt, with another trace perhaps. */
+const appendedBefore = (ids: EventIds): Effect.Effect<Appended | undefined, ReadError, EventStore> =>
+  Effect.map(eventsBefore(ids), (events) => {
+    const last = events[events.length - 1]
+    return last === undefined ? undefined : { version: last.version, position: last.position }
+  })
+
+const eventsBefore = (ids: EventIds): Effect.Effect<ReadonlyArray<Event>, ReadError, EventStore> =>
+  Effect.flatMap(EventStore, (store) => {
+    const from = (events: ReadonlyArray<Event>): Effect.Effect<ReadonlyArray<Event>, ReadError> =>
+      Effect.flatMap(store.get(ids(events.length)), (found) =>
+        found._tag === "None" ? Effect.succeed(events) : from([...events, found.value])
+      )
+    return from([])
+  })
 
 /** A change of a stream in a command. If it fails, what is tried next gets its ids, and may be it once more. */
 const inStep = <O extends Envelope, A, E, R>(
@@ -136,16 +160,10 @@ const earlier = <S, E extends { readonly _tag: string }>(
   ids: EventIds
 ): Effect.Effect<Executed<S, E> | undefined, LoadError, EventStore> =>
   Effect.gen(function* () {
-    const store = yield* EventStore
-    const events: Array<E> = []
-    let version = 0
-    for (;;) {
-      const found = yield* store.get(ids(events.length))
-      if (found._tag === "None") break
-      version = found.value.version
-      events.push((yield* self.events.decode(found.value)).data)
-    }
-    if (events.length === 0) return undefined
-    const { state } = yield* loading.loadAt(self, stream, version)
-    return { state, version, events }
+    const stored = yield* eventsBefore(ids)
+    const last = stored[stored.length - 1]
+    if (last === undefined) return undefined
+    const events = yield* Effect.forEach(stored, (event) => Effect.map(self.events.decode(event), ({ data }) => data))
+    const { state } = yield* loading.loadAt(self, stream, last.version)
+    return { state, version: last.version, events }
   })
