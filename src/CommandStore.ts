@@ -180,22 +180,30 @@ export interface PruneOptions extends Omit<Filter, "createdUntil"> {
 }
 
 /**
- * How an execution is kept, and for how long it is nobody else's.
+ * A Schema of outcomes: synchronous, without services.
  *
  * @since 0.1.0
  * @category models
  */
-export interface ExecuteOptions<A, IA, F, IF> {
-  /**
-   * How the result is kept. Synchronous, without services. `Schema.Void` for none: the effect is then one of `void`
-   * (`Effect.asVoid`).
-   */
-  readonly success: Schema.Schema<A, IA>
+export type OutcomeSchema = Schema.Schema.AnyNoContext | Schema.Schema<never, unknown> | Schema.Schema<never>
+
+/**
+ * How an outcome is kept, and how long an execution has the command to itself.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface ExecuteOptions<
+  Success extends OutcomeSchema = typeof Schema.Void,
+  Failure extends OutcomeSchema = typeof Schema.Never
+> {
+  /** How the result is kept. Default `Schema.Void`: nothing of it is, and the effect returns `void`. */
+  readonly success?: Success | undefined
   /**
    * Which failures are outcomes, and how they are kept. Any other failure (a backend that is down, a conflict) leaves the
    * command `received`: asking again tries again. Default: none is an outcome.
    */
-  readonly failure?: Schema.Schema<F, IF> | undefined
+  readonly failure?: Failure | undefined
   /** How long a process that has died keeps the command from others; renewed while it runs. Default 30 seconds. */
   readonly lease?: Duration.DurationInput | undefined
   /**
@@ -279,9 +287,13 @@ export interface CommandStoreShape {
    *    its outcome. While another has the lease, waits for its outcome, or for the lease to end, and takes over.
    * 2. Runs the effect, with `CurrentCommand` in its context, and renews the lease meanwhile.
    * 3. Stores the outcome: a success, or a failure that `failure` knows. Whatever else ends the effect (another failure, a
-   *    defect, an interrupt) gives the lease back and is passed on; the command stays `received`. So it does when the
-   *    outcome does not fit its Schema, or has fields that the Schema does not know: that is `InvalidInput`, after the
-   *    effect has run.
+   *    defect, an interrupt) gives the lease back and is passed on; the command stays `received`.
+   *
+   * **Outcomes as JSON.** A Schema none of whose values can be JSON (`Schema.DateFromSelf`) is `InvalidInput` before
+   * anything runs. Properties that are `undefined` are left out, and -0 is stored as 0. What cannot be written at all
+   * (`NaN`, a value that does not fit its Schema or has fields that the Schema does not know, 16 MiB) closes the command
+   * too, because its effect was done: the caller gets the value or the failure, a warning is logged, the reason is stored
+   * in its place, and repeats fail with `CommandDecodeError`.
    *
    * **What holds.** While no process dies and none is cut off from the store for longer than the lease, the effect of a
    * command ends at most once with an outcome, and no two run at the same time. When a process dies in the middle, or
@@ -298,11 +310,16 @@ export interface CommandStoreShape {
    * what was not is `StoreUnavailable`. A failure with a defect beside it is no outcome. To execute a command in its
    * own effect is `InvalidInput`; by way of another command, it would wait for its own outcome for ever.
    */
-  readonly execute: <A, IA, E, R, F = never, IF = never>(
+  readonly execute: <
+    E,
+    R,
+    Success extends OutcomeSchema = typeof Schema.Void,
+    Failure extends OutcomeSchema = typeof Schema.Never
+  >(
     command: NewCommand,
-    effect: Effect.Effect<A, E | F, R>,
-    options: ExecuteOptions<A, IA, F, IF>
-  ) => Effect.Effect<A, E | F | ExecuteError, Exclude<R, CurrentCommand>>
+    effect: Effect.Effect<Success["Type"], E, R>,
+    options?: ExecuteOptions<Success, Failure>
+  ) => Effect.Effect<Success["Type"], E | Failure["Type"] | ExecuteError, Exclude<R, CurrentCommand>>
 
   /** The command with this id. */
   readonly get: (id: string) => Effect.Effect<Option.Option<Command>, ReadError>
@@ -403,12 +420,21 @@ export interface TypedCommands<A, R> {
     command: A,
     envelope: Envelope
   ) => Effect.Effect<Command, DuplicateCommand | ReadOnly | InvalidInput | StoreFailure, CommandStore | R>
-  readonly execute: <B, IB, E, R2, F = never, IF = never>(
+  readonly execute: <
+    E,
+    R2,
+    Success extends OutcomeSchema = typeof Schema.Void,
+    Failure extends OutcomeSchema = typeof Schema.Never
+  >(
     command: A,
     envelope: Envelope,
-    effect: Effect.Effect<B, E | F, R2>,
-    options: ExecuteOptions<B, IB, F, IF>
-  ) => Effect.Effect<B, E | F | ExecuteError, CommandStore | R | Exclude<R2, CurrentCommand>>
+    effect: Effect.Effect<Success["Type"], E, R2>,
+    options?: ExecuteOptions<Success, Failure>
+  ) => Effect.Effect<
+    Success["Type"],
+    E | Failure["Type"] | ExecuteError,
+    CommandStore | R | Exclude<R2, CurrentCommand>
+  >
   /** Commands in the order in which they were stored, in constant memory: to run them again, elsewhere or in another way. */
   readonly replay: (filter?: Filter) => Stream.Stream<TypedCommand<A>, ReadError | CommandDecodeError, CommandStore | R>
 }

@@ -119,6 +119,31 @@ const suite = <E>(layer: Layer.Layer<Stores, E>) => {
       })
     )
 
+    for (const expected of ["any", "noStream", 0] as const) {
+      it.effect(`an append to a stream that is ${expected} is found by later attempts, whose traces are others`, () =>
+        Effect.gen(function* () {
+          const command = newCommand()
+          const id = freshId()
+          const appended: Array<EventStore.Appended> = []
+          const attempt = (trace: number, events = [added(1), added(2)]) =>
+            Effect.tap(Aggregate.append(Counter, id, events, { expected, metadata: { trace } }), (one) =>
+              Effect.sync(() => appended.push(one))
+            )
+          yield* crash(command, attempt(1))
+          yield* crash(command, attempt(2))
+          // Another release of the program may append something else by now.
+          yield* crash(command, attempt(3, [added(1), added(2), added(3)]))
+          yield* run(command, attempt(4, [added(5), added(6)]))
+          assert.strictEqual(appended.length, 4)
+          for (const one of appended) assert.deepStrictEqual(one, appended[0])
+          assert.deepStrictEqual(
+            (yield* eventsOf(id)).map(({ data, metadata }) => [data, metadata]),
+            [1, 2].map((amount) => [{ amount }, { trace: 1 }])
+          )
+        })
+      )
+    }
+
     const cases = ["the same", "another"].flatMap((decision) =>
       ["before loading", "between deciding and appending"].map((moment) => ({ decision, moment }))
     )

@@ -10,6 +10,7 @@ import {
   Deferred,
   type Duration,
   Effect,
+  Either,
   Exit,
   Fiber,
   Logger,
@@ -249,27 +250,56 @@ describe("the lease", () => {
       yield* pass(310)
       yield* Deferred.fail(fail, "busy")
       yield* TestClock.adjust(10)
+      assert.isNull(fiber.unsafePoll())
       yield* Deferred.succeed(gate, undefined)
       assert.deepStrictEqual(yield* Fiber.await(fiber), Exit.fail("busy"))
+      yield* turns(30)
       assert.strictEqual(yield* leaseLeftMs(encoded), 0)
       assert.strictEqual(yield* store.execute(command, Effect.succeed("next"), { success }), "next")
     })
   )
 
-  it.effect("is given back when the caller is interrupted before it knows that it has it", () =>
+  for (const [how, before] of [
+    ["before it is made", true],
+    ["when it is made and its answer is under way", false]
+  ] as const) {
+    it.effect(`does not hold who is interrupted ${how}, and is given back when it comes`, () =>
+      Effect.gen(function* () {
+        const gate = yield* Deferred.make<void>()
+        const { encoded, store } = yield* setUp((encoded) => ({
+          create: (command, leaseMs) =>
+            before
+              ? Effect.zipRight(Deferred.await(gate), encoded.create(command, leaseMs))
+              : Effect.zipLeft(encoded.create(command, leaseMs), Deferred.await(gate))
+        }))
+        const execute = store.execute(command, Effect.die("must not run"), { success })
+        const fiber = yield* Effect.fork(Effect.either(Effect.timeout(execute, "500 millis")))
+        yield* pass(490)
+        assert.isNull(fiber.unsafePoll())
+        yield* pass(20)
+        const ended = yield* Fiber.join(fiber)
+        assert.isTrue(Either.isLeft(ended) && Cause.isTimeoutException(ended.left))
+        yield* Deferred.succeed(gate, undefined)
+        yield* turns(20)
+        assert.strictEqual(yield* leaseLeftMs(encoded), 0)
+        assert.strictEqual(yield* store.execute(command, Effect.succeed("next"), { success }), "next")
+      })
+    )
+  }
+
+  it.effect("of another attempt is not given back by one who was interrupted while they waited for it", () =>
     Effect.gen(function* () {
       const gate = yield* Deferred.make<void>()
       const { encoded, store } = yield* setUp((encoded) => ({
-        create: (command, leaseMs) => Effect.tap(encoded.create(command, leaseMs), () => Deferred.await(gate))
+        create: (command, leaseMs) => Effect.zipRight(Deferred.await(gate), encoded.create(command, leaseMs))
       }))
       const fiber = yield* Effect.fork(store.execute(command, Effect.never, { success }))
-      yield* TestClock.adjust(1)
-      assert.isAbove(yield* leaseLeftMs(encoded), 0)
-      yield* Fiber.interruptFork(fiber)
-      yield* TestClock.adjust(1)
+      yield* turns(5)
+      yield* Fiber.interrupt(fiber)
+      yield* encoded.create(port, 10_000)
       yield* Deferred.succeed(gate, undefined)
-      yield* Fiber.await(fiber)
-      assert.strictEqual(yield* leaseLeftMs(encoded), 0)
+      yield* turns(20)
+      assert.strictEqual(yield* leaseLeftMs(encoded), 10_000)
     })
   )
 
@@ -531,6 +561,8 @@ describe("interruption", () => {
         yield* turns(random(40))
         yield* Fiber.interrupt(fiber)
         assert.strictEqual(running, 0, "the effect goes on")
+        // A claim that was not waited for ends by itself, and gives back what it got.
+        yield* turns(20)
         const left = (yield* supervisor.value).filter((fiber) => fiber.unsafePoll() === null)
         assert.strictEqual(left.length, 0, "fibers are left")
         const row = yield* encoded.get(command.id)

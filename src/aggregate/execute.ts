@@ -1,6 +1,6 @@
 /**
- * How an aggregate is changed: deciding and appending with retries. In the effect of a command, appends get ids by
- * which a second run of the command finds what the first one did.
+ * How an aggregate is changed: deciding and appending with retries, and, in the effect of a command, appending so that a
+ * second run of the command finds what the first has done.
  */
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -10,8 +10,10 @@ import {
   type AppendError,
   type Appended,
   type Envelope,
+  type Event,
   EventStore,
   type ExpectedVersion,
+  type ReadError,
   type StreamId,
   type TypedEvents
 } from "../EventStore.js"
@@ -57,13 +59,32 @@ export const append = <E extends { readonly _tag: string }>(
   Effect.flatMap(Effect.serviceOption(CurrentCommand), (current) =>
     current._tag === "None"
       ? self.events.append(stream, events, options)
-      : inStep(current.value, stream, options, (ids, options) => appendAs(self, stream, events, options, ids))
+      : inStep(current.value, stream, options, (ids, options) =>
+          Effect.catchTag(appendAs(self, stream, events, options, ids), "DuplicateEvent", (duplicate) =>
+            Effect.flatMap(appendedBefore(ids), (found) =>
+              found === undefined ? Effect.fail(duplicate) : Effect.succeed(found)
+            )
+          )
+        )
   )
 
-/**
- * A change of a stream in a command. If it fails, the next attempt gets the same ids, since it may be the same change
- * again.
- */
+/** The ids are the command's alone, so what has them was appended by an earlier attempt, with another trace perhaps. */
+const appendedBefore = (ids: EventIds): Effect.Effect<Appended | undefined, ReadError, EventStore> =>
+  Effect.map(eventsBefore(ids), (events) => {
+    const last = events[events.length - 1]
+    return last === undefined ? undefined : { version: last.version, position: last.position }
+  })
+
+const eventsBefore = (ids: EventIds): Effect.Effect<ReadonlyArray<Event>, ReadError, EventStore> =>
+  Effect.flatMap(EventStore, (store) => {
+    const from = (events: ReadonlyArray<Event>): Effect.Effect<ReadonlyArray<Event>, ReadError> =>
+      Effect.flatMap(store.get(ids(events.length)), (found) =>
+        found._tag === "None" ? Effect.succeed(events) : from([...events, found.value])
+      )
+    return from([])
+  })
+
+/** A change of a stream in a command. If it fails, what is tried next gets its ids, and may be it once more. */
 const inStep = <O extends Envelope, A, E, R>(
   command: Context.Tag.Service<typeof CurrentCommand>,
   stream: StreamId,
@@ -112,7 +133,7 @@ const attempt = <S, E extends { readonly _tag: string }, Err, R>(
   })
 }
 
-/** Anything but an array is left for the append to refuse. */
+/** What is no array is left to the append to refuse. */
 const isEmpty = (events: unknown): boolean => Array.isArray(events) && events.length === 0
 
 const appendAs = <E extends { readonly _tag: string }>(
@@ -132,23 +153,17 @@ const appendAs = <E extends { readonly _tag: string }>(
   )
 }
 
-/** The events that an earlier attempt of the command appended with these ids, and the state they led to. */
+/** What an earlier attempt of the command has appended with these ids, and the state it led to. */
 const earlier = <S, E extends { readonly _tag: string }>(
   self: Aggregate<S, E>,
   stream: StreamId,
   ids: EventIds
 ): Effect.Effect<Executed<S, E> | undefined, LoadError, EventStore> =>
   Effect.gen(function* () {
-    const store = yield* EventStore
-    const events: Array<E> = []
-    let version = 0
-    for (;;) {
-      const found = yield* store.get(ids(events.length))
-      if (found._tag === "None") break
-      version = found.value.version
-      events.push((yield* self.events.decode(found.value)).data)
-    }
-    if (events.length === 0) return undefined
-    const { state } = yield* loading.loadAt(self, stream, version)
-    return { state, version, events }
+    const stored = yield* eventsBefore(ids)
+    const last = stored[stored.length - 1]
+    if (last === undefined) return undefined
+    const events = yield* Effect.forEach(stored, (event) => Effect.map(self.events.decode(event), ({ data }) => data))
+    const { state } = yield* loading.loadAt(self, stream, last.version)
+    return { state, version: last.version, events }
   })

@@ -5,7 +5,7 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import type { DistinctField, ExecuteOptions, Status } from "../CommandStore.js"
+import type { DistinctField, ExecuteOptions, OutcomeSchema, Status } from "../CommandStore.js"
 import type { Direction } from "../EventStore.js"
 import { array, describe, fields, identifier, oneOf, options, refuse } from "../internal/validate.js"
 import {
@@ -22,6 +22,7 @@ import {
   uuid
 } from "../internal/values.js"
 import type { EncodedFilter, EncodedNewCommand } from "./CommandStoreEncoded.js"
+import { codec, type OutcomeCodec } from "./outcome.js"
 
 const statuses = ["received", "succeeded", "failed"] as const
 
@@ -131,23 +132,29 @@ export const leaseMs = (value: unknown): number => {
 }
 
 /** What an execution needs, each part looked at once: another look may find another value. */
-export interface Execution<A, IA, E, R, F, IF> extends Pick<ExecuteOptions<A, IA, F, IF>, "success" | "failure"> {
-  readonly effect: Effect.Effect<A, E | F, R>
+export interface Execution<A, E, R> {
+  readonly effect: Effect.Effect<A, E, R>
+  readonly success: OutcomeCodec<A>
+  readonly failure: OutcomeCodec<E> | undefined
   readonly leaseMs: number
   readonly transaction: boolean
 }
 
-export const execution = <A, IA, E, R, F, IF>(
-  effect: Effect.Effect<A, E | F, R>,
-  value: ExecuteOptions<A, IA, F, IF>
-): Execution<A, IA, E, R, F, IF> => {
+export const execution = <E, R, Success extends OutcomeSchema, Failure extends OutcomeSchema>(
+  effect: Effect.Effect<Success["Type"], E, R>,
+  value: ExecuteOptions<Success, Failure> | undefined
+): Execution<Success["Type"], E | Failure["Type"], R> => {
   if (!Effect.isEffect(effect)) return refuse("effect", "must be an Effect")
-  fields(value, "options", ["success", "failure", "lease", "transaction"])
-  const { failure, lease, success, transaction } = value
-  if (!Schema.isSchema(success)) return refuse("options.success", "must be a Schema")
-  if (failure !== undefined && !Schema.isSchema(failure)) return refuse("options.failure", "must be a Schema")
+  options(value, "options", ["success", "failure", "lease", "transaction"])
+  const { failure, lease, success = Schema.Void, transaction } = value ?? {}
   if (transaction !== undefined && typeof transaction !== "boolean") {
     return refuse("options.transaction", `must be true or false, not ${describe(transaction)}`)
   }
-  return { effect, success, failure, transaction: transaction ?? false, leaseMs: leaseMs(lease) }
+  return {
+    effect,
+    success: codec(success, "options.success"),
+    failure: failure === undefined ? undefined : codec(failure, "options.failure"),
+    transaction: transaction ?? false,
+    leaseMs: leaseMs(lease)
+  }
 }

@@ -12,7 +12,9 @@ import * as Fiber from "effect/Fiber"
 import type * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import { CommandStore, CurrentCommand } from "../../CommandStore.js"
+import { CommandDecodeError, CommandStore, CurrentCommand } from "../../CommandStore.js"
+import { InvalidInput } from "../../Errors.js"
+import type { Json } from "../../Json.js"
 import * as Uuid from "../../Uuid.js"
 import { failsWith, range } from "../suite.js"
 import { clashes } from "./create.js"
@@ -216,9 +218,7 @@ export const execute = (test: Test, layer: Layer.Layer<CommandStore, unknown>): 
           const given = newCommand()
           const options = { success: Schema.Number, failure, lease } as const
           for (const attempts of [1, 2]) {
-            const exit = yield* Effect.exit(
-              store.execute<number, number, Refused, never, unknown, unknown>(given, effect, options as never)
-            )
+            const exit = yield* Effect.exit(store.execute(given, effect, options))
             assert.ok(Exit.isFailure(exit) && is(exit.cause), String(exit))
             const command = yield* stored(given.id)
             assert.deepEqual([command.status, command.attempts, command.outcome], ["received", attempts, Option.none()])
@@ -303,38 +303,139 @@ export const execute = (test: Test, layer: Layer.Layer<CommandStore, unknown>): 
       assert.equal(yield* Fiber.join(first), 1)
     }))
 
-  const unfit: ReadonlyArray<readonly [name: string, Schema.Schema<unknown, unknown>, unknown]> = [
-    ["that does not fit its Schema", Schema.Int as never, 0.5],
-    [
-      "with a field that its Schema does not know",
-      Schema.Struct({ a: Schema.optional(Schema.Int) }) as never,
-      { A: 1 }
-    ],
-    ["that is no JSON", Schema.Number as never, Number.NaN],
-    ["that is encoded as no JSON", Schema.DateFromSelf as never, new Date(0)],
-    ["that only waiting could encode", asynchronous as never, "x"]
+  const Note = Schema.Struct({ note: Schema.optional(Schema.String), of: Schema.UndefinedOr(Schema.String) })
+  const mended: ReadonlyArray<readonly [name: string, Schema.Schema<unknown, unknown>, unknown, stored: Json]> = [
+    ["properties that are undefined", Note as never, { note: undefined, of: undefined }, {}],
+    ["a property of a list's element that is undefined", Schema.Array(Note) as never, [{ of: undefined }], [{}]],
+    ["-0", Schema.Struct({ n: Schema.Number }) as never, { n: -0 }, { n: 0 }]
   ]
-  for (const [name, schema, value] of unfit) {
-    test(`an outcome ${name} is InvalidInput, and leaves the command received, for the next at once`, () =>
+  for (const [name, schema, value, written] of mended) {
+    test(`a success with ${name} is stored as JSON has it, and its effect is done once`, () =>
       Effect.gen(function* () {
         const store = yield* CommandStore
         const given = newCommand()
-        const success = store.execute(given, Effect.succeed(value), { success: schema, lease })
-        assert.ok((yield* failsWith(success, "InvalidInput")).what.startsWith("outcome"))
-        assert.equal((yield* stored(given.id)).status, "received")
-        assert.equal(yield* store.execute(given, Effect.succeed(2), { success: Schema.Number, lease }), 2)
+        let runs = 0
+        const execute = store.execute(
+          given,
+          Effect.sync(() => {
+            runs++
+            return value
+          }),
+          { success: schema, lease }
+        )
+        assert.equal(yield* execute, value)
+        assert.deepEqual(JSON.parse(JSON.stringify(yield* execute)), written)
+        assert.equal(runs, 1)
+        assert.deepEqual((yield* stored(given.id)).outcome, Option.some(written))
+      }))
+
+    test(`a failure with ${name} is stored as JSON has it, and its effect is done once`, () =>
+      Effect.gen(function* () {
+        const store = yield* CommandStore
+        const given = newCommand()
+        let runs = 0
+        const effect = Effect.suspend(() => {
+          runs++
+          return Effect.fail(value)
+        })
+        const execute = Effect.flip(store.execute(given, effect, { failure: schema, lease }))
+        assert.equal(yield* execute, value)
+        assert.deepEqual(JSON.parse(JSON.stringify(yield* execute)), written)
+        assert.equal(runs, 1)
+        const { outcome, status } = yield* stored(given.id)
+        assert.deepEqual([status, outcome], ["failed", Option.some(written)])
       }))
   }
 
-  test("a failure with a field that its Schema does not know is InvalidInput, and leaves the command received", () =>
+  const cyclic: { self?: unknown } = {}
+  cyclic.self = cyclic
+  const unwritable: ReadonlyArray<readonly [name: string, Schema.Schema<unknown, unknown>, unknown, why: RegExp]> = [
+    ["that does not fit its Schema", Schema.Int as never, 0.5, /does not fit the schema/],
+    [
+      "with a field that its Schema does not know",
+      Schema.Struct({ a: Schema.optional(Schema.Int) }) as never,
+      { A: 1 },
+      /"A"/
+    ],
+    ["that is no JSON", Schema.Number as never, Number.NaN, /NaN is not a JSON number/],
+    ["that could be mistaken for null", Schema.NullOr(Schema.Number) as never, Number.NaN, /NaN/],
+    ["that could be mistaken for nothing", Schema.UndefinedOr(Schema.Number) as never, Number.NaN, /NaN/],
+    ["with undefined in a list", Schema.Array(Schema.UndefinedOr(Schema.Int)) as never, [undefined], /undefined/],
+    ["that contains itself", Schema.Unknown as never, cyclic, /contains itself/],
+    ["beyond 16 MiB", Schema.String as never, "x".repeat(16 * 1024 * 1024), /exceeds/],
+    ["whose Schema throws", throwing as never, 1, /no text of it/],
+    ["that only waiting could encode", asynchronous as never, "x", /does not fit the schema/]
+  ]
+  for (const [name, schema, value, why] of unwritable) {
+    for (const status of ["succeeded", "failed"] as const) {
+      // A failure that does not fit the Schema of failures is no outcome.
+      if (status === "failed" && !Schema.is(schema)(value)) continue
+      const what = status === "succeeded" ? "success" : "failure"
+      test(`a ${what} ${name} is passed on once and closes the command, and repeats are told why`, () =>
+        Effect.gen(function* () {
+          const store = yield* CommandStore
+          const given = newCommand()
+          let runs = 0
+          const effect = Effect.suspend(() => {
+            runs++
+            return status === "succeeded" ? Effect.succeed(value) : Effect.fail(value)
+          })
+          const options = { success: schema, failure: status === "failed" ? schema : undefined, lease } as const
+          const execute = Effect.exit(store.execute(given, effect, options))
+          const exit = yield* execute
+          assert.deepEqual(exit, status === "succeeded" ? Exit.succeed(value) : Exit.fail(value))
+          const again = yield* execute
+          assert.ok(Exit.isFailure(again))
+          const error = Cause.squash(again.cause)
+          assert.ok(error instanceof CommandDecodeError, String(error))
+          assert.match(error.message, why)
+          assert.equal(runs, 1)
+          assert.equal((yield* stored(given.id)).status, status)
+        }))
+    }
+  }
+
+  const neverJson: ReadonlyArray<readonly [name: string, Schema.Schema<unknown, unknown>]> = [
+    ["a Date", Schema.DateFromSelf as never],
+    ["a bigint in a field", Schema.Struct({ a: Schema.BigIntFromSelf }) as never],
+    ["an Option in a list", Schema.Tuple(Schema.String, Schema.OptionFromSelf(Schema.String)) as never],
+    ["one of two that are none", Schema.Union(Schema.SymbolFromSelf, Schema.Literal(1n)) as never]
+  ]
+  for (const [name, schema] of neverJson) {
+    test(`a Schema whose values can never be JSON is refused before anything runs: ${name}`, () =>
+      Effect.gen(function* () {
+        const store = yield* CommandStore
+        for (const [what, success, failure] of [
+          ["options.success", schema, undefined],
+          ["options.failure", Schema.Unknown, schema]
+        ] as const) {
+          const given = newCommand()
+          const execute = store.execute(given, Effect.die("must not run"), { success, failure, lease })
+          const error = yield* Effect.flip(execute)
+          assert.ok(error instanceof InvalidInput && error.what === what)
+          assert.ok(Option.isNone(yield* store.get(given.id)))
+        }
+      }))
+  }
+
+  test("without a Schema nothing of the result is kept, whatever a void function returned", () =>
     Effect.gen(function* () {
       const store = yield* CommandStore
       const given = newCommand()
-      const failure = Schema.TaggedStruct("Late", { days: Schema.optional(Schema.Int) })
-      const late = { _tag: "Late", day: 1 } as const
-      const execute = store.execute(given, Effect.fail(late), { success: Schema.Void, failure, lease })
-      assert.match((yield* failsWith(execute, "InvalidInput")).why, /"day"/)
-      assert.equal((yield* stored(given.id)).status, "received")
+      const counted: () => void = () => 5n
+      let runs = 0
+      const execute = store.execute(
+        given,
+        Effect.sync(() => {
+          runs++
+          return counted()
+        })
+      )
+      yield* execute
+      assert.equal(yield* execute, undefined)
+      assert.equal(runs, 1)
+      const { outcome, status } = yield* stored(given.id)
+      assert.deepEqual([status, outcome], ["succeeded", Option.none()])
     }))
 
   test("what a class has beside its fields is no part of an outcome", () =>
@@ -350,22 +451,6 @@ export const execute = (test: Test, layer: Layer.Layer<CommandStore, unknown>): 
         outcome,
         Option.some({ of: { id: "7", paidAt: "1970-01-01T00:00:00.000Z" }, error: { _tag: "Refused", why: "no" } })
       )
-    }))
-
-  test("a Schema that throws is a defect, and leaves the command received, for the next at once", () =>
-    Effect.gen(function* () {
-      const store = yield* CommandStore
-      const given = newCommand()
-      const throwing = Schema.transform(Schema.String, Schema.Number, {
-        decode: () => 0,
-        encode: () => {
-          throw new Error("schema")
-        }
-      })
-      const exit = yield* Effect.exit(store.execute(given, Effect.succeed(1), { success: throwing, lease }))
-      assert.ok(Exit.isFailure(exit))
-      assert.equal((yield* stored(given.id)).status, "received")
-      assert.equal(yield* store.execute(given, Effect.succeed(2), { success: Schema.Number, lease }), 2)
     }))
 
   test("an outcome that the Schema of a repeat does not know is CommandDecodeError, and nothing runs", () =>
@@ -490,9 +575,8 @@ export const execute = (test: Test, layer: Layer.Layer<CommandStore, unknown>): 
     }))
 
   const usable = { success: Schema.Void }
-  const refusedOptions: ReadonlyArray<readonly [what: string, options: object | undefined]> = [
-    ["options", undefined],
-    ["options.success", {}],
+  const refusedOptions: ReadonlyArray<readonly [what: string, options: object]> = [
+    ["options", []],
     ["options.success", { success: { ast: {} } }],
     ["options.failure", { success: Schema.Void, failure: "Refused" }],
     ["options.lease", { success: Schema.Void, lease: "99 millis" }],
@@ -529,4 +613,11 @@ export const execute = (test: Test, layer: Layer.Layer<CommandStore, unknown>): 
 const asynchronous = Schema.transformOrFail(Schema.String, Schema.String, {
   decode: (text) => Effect.as(turns(1), text),
   encode: (text) => Effect.as(turns(1), text)
+})
+
+const throwing = Schema.transform(Schema.String, Schema.Number, {
+  decode: () => 0,
+  encode: () => {
+    throw new Error("no text of it")
+  }
 })
