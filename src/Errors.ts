@@ -37,8 +37,8 @@ export class ReadOnly extends Schema.TaggedError<ReadOnly>("effect-stores/ReadOn
 }
 
 /**
- * What an operation was asked to change does not exist. Only where absence is an error: reads return `Option.none` or an
- * empty stream.
+ * What an operation was asked to change does not exist. Only where absence is an error: reads return `Option.none` or
+ * an empty stream.
  *
  * @since 0.1.0
  * @category errors
@@ -154,8 +154,9 @@ export const isRetryable = (error: unknown): boolean =>
   typeof error === "object" && error !== null && "retryable" in error && error.retryable === true
 
 /**
- * The same, or it is unknown whether it was done: then the call may be repeated if it is idempotent. These are: an append
- * whose events have ids of the caller's, `CommandStore.create` and `execute`, a save of a snapshot, an update, a deletion.
+ * The same, or it is unknown whether it was done: then the call may be repeated if it is idempotent. These are: an
+ * append whose events have ids of the caller's, `CommandStore.create` and `execute`, a save of a snapshot, an update, a
+ * deletion.
  *
  * @since 0.1.0
  * @category guards

@@ -30,8 +30,10 @@ const describe = (ast: AST.AST, suspended: Map<AST.AST, number>): string => {
       return `symbol ${JSON.stringify(String(ast.symbol))}`
     case "Enums":
       return `enum ${JSON.stringify(ast.enums)}`
-    case "TemplateLiteral":
-      return `template ${JSON.stringify(ast.head)}${ast.spans.map((span) => `<${describe(span.type, suspended)}>${JSON.stringify(span.literal)}`).join("")}`
+    case "TemplateLiteral": {
+      const spans = ast.spans.map((span) => `<${describe(span.type, suspended)}>${JSON.stringify(span.literal)}`)
+      return `template ${JSON.stringify(ast.head)}${spans.join("")}`
+    }
     case "Declaration":
       // A list and a set may have the same parameters and the same encoded form, and still differ.
       return `${JSON.stringify(identifierOf(ast))} ${constructorOf(ast)}(${list(ast.typeParameters)})`

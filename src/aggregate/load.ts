@@ -312,8 +312,8 @@ const leaveSnapshot = <S, E extends { readonly _tag: string }>(
   })
 
 /**
- * What to save of a replay, for the background: only if what was read is in the stream for everybody. A transaction that
- * was rolled back, or a stream that was deleted and started again, must leave nothing behind.
+ * What to save of a replay, for the background: only if what was read is in the stream for everybody. A transaction
+ * that was rolled back, or a stream that was deleted and started again, must leave nothing behind.
  */
 const snapshotOf = <S, E extends { readonly _tag: string }>(
   { schemaVersion }: Definition<S, E>,

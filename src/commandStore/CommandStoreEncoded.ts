@@ -47,9 +47,9 @@ export type EncodedNewCommand = Omit<
 >
 
 /**
- * `leaseLeftMs`: how long the lease of an execution under way still runs, by the backend's clock; 0 without one. It is
- * for the lift to tell whether it is the same command, since a backend may hold sealed payloads. A layer that seals must
- * open the command of either outcome.
+ * `leaseLeftMs`: how long the lease of a running execution still lasts, by the backend's clock; 0 without one. The lift
+ * decides whether it is the same command, since a backend may hold sealed payloads. A layer that seals must open the
+ * command of either outcome.
  *
  * @since 0.1.0
  * @category encoded
@@ -74,23 +74,24 @@ export interface EncodedFilter {
 }
 
 /**
- * What a backend implements. Input has been checked, so a backend checks nothing again. Each member but `transaction` is
- * one atomic step, may be used concurrently, and be interrupted at any time without leaving anything behind. Leases run on one clock for
- * all processes: the server's, or the machine's for a file.
+ * What a backend implements. Input has been checked, so a backend need not check it again. Each member but
+ * `transaction` is one atomic step. It may be used concurrently and be interrupted at any time; an interrupt leaves no
+ * lock, transaction or connection open. Leases run on one clock for all processes: the server's, or the machine's for a
+ * file.
  *
  * @since 0.1.0
  * @category encoded
  */
 export interface Encoded {
   /**
-   * Stores the command as `received`; `leaseMs` above 0 begins attempt 1 with a lease of that time. If the id exists,
-   * changes nothing.
+   * Stores the command as `received`; `leaseMs` above 0 begins attempt 1 with a lease of that length. Changes nothing
+   * if the id exists.
    */
   readonly create: (command: EncodedNewCommand, leaseMs: number) => Effect.Effect<CreateOutcome, StoreFailure>
 
   /**
-   * Begins the next attempt with a lease, if the command is `received`, has this many `attempts`, and no lease runs.
-   * Answers whether it did.
+   * Begins the next attempt with a lease, if the command is `received`, has this many `attempts`, and has no running
+   * lease. Returns whether it did.
    */
   readonly takeOver: (request: {
     readonly id: string
@@ -98,7 +99,10 @@ export interface Encoded {
     readonly leaseMs: number
   }) => Effect.Effect<boolean, StoreFailure>
 
-  /** Lets the lease of this attempt run for `leaseMs` from now; 0 ends it. False if it is `received` no more, or another attempt's. */
+  /**
+   * Extends the lease of this attempt to `leaseMs` from now; 0 ends it. False if the command is no longer `received`,
+   * or belongs to another attempt.
+   */
   readonly renew: (request: {
     readonly id: string
     readonly attempt: number
@@ -106,8 +110,8 @@ export interface Encoded {
   }) => Effect.Effect<boolean, StoreFailure>
 
   /**
-   * Ends this attempt with an outcome. False, and nothing changed, if the command is `received` no more, or the attempt
-   * is another's. In a transaction of the caller's it keeps what it has checked until the end.
+   * Ends this attempt with an outcome. False, and nothing is changed, if the command is no longer `received`, or
+   * belongs to another attempt. In a transaction of the caller, what it has checked holds until the end.
    */
   readonly finish: (request: {
     readonly id: string
@@ -150,7 +154,9 @@ export interface Encoded {
     StoreFailure
   >
 
-  /** Null: keep. A `status` replaces outcome and `finishedAt` as well, and ends a lease. False when there is no command. */
+  /**
+   * Null: keep. A `status` replaces outcome and `finishedAt` as well, and ends a lease. False if there is no command.
+   */
   readonly update: (request: {
     readonly id: string
     readonly data: string | null
@@ -166,14 +172,15 @@ export interface Encoded {
 
   readonly delete: (id: string) => Effect.Effect<boolean, StoreFailure>
 
-  /** Deletes at most `limit` commands of the filter, the oldest first, and answers how many. */
+  /** Deletes at most `limit` commands of the filter, the oldest first, and returns how many. */
   readonly prune: (filter: EncodedFilter, limit: number) => Effect.Effect<number, StoreFailure>
 
   readonly reset: Effect.Effect<void, StoreFailure>
 
   /**
    * Runs the effect in a transaction of the database that this store is on: what it does there, `finish` included, is
-   * committed or not at all. In another transaction of that database it is one inside. Without transactions, as it is.
+   * committed together or not at all. Inside another transaction of that database it is nested. A backend without
+   * transactions runs the effect as it is.
    */
   readonly transaction: <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | StoreFailure, R>
 }
@@ -187,7 +194,7 @@ export interface Options {
   readonly system: string
   /** Refuse all writes with `ReadOnly`. Default false. */
   readonly readOnly?: boolean | undefined
-  /** What commands without one get as their `instanceId`. */
+  /** The `instanceId` of commands that are given without one. */
   readonly instanceId?: string | undefined
 }
 
@@ -200,9 +207,9 @@ export interface Options {
 export const make: (encoded: Encoded, options: Options) => CommandStoreShape = lift
 
 /**
- * Lifts a service again over its wrapped port, with the options that it was lifted with: how a layer that seals payloads
- * wraps a store of any backend. The given service goes on as it was. `InvalidInput` when it was not made by `make`: a
- * service made by hand, or a copy of one with other members, has no port.
+ * Lifts a service again over its wrapped port, with the options that it was lifted with: how a layer that seals
+ * payloads wraps a store of any backend. The given service is unchanged. `InvalidInput` when it was not made by `make`:
+ * a service made by hand, or a copy of one with other members, has no port.
  *
  * @since 0.1.0
  * @category constructors

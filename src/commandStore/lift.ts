@@ -1,6 +1,6 @@
 /**
- * The step from the CommandStore's port to its public service. Here, once for all backends: input is checked, what was
- * left out is filled in, payloads become JSON text and back, repeats are told from clashes, pages become streams.
+ * The step from the CommandStore's port to its public service. Here, once for all backends: input is checked, missing
+ * fields are filled in, payloads become JSON text and back, repeats are told from clashes, pages become streams.
  * Execution is in `execution.ts`.
  */
 import * as Effect from "effect/Effect"
@@ -17,7 +17,7 @@ import type { Encoded, EncodedCommand, EncodedFilter, Options } from "./CommandS
 import { clashOf, make as makeExecution } from "./execution.js"
 import * as input from "./input.js"
 
-/** Of one statement: bounds how long its locks are held. */
+/** Rows deleted by one statement: bounds how long its locks are held. */
 const pruneBatchMax = 1000
 
 const lifted = new Lifted<CommandStoreShape, Encoded, Options>("CommandStore")

@@ -2,8 +2,8 @@
  * What the options of databases behind a network have in common: names, ports, secrets, and the URL that may stand for
  * them. Each check throws `InvalidInput`, and none shows a value that is a secret or may be a part of one.
  *
- * A URL is taken apart here and not by `URL`, which drops line ends, adds and removes dots, and takes what follows a `#`
- * or a `?` in a password for something else.
+ * A URL is taken apart here and not by `URL`, which drops line ends, adds and removes dots, and takes what follows a
+ * `#` or a `?` in a password for something else.
  */
 import * as net from "node:net"
 import * as Redacted from "effect/Redacted"

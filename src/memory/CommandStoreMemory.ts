@@ -1,6 +1,6 @@
 /**
- * The CommandStore in memory: for tests, and as the model that the other backends are compared with. It survives nothing
- * but the scope of its `MemoryDatabase`. Its leases run on the Clock.
+ * The CommandStore in memory: for tests, and as the model that the other backends are compared with. It survives
+ * nothing but the scope of its `MemoryDatabase`. Its leases run on the Clock.
  *
  * @since 0.1.0
  */

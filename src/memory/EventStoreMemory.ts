@@ -1,7 +1,7 @@
 /**
- * The EventStore in memory: for tests, and as the model that the other backends are compared with. Each operation is one
- * synchronous step, so appends are atomic and the order of appends is the order of positions. It survives nothing but
- * the scope of its `MemoryDatabase`.
+ * The EventStore in memory: for tests, and as the model that the other backends are compared with. Each operation is
+ * one synchronous step, so appends are atomic and the order of appends is the order of positions. It survives nothing
+ * but the scope of its `MemoryDatabase`.
  *
  * @since 0.1.0
  */

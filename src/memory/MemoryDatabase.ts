@@ -21,11 +21,11 @@ export interface MemoryDatabaseShape {
    * and sees its writes; others see none of them until it has committed. A failure or an interrupt of the effect undoes
    * everything and stays the cause.
    *
-   * Nobody else writes while it is open, so keep it short: other writes and transactions wait in order of arrival, can be
-   * interrupted, and end with `PoolTimeout` after 10 seconds. Reads do not wait. Inside another transaction it is a
-   * savepoint: its failure, when caught, undoes only its own writes. Wait for forked fibers before the outer transaction
-   * ends: what they do later happens outside of it, and when one is still in a transaction inside, it fails with
-   * `StoreError` and is undone.
+   * Nobody else writes while it is open, so keep it short: other writes and transactions wait in order of arrival, can
+   * be interrupted, and end with `PoolTimeout` after 10 seconds. Reads do not wait. Inside another transaction it is a
+   * savepoint: its failure, when caught, undoes only its own writes. Wait for forked fibers before the outer
+   * transaction ends: what they do later happens outside of it, and when one is still in a transaction inside, it fails
+   * with `StoreError` and is undone.
    */
   readonly transaction: <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | StoreFailure, R>
 }

@@ -1,6 +1,6 @@
 /**
- * The SnapshotStore in memory: for tests, for one process whose aggregates are worth keeping warm, and as the model that
- * the other backends are compared with. It survives nothing but the scope of its `MemoryDatabase`.
+ * The SnapshotStore in memory: for tests, for one process whose aggregates are worth keeping warm, and as the model
+ * that the other backends are compared with. It survives nothing but the scope of its `MemoryDatabase`.
  *
  * @since 0.1.0
  */
@@ -63,8 +63,8 @@ const layers = storeLayers({
 export const makeEncoded: Effect.Effect<Encoded.Encoded> = layers.makeEncoded
 
 /**
- * The SnapshotStore on a database that other stores share, with its transactions. A save in the background is in none of
- * them: it waits for the one that is open, so do not wait for it inside of one (`flush`).
+ * The SnapshotStore on a database that other stores share, with its transactions. A save in the background is in none
+ * of them: it waits for the one that is open, so do not wait for it inside of one (`flush`).
  *
  * @since 0.1.0
  * @category layers

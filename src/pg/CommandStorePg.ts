@@ -1,6 +1,6 @@
 /**
- * The CommandStore in PostgreSQL. Every step of an execution is one statement. Leases run on the clock of the server, so
- * the clocks of the processes need not agree.
+ * The CommandStore in PostgreSQL. Every step of an execution is one statement. Leases run on the clock of the server,
+ * so the clocks of the processes need not agree.
  *
  * @since 0.1.0
  */

@@ -1,6 +1,6 @@
 /**
- * A Redis database opened for the stores: one server, a master under Sentinels, or a Cluster, and the connections to it.
- * Stores on the same `RedisDatabase` share them. Needs Redis 7 or newer, or Valkey.
+ * A Redis database opened for the stores: one server, a master under Sentinels, or a Cluster, and the connections to
+ * it. Stores on the same `RedisDatabase` share them. Needs Redis 7 or newer, or Valkey.
  *
  * @since 0.1.0
  */

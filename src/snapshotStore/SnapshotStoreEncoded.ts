@@ -1,6 +1,6 @@
 /**
- * The port that a backend of the SnapshotStore implements, and `make`, the one step from the port to the public service.
- * A layer that seals states wraps the port of a service (`relift`), so it works with any backend.
+ * The port that a backend of the SnapshotStore implements, and `make`, the one step from the port to the public
+ * service. A layer that seals states wraps the port of a service (`relift`), so it works with any backend.
  *
  * @since 0.1.0
  */

@@ -13,7 +13,9 @@ const values = ["version", "last_event_mark", "schema_version", "key_id", "check
 export const columns = values.join(", ")
 
 /** The end of the INSERT of `address` and `columns` into a table that is called `stored`. */
-export const replaceOlder = `on conflict (${address}) do update set ${values.map((name) => `${name} = excluded.${name}`).join(", ")} where stored.version <= excluded.version`
+export const replaceOlder = `on conflict (${address})
+  do update set ${values.map((name) => `${name} = excluded.${name}`).join(", ")}
+  where stored.version <= excluded.version`
 
 /** A row of `columns`. */
 export type Row = readonly [

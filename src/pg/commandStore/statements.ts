@@ -75,7 +75,8 @@ export const make = (names: Names) => {
     insert: (command: EncodedNewCommand, leaseMs: number): Statement<EncodedCommand | null> => ({
       name: named("insert"),
       text: `insert into ${commands} (${inserted})
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'received', $10, case when $11 = 0 then 0 else ${nowMs} + $11 end)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'received', $10,
+                     case when $11 = 0 then 0 else ${nowMs} + $11 end)
              on conflict (id) do nothing returning position`,
       values: [...toRow(command), leaseMs > 0 ? 1 : 0, leaseMs],
       rowMode: "array",

@@ -6,8 +6,8 @@ import { type AnyOf, type Conditions, compile } from "../../sql/filters.js"
 export const anyOf: AnyOf = (column, values, bind) => `${column} = any (${bind(values)})`
 
 /**
- * The conditions of a filter, each after an `and`; its values are added to those that the statement has already. `shape`
- * tells the text apart.
+ * The conditions of a filter, each after an `and`; its values are added to those that the statement has already.
+ * `shape` tells the text apart.
  */
 export const where = <F extends object>(
   conditions: Conditions<F>,

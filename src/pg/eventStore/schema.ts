@@ -44,7 +44,8 @@ const events = (n: Names): string => {
   const store = `'${table}'::regclass::oid`
   const sequence = `'${positions}'::regclass`
   const epochSpace = `((32768 | (${store}::bigint & 32767)) - 65536) << 48`
-  const takeEpochLock = `pg_advisory_xact_lock_shared((${epochSpace}) | coalesce(pg_sequence_last_value(${sequence}), 0))`
+  const lastValue = `coalesce(pg_sequence_last_value(${sequence}), 0)`
+  const takeEpochLock = `pg_advisory_xact_lock_shared((${epochSpace}) | ${lastValue})`
   const streamHash = (tenant: string, domain: string, aggregate: string) =>
     `hashtext(${tenant} || chr(1) || ${domain} || chr(1) || ${aggregate})`
   const takeStreamLock = (hash: string) => `pg_advisory_xact_lock(${store}::int, ${hash})`
@@ -53,7 +54,8 @@ const events = (n: Names): string => {
     `(${expected} = ${expectAny} or ${expected} = ${actual} or (${expected} = ${expectStreamExists} and ${actual} > 0))`
   // An old snapshot shows a stream as it was: an expected version or a guard might hold there but no longer, and the
   // feed would miss what was committed since.
-  const refuseOldSnapshots = `if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
+  const refuseOldSnapshots = `if current_setting('transaction_isolation') not in
+      ('read committed', 'read uncommitted') then
     raise 'appends, deleting a stream and the feed need a transaction that is read committed'
       using errcode = 'feature_not_supported';
   end if;`
@@ -159,7 +161,7 @@ ${appendFunction(
   `perform ${takeEpochLock};`
 )}
 
--- Independent appends of one event each, in order, each with its own outcome. Waits for no stream's lock: the neighbours
+-- Independent appends of one event each, in order, each with its own outcome. Waits for no stream's lock: the others
 -- would wait with it, and two groups could wait for each other.
 create function ${n.qualified("append_group")}(
   p_tenants text[], p_domains text[], p_aggregates text[], p_expected bigint[],
@@ -292,7 +294,8 @@ begin
 end $$;
 
 -- Deletes a stream under its lock, so that an append sees all of it or nothing.
-create function ${n.qualified("delete_stream")}(p_tenant text, p_domain text, p_aggregate text) returns bigint ${functionOptions} as $$
+create function ${n.qualified("delete_stream")}(p_tenant text, p_domain text, p_aggregate text)
+returns bigint ${functionOptions} as $$
 declare
   deleted bigint;
 begin

@@ -97,11 +97,14 @@ export const make = (names: Names) => {
   const appendName = named("append")
   const appendText = `select * from ${names.qualified("append")}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
   const tryAppendName = named("try_append")
-  const tryAppendText = `select * from ${names.qualified("try_append")}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
+  const tryAppendText = `select * from ${names.qualified("try_append")}(
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
   const appendGroupName = named("append_group")
-  const appendGroupText = `select * from ${names.qualified("append_group")}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
+  const appendGroupText = `select * from ${names.qualified("append_group")}(
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
   const appendAllName = named("append_all")
-  const appendAllText = `select * from ${names.qualified("append_all")}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`
+  const appendAllText = `select * from ${names.qualified("append_all")}(
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`
 
   const attemptOf = (outcome: number, version: number, position: number): Attempt => {
     switch (outcome) {
@@ -300,7 +303,8 @@ export const make = (names: Names) => {
       readonly keyId: string | null
     }): Statement<boolean> => ({
       name: named("update"),
-      text: `update ${events} set data = coalesce($2, data), metadata = coalesce($3, metadata), key_id = $4 where id = $1`,
+      text: `update ${events} set data = coalesce($2, data), metadata = coalesce($3, metadata), key_id = $4
+             where id = $1`,
       values: [request.id, request.data, request.metadata, request.keyId],
       operation: "update",
       kind: "write",

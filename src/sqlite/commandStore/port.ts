@@ -32,11 +32,14 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
   const commands = names.qualified("commands")
   const ofAttempt = "id = ? AND attempts = ? AND status = 'received'"
   const sql = {
-    insert: `INSERT INTO ${commands} (${inserted}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'received', ?, ?) ON CONFLICT (id) DO NOTHING`,
+    insert: `INSERT INTO ${commands} (${inserted})
+      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'received', ?, ?) ON CONFLICT (id) DO NOTHING`,
     existing: `SELECT lease_end_ms, ${columns} FROM ${commands} WHERE id = ?`,
-    takeOver: `UPDATE ${commands} SET attempts = attempts + 1, lease_end_ms = ? WHERE ${ofAttempt} AND lease_end_ms <= ?`,
+    takeOver: `UPDATE ${commands} SET attempts = attempts + 1, lease_end_ms = ?
+      WHERE ${ofAttempt} AND lease_end_ms <= ?`,
     renew: `UPDATE ${commands} SET lease_end_ms = ? WHERE ${ofAttempt}`,
-    finish: `UPDATE ${commands} SET status = ?, outcome = ?, outcome_key_id = ?, finished_ms = ?, lease_end_ms = 0 WHERE ${ofAttempt}`,
+    finish: `UPDATE ${commands} SET status = ?, outcome = ?, outcome_key_id = ?, finished_ms = ?, lease_end_ms = 0
+      WHERE ${ofAttempt}`,
     get: `SELECT ${columns} FROM ${commands} WHERE id = ?`,
     countAll: `SELECT count(*) FROM ${commands}`,
     last: `SELECT ${columns} FROM ${commands} ORDER BY position DESC LIMIT 1`,
@@ -98,7 +101,8 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
         const { params, where } = filtered(unindexedConditions, filter)
         const rows = connection
           .prepare(
-            `SELECT ${columns} FROM ${commands} WHERE position > ? AND position <= ?${where} ORDER BY position${direction === "forward" ? "" : " DESC"} LIMIT ?`
+            `SELECT ${columns} FROM ${commands} WHERE position > ? AND position <= ?${where}
+             ORDER BY position${direction === "forward" ? "" : " DESC"} LIMIT ?`
           )
           .iterate(after, through, ...params, limit)
         const { items, more } = takePage(rows as Iterable<Row>, { limit, maxBytes }, sizeOf)

@@ -26,7 +26,8 @@ const record = (names: Names): string => `CREATE TABLE IF NOT EXISTS ${names.qua
 `
 
 const insert = (names: Names, store: string, { id, name }: Migration): string =>
-  `INSERT INTO ${names.qualified("migrations")} (store, id, name, applied_at) VALUES ('${store}', ${id}, '${name}', strftime('%Y-%m-%dT%H:%M:%fZ'));`
+  `INSERT INTO ${names.qualified("migrations")} (store, id, name, applied_at)
+VALUES ('${store}', ${id}, '${name}', strftime('%Y-%m-%dT%H:%M:%fZ'));`
 
 /** Everything that a store needs, for an empty database. */
 export const script = (names: Names, { migrations, store }: StoreSchema): string =>

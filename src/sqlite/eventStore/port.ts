@@ -41,17 +41,23 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
   const hints = new Hints()
 
   const insertInto = (version: string): string =>
-    `INSERT INTO ${events} (id, tenant_id, domain, aggregate_id, version, type, data, metadata, key_id, command_id, instance_id, created_ms) VALUES (?, ?, ?, ?, ${version}, ?, ?, ?, ?, ?, ?, ?)`
+    `INSERT INTO ${events} (
+       id, tenant_id, domain, aggregate_id, version, type, data, metadata, key_id, command_id, instance_id, created_ms
+     ) VALUES (?, ?, ?, ?, ${version}, ?, ?, ?, ?, ?, ?, ?)`
 
   const sql = {
     insert: insertInto("?"),
     // Each yields NULL, which the table refuses, if the stream is not as expected.
-    insertAny: `${insertInto(`(SELECT coalesce(max(version), 0) + 1 FROM ${events} WHERE ${inStream})`)} RETURNING version, position`,
-    insertExists: `${insertInto(`(SELECT max(version) + 1 FROM ${events} WHERE ${inStream})`)} RETURNING version, position`,
+    insertAny: `${insertInto(`(SELECT coalesce(max(version), 0) + 1 FROM ${events} WHERE ${inStream})`)}
+      RETURNING version, position`,
+    insertExists: `${insertInto(`(SELECT max(version) + 1 FROM ${events} WHERE ${inStream})`)}
+      RETURNING version, position`,
     insertAfter: insertInto(`(SELECT version + 1 FROM ${events} WHERE ${inStream} AND version = ?)`),
     version: `SELECT coalesce(max(version), 0) FROM ${events} WHERE ${inStream}`,
-    readForward: `SELECT ${streamColumns} FROM ${events} WHERE ${inStream} AND version >= ? AND version <= ? ORDER BY version LIMIT ?`,
-    readBackward: `SELECT ${streamColumns} FROM ${events} WHERE ${inStream} AND version >= ? AND version <= ? ORDER BY version DESC LIMIT ?`,
+    readForward: `SELECT ${streamColumns} FROM ${events} WHERE ${inStream} AND version >= ? AND version <= ?
+      ORDER BY version LIMIT ?`,
+    readBackward: `SELECT ${streamColumns} FROM ${events} WHERE ${inStream} AND version >= ? AND version <= ?
+      ORDER BY version DESC LIMIT ?`,
     // Not max(position): the positions of deleted events must stay below the head.
     head: "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = ?",
     last: `SELECT ${columns} FROM ${events} ORDER BY position DESC LIMIT 1`,
@@ -231,7 +237,8 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
         const { order, params, position, where } = paged(filter)
         const rows = connection
           .prepare(
-            `SELECT ${columns} FROM ${events} WHERE ${position} > ? AND ${position} <= ?${where} ORDER BY ${order}${direction === "forward" ? "" : " DESC"} LIMIT ?`
+            `SELECT ${columns} FROM ${events} WHERE ${position} > ? AND ${position} <= ?${where}
+             ORDER BY ${order}${direction === "forward" ? "" : " DESC"} LIMIT ?`
           )
           .iterate(after, through, ...params, limit)
         const { items, more } = takePage(rows as Iterable<Row>, { limit, maxBytes }, sizeOf)

@@ -23,7 +23,8 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
   const snapshots = names.qualified("snapshots")
   const ofStream = `(${address}) = (?, ?, ?)`
   const sql = {
-    save: `INSERT INTO ${snapshots} AS stored (${address}, ${columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ${replaceOlder}`,
+    save: `INSERT INTO ${snapshots} AS stored (${address}, ${columns})
+      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ${replaceOlder}`,
     latest: `SELECT ${columns} FROM ${snapshots} WHERE ${ofStream} AND version <= ?`,
     delete: `DELETE FROM ${snapshots} WHERE ${ofStream}`,
     count: `SELECT count(*) FROM ${snapshots}`,

@@ -476,7 +476,7 @@ export const execute = (test: Test, layer: Layer.Layer<CommandStore, unknown>): 
     }))
 
   for (const status of ["succeeded", "failed"] as const) {
-    test(`when an operator sets a command to ${status} while it runs, its outcome is refused and the operator's is answered`, () =>
+    test(`when an operator sets a command to ${status} while it runs, the operator's outcome stays`, () =>
       Effect.gen(function* () {
         const store = yield* CommandStore
         const given = newCommand()

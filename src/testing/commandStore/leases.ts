@@ -35,7 +35,7 @@ const pausedHolder = (given: NewCommand, leaseMs: number, ended: Effect.Effect<u
   })
 
 export const leases = (test: Test, layer: Layer.Layer<CommandStore, unknown>): void => {
-  test("a lease is renewed while an effect of many leases runs: nobody takes over, and those that wait get its outcome", () =>
+  test("a lease is renewed while a long effect runs: nobody takes over, and all waiters get its outcome", () =>
     Effect.gen(function* () {
       const store = yield* CommandStore
       const leaseMs = 600
@@ -126,7 +126,7 @@ export const leases = (test: Test, layer: Layer.Layer<CommandStore, unknown>): v
       assert.equal((yield* stored(given.id)).attempts, 2)
     }))
 
-  test("an outcome that comes after a take-over is refused: while the other runs nothing is done, then its outcome counts", () =>
+  test("an outcome that comes after a take-over is refused: only that of the running attempt counts", () =>
     Effect.gen(function* () {
       const store = yield* CommandStore
       const given = newCommand()

@@ -61,7 +61,7 @@ export const append = (test: Test): void => {
     [2, Number.MAX_SAFE_INTEGER]
   ]
   for (const [before, expected] of wrong) {
-    test(`a stream at version ${before} is not what ${JSON.stringify(expected)} expects: the conflict carries both`, () =>
+    test(`a stream at version ${before} is no ${JSON.stringify(expected)}: the conflict carries both`, () =>
       Effect.gen(function* () {
         const store = yield* EventStore
         const stream = freshStream()
