@@ -1,6 +1,6 @@
 /**
- * How an aggregate is loaded: finding a baseline, folding the events after it, checking that the baseline belongs to
- * the stream, and saving a snapshot. No failure of a snapshot leaves this module.
+ * How an aggregate is loaded: finding a baseline, folding what came after it, telling whether the baseline belongs to
+ * the stream, and leaving a snapshot behind. What may go wrong with a snapshot ends here.
  */
 import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
@@ -20,6 +20,7 @@ import {
   type EventStoreShape,
   type StreamId
 } from "../EventStore.js"
+import { JsonText } from "../internal/jsonText.js"
 import { pageSize } from "../internal/pages.js"
 import { taggedPayload } from "../internal/taggedPayload.js"
 import * as Json from "../Json.js"
@@ -32,19 +33,22 @@ import { TypeId } from "./typeId.js"
 interface Baseline<S> {
   readonly state: S
   readonly version: number
-  /** The mark of its last event. */
+  /** Of its last event. */
   readonly mark: string
 }
 
 /**
- * Tells an event from any other that may take its version. Callers may reuse ids, and positions may recur after a
- * rollback or a restore, but hardly all of this at once.
+ * Tells an event from any other that may come to stand at its version: ids may be given by callers, and positions may come
+ * again after a rollback or a restore, but hardly all of this.
  */
 const markOf = ({ createdAt, data, id, metadata, position, type }: Event): string =>
   Uuid.derived(id, [position, createdAt.epochMillis, type, JSON.stringify(data), JSON.stringify(metadata)])
 
 /** Whether the event is still where it was read. */
-const stands = (events: EventStoreShape, stream: StreamId, event: Event): Effect.Effect<boolean, EventStoreReadError> =>
+const stands = (
+  { events, stream }: { readonly events: EventStoreShape; readonly stream: StreamId },
+  event: Event
+): Effect.Effect<boolean, EventStoreReadError> =>
   Effect.map(
     events.fold(stream, undefined as Event | undefined, (_, found) => found, {
       fromVersion: event.version,
@@ -53,15 +57,15 @@ const stands = (events: EventStoreShape, stream: StreamId, event: Event): Effect
     (found) => found !== undefined && markOf(found) === markOf(event)
   )
 
-/** A young aggregate has no snapshot. From this many events on, a missing one is worth a warning. */
+/** A young aggregate has no snapshot; where so many events had to be read for want of one, it is missed. */
 const missedFromEvents = 1_000
 
 /** Why a snapshot was not used. */
 interface Rejection {
   readonly outcome: "corrupt" | "otherSchema" | "otherStream" | "unavailable"
-  /** Undefined if it was already reported. */
+  /** Undefined when it has been said. */
   readonly why: string | undefined
-  /** The version that it claims; infinite if its claims are worthless. */
+  /** The version that it claims, infinite when its claims are worth nothing. */
   readonly version: number
 }
 
@@ -69,8 +73,6 @@ type Found<S> =
   | { readonly _tag: "Missing" }
   | { readonly _tag: "Baseline"; readonly baseline: Baseline<S> }
   | { readonly _tag: "Rejected"; readonly rejection: Rejection }
-
-type Definition<S, E extends { readonly _tag: string }> = Aggregate<S, E>
 
 /** The state while it is folded. One object for all events of a load. */
 class Replay<S, E extends { readonly _tag: string }> {
@@ -84,14 +86,14 @@ class Replay<S, E extends { readonly _tag: string }> {
   private other = false
 
   constructor(
-    private readonly definition: Definition<S, E>,
+    private readonly definition: Aggregate<S, E>,
     readonly baseline: Baseline<S> | undefined
   ) {
     this.state = baseline === undefined ? definition.initial : baseline.state
     this.version = baseline === undefined ? 0 : baseline.version
   }
 
-  /** Whether the baseline's last event was there; it is the first event that is read. */
+  /** Whether the event that the baseline ends with was there; it is the first that is read. */
   get continuesBaseline(): boolean {
     return this.baseline === undefined || (this.first !== undefined && !this.other)
   }
@@ -118,15 +120,24 @@ class Replay<S, E extends { readonly _tag: string }> {
   }
 }
 
+/** What the steps of one load have in common. */
+interface Loader<S, E extends { readonly _tag: string }> {
+  readonly definition: Aggregate<S, E>
+  readonly events: EventStoreShape
+  readonly stream: StreamId
+  /** Undefined: the present one. */
+  readonly atVersion: number | undefined
+}
+
 /** Loads the present state, and saves a snapshot if one is due. */
 export const load = <S, E extends { readonly _tag: string }>(
-  definition: Definition<S, E>,
+  definition: Aggregate<S, E>,
   stream: StreamId
 ): Effect.Effect<Loaded<S>, LoadError, EventStore> => source(definition, stream, undefined)
 
 /** Loads the state at a version, or at the last version if that is smaller. */
 export const loadAt = <S, E extends { readonly _tag: string }>(
-  definition: Definition<S, E>,
+  definition: Aggregate<S, E>,
   stream: StreamId,
   version: number
 ): Effect.Effect<Loaded<S>, LoadError, EventStore> =>
@@ -135,46 +146,43 @@ export const loadAt = <S, E extends { readonly _tag: string }>(
     : source(definition, stream, version)
 
 const source = <S, E extends { readonly _tag: string }>(
-  definition: Definition<S, E>,
+  definition: Aggregate<S, E>,
   stream: StreamId,
   atVersion: number | undefined
 ): Effect.Effect<Loaded<S>, LoadError, EventStore> =>
   Effect.flatMap(EventStore, (events) =>
     Effect.flatMap(Effect.serviceOption(SnapshotStore), (snapshots) => {
-      const replay = (baseline?: Baseline<S>) => replayFrom(definition, events, stream, baseline, atVersion)
-      if (snapshots._tag === "None" || definition.snapshots === SnapshotPolicy.never) {
-        return Effect.map(replay(), loadedOf)
-      }
-      const store = snapshots.value
-      const lookup =
-        performance.now() < (unavailableUntil.get(store) ?? 0)
-          ? Effect.succeed(rejected("unavailable", undefined))
-          : find(definition, store, stream, atVersion)
-      return Effect.flatMap(lookup, (found) =>
-        Effect.clockWith((clock) => {
-          const startNanos = clock.unsafeCurrentTimeNanos()
-          return Effect.flatMap(replayFound(replay, found), ({ rejection, replayed }) => {
-            const duration = Duration.nanos(clock.unsafeCurrentTimeNanos() - startNanos)
-            const isMissing = rejection === undefined && replayed.baseline === undefined
-            count(rejection?.outcome ?? (isMissing ? "missing" : "hit"))
-            return Effect.as(
-              Effect.zipRight(
-                rejection?.why !== undefined
-                  ? warn(`the snapshot of ${streamName(stream)} ${rejection.why}`)
-                  : isMissing && replayed.events >= missedFromEvents
-                    ? warn(`${streamName(stream)} has no snapshot`)
-                    : Effect.void,
-                atVersion === undefined
-                  ? leaveSnapshot(definition, events, stream, store, replayed, rejection, duration)
-                  : Effect.void
-              ),
-              loadedOf(replayed)
-            )
-          })
-        })
+      const loader = { definition, events, stream, atVersion }
+      return Effect.map(
+        snapshots._tag === "None" || definition.snapshots === SnapshotPolicy.never
+          ? replay(loader)
+          : withSnapshots(loader, snapshots.value),
+        loadedOf
       )
     })
   )
+
+/** Finds a baseline, replays what came after it, and leaves a snapshot behind if one is due. */
+const withSnapshots = <S, E extends { readonly _tag: string }>(
+  loader: Loader<S, E>,
+  store: SnapshotStoreShape
+): Effect.Effect<Replay<S, E>, LoadError> =>
+  Effect.gen(function* () {
+    const isPaused = performance.now() < (unavailableUntil.get(store) ?? 0)
+    const found = isPaused ? rejected("unavailable", undefined) : yield* find(loader, store)
+    const clock = yield* Effect.clock
+    const startNanos = clock.unsafeCurrentTimeNanos()
+    const { rejection, replayed } = yield* replayFound(loader, found)
+    const duration = Duration.nanos(clock.unsafeCurrentTimeNanos() - startNanos)
+    const isMissing = rejection === undefined && replayed.baseline === undefined
+    count(rejection?.outcome ?? (isMissing ? "missing" : "hit"))
+    if (rejection?.why !== undefined) yield* warn(`the snapshot of ${streamName(loader.stream)} ${rejection.why}`)
+    else if (isMissing && replayed.events >= missedFromEvents)
+      yield* warn(`${streamName(loader.stream)} has no snapshot`)
+    if (loader.atVersion === undefined && (yield* isDue(loader.definition, replayed, rejection, duration)))
+      yield* leaveSnapshot(loader, store, replayed, rejection)
+    return replayed
+  })
 
 /** Loads skip a store that was just found unavailable, instead of each waiting for its timeout. */
 const pauseMs = 1_000
@@ -182,12 +190,17 @@ const pauseMs = 1_000
 const unavailableUntil = new WeakMap<SnapshotStoreShape, number>()
 
 const find = <S, E extends { readonly _tag: string }>(
-  { [TypeId]: { decodeState }, schemaVersion }: Definition<S, E>,
-  store: SnapshotStoreShape,
-  stream: StreamId,
-  atMost: number | undefined
+  {
+    atVersion,
+    definition: {
+      [TypeId]: { decodeState },
+      schemaVersion
+    },
+    stream
+  }: Loader<S, E>,
+  store: SnapshotStoreShape
 ): Effect.Effect<Found<S>> =>
-  Effect.suspend(() => store.latest(stream, { atMost })).pipe(
+  Effect.suspend(() => store.latest(stream, { atMost: atVersion })).pipe(
     Effect.match({
       onFailure: (error): Found<S> => {
         if (error._tag === "SnapshotCorrupt") return rejected("corrupt", error.why)
@@ -210,13 +223,13 @@ const find = <S, E extends { readonly _tag: string }>(
             }
       }
     }),
-    // A bug in the store does not make the events unreadable; the warning reports it.
+    // A bug of the store's does not make the events unreadable; the warning says it.
     Effect.catchAllDefect((defect) =>
       Effect.succeed(rejected("unavailable", `could not be read: ${Cause.pretty(Cause.die(defect))}`))
     )
   )
 
-/** A transformation of the user may fail on what an older one has written. */
+/** A transformation of the user's may not be ready for what an older one has written. */
 const attempted = <A>(decode: () => Either.Either<A, unknown>): Either.Either<A, unknown> => {
   try {
     return decode()
@@ -237,42 +250,40 @@ const rejected = (
 /** A stream is rarely started again, and never at each load; an `evolve` that changes events would look the same. */
 const wholeTriesMax = 5
 
-const replayFrom = <S, E extends { readonly _tag: string }>(
-  definition: Definition<S, E>,
-  events: EventStoreShape,
-  stream: StreamId,
-  baseline: Baseline<S> | undefined,
-  toVersion: number | undefined,
+const replay = <S, E extends { readonly _tag: string }>(
+  loader: Loader<S, E>,
+  baseline?: Baseline<S>,
   tries = wholeTriesMax
-): Effect.Effect<Replay<S, E>, LoadError> =>
-  Effect.suspend(() =>
-    Effect.flatMap(
-      events.fold(stream, new Replay(definition, baseline), (replay, event) => replay.take(event), {
-        // The baseline's last event is read again, to check that it is there.
-        fromVersion: baseline?.version ?? 1,
-        toVersion
-      }),
-      (replay): Effect.Effect<Replay<S, E>, LoadError> => {
-        replayedEvents.unsafeUpdate(replay.events, [])
-        const done = replay.failure === undefined ? Effect.succeed(replay) : Effect.fail(replay.failure)
-        if (replay.first === undefined || replay.events < pageSize || tries === 0) return done
-        // Pages are read one by one, so the stream may have been deleted and started again in between.
-        return Effect.flatMap(stands(events, stream, replay.first), (whole) =>
-          whole ? done : replayFrom(definition, events, stream, baseline, toVersion, tries - 1)
-        )
-      }
-    )
+): Effect.Effect<Replay<S, E>, LoadError> => {
+  const { atVersion, definition, events, stream } = loader
+  const folded = Effect.suspend(() =>
+    events.fold(stream, new Replay(definition, baseline), (replay, event) => replay.take(event), {
+      // The baseline's last event is read again, to see that it is there.
+      fromVersion: baseline?.version ?? 1,
+      toVersion: atVersion
+    })
   )
+  return Effect.flatMap(folded, (replayed): Effect.Effect<Replay<S, E>, LoadError> => {
+    replayedEvents.unsafeUpdate(replayed.events, [])
+    const done = replayed.failure === undefined ? Effect.succeed(replayed) : Effect.fail(replayed.failure)
+    if (replayed.first === undefined || replayed.events < pageSize || tries === 0) return done
+    // Read in pages, so the stream may have been deleted and started again in between.
+    return Effect.flatMap(stands(loader, replayed.first), (whole) =>
+      whole ? done : replay(loader, baseline, tries - 1)
+    )
+  })
+}
 
 const replayFound = <S, E extends { readonly _tag: string }>(
-  replay: (baseline?: Baseline<S>) => Effect.Effect<Replay<S, E>, LoadError>,
+  loader: Loader<S, E>,
   found: Found<S>
 ): Effect.Effect<{ readonly replayed: Replay<S, E>; readonly rejection: Rejection | undefined }, LoadError> => {
-  const fromFirst = (rejection: Rejection | undefined) => Effect.map(replay(), (replayed) => ({ replayed, rejection }))
+  const fromFirst = (rejection: Rejection | undefined) =>
+    Effect.map(replay(loader), (replayed) => ({ replayed, rejection }))
   if (found._tag === "Missing") return fromFirst(undefined)
   if (found._tag === "Rejected") return fromFirst(found.rejection)
   const { version } = found.baseline
-  return Effect.flatMap(replay(found.baseline), (replayed) =>
+  return Effect.flatMap(replay(loader, found.baseline), (replayed) =>
     replayed.continuesBaseline
       ? Effect.succeed({ replayed, rejection: undefined })
       : fromFirst({
@@ -284,55 +295,43 @@ const replayFound = <S, E extends { readonly _tag: string }>(
 }
 
 const leaveSnapshot = <S, E extends { readonly _tag: string }>(
-  definition: Definition<S, E>,
-  events: EventStoreShape,
-  stream: StreamId,
+  loader: Loader<S, E>,
   store: SnapshotStoreShape,
   replayed: Replay<S, E>,
-  rejection: Rejection | undefined,
-  duration: Duration.Duration
-): Effect.Effect<void> =>
-  Effect.flatMap(isDue(definition, replayed, rejection, duration), (due) => {
-    if (!due) return Effect.void
-    const replace = rejection !== undefined && rejection.version > replayed.version
-    // Encoded now, because the caller may change the state later.
-    const encoded = Effect.exit(
-      Effect.map(
-        Effect.flatMap(
-          Effect.suspend(() => definition[TypeId].encodeState(replayed.state)),
-          (state) => Json.encode(state, "state")
-        ),
-        // An encoded state may share parts with the state itself.
-        (text): unknown => JSON.parse(text)
-      )
-    )
-    return Effect.flatMap(encoded, (state) =>
-      store.saveInBackground(stream, snapshotOf(definition, events, stream, replayed, state), { replace })
-    )
-  })
+  rejection: Rejection | undefined
+): Effect.Effect<void> => {
+  const encode = Effect.suspend(() => loader.definition[TypeId].encodeState(replayed.state))
+  // Now, because the caller may do with the state what they like, and as text, because a Schema may give parts of it.
+  const encoded = Effect.exit(
+    Effect.flatMap(encode, (state) => Effect.map(Json.encode(state, "state"), (text) => new JsonText(text)))
+  )
+  const replace = rejection !== undefined && rejection.version > replayed.version
+  return Effect.flatMap(encoded, (state) =>
+    store.saveInBackground(loader.stream, snapshotOf(loader, replayed, state), { replace })
+  )
+}
 
 /**
- * What to save of a replay, for the background: only if what was read is in the stream for everybody. A transaction
- * that was rolled back, or a stream that was deleted and started again, must leave nothing behind.
+ * What to save of a replay, for the background: only if what was read is in the stream for everybody. A transaction that
+ * was rolled back, or a stream that was deleted and started again, must leave nothing behind.
  */
 const snapshotOf = <S, E extends { readonly _tag: string }>(
-  { schemaVersion }: Definition<S, E>,
-  events: EventStoreShape,
-  stream: StreamId,
+  loader: Loader<S, E>,
   { first, last, version }: Replay<S, E>,
-  encoded: Effect.Effect<unknown, unknown>
+  encoded: Effect.Effect<JsonText, unknown>
 ): Effect.Effect<NewSnapshot | undefined, unknown> => {
   if (first === undefined || last === undefined || version === 0) return Effect.succeed(undefined)
   return Effect.gen(function* () {
     for (const event of new Set([first, last])) {
-      if (!(yield* stands(events, stream, event))) return undefined
+      if (!(yield* stands(loader, event))) return undefined
     }
+    const { schemaVersion } = loader.definition
     return { version, lastEventMark: markOf(last), schemaVersion, state: yield* encoded }
   })
 }
 
 const isDue = <S, E extends { readonly _tag: string }>(
-  { snapshots }: Definition<S, E>,
+  { snapshots }: Aggregate<S, E>,
   { events, state, version }: Replay<S, E>,
   rejection: Rejection | undefined,
   duration: Duration.Duration

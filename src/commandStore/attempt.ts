@@ -146,7 +146,7 @@ const settle = <A, E, R>(
   return strategy.undecided(cause, stop)
 }
 
-/** The outcome is written when the effect has ended. Its lease may have ended too: the first that has an outcome wins. */
+/** The outcome is written when the effect has ended, while the lease lasts. */
 const plain = <A, E, R>(running: Running<A, E, R>): Strategy<A, E, Exclude<R, CurrentCommand>> => {
   const persistently = <B, E2>(self: Effect.Effect<B, E2>) =>
     Effect.retry(self, { schedule: finishing, while: (error) => isRepeatable(error) && running.lease === "held" })

@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { InvalidInput } from "../Errors.js"
 import type { StreamId } from "../EventStore.js"
+import { JsonText } from "../internal/jsonText.js"
 import { Lifted } from "../internal/lifted.js"
 import { writesOf } from "../internal/storeOptions.js"
 import * as Telemetry from "../internal/telemetry.js"
@@ -82,7 +83,7 @@ const encode = (stream: unknown, value: NewSnapshot, nowMs: number): EncodedSnap
     version: integer(snapshot.version, "snapshot.version", 1),
     lastEventMark: uuid(snapshot.lastEventMark, "snapshot.lastEventMark"),
     schemaVersion: identifier(snapshot.schemaVersion, "snapshot.schemaVersion"),
-    state: payload(snapshot.state, "snapshot.state"),
+    state: snapshot.state instanceof JsonText ? snapshot.state.text : payload(snapshot.state, "snapshot.state"),
     keyId: null,
     createdAt: snapshot.createdAt === undefined ? nowMs : time(snapshot.createdAt, "snapshot.createdAt")
   }
