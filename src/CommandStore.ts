@@ -1,10 +1,10 @@
 /**
  * The contract of the CommandStore: model, errors, the service tag whose members carry the semantics, what a running
- * command gives to what runs in it, and `forSchema`, which binds an application's Schema of commands to it. What a
- * backend implements is in `CommandStoreEncoded`.
+ * command provides to its effect, and `forSchema`, which binds an application's Schema of commands to it.
+ * `CommandStoreEncoded` has what a backend implements.
  *
  * A **command** is a request to change something, known by its id. The store keeps what was asked, whether it was done,
- * and what came of it, so that asking again gets the same answer and changes nothing. A **lease** is the time for which
+ * and its outcome, so that asking again returns the same outcome and changes nothing. A **lease** is the time for which
  * one process has a command to itself; an **attempt** is one lease of it.
  *
  * @since 0.1.0
@@ -24,7 +24,7 @@ import { taggedPayload } from "./internal/taggedPayload.js"
 import type { Json, JsonObject } from "./Json.js"
 
 /**
- * `received`: not done yet, or under way. `succeeded`, `failed`: done, with that outcome.
+ * `received`: not done yet, or running. `succeeded`, `failed`: done, with that outcome.
  *
  * @since 0.1.0
  * @category models
@@ -51,17 +51,17 @@ export interface Command {
   /** Its place in the log: unique and increasing, not dense; never rely on a particular value. */
   readonly position: number
   readonly status: Status
-  /** What came of it, encoded: absent while `received`, and for an outcome of `undefined`. */
+  /** The encoded outcome: absent while `received`, and for an outcome of `undefined`. */
   readonly outcome: Option.Option<Json>
-  /** How often its execution was begun. */
+  /** How often its execution has begun. */
   readonly attempts: number
   readonly finishedAt: DateTime.Utc | undefined
 }
 
 /**
- * A command to store. What is left out is filled in: `metadata` by `{}`, `instanceId` by the layer's, `createdAt` by the
- * Clock. `id` is a UUID in canonical lower-case form, given by who asks, so that asking again can be recognised
- * (`Uuid.derived` makes one of a foreign key).
+ * A command to store. Fields left out are filled in: `metadata` with `{}`, `instanceId` with the layer's, `createdAt`
+ * from the Clock. `id` is a UUID in canonical lower-case form. The caller gives it, so that a repeat can be recognised
+ * (`Uuid.derived` makes one from a foreign key).
  *
  * @since 0.1.0
  * @category models
@@ -79,7 +79,7 @@ export interface NewCommand {
 }
 
 /**
- * Which commands to look at: all conditions given must hold, none given means all.
+ * Which commands to read: all given conditions must hold. Without any, all commands.
  *
  * @since 0.1.0
  * @category models
@@ -103,7 +103,7 @@ export interface Filter {
  */
 export interface ListOptions {
   readonly filter?: Filter | undefined
-  /** From the oldest, or from the newest back. Default `forward`. */
+  /** From the oldest, or from the newest. Default `forward`. */
   readonly direction?: Direction | undefined
   readonly limit?: number | undefined
 }
@@ -154,8 +154,8 @@ export interface Info {
 }
 
 /**
- * What an operator may change of a command. A `status` comes with its `outcome` (default: none); `received` opens it
- * again for execution.
+ * What an operator may change of a command. A `status` is set with its `outcome` (default: none); `received` opens the
+ * command for execution again.
  *
  * @since 0.1.0
  * @category models
@@ -188,7 +188,7 @@ export interface PruneOptions extends Omit<Filter, "createdUntil"> {
 export type OutcomeSchema = Schema.Schema.AnyNoContext | Schema.Schema<never, unknown> | Schema.Schema<never>
 
 /**
- * How an outcome is kept, and how long an execution has the command to itself.
+ * How an outcome is stored, and how long an execution has the command to itself.
  *
  * @since 0.1.0
  * @category models
@@ -197,26 +197,25 @@ export interface ExecuteOptions<
   Success extends OutcomeSchema = typeof Schema.Void,
   Failure extends OutcomeSchema = typeof Schema.Never
 > {
-  /** How the result is kept. Default `Schema.Void`: nothing of it is, and the effect returns `void`. */
+  /** How the result is stored. Default `Schema.Void`: it is not stored, and the effect returns `void`. */
   readonly success?: Success | undefined
   /**
-   * Which failures are outcomes, and how they are kept. Any other failure (a backend that is down, a conflict) leaves the
-   * command `received`: asking again tries again. Default: none is an outcome.
+   * Which failures are outcomes, and how they are stored. Any other failure (a backend that is down, a conflict) leaves
+   * the command `received`, and a repeat tries again. Default: no failure is an outcome.
    */
   readonly failure?: Failure | undefined
-  /** How long a process that has died keeps the command from others; renewed while it runs. Default 30 seconds. */
+  /** How long a dead process keeps the command from others; renewed while it runs. Default 30 seconds. */
   readonly lease?: Duration.DurationInput | undefined
   /**
    * Runs the effect and the write of its outcome in one transaction of the database that this store is on: what the
    * effect writes there, events of an EventStore on the same database included, is committed with the outcome or not at
-   * all. A failure that is an outcome undoes it too. In memory there are no transactions: it is as without. Default
-   * false.
+   * all. A failure that is an outcome rolls it back as well. Default false.
    */
   readonly transaction?: boolean | undefined
 }
 
 /**
- * The id of the command is taken by one with another content; nothing was changed and nothing ran.
+ * The id of the command belongs to one with other content; nothing was changed and nothing ran.
  *
  * @since 0.1.0
  * @category errors
@@ -231,7 +230,7 @@ export class DuplicateCommand extends Schema.TaggedError<DuplicateCommand>("effe
 }
 
 /**
- * What is stored of a command, its `data` or its `outcome`, is not what the Schema says; `cause` is the `ParseError`.
+ * The stored `data` or `outcome` of a command does not fit the Schema; `cause` is the `ParseError`.
  *
  * @since 0.1.0
  * @category errors
@@ -272,43 +271,45 @@ export class CommandStore extends Context.Tag("effect-stores/CommandStore")<Comm
  */
 export interface CommandStoreShape {
   /**
-   * Stores a command as `received`, and answers with what is stored. Repeating it answers with what has become of it;
-   * the same id with other `tenantId`, `domain`, `type`, `data` or `metadata` is `DuplicateCommand`.
+   * Stores a command as `received`, and returns what is stored. A repeat returns the command as it is now; the same id
+   * with other `tenantId`, `domain`, `type`, `data` or `metadata` fails with `DuplicateCommand`.
    */
   readonly create: (
     command: NewCommand
   ) => Effect.Effect<Command, DuplicateCommand | ReadOnly | InvalidInput | StoreFailure>
 
   /**
-   * Runs the effect once per command id, whoever asks and how often: fibers, processes, after restarts. Answers repeats
-   * with the stored outcome, a success as a success and a failure as the failure.
+   * Runs the effect once per command id, whoever asks and how often: fibers, processes, after restarts. Repeats return
+   * the stored outcome, a success as a success and a failure as the failure.
    *
-   * 1. Stores the command (or finds it, compared as in `create`) and takes its lease. One that is done is answered from
-   *    its outcome. While another has the lease, waits for its outcome, or for the lease to end, and takes over.
+   * 1. Stores the command (or finds it, compared as in `create`) and takes its lease. If it is done, returns its
+   *    outcome. While another attempt has the lease, waits for its outcome, or for the lease to end, and then takes
+   *    over.
    * 2. Runs the effect, with `CurrentCommand` in its context, and renews the lease meanwhile.
-   * 3. Stores the outcome: a success, or a failure that `failure` knows. Whatever else ends the effect (another failure, a
-   *    defect, an interrupt) gives the lease back and is passed on; the command stays `received`.
+   * 3. Stores the outcome: a success, or a failure that `failure` knows. Any other end of the effect (another failure,
+   *    a defect, an interrupt) releases the lease and is passed on; the command stays `received`.
    *
    * **Outcomes as JSON.** A Schema none of whose values can be JSON (`Schema.DateFromSelf`) is `InvalidInput` before
-   * anything runs. Properties that are `undefined` are left out, and -0 is stored as 0. What cannot be written at all
-   * (`NaN`, a value that does not fit its Schema or has fields that the Schema does not know, 16 MiB) closes the command
-   * too, because its effect was done: the caller gets the value or the failure, a warning is logged, the reason is stored
-   * in its place, and repeats fail with `CommandDecodeError`.
+   * anything runs. Properties that are `undefined` are left out, and -0 is stored as 0. An outcome that cannot be
+   * stored (`NaN`, a value that does not fit its Schema or has fields that the Schema does not know, more than 16 MiB)
+   * closes the command too, because its effect is done: the caller gets the value or the failure, a warning is logged,
+   * the reason is stored instead, and repeats fail with `CommandDecodeError`.
    *
    * **What holds.** While no process dies and none is cut off from the store for longer than the lease, the effect of a
    * command ends at most once with an outcome, and no two run at the same time. When a process dies in the middle, or
-   * loses the store for longer than the lease, the next that asks runs the effect again from its beginning, and what the
-   * first had done by then stays done. So either
+   * loses the store for longer than the lease, the next caller runs the effect again from its beginning, and what the
+   * first attempt had done by then stays done. So either
    * - make what it does idempotent: appends through `Aggregate` in the effect are, because their event ids are derived
-   *   from the command's (`nextEventIds`). Those by `EventStore.append` or `Aggregate.events.append` get no such ids, and no
-   *   command id: append through `Aggregate.append` or `execute`, or give them both from `CurrentCommand`; or
-   * - set `transaction`: then everything that it writes to this database is undone with it, and an attempt whose lease
-   *   was taken over cannot commit.
+   *   from the command's (`nextEventIds`). Appends through `EventStore.append` or `Aggregate.events.append` get no such
+   *   ids, and no command id: use `Aggregate.append` or `Aggregate.execute`, or take both from `CurrentCommand`; or
+   * - set `transaction`: then everything that the effect writes to this database is rolled back with it, and an attempt
+   *   whose lease was taken over cannot commit.
    *
-   * Leases run on the clock of the backend. A paused process may go on for a moment after its lease has ended, before it
-   * notices and its effect is interrupted. A COMMIT whose answer was lost is looked after: what was committed is answered,
-   * what was not is `StoreUnavailable`. A failure with a defect beside it is no outcome. To execute a command in its
-   * own effect is `InvalidInput`; by way of another command, it would wait for its own outcome for ever.
+   * Leases run on the clock of the backend. A paused process may go on for a moment after its lease has ended, before
+   * it notices and its effect is interrupted. If the result of COMMIT was lost, the store finds out: what was committed
+   * is returned, otherwise it fails with `StoreUnavailable`. A failure with a defect beside it is no outcome. To
+   * execute a command in its own effect is `InvalidInput`. A command that reaches itself through another command
+   * deadlocks.
    */
   readonly execute: <
     E,
@@ -325,26 +326,29 @@ export interface CommandStoreShape {
   readonly get: (id: string) => Effect.Effect<Option.Option<Command>, ReadError>
 
   /**
-   * Commands in order of position, or from the newest back, page by page in constant memory, up to the present. One
+   * Commands in order of position, or from the newest, page by page in constant memory, up to the present. A command
    * whose transaction commits while the list is read may be left out.
    */
   readonly list: (options?: ListOptions) => Stream.Stream<Command, ReadError>
 
-  /** One page of the log by keyset: cheap however far, and commands stored meanwhile neither shift nor repeat one. */
+  /**
+   * One page of the log by keyset: it costs the same however far it is, and commands stored meanwhile neither shift nor
+   * repeat any.
+   */
   readonly page: (options?: PageOptions) => Effect.Effect<Page, ReadError>
 
   /** The distinct values of a field among the commands of the filter, in order of their UTF-8 bytes. */
   readonly distinct: (field: DistinctField, filter?: Filter) => Stream.Stream<string, ReadError>
 
-  /** How many commands the filter has. */
+  /** How many commands match the filter. */
   readonly count: (filter?: Filter) => Effect.Effect<number, ReadError>
 
-  /** What this store is, and how much it holds. Counts, so not for hot paths. */
+  /** What this store is, and how much it holds. It counts rows, so do not use it on hot paths. */
   readonly info: Effect.Effect<Info, StoreFailure>
 
   /**
-   * Changes a command, for operators. An execution under way goes on, and its outcome is refused if this gave one; opened
-   * again (`received`) it may be begun a second time beside the first.
+   * Changes a command, for operators. A running execution goes on, and its outcome is refused if this sets one. If this
+   * opens the command again (`received`), a second execution may begin beside the first.
    */
   readonly update: (
     id: string,
@@ -352,14 +356,14 @@ export interface CommandStoreShape {
   ) => Effect.Effect<void, NotFound | ReadOnly | InvalidInput | StoreFailure>
 
   /**
-   * Deletes a command, and with it that it was ever done; answers whether there was one. One that is being executed then
-   * begins again: leave those alone.
+   * Deletes a command, and the record that it was done; returns whether there was one. Do not delete a command that is
+   * being executed: it may then be executed a second time.
    */
   readonly delete: (id: string) => Effect.Effect<boolean, ReadOnly | InvalidInput | StoreFailure>
 
   /**
-   * Deletes by age and status, in batches, and answers how many. A command that is deleted will run when it is asked for
-   * again: keep them for longer than repeats can arrive.
+   * Deletes by age and status, in batches, and returns how many. A deleted command runs again if it is repeated: keep
+   * commands for longer than repeats can arrive.
    */
   readonly prune: (options: PruneOptions) => Effect.Effect<number, ReadOnly | InvalidInput | StoreFailure>
 
@@ -368,7 +372,7 @@ export interface CommandStoreShape {
 }
 
 /**
- * The command that is being executed, for what runs in its effect.
+ * The command that is being executed, as a service for its effect.
  *
  * @since 0.1.0
  * @category tags
@@ -377,14 +381,14 @@ export class CurrentCommand extends Context.Tag("effect-stores/CurrentCommand")<
   CurrentCommand,
   {
     readonly id: string
-    /** 1 for the first; a greater one may find what an earlier one has done before it died. */
+    /** 1 for the first. A later attempt may find what an earlier one did before it died. */
     readonly attempt: number
     /**
-     * Ids for the next events that the command appends to a stream: the same ones when it runs again and appends in the
-     * same order to that stream.
+     * Ids for the next events that the command appends to a stream: the same ids when the command runs again and
+     * appends to that stream in the same order.
      */
     readonly nextEventIds: (stream: StreamId) => (index: number) => string
-    /** Gives ids back that were not used, so that another try gets the same; does nothing when later ones were given. */
+    /** Returns unused ids, so that another attempt gets the same ones; does nothing if later ids were given. */
     readonly returnEventIds: (stream: StreamId, ids: (index: number) => string) => void
   }
 >() {}
@@ -400,7 +404,7 @@ export interface TypedCommand<A> extends Omit<Command, "data"> {
 }
 
 /**
- * What a typed command has beside its content.
+ * The fields of a typed command beside its content.
  *
  * @since 0.1.0
  * @category schema
@@ -435,13 +439,15 @@ export interface TypedCommands<A, R> {
     E | Failure["Type"] | ExecuteError,
     CommandStore | R | Exclude<R2, CurrentCommand>
   >
-  /** Commands in the order in which they were stored, in constant memory: to run them again, elsewhere or in another way. */
+  /**
+   * Commands in the order in which they were stored, in constant memory: to run them again, elsewhere or differently.
+   */
   readonly replay: (filter?: Filter) => Stream.Stream<TypedCommand<A>, ReadError | CommandDecodeError, CommandStore | R>
 }
 
 /**
  * Binds a Schema of commands (a tagged struct, or a union of them) to the store. A command's `_tag` becomes its `type`,
- * its other fields, encoded, its `data`. Fields that the Schema does not know are `InvalidInput`.
+ * its other fields, encoded, its `data`. Fields that the Schema does not know are refused with `InvalidInput`.
  *
  * @since 0.1.0
  * @category schema

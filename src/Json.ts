@@ -1,11 +1,11 @@
 /**
  * JSON payloads: the type, and the one strict encoder through which every payload enters a store.
  *
- * `JSON.stringify` silently changes what JSON cannot express (`NaN` becomes `null`, `-0` becomes `0`, a `Date` becomes a
- * string). A store must return what it was given, so the encoder refuses all of it and names the path of the offending
- * value. Only a property that is `undefined` is left out, as everywhere in JSON: absent and `undefined` mean the same to
- * nearly all programs, and `Schema.optional` encodes to it. It checks and writes in one walk: what was checked is what is
- * stored, even if the value has getters or is a proxy.
+ * `JSON.stringify` silently changes what JSON cannot express (`NaN` becomes `null`, `-0` becomes `0`, a `Date` becomes
+ * a string). A store must return what it was given, so the encoder refuses all of it and names the path of the
+ * offending value. Only a property that is `undefined` is left out, as everywhere in JSON: absent and `undefined` mean
+ * the same to nearly all programs, and `Schema.optional` encodes to it. It checks and writes in one walk: what was
+ * checked is what is stored, even if the value has getters or is a proxy.
  *
  * @since 0.1.0
  */
@@ -44,10 +44,11 @@ export const payloadBytesMax = 16 * 1024 * 1024
 /**
  * Encodes a value as JSON text, or names the part of it that JSON would change. Errors begin with the name `what`.
  *
- * A property that is `undefined` is left out. Refused: `undefined` anywhere else, functions, symbols and symbol keys, bigint, `NaN`, `Infinity`, `-0`, sparse arrays, arrays with
- * extra properties, anything but plain objects and arrays (so `Date`, `Map`, class instances), objects with a `toJSON`,
- * an own `__proto__` key (it turns into a prototype in many decoders), cycles, nesting beyond `depthMax`, text beyond
- * `payloadBytesMax`, and getters that throw. Lone surrogates and NUL are kept exactly: JSON escapes them.
+ * A property that is `undefined` is left out. Refused: `undefined` anywhere else, functions, symbols and symbol keys,
+ * bigint, `NaN`, `Infinity`, `-0`, sparse arrays, arrays with extra properties, anything but plain objects and arrays
+ * (so `Date`, `Map`, class instances), objects with a `toJSON`, an own `__proto__` key (it turns into a prototype in
+ * many decoders), cycles, nesting beyond `depthMax`, text beyond `payloadBytesMax`, and getters that throw. Lone
+ * surrogates and NUL are kept exactly: JSON escapes them.
  *
  * @since 0.1.0
  * @category encoding

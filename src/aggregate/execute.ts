@@ -1,6 +1,6 @@
 /**
- * How an aggregate is changed: deciding and appending with retries, and, in the effect of a command, appending so that a
- * second run of the command finds what the first has done.
+ * How an aggregate is changed: deciding and appending with retries, and, in the effect of a command, appending so that
+ * a second run of the command finds what the first has done.
  */
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -84,7 +84,10 @@ const eventsBefore = (ids: EventIds): Effect.Effect<ReadonlyArray<Event>, ReadEr
     return from([])
   })
 
-/** A change of a stream in a command. If it fails, what is tried next gets its ids, and may be it once more. */
+/**
+ * A change of a stream in a command. If it fails, the next attempt gets the same ids, since it may be the same change
+ * again.
+ */
 const inStep = <O extends Envelope, A, E, R>(
   command: Context.Tag.Service<typeof CurrentCommand>,
   stream: StreamId,

@@ -1,6 +1,6 @@
 /**
- * One attempt at a command: running its effect while the lease is renewed, and storing what came of it. There are two
- * ways of storing: after the effect, or in one transaction with it.
+ * One attempt at a command: running its effect while the lease is renewed, and storing the outcome. There are two ways
+ * of storing: after the effect, or in one transaction with it.
  */
 import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
@@ -16,7 +16,7 @@ import { currentCommand } from "./currentCommand.js"
 import type { Execution } from "./input.js"
 import type { OutcomeText } from "./outcome.js"
 
-/** Another attempt has the command, or it is done, so nothing of this one counts. */
+/** Another attempt has the command, or it is done, so this attempt no longer counts. */
 export class LeaseLost {
   readonly _tag = "LeaseLost"
 }
@@ -24,11 +24,11 @@ export class LeaseLost {
 export interface Attempt {
   readonly attempt: number
   readonly leaseMs: number
-  /** By the clock of this process, which began to count before the backend did. */
+  /** By the clock of this process, which began before the backend's. */
   readonly leaseEndMs: number
 }
 
-/** What an attempt works with, and what has become of it. */
+/** The state of an attempt. */
 interface Running<A, E, R> {
   readonly encoded: Encoded
   readonly command: EncodedNewCommand
@@ -36,9 +36,9 @@ interface Running<A, E, R> {
   readonly execution: Execution<A, E, R>
   lease: "held" | "lost"
   outcome: "open" | "stored"
-  /** A transaction may fail without its effect, which is then no outcome. */
+  /** A transaction may fail although its effect did not; that is no outcome. */
   effect: "running" | "failed"
-  /** The last renewal, which may be under way. */
+  /** The last renewal, which may be running. */
   renewal: Fiber.RuntimeFiber<unknown> | undefined
 }
 
@@ -48,13 +48,13 @@ type Failure = LeaseLost | StoreFailure
 
 /** The two ways of storing an outcome. */
 interface Strategy<A, E, R> {
-  /** The effect, and what belongs into its transaction. */
+  /** The effect, with whatever belongs in its transaction. */
   readonly whole: Effect.Effect<A, E | Failure, R>
   /** Stores a success, if that is still to be done. */
   readonly succeed: (value: A) => Effect.Effect<void, Failure>
   /** Repeats a write while the backend cannot be reached. */
   readonly persistently: <B, E2>(self: Effect.Effect<B, E2>) => Effect.Effect<B, E2>
-  /** What is known of an attempt that ended without an outcome. `stop` ends the renewal. */
+  /** What to report of an attempt that ended without an outcome. `stop` ends the renewal. */
   readonly undecided: (
     cause: Cause.Cause<E | Failure>,
     stop: Effect.Effect<unknown>
@@ -63,10 +63,10 @@ interface Strategy<A, E, R> {
   readonly outlivesLease: boolean
 }
 
-/** The outcome is known and only has to be written: worth trying for as long as the lease is held. */
+/** The outcome is known and only has to be written: worth retrying for as long as the lease is held. */
 const finishing = Schedule.jittered(Schedule.union(Schedule.exponential("50 millis"), Schedule.spaced("1 second")))
 
-/** In a transaction the attempt is not told that its lease is lost, so something else must end the tries. */
+/** In a transaction the attempt does not learn that its lease is lost, so something else must end the retries. */
 const finishingInTransaction = Schedule.intersect(finishing, Schedule.recurs(5))
 
 /**
@@ -138,7 +138,7 @@ const settle = <A, E, R>(
   if (running.lease === "lost" && Cause.isInterruptedOnly(cause)) return Effect.fail(new LeaseLost())
   const error = Cause.failureOption(cause)
   const { failure } = running.execution
-  // With a defect beside it, which nobody would hear of, a failure is no outcome.
+  // A failure with a defect beside it is no outcome: nobody would hear of the defect.
   if (Option.isSome(error) && running.effect === "failed" && !Cause.isDie(cause) && failure?.is(error.value)) {
     const write = finish(running, "failed", failure.encode(error.value))
     return Effect.zipRight(Effect.zipRight(strategy.persistently(write), stored), Effect.fail(error.value))
@@ -160,7 +160,9 @@ const plain = <A, E, R>(running: Running<A, E, R>): Strategy<A, E, Exclude<R, Cu
   }
 }
 
-/** The outcome is written in the transaction of the effect, which fails when the attempt is not the command's any more. */
+/**
+ * The outcome is written in the transaction of the effect, which fails when the attempt is not the command's any more.
+ */
 const transactional = <A, E, R>(running: Running<A, E, R>): Strategy<A, E, Exclude<R, CurrentCommand>> => {
   const { command, encoded, execution } = running
   const persistently = <B, E2>(self: Effect.Effect<B, E2>) =>
@@ -176,7 +178,7 @@ const transactional = <A, E, R>(running: Running<A, E, R>): Strategy<A, E, Exclu
       const error = Cause.failureOption(cause)
       const isUnknown = Option.isSome(error) && error.value instanceof CommitOutcomeUnknown
       if (!isUnknown || running.effect === "failed") return Effect.failCause(cause)
-      // To give the lease back waits for a COMMIT under way, and tells what has become of it.
+      // Releasing the lease waits for a running COMMIT, and shows whether it succeeded.
       return Effect.matchEffect(Effect.zipRight(stop, persistently(release(running))), {
         onFailure: () => Effect.failCause(cause),
         onSuccess: (released) => Effect.fail(released ? undone(command, cause) : new LeaseLost())
@@ -221,8 +223,8 @@ const finish = <A, E, R>(
 }
 
 /**
- * False when there is no lease to give back, because the command is done or another's. A renewal under way would
- * lengthen the lease again, so its end is waited for, unless it hangs.
+ * False if there is no lease to release, because the command is done or belongs to another attempt. A running renewal
+ * would extend the lease again, so it is awaited, unless it hangs.
  */
 const release = <A, E, R>(running: Running<A, E, R>): Effect.Effect<boolean, StoreFailure> =>
   Effect.suspend(() => {
@@ -260,7 +262,7 @@ const heartbeat = <A, E, R>(running: Running<A, E, R>, outlivesLease: boolean): 
     return beat(leaseEndMs, leaseEndMs - leaseMs)
   })
 
-/** One renewal. One that hangs leaves time for another, and its end is not waited for: the lease may end before. */
+/** One renewal. One that hangs leaves time for another, and is not awaited: the lease may end before it does. */
 const renewed = <A, E, R>(
   running: Running<A, E, R>,
   attempt: number,
@@ -277,6 +279,6 @@ const renewed = <A, E, R>(
   })
 }
 
-/** The transaction was rolled back for certain. */
+/** The transaction was certainly rolled back. */
 const undone = ({ id }: EncodedNewCommand, cause: Cause.Cause<unknown>): StoreUnavailable =>
   new StoreUnavailable({ operation: `executing command ${id}`, retryable: true, cause: Cause.squash(cause) })

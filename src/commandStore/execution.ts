@@ -1,6 +1,6 @@
 /**
- * How a command is executed once: claiming it, waiting for whoever was faster, and giving repeats the stored outcome. One
- * attempt is in `attempt`. The guarantees are stated at `CommandStore.execute`.
+ * How a command is executed once: claiming it, waiting for another attempt that was faster, and returning the stored
+ * outcome to repeats. One attempt is in `attempt`. The guarantees are stated at `CommandStore.execute`.
  */
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
@@ -20,7 +20,7 @@ type Claim =
   | { readonly _tag: "Done"; readonly command: EncodedCommand }
   | { readonly _tag: "Leased"; readonly leftMs: number }
 
-/** How long to look away from a command that another process executes. */
+/** How often to poll a command that another process executes. */
 const pollMinMs = 10
 const pollMaxMs = 500
 
@@ -30,7 +30,7 @@ type Execute = <A, E, R>(
 ) => Effect.Effect<A, E | ExecuteError, Exclude<R, CurrentCommand>>
 
 export const make = (encoded: Encoded): Execute => {
-  // What this process executes, so that its own fibers need not poll.
+  // The commands that this process executes, so that its own fibers need not poll.
   const running = new Map<string, Deferred.Deferred<void>>()
 
   /** Until the command is done, or its lease may have ended. */
@@ -107,8 +107,8 @@ export const make = (encoded: Encoded): Execute => {
 
 /**
  * The claim, which may wait for a connection or a lock. It runs in a fiber of its own that nothing interrupts, because
- * whether a claim was made cannot be told from outside. Whoever is interrupted while they wait for it need not wait: a
- * lease that it gets later is given back.
+ * whether a claim was made cannot be told from outside. An interrupted caller need not wait for it: a lease that it
+ * gets later is released.
  */
 const claimed = (
   encoded: Encoded,
@@ -161,7 +161,7 @@ const claim = (
     )
   })
 
-/** What a repeat gets: the stored outcome, as if the effect had just ended with it. */
+/** The result of a repeat: the stored outcome, as if the effect had just ended with it. */
 const answer = <A, E, R>(
   { id, outcome, outcomeKeyId, status, type }: EncodedCommand,
   { failure, success }: Execution<A, E, R>
@@ -178,7 +178,7 @@ const answer = <A, E, R>(
     : Effect.flatMap(decoded(failure), Effect.fail)
 }
 
-/** In what a repeat differs from the command that has its id. */
+/** How a repeat differs from the command with its id. */
 export const clashOf = (command: EncodedNewCommand, stored: EncodedCommand): DuplicateCommand | undefined => {
   const field = (["tenantId", "domain", "type", "data", "metadata"] as const).find(
     (field) => stored[field] !== command[field]

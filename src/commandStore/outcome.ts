@@ -1,6 +1,6 @@
 /**
- * How an outcome becomes JSON text and back: a Schema of `CommandStore.execute`, turned into functions once, so that the
- * execution itself knows values and text only.
+ * How an outcome becomes JSON text and back: a Schema of `CommandStore.execute`, turned into functions once, so that
+ * the execution itself knows values and text only.
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -21,12 +21,12 @@ export interface OutcomeText {
 
 export interface OutcomeCodec<A> {
   readonly is: (value: unknown) => value is A
-  /** Never fails: what was done stays done, so something must be stored of it. */
+  /** Never fails: the effect is done, so something must be stored. */
   readonly encode: (value: A) => OutcomeText
   readonly decode: (text: string | null) => Effect.Effect<A, unknown>
 }
 
-/** Throws `InvalidInput` for what is no Schema, and for a Schema none of whose values is JSON when it is encoded. */
+/** Throws `InvalidInput` for anything but a Schema, and for a Schema none of whose values is JSON when encoded. */
 export const codec = <S extends OutcomeSchema>(value: S, what: string): OutcomeCodec<S["Type"]> => {
   if (!Schema.isSchema(value)) return refuse(what, "must be a Schema")
   const schema = value as Schema.Schema<S["Type"], unknown>
@@ -53,7 +53,7 @@ export const codec = <S extends OutcomeSchema>(value: S, what: string): OutcomeC
   }
 }
 
-/** What is stored in the place of an outcome that could not be written, for repeats and operators: why it could not. */
+/** What is stored instead of an outcome that could not be written: the reason, for repeats and operators. */
 const unwrittenKey = "~effect-stores/unwritten"
 
 const isUnwritten = (value: unknown): value is { readonly [unwrittenKey]: unknown } =>

@@ -43,7 +43,9 @@ export const jsonByName: Readonly<Record<string, Json>> = {
   "512 levels": nested(512)
 }
 
-/** A value with properties that are `undefined`, and what every store keeps of it: as everywhere in JSON, all the rest. */
+/**
+ * A value with properties that are `undefined`, and what every store keeps of it: as everywhere in JSON, all the rest.
+ */
 export const withUndefined = {
   given: { a: undefined, b: 1, c: { d: undefined }, e: [{ f: undefined, g: null }], h: undefined },
   kept: { b: 1, c: {}, e: [{ g: null }] }

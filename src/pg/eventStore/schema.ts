@@ -33,8 +33,9 @@ const impatientLockTimeoutMs = 50
 export const payload = ["data", "metadata"]
 
 /**
- * An event that by itself makes up much of a page. Such events have indexes of their own, which usually are empty, so that
- * a read finds out for next to nothing that it need not look at the sizes of the others: 1,000 of those are a page.
+ * An event that by itself makes up much of a page. Such events have indexes of their own, which usually are empty, so
+ * that a read finds out for next to nothing that it need not look at the sizes of the others: 1,000 of those are a
+ * page.
  */
 export const isLarge = `${bytesOf(payload)} > 4096`
 

@@ -34,7 +34,7 @@ const Sparse = Schema.TaggedStruct("Sparse", {
 const sparse = forSchema(Sparse)
 
 export const typed = (test: Test): void => {
-  test("fields that are undefined are left out and read as undefined; in an array, and NaN and -0, they are refused", () =>
+  test("fields that are undefined are left out; undefined in an array, NaN and -0 are refused", () =>
     Effect.gen(function* () {
       const store = yield* EventStore
       const stream = freshStream()
