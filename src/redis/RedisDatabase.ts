@@ -70,7 +70,7 @@ export const make = (options: Options): Effect.Effect<RedisDatabaseShape, Invali
     const { connect, connection } = yield* checked(() => settings(options), Effect.succeed)
     const limits = yield* Pool.redisLimits(options.pool, Pool.defaults.snapshotStore.redis)
     const pool = yield* Effect.acquireRelease(
-      Effect.sync(() => new ClientPool(connection, limits, () => connect(limits))),
+      Effect.sync(() => new ClientPool(connection, limits, (onError) => connect(limits, onError))),
       (pool) => pool.shutdown
     )
     yield* pool.run({ operation: "connecting", size: 0, send: command("ping", []), onReply: () => undefined })

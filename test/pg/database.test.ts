@@ -28,7 +28,7 @@ describePg("PgDatabase", () => {
     title: string,
     self: Effect.Effect<A, E, Environment>,
     options: Partial<EventStorePg.Options> = {}
-  ) => it.live(title, () => Effect.provide(self, open(options)), 60_000)
+  ) => it.live(title, () => Effect.provide(self, open(options)))
 
   const newStream = () => ({ tenantId: "t", domain: "d", aggregateId: crypto.randomUUID() })
   const event = { type: "Happened", data: {} }

@@ -61,7 +61,7 @@ const foreignTransaction = (url: string) =>
 /** A test that needs more of PostgreSQL's programs than a server does; under CI it fails without. */
 const liveWith = (tools: ReadonlyArray<string>, title: string, test: () => Effect.Effect<void, unknown>) => {
   const missing = tools.filter((tool) => findPostgresTool(tool) === undefined)
-  if (missing.length === 0 || process.env.CI) it.live(title, test, 60_000)
+  if (missing.length === 0 || process.env.CI) it.live(title, test)
   else it.live.skip(`${title} [NOT TESTED: no ${missing.join(", ")} on this machine]`, test)
 }
 const run = (tool: string, args: ReadonlyArray<string>) =>
@@ -71,7 +71,7 @@ describeOwnPg("the feed on PostgreSQL", () => {
   let server: PostgresServer
   beforeAll(async () => {
     server = await startPostgres({ maxConnections: 120 })
-  }, 120_000)
+  })
   afterAll(() => server?.stop())
 
   const freshDatabase = Effect.promise(() => server.createDatabase())

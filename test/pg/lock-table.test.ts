@@ -78,7 +78,7 @@ describeOwnPg("the lock table of a small PostgreSQL server", () => {
   let server: PostgresServer
   beforeAll(async () => {
     server = await startPostgres({ maxConnections: 10, settings: { max_locks_per_transaction: "10" } })
-  }, 120_000)
+  })
   afterAll(() => server?.stop())
 
   it.live(

@@ -56,14 +56,21 @@ const commands: { readonly [command: string]: Effect.Effect<void, unknown> } = {
     )
   ),
 
-  lockFor300ms: Effect.sync(() => {
+  read: Effect.provide(
+    Effect.flatMap(EventStore.EventStore, (store) => Effect.map(store.count(), (count) => say(`read ${count}`))),
+    EventStoreSqlite.layer({ filename, readOnly: true, migrate: false })
+  ),
+
+  // Until it is told to end.
+  lock: Effect.sync(() => {
     const db = new Sqlite(filename)
     db.exec("BEGIN IMMEDIATE")
     say("locked")
-    setTimeout(() => {
+    process.stdin.on("end", () => {
       db.exec("COMMIT")
       db.close()
-    }, 300)
+    })
+    process.stdin.resume()
   })
 }
 

@@ -42,7 +42,7 @@ describe("migrations of the EventStore on SQLite", () => {
         expect(new Set(events.map(({ data }) => data))).toEqual(new Set(children.map(({ process }) => process.pid)))
       )
     )
-  }, 120_000)
+  })
 
   it("can be run apart from the start, any number of times, and say what they did", async () => {
     const filename = freshFile()

@@ -181,5 +181,5 @@ describe("interruption", () => {
           for (const stream of ["4", "5", "6"]) expect((yield* readAll(store, stream)).length % 4).toBe(0)
         })
     )
-  }, 60_000)
+  })
 })

@@ -508,6 +508,6 @@ export const commandsOnSql = <I, D extends Database>(backend: Backend<I, D>): vo
       300_000
     )
 
-    it("8 processes start at once on an empty database", race(8, 2, 10), 60_000)
+    it("8 processes start at once on an empty database", race(8, 2, 10))
   })
 }

@@ -3,12 +3,12 @@
  */
 import { Effect } from "effect"
 
-/** Looks again until it holds. Half a minute is in vain: the bound is for a report, and no measure of speed. */
+/** Looks again until it holds. A minute and a half is in vain: the bound is for a report, and no measure of speed. */
 export const eventually = <A, E, R>(
   check: Effect.Effect<A, E, R>,
   holds: (value: A) => boolean = (value) => value === true,
   what = "what was waited for did not happen"
 ): Effect.Effect<A, E | Error, R> =>
   Effect.repeat(Effect.delay(check, "10 millis"), { until: holds }).pipe(
-    Effect.timeoutFail({ duration: "30 seconds", onTimeout: () => new Error(what) })
+    Effect.timeoutFail({ duration: "90 seconds", onTimeout: () => new Error(what) })
   )

@@ -43,7 +43,7 @@ export interface PostgresServer {
 }
 
 /** Time for a server to answer: crash recovery on a busy machine takes seconds, hanging must not take for ever. */
-const readyTimeoutMillis = 60_000
+const readyTimeoutMillis = 120_000
 
 /** The oldest version of PostgreSQL that the library is for. */
 export const oldestPostgres = 15

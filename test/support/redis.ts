@@ -71,7 +71,7 @@ export interface RedisSentinels {
 export const oldestRedis = 7
 
 /** Time for a server or a group of them to be ready; hanging must not take for ever. */
-const readyTimeoutMillis = 30_000
+const readyTimeoutMillis = 120_000
 
 /** The server's program on this machine, if there is one that is new enough. */
 export const findRedisBinary = (): string | undefined => {

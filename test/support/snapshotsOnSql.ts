@@ -326,5 +326,5 @@ export const snapshotsOnSql = <I, D extends Database>(backend: Backend<I, D>): v
         { store: "SnapshotStore", id: 1, name: "snapshots" }
       ])
     }).pipe(Effect.provide(layer), Effect.runPromise)
-  }, 120_000)
+  })
 }

@@ -11,6 +11,7 @@ import * as Metric from "effect/Metric"
 import { StoreError, type StoreFailure, StoreUnavailable } from "../../Errors.js"
 import type { RedisLimits } from "../../Pool.js"
 import { type Driver, isCluster, type Send } from "./commands.js"
+import type { OnError } from "./connectors.js"
 import { classify, replyCode, rootOf } from "./failures.js"
 
 export interface Request<A> {
@@ -48,7 +49,15 @@ class Client {
   idleSince = performance.now()
   heardAt = 0
   error: unknown = undefined
-  constructor(readonly driver: Driver) {}
+  readonly driver: Driver
+  constructor(connect: (onError: OnError) => Driver) {
+    this.driver = connect((error) => this.failed(error))
+  }
+
+  /** What says only that there is no connection does not hide why. */
+  failed(error: unknown): void {
+    this.error = rootOf(error, this.error)
+  }
 }
 
 export class ClientPool {
@@ -62,7 +71,7 @@ export class ClientPool {
   constructor(
     name: string,
     readonly limits: RedisLimits,
-    private readonly connect: () => Driver
+    private readonly connect: (onError: OnError) => Driver
   ) {
     this.open = Metric.tagged(gauges.open, "pool", name)
     this.idle = Metric.tagged(gauges.idle, "pool", name)
@@ -194,18 +203,18 @@ export class ClientPool {
   }
 
   private add(): Client {
-    const client = new Client(this.connect())
+    const client = new Client(this.connect)
     const { driver } = client
     driver.on("ready", () => {
       client.ready = true
     })
     driver.on("error", (error: unknown) => {
-      client.error = lastNodeError(error)
+      client.failed(lastNodeError(error))
       // The server refused the database, and the driver would go on in another.
       if (replyCode(error) !== undefined) this.retire(client)
     })
     driver.on("node error", (error: unknown) => {
-      client.error = error
+      client.failed(error)
     })
     driver.on("end", () => {
       this.clients.delete(client)

@@ -56,13 +56,17 @@ const full = "max number of clients"
 /** Why a connection failed, before the driver says only that it is closed. */
 const closed = new Set(["Connection is closed.", "None of startup nodes is available", "Cluster is ended."])
 
+const noSentinel = "All sentinels are unreachable"
+
 /** The first word of an error that the server replied with, such as `WRONGTYPE`; undefined for any other error. */
 export const replyCode = (error: unknown): string | undefined =>
   error instanceof Error && error.name === "ReplyError" ? error.message.split(" ", 1)[0] : undefined
 
 /** The error; or why its connection failed, if the error says only that there is none. */
 export const rootOf = (error: unknown, connectionError: unknown): unknown =>
-  error instanceof Error && closed.has(error.message) ? (connectionError ?? error) : error
+  error instanceof Error && (closed.has(error.message) || error.message.startsWith(noSentinel))
+    ? (connectionError ?? error)
+    : error
 
 export const classify = (error: unknown, operation: string): StoreUnavailable | StoreError => {
   const cause = withoutCommand(error)
@@ -76,8 +80,6 @@ const meaningOf = (error: unknown, { code = "", message }: Failure): Meaning => 
   if (reply !== undefined) return message.includes(full) ? "passing" : (meanings[reply] ?? "final")
   // A bug of ours.
   if (error instanceof TypeError) return "final"
-  // If no Sentinel could be reached, the driver keeps only the message of the reason.
-  if (message.startsWith("All sentinels are unreachable")) return /certificate/i.test(message) ? "final" : "passing"
   return lastingOf(code) ?? "passing"
 }
 

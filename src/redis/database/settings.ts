@@ -7,12 +7,14 @@ import { tlsOptions } from "../../internal/tls.js"
 import { array, describe, fields, integer, oneOf, record, refuse } from "../../internal/validate.js"
 import type { RedisLimits } from "../../Pool.js"
 import type { Driver } from "./commands.js"
+import { bySentinels, direct, type OnError } from "./connectors.js"
 import type { Node, Options } from "./options.js"
 
 export interface Settings {
   /** Where the server is, without secrets. */
   readonly connection: string
-  readonly connect: (limits: RedisLimits) => Driver
+  /** `onError` hears of every error of a socket. */
+  readonly connect: (limits: RedisLimits, onError: OnError) => Driver
 }
 
 const common = ["mode", "username", "password", "tls", "connectionName", "pool"]
@@ -80,9 +82,10 @@ export const settings = (options: Options): Settings => {
       return {
         connection: `redis+sentinel://${addresses(sentinels)}/${name}/${all.db}`,
         // A node that does not respond must leave time for the others.
-        connect: ({ writeTimeoutMs }) => {
+        connect: ({ writeTimeoutMs }, onError) => {
           const shareMs = Math.ceil(writeTimeoutMs / (sentinels.length + 1))
-          return new Redis({ ...all, connectTimeout: shareMs, sentinelCommandTimeout: shareMs })
+          const Connector = bySentinels(onError)
+          return new Redis({ ...all, Connector, connectTimeout: shareMs, sentinelCommandTimeout: shareMs })
         }
       }
     }
@@ -92,10 +95,14 @@ export const settings = (options: Options): Settings => {
       const redisOptions = { ...client, ...credentials(client.username, client.password) }
       return {
         connection: `redis+cluster://${addresses(startup)}`,
-        connect: ({ maxRetries, writeTimeoutMs }) =>
+        connect: ({ maxRetries, writeTimeoutMs }, onError) =>
           new Cluster(startup, {
             ...defined({ natMap: map }),
-            redisOptions: { ...redisOptions, connectTimeout: Math.ceil(writeTimeoutMs / 2) },
+            redisOptions: {
+              ...redisOptions,
+              Connector: direct(onError),
+              connectTimeout: Math.ceil(writeTimeoutMs / 2)
+            },
             slotsRefreshTimeout: Math.ceil(writeTimeoutMs / (startup.length + 1)),
             clusterRetryStrategy: () => null,
             maxRedirections: maxRetries,
@@ -128,7 +135,8 @@ export const settings = (options: Options): Settings => {
       }
       return {
         connection: `${all.tls === undefined ? "redis" : "rediss"}://${address({ host: at, port: number })}/${all.db}`,
-        connect: ({ writeTimeoutMs }) => new Redis({ ...all, connectTimeout: writeTimeoutMs })
+        connect: ({ writeTimeoutMs }, onError) =>
+          new Redis({ ...all, Connector: direct(onError), connectTimeout: writeTimeoutMs })
       }
     }
   }

@@ -21,7 +21,7 @@ export interface Standby {
 }
 
 /** Time for a base backup of a small server to become a standby that answers; hanging must not take for ever. */
-const readyTimeoutMs = 30_000
+const readyTimeoutMs = 120_000
 
 export interface StandbyOptions {
   /** The program of that name. */
