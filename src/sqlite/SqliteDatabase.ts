@@ -183,6 +183,7 @@ export const make = (
       [storeAccess]: {
         connection: filename,
         transaction,
+        inTransaction: (fiber) => writes.current(fiber) !== undefined,
         write: <A>(operation: string, step: Step<A>, committed?: (value: A) => void) =>
           Effect.withFiberRuntime<A, StoreFailure>((fiber) => {
             const transaction = writes.current(fiber)

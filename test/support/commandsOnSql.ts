@@ -2,7 +2,7 @@
  * What a CommandStore on a database promises beyond its contract, as tests for both of them: transactions of the
  * caller's, outcome and events as one, processes that race, die, and come back from the dead.
  */
-import { Chunk, Deferred, Effect, Fiber, Layer, Option, Schema, type Scope, Stream } from "effect"
+import { Chunk, Context, Deferred, Effect, Fiber, Layer, Option, Schema, type Scope, Stream } from "effect"
 import { CommandStore, CommandStoreEncoded, type Errors, EventStore } from "effect-stores"
 import { beforeAll, describe, expect, it } from "vitest"
 import { bundleWorker } from "../workers/bundle.js"
@@ -260,6 +260,25 @@ export const commandsOnSql = <I, D extends Database>(backend: Backend<I, D>): vo
   const withStores = withStoresOf(backend)
 
   commandsInTransactions(backend)
+
+  it("an execution in a transaction refuses an append to a store on another database, and says what to do", () =>
+    withStores(({ commands, events }, { database }) =>
+      Effect.gen(function* () {
+        const others = yield* Layer.build(Layer.provide(backend.events(), Layer.fresh(database)))
+        const append = Context.get(others, EventStore.EventStore).append(streamOf("a"), [event], { expected: "any" })
+        const command = newCommand()
+        const execute = commands.execute(command, Effect.as(append, "done"), { success, transaction: true })
+        expect(yield* Effect.flip(execute)).toMatchObject({
+          _tag: "StoreError",
+          operation: "append",
+          cause: { message: expect.stringContaining("layerFromDatabase") }
+        })
+        expect(yield* events.version(streamOf("a"))).toBe(0)
+        expect(yield* statusOf(commands, command.id)).toBe("received")
+        yield* append
+        expect(yield* events.version(streamOf("a"))).toBe(1)
+      })
+    ))
 
   describe("outcome and events as one, over processes", () => {
     const killsPerPlace = 25

@@ -3,6 +3,7 @@
  */
 import * as Effect from "effect/Effect"
 import type { CreateOutcome, Encoded } from "../../commandStore/CommandStoreEncoded.js"
+import { executing } from "../../sql/executing.js"
 import type { Statement } from "../database/access.js"
 import type { Names } from "../database/names.js"
 import type { StoreAccess } from "../database/storeAccess.js"
@@ -46,6 +47,6 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
     delete: (id) => changedOne(sql.delete(id)),
     prune: (filter, limit) => database.run(sql.prune(filter, limit)),
     reset: database.run(sql.reset),
-    transaction: (self) => database.transaction(self)
+    transaction: (self) => database.transaction(executing(database, self))
   }
 }

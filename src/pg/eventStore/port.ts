@@ -7,6 +7,7 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import { type StoreError, type StoreFailure, StoreUnavailable } from "../../Errors.js"
 import type { AppendOutcome, Encoded, EncodedAppend } from "../../eventStore/EventStoreEncoded.js"
+import { refusal } from "../../sql/executing.js"
 import type { Statement } from "../database/access.js"
 import { sqlStateOf } from "../database/failures.js"
 import type { Names } from "../database/names.js"
@@ -34,6 +35,8 @@ export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded
     return {
       append: (appends, guards) =>
         Effect.withFiberRuntime<AppendOutcome, StoreFailure>((fiber) => {
+          const refused = refusal(fiber, database, "PgDatabase")
+          if (refused !== undefined) return Effect.fail(refused)
           const inside = database.inTransaction(fiber)
           const first = appends[0] as EncodedAppend
           const single = appends.length === 1 && guards.length === 0 && first.events.length === 1

@@ -17,6 +17,7 @@ import {
   sizeOf,
   toRow
 } from "../../sql/commandRows.js"
+import { executing } from "../../sql/executing.js"
 import { commandConditions } from "../../sql/filters.js"
 import type { SqliteConnection } from "../database/connection.js"
 import { anyOf, filtered, unindexed } from "../database/filters.js"
@@ -170,7 +171,7 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
 
     reset: Effect.asVoid(change("reset", sql.reset, () => [])),
 
-    transaction: database.transaction
+    transaction: (self) => database.transaction(executing(database, self))
   }
 }
 

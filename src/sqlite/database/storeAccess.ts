@@ -4,7 +4,7 @@
  */
 import type * as Effect from "effect/Effect"
 import type { StoreFailure } from "../../Errors.js"
-import type { Step } from "./access.js"
+import type { InContext, Step } from "./access.js"
 
 export const storeAccess: unique symbol = Symbol.for("effect-stores/SqliteDatabase/storeAccess")
 
@@ -27,4 +27,7 @@ export interface StoreAccess {
 
   /** Runs a step that only reads on a connection that reads, or in the transaction of the fiber. */
   readonly read: <A>(operation: string, step: Step<A>) => Effect.Effect<A, StoreFailure>
+
+  /** Whether the fiber is in a transaction of this database that can write. */
+  readonly inTransaction: (fiber: InContext) => boolean
 }

@@ -24,6 +24,7 @@ import {
   sizeOf,
   streamColumns
 } from "../../sql/eventRows.js"
+import { refusal } from "../../sql/executing.js"
 import { eventConditions } from "../../sql/filters.js"
 import type { SqliteConnection } from "../database/connection.js"
 import { isConstraint } from "../database/failures.js"
@@ -211,13 +212,17 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
 
   return {
     append: (appends, guards) =>
-      database.write(
-        "append",
-        (connection) => append(connection, appends, guards),
-        ({ _tag }) => {
-          if (_tag === "Appended") hints.signal()
-        }
-      ),
+      Effect.withFiberRuntime((fiber) => {
+        const refused = refusal(fiber, database, "SqliteDatabase")
+        if (refused !== undefined) return Effect.fail(refused)
+        return database.write(
+          "append",
+          (connection) => append(connection, appends, guards),
+          ({ _tag }) => {
+            if (_tag === "Appended") hints.signal()
+          }
+        )
+      }),
 
     readStream: ({ direction, fromVersion, limit, maxBytes, stream, toVersion }) =>
       database.read("read", (connection) => {
