@@ -144,9 +144,9 @@ export type DistinctField = "tenantId" | "domain" | "type" | "status" | "instanc
  * @category models
  */
 export interface Info {
-  /** `InMemory`, `Sqlite`, `Pg`. */
+  /** `InMemory`, `Sqlite`, `Pg`, or what a backend of your own calls itself. */
   readonly backend: string
-  /** Where it is, without secrets. */
+  /** Where the data is, with secrets masked. */
   readonly connection: string
   readonly readOnly: boolean
   readonly commands: number
@@ -209,7 +209,8 @@ export interface ExecuteOptions<
   /**
    * Runs the effect and the write of its outcome in one transaction of the database that this store is on: what the
    * effect writes there, events of an EventStore on the same database included, is committed with the outcome or not at
-   * all. A failure that is an outcome rolls it back as well. Default false.
+   * all. A failure that is an outcome rolls it back as well. In memory these are stores on one `MemoryDatabase`. Default
+   * false.
    */
   readonly transaction?: boolean | undefined
 }

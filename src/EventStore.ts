@@ -210,6 +210,7 @@ export type DistinctField = "tenantId" | "domain" | "aggregateId" | "type" | "co
  * @category models
  */
 export interface Info {
+  /** `InMemory`, `Sqlite`, `Pg`, or what a backend of your own calls itself. */
   readonly backend: string
   /** Where the data is, with secrets masked. */
   readonly connection: string

@@ -14,9 +14,8 @@ import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type { InvalidInput, ReadOnly, StoreFailure } from "./Errors.js"
-import type { StreamId } from "./EventStore.js"
 import type { Json } from "./Json.js"
-import { streamName } from "./StreamId.js"
+import { StreamId, streamName } from "./StreamId.js"
 
 /**
  * A snapshot to save.
@@ -60,9 +59,9 @@ export interface Snapshot extends StreamId {
  * @category models
  */
 export interface Info {
-  /** `InMemory`, `Sqlite`, `Pg`, `Redis`. */
+  /** `InMemory`, `Sqlite`, `Pg`, `Redis`, or what a backend of your own calls itself. */
   readonly backend: string
-  /** Where it is, without secrets. */
+  /** Where the data is, with secrets masked. */
   readonly connection: string
   readonly readOnly: boolean
   /** Streams that have a snapshot. */
@@ -78,10 +77,10 @@ export interface Info {
  */
 export class SnapshotCorrupt extends Schema.TaggedError<SnapshotCorrupt>("effect-stores/SnapshotCorrupt")(
   "SnapshotCorrupt",
-  { tenantId: Schema.String, domain: Schema.String, aggregateId: Schema.String, why: Schema.String }
+  { stream: StreamId, why: Schema.String }
 ) {
   override get message(): string {
-    return `the snapshot of ${streamName(this)} ${this.why}`
+    return `the snapshot of ${streamName(this.stream)} ${this.why}`
   }
 }
 

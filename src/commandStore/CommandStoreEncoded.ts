@@ -179,8 +179,7 @@ export interface Encoded {
 
   /**
    * Runs the effect in a transaction of the database that this store is on: what it does there, `finish` included, is
-   * committed together or not at all. Inside another transaction of that database it is nested. A backend without
-   * transactions runs the effect as it is.
+   * committed together or not at all. Inside another transaction of that database it is nested.
    */
   readonly transaction: <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | StoreFailure, R>
 }

@@ -96,7 +96,7 @@ const decode = (
 ): Effect.Effect<Snapshot, SnapshotCorrupt> => {
   const { createdAt, keyId, lastEventMark, schemaVersion, version } = row
   const { aggregateId, domain, tenantId } = stream
-  const corrupt = (why: string) => Effect.fail(new SnapshotCorrupt({ tenantId, domain, aggregateId, why }))
+  const corrupt = (why: string) => Effect.fail(new SnapshotCorrupt({ stream, why }))
   // With the address that was asked for: a snapshot found under another's address does not belong to this stream.
   if (stored !== snapshotChecksum({ ...row, ...stream }))
     return corrupt("is not what was saved: its checksum does not fit")

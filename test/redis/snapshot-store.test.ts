@@ -131,7 +131,10 @@ describeOwnRedis("the SnapshotStore on Redis", () => {
     const store = open(at(server))
     await store.run(save(1, "from"))
     await server.command("rename", key("from"), key("to"))
-    expect(failure(await store.exit(latest("to")))).toMatchObject({ _tag: "SnapshotCorrupt", aggregateId: "to" })
+    expect(failure(await store.exit(latest("to")))).toMatchObject({
+      _tag: "SnapshotCorrupt",
+      stream: { aggregateId: "to" }
+    })
   })
 
   it("no two streams share a key, whatever their ids contain", async () => {

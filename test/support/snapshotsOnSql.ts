@@ -209,7 +209,7 @@ export const snapshotsOnSql = <I, D extends Database>(backend: Backend<I, D>): v
             for (const name of ["a", "b"]) yield* store.save(streamOf(name), snapshotOf(9))
             yield* database.sql.unsafe(`UPDATE es_snapshots SET ${change}`)
             const error = yield* Effect.flip(store.latest(streamOf("a")))
-            expect(error).toMatchObject({ _tag: "SnapshotCorrupt", aggregateId: "a" })
+            expect(error).toMatchObject({ _tag: "SnapshotCorrupt", stream: { aggregateId: "a" } })
             // Both ways to be rid of it.
             expect(yield* store.delete(streamOf("a"))).toBe(true)
             expect(yield* versionOf(store, streamOf("a"))).toBe(undefined)
