@@ -107,14 +107,17 @@ describePg("on a server", () => {
     }).pipe(Effect.provide(open))
   )
 
-  it.live("a session that may only read fails as retryable, and one without permission for good", () =>
+  it.live("a session that may only read fails to write as retryable, and a table that is gone fails for good", () =>
     Effect.gen(function* () {
-      const { run } = yield* PgDatabase.PgDatabase
-      const asking = (text: string) =>
-        Effect.flip(run({ text, operation: "asking", kind: "write", onResult: () => undefined }))
-      yield* run({ text: "set default_transaction_read_only = on", operation: "set", kind: "write", onResult: () => 1 })
-      assert.deepInclude(yield* asking("create table no_such ()"), { _tag: "StoreUnavailable", retryable: true })
-      assert.deepInclude(yield* asking("select * from no_such"), { _tag: "StoreError" })
+      const store = yield* EventStore.EventStore
+      const { sql } = yield* PgDatabase.PgDatabase
+      yield* sql`set default_transaction_read_only = on`
+      const append = store.append(stream, [{ type: "Happened", data: {} }], { expected: "any" })
+      assert.deepInclude(yield* Effect.flip(append), { _tag: "StoreUnavailable" })
+      yield* sql`set default_transaction_read_only = off`
+      yield* append
+      yield* query(url, "alter table es_events rename to gone")
+      assert.deepInclude(yield* Effect.flip(store.count()), { _tag: "StoreError" })
     }).pipe(Effect.provide(open))
   )
 })

@@ -1,7 +1,7 @@
 /**
- * How the driver makes its sockets, so that no error of one gets lost or ends the process: the driver hears of the first
- * only, an encrypted socket may have a second, and of what kept it from a node of a cluster or from a sentinel it says
- * only that there is no connection.
+ * How the driver makes its sockets. The driver itself listens only to the first error of a socket, so a second one,
+ * which TLS can have, would be an uncaught exception. And it reports a node or a Sentinel that it cannot reach as a
+ * closed connection, without the reason.
  */
 import * as net from "node:net"
 import * as tls from "node:tls"
