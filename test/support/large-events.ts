@@ -2,14 +2,16 @@
  * The process that reads a stream of large events in several ways, and says what it holds meanwhile and how often the
  * event loop turns: `large-events.ts <sqlite file | Pg url> <events> <bytes>`. It needs --expose-gc.
  */
-import { Effect, Redacted, Stream } from "effect"
-import { EventStore } from "effect-stores"
+import { Effect, type Layer, Redacted, Stream } from "effect"
+import { type Errors, EventStore } from "effect-stores"
 import { EventStorePg } from "effect-stores/pg"
 import { EventStoreSqlite } from "effect-stores/sqlite"
 
 const [where = "", events = "", bytes = ""] = process.argv.slice(2)
 const stream = { tenantId: "t", domain: "d", aggregateId: "a" }
-const layer = where.startsWith("postgres")
+const layer: Layer.Layer<EventStore.EventStore, Errors.InvalidInput | Errors.StoreFailure> = where.startsWith(
+  "postgres"
+)
   ? EventStorePg.layer({ url: Redacted.make(where) })
   : EventStoreSqlite.layer({ filename: where, synchronous: "OFF" })
 
@@ -58,7 +60,7 @@ const program = Effect.gen(function* () {
     (take: Take) =>
       Stream.runForEach(events, (event) => Effect.sync(() => take(event)))
   const folded = (direction: EventStore.Direction) => (take: Take) =>
-    store.fold(stream, undefined, (_, event) => take(event), { direction })
+    store.fold(stream, 0, (count, event) => (take(event), count + 1), { direction })
   const found = [
     yield* observed("read", each(store.read(stream))),
     yield* observed("fold", folded("forward")),
