@@ -60,7 +60,15 @@ const program = Effect.gen(function* () {
     (take: Take) =>
       Stream.runForEach(events, (event) => Effect.sync(() => take(event)))
   const folded = (direction: EventStore.Direction) => (take: Take) =>
-    store.fold(stream, 0, (count, event) => (take(event), count + 1), { direction })
+    store.fold(
+      stream,
+      take,
+      (take, event) => {
+        take(event)
+        return take
+      },
+      { direction }
+    )
   const found = [
     yield* observed("read", each(store.read(stream))),
     yield* observed("fold", folded("forward")),
