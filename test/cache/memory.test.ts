@@ -1,7 +1,8 @@
 /**
  * What the CacheStore in memory adds to the contract: its bounds, the Clock, and what it is told by metrics.
  */
-import { assert, it } from "@effect/vitest"
+import assert from "node:assert/strict"
+import { it } from "@effect/vitest"
 import { Duration, Effect, FastCheck, Fiber, Layer, Metric, Option, TestClock } from "effect"
 import { CacheStore, CacheStoreEncoded } from "effect-stores"
 import { CacheStoreMemory } from "effect-stores/memory"
@@ -76,8 +77,8 @@ describe("the bounds of the CacheStore in memory", () => {
                 else if (op === "expire") yield* cache.expire(tenant, { keys: [key] })
                 else yield* cache.clear(tenant)
                 const { bytes, entries } = yield* size
-                assert.isAtMost(entries, 4)
-                assert.isAtMost(bytes, 120)
+                assert.ok(entries <= 4)
+                assert.ok(bytes <= 120)
                 let sum = 0
                 let count = 0
                 for (const tenant of ["t", "ü"]) {
@@ -118,13 +119,13 @@ describe("time in memory", () => {
       for (const ms of [1, 2, 1_000, 3_600_000, 36_525 * 86_400_000]) {
         yield* cache.set("t", "k", 1, { ttl: ms })
         yield* TestClock.adjust(ms - 1)
-        assert.isTrue(Option.isSome(yield* cache.get("t", "k")), `${ms}`)
+        assert.ok(Option.isSome(yield* cache.get("t", "k")), `${ms}`)
         yield* TestClock.adjust(1)
-        assert.isTrue(Option.isNone(yield* cache.get("t", "k")), `${ms}`)
+        assert.ok(Option.isNone(yield* cache.get("t", "k")), `${ms}`)
       }
       yield* cache.set("t", "k", 1, { ttl: Duration.infinity })
       yield* TestClock.adjust(Duration.days(1_000_000))
-      assert.isTrue(Option.isSome(yield* cache.get("t", "k")))
+      assert.ok(Option.isSome(yield* cache.get("t", "k")))
     }).pipe(Effect.provide(CacheStoreMemory.layer()))
   )
 
@@ -136,14 +137,14 @@ describe("time in memory", () => {
       const load = Effect.as(Effect.sleep("10 seconds"), "new")
       const caller = yield* Effect.fork(cache.getOrSet("t", "k", load, { softTimeout: "1 second", ttl: "1 hour" }))
       yield* TestClock.adjust(999)
-      assert.isNull(caller.unsafePoll())
+      assert.strictEqual(caller.unsafePoll(), null)
       yield* TestClock.adjust(1)
       assert.strictEqual(yield* Fiber.join(caller), "old")
       yield* TestClock.adjust("9 seconds")
       assert.deepStrictEqual(yield* cache.get("t", "k"), Option.some("new"))
       const late = yield* Effect.fork(Effect.flip(cache.getOrSet("t", "l", Effect.never)))
       yield* TestClock.adjust("29 seconds")
-      assert.isNull(late.unsafePoll())
+      assert.strictEqual(late.unsafePoll(), null)
       yield* TestClock.adjust("1 second")
       assert.strictEqual((yield* Fiber.join(late))._tag, "LoadTimeout")
     }).pipe(Effect.provide(CacheStoreMemory.layer()))

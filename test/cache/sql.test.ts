@@ -2,9 +2,9 @@
  * What the CacheStores on SQLite and PostgreSQL add to the contract: purging, transactions of the caller's, and
  * sessions that lock rows of one another.
  */
+import assert from "node:assert/strict"
 import * as path from "node:path"
 import type * as SqlClient from "@effect/sql/SqlClient"
-import { assert } from "@effect/vitest"
 import { Effect, Exit, type Layer, ManagedRuntime, Option, Redacted } from "effect"
 import { CacheStore, type Errors } from "effect-stores"
 import { CacheStorePg, PgDatabase } from "effect-stores/pg"
@@ -68,8 +68,8 @@ const onSql = (open: () => Promise<() => Promise<Opened>>): void => {
             yield* Effect.promise(() => Promise.resolve())
             const cache = yield* Effect.promise(() => here.run(Effect.succeed))
             yield* cache.invalidate("t", { keys: ["k"], tags: ["h"] })
-            assert.isTrue(Option.isNone(yield* cache.get("t", "k")))
-            assert.isTrue(Option.isNone(yield* cache.get("t", "l")))
+            assert.ok(Option.isNone(yield* cache.get("t", "k")))
+            assert.ok(Option.isNone(yield* cache.get("t", "l")))
             const outside = yield* Effect.promise(() => there.run((cache) => cache.getMany("t", ["k", "l"])))
             assert.strictEqual(outside.size, 2)
             if (!commits) yield* Effect.fail("rolled back")

@@ -28,15 +28,15 @@ const layerOf = async (): Promise<Layer.Layer<CacheStore.CacheStore, unknown>> =
 
 const load = Effect.gen(function* () {
   say("loading")
-  yield* Effect.sleep(process.env.WORKER_LOAD_MS ?? "1 minute")
+  yield* Effect.sleep(Number(process.env.WORKER_LOAD_MS ?? 60_000))
   return "old"
 })
 
-const hold = Effect.flatMap(CacheStore.CacheStore, (cache) =>
+const hold: Effect.Effect<void, unknown, CacheStore.CacheStore> = Effect.flatMap(CacheStore.CacheStore, (cache) =>
   Effect.map(cache.getOrSet("t", WORKER_KEY, load, { ttl: "1 hour" }), (value) => say(`done ${value}`))
 )
 
-const race = Effect.gen(function* () {
+const race: Effect.Effect<void, unknown, CacheStore.CacheStore> = Effect.gen(function* () {
   const cache = yield* CacheStore.CacheStore
   const won: Array<string> = []
   const racer = Effect.forEach(Array.from({ length: 25 }), (_, i) =>
