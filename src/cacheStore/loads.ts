@@ -14,6 +14,7 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import { DoNotStore, type LoadError, LoadTimeout } from "../CacheStore.js"
 import { InvalidInput, type StoreFailure, StoreUnavailable } from "../Errors.js"
+import { invalid } from "../internal/validate.js"
 import * as Json from "../Json.js"
 import { Breaker } from "./Breaker.js"
 import type { Encoded, EncodedEntry, Options, Place, Settlement, Ticket } from "./CacheStoreEncoded.js"
@@ -545,19 +546,23 @@ const isAgeing = (entry: EncodedEntry | null, { refreshMs }: Loading): boolean =
 const timeoutOf = ({ key, tenantId }: Place, { hardMs }: Loading): LoadTimeout =>
   new LoadTimeout({ tenantId, key, timeoutMs: hardMs })
 
-/** What a loader gave for the key: JSON text, null for none; and whether to store it. */
+/** What a loader gave for the key: JSON text, null for none; and whether to store it. A look at it may throw. */
 const textOf = (
   loaded: ReadonlyMap<string, unknown>,
   key: string
 ): Either.Either<{ readonly text: string | null; readonly store: boolean }, Cause.Cause<InvalidInput>> => {
-  if (!(loaded instanceof Map)) {
-    return Either.left(Cause.fail(new InvalidInput({ what: "load", why: "must give a Map of values by key" })))
+  try {
+    if (!(loaded instanceof Map)) {
+      return Either.left(Cause.fail(new InvalidInput({ what: "load", why: "must give a Map of values by key" })))
+    }
+    if (!loaded.has(key)) return Either.right({ text: null, store: false })
+    const given: unknown = loaded.get(key)
+    const isUnstored = given instanceof DoNotStore
+    return Either.mapBoth(Json.encode(isUnstored ? given.value : given, "value"), {
+      onLeft: (error) => Cause.fail(error),
+      onRight: (text) => ({ text, store: !isUnstored })
+    })
+  } catch (thrown) {
+    return Either.left(Cause.fail(invalid(thrown)))
   }
-  if (!loaded.has(key)) return Either.right({ text: null, store: false })
-  const given: unknown = loaded.get(key)
-  const isUnstored = given instanceof DoNotStore
-  return Either.mapBoth(Json.encode(isUnstored ? given.value : given, "value"), {
-    onLeft: (error) => Cause.fail(error),
-    onRight: (text) => ({ text, store: !isUnstored })
-  })
 }

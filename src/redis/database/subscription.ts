@@ -18,7 +18,10 @@ const pingEveryMs = 500
 const silentAfterMs = 1_500
 const reconnectMs = 250
 
-/** Nodes of a Cluster tell each other what is published, so one of them is enough; the driver's own way hides what is lost. */
+/**
+ * Nodes of a Cluster tell each other what is published, so one of them is enough. The driver's own way hides what is
+ * lost.
+ */
 const single = async (driver: Driver): Promise<Redis> => {
   if (!isCluster(driver)) return driver
   try {
