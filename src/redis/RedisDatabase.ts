@@ -88,7 +88,7 @@ export const make = (options: Options): Effect.Effect<RedisDatabaseShape, Invali
       run: (request) => pool.run(request),
       scan: (prefix, operation, use) => scanning.scan((request) => pool.run(request), prefix, operation, use),
       pages: (prefix, operation) => scanning.pages((request) => pool.run(request), prefix, operation),
-      subscribe: (channel, listener) => subscribe(() => connect(limits), channel, listener)
+      subscribe: (channel, listener) => subscribe(() => connect(limits, () => {}), channel, listener)
     }
   })
 
