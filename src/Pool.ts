@@ -129,6 +129,26 @@ const logs = {
   }
 } as const
 
+const states = {
+  redis,
+  pg: {
+    options: pgOptions,
+    maxOpenConns: 10,
+    maxIdleConns: 5,
+    connMaxLifetimeMs: 30 * 60_000,
+    connMaxIdleTimeMs: 5 * 60_000,
+    ...waiting
+  },
+  sqlite: {
+    options: sqliteOptions,
+    maxOpenConns: 1,
+    maxIdleConns: 1,
+    connMaxLifetimeMs: Number.POSITIVE_INFINITY,
+    connMaxIdleTimeMs: 5 * 60_000,
+    ...waiting
+  }
+} as const
+
 /**
  * The defaults, by store and backend.
  *
@@ -138,25 +158,8 @@ const logs = {
 export const defaults = {
   eventStore: logs,
   commandStore: logs,
-  snapshotStore: {
-    redis,
-    pg: {
-      options: pgOptions,
-      maxOpenConns: 10,
-      maxIdleConns: 5,
-      connMaxLifetimeMs: 30 * 60_000,
-      connMaxIdleTimeMs: 5 * 60_000,
-      ...waiting
-    },
-    sqlite: {
-      options: sqliteOptions,
-      maxOpenConns: 1,
-      maxIdleConns: 1,
-      connMaxLifetimeMs: Number.POSITIVE_INFINITY,
-      connMaxIdleTimeMs: 5 * 60_000,
-      ...waiting
-    }
-  }
+  snapshotStore: states,
+  cacheStore: states
 } as const satisfies Record<string, Record<string, Defaults | RedisLimits>>
 
 /**

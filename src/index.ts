@@ -5,7 +5,11 @@
  * @since 0.1.0
  */
 export * as Aggregate from "./Aggregate.js"
+export * as CacheBus from "./CacheBus.js"
+export * as CacheStore from "./CacheStore.js"
+export * as CacheStoreTwoLevels from "./CacheStoreTwoLevels.js"
 export * as CommandStore from "./CommandStore.js"
+export * as CacheStoreEncoded from "./cacheStore/CacheStoreEncoded.js"
 export * as CommandStoreEncoded from "./commandStore/CommandStoreEncoded.js"
 export * as Errors from "./Errors.js"
 export * as EventStore from "./EventStore.js"

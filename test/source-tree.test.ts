@@ -26,7 +26,11 @@ const contractFolders = [
 
 /** The contract modules on top of a folder: they and their folder may know each other's types. */
 const folderOf = (contract: string): string =>
-  contract === "CryptoService.ts" ? "crypto" : `${contract.charAt(0).toLowerCase()}${contract.slice(1, -3)}`
+  contract === "CryptoService.ts"
+    ? "crypto"
+    : contract === "CacheStoreTwoLevels.ts"
+      ? "cacheStore"
+      : `${contract.charAt(0).toLowerCase()}${contract.slice(1, -3)}`
 
 /** Where packages other than Effect itself may be imported. A folder that is not named here imports none. */
 const packagesOf: Readonly<Record<string, ReadonlyArray<string>>> = {

@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+export * as CacheStoreMemory from "./CacheStoreMemory.js"
 export * as CommandStoreMemory from "./CommandStoreMemory.js"
 export * as EventStoreMemory from "./EventStoreMemory.js"
 export * as MemoryDatabase from "./MemoryDatabase.js"

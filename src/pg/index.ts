@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+export * as CacheStorePg from "./CacheStorePg.js"
 export * as CommandStorePg from "./CommandStorePg.js"
 export * as EventStorePg from "./EventStorePg.js"
 export * as PgDatabase from "./PgDatabase.js"

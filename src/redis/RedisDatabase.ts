@@ -12,6 +12,7 @@ import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import type { InvalidInput, StoreFailure } from "../Errors.js"
+import type { Pages } from "../internal/pages.js"
 import { checked } from "../internal/validate.js"
 import * as Pool from "../Pool.js"
 import { ClientPool, type Request } from "./database/ClientPool.js"
@@ -19,6 +20,7 @@ import { command } from "./database/commands.js"
 import type { Node, Options } from "./database/options.js"
 import * as scanning from "./database/scan.js"
 import { settings } from "./database/settings.js"
+import { type Listener, subscribe } from "./database/subscription.js"
 
 export type { TlsOptions } from "../internal/tls.js"
 export type { Cluster, CommonOptions, NatMap, Node, Options, Sentinel, Standalone } from "./database/options.js"
@@ -50,6 +52,12 @@ export interface RedisDatabaseShape {
     operation: string,
     use: (keys: ReadonlyArray<Buffer>) => Effect.Effect<void, StoreFailure>
   ) => Effect.Effect<void, StoreFailure>
+
+  /** For stores: the same page by page. */
+  readonly pages: (prefix: string, operation: string) => Pages<Buffer, StoreFailure>
+
+  /** For stores: hears a channel until the scope closes, on a connection of its own, made again whenever it is lost. */
+  readonly subscribe: (channel: string, listener: Listener) => Effect.Effect<void, never, Scope.Scope>
 }
 
 /**
@@ -78,7 +86,9 @@ export const make = (options: Options): Effect.Effect<RedisDatabaseShape, Invali
       connection,
       state: Effect.sync(() => pool.state),
       run: (request) => pool.run(request),
-      scan: (prefix, operation, use) => scanning.scan((request) => pool.run(request), prefix, operation, use)
+      scan: (prefix, operation, use) => scanning.scan((request) => pool.run(request), prefix, operation, use),
+      pages: (prefix, operation) => scanning.pages((request) => pool.run(request), prefix, operation),
+      subscribe: (channel, listener) => subscribe(() => connect(limits, () => {}), channel, listener)
     }
   })
 

@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+export * as CacheStoreSqlite from "./CacheStoreSqlite.js"
 export * as CommandStoreSqlite from "./CommandStoreSqlite.js"
 export * as EventStoreSqlite from "./EventStoreSqlite.js"
 export * as SnapshotStoreSqlite from "./SnapshotStoreSqlite.js"

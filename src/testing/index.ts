@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+export * as CacheStoreSuite from "./CacheStoreSuite.js"
 export * as CommandStoreSuite from "./CommandStoreSuite.js"
 export * as EventStoreSuite from "./EventStoreSuite.js"
 export * as SnapshotStoreSuite from "./SnapshotStoreSuite.js"

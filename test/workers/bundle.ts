@@ -23,7 +23,7 @@ export const bundleWorker = async (name: string, directory: string): Promise<str
     platform: "node",
     target: "node20",
     conditions: ["source"],
-    external: ["better-sqlite3", "pg"],
+    external: ["better-sqlite3", "pg", "ioredis"],
     // CommonJS packages inside an ES module still call require.
     banner: { js: 'import { createRequire } from "node:module"\nconst require = createRequire(import.meta.url)' },
     logLevel: "silent"

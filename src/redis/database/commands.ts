@@ -54,3 +54,19 @@ const send = (
   driver.sendCommand(sent)
   return sent.promise
 }
+
+/**
+ * Sends several commands by one write to the socket of each node, and gives their replies in order. The driver's own
+ * pipelines would refuse keys of different nodes, and fail all commands where one is redirected.
+ */
+export const batch =
+  (sends: ReadonlyArray<Send>): Send =>
+  (driver) => {
+    const streams = (isCluster(driver) ? driver.nodes() : [driver]).flatMap(({ stream }) => stream ?? [])
+    for (const stream of streams) stream.cork()
+    try {
+      return Promise.all(sends.map((send) => send(driver)))
+    } finally {
+      for (const stream of streams) stream.uncork()
+    }
+  }

@@ -4,6 +4,7 @@
 import * as Effect from "effect/Effect"
 import type { Redis } from "ioredis"
 import type { StoreFailure } from "../../Errors.js"
+import type { Pages } from "../../internal/pages.js"
 import type { Request } from "./ClientPool.js"
 import { command, type Driver, isCluster } from "./commands.js"
 
@@ -12,32 +13,22 @@ const batch = "1000"
 
 type Run = <A>(request: Request<A>) => Effect.Effect<A, StoreFailure>
 
-export const scan = (
-  run: Run,
-  prefix: string,
-  operation: string,
-  use: (keys: ReadonlyArray<Buffer>) => Effect.Effect<void, StoreFailure>
-): Effect.Effect<void, StoreFailure> => {
+/** The keys page by page; each page knows how to get the next one. */
+export const pages = (run: Run, prefix: string, operation: string): Pages<Buffer, StoreFailure> => {
   const pattern = `${prefix.replace(/[*?[\]\\]/g, "\\$&")}*`
-  const walk = (node: string | undefined, cursor: string): Effect.Effect<void, StoreFailure> => {
+  const walk = (nodes: ReadonlyArray<string | undefined>, cursor: string): Pages<Buffer, StoreFailure> => {
+    const [node, ...others] = nodes
     const send = command("scan", [cursor, "MATCH", pattern, "COUNT", batch], null)
-    const page = run({
+    return run({
       operation,
       size: 0,
       send: (driver) => (node === undefined ? send(driver) : onNode(driver, node, send)),
       onReply: (reply) => {
-        const [next, keys] = reply as [Buffer, ReadonlyArray<Buffer>]
-        return { next: String(next), keys }
+        const [next, keys] = reply as [Buffer, Array<Buffer>]
+        const more = String(next)
+        if (more !== "0") return { items: keys, next: walk(nodes, more) }
+        return { items: keys, next: others.length === 0 ? undefined : walk(others, "0") }
       }
-    })
-    return Effect.flatMap(page, ({ keys, next }) => {
-      const used = keys.length === 0 ? Effect.void : use(keys)
-      return next === "0"
-        ? used
-        : Effect.zipRight(
-            used,
-            Effect.suspend(() => walk(node, next))
-          )
     })
   }
   const masters = run({
@@ -50,7 +41,23 @@ export const scan = (
     },
     onReply: (reply) => reply as ReadonlyArray<string | undefined>
   })
-  return Effect.flatMap(masters, (nodes) => Effect.forEach(nodes, (node) => walk(node, "0"), { discard: true }))
+  return Effect.flatMap(masters, (nodes) => walk(nodes, "0"))
+}
+
+export const scan = (
+  run: Run,
+  prefix: string,
+  operation: string,
+  use: (keys: ReadonlyArray<Buffer>) => Effect.Effect<void, StoreFailure>
+): Effect.Effect<void, StoreFailure> => {
+  const walk = (page: Pages<Buffer, StoreFailure>): Effect.Effect<void, StoreFailure> =>
+    Effect.flatMap(page, ({ items, next }) =>
+      Effect.zipRight(
+        items.length === 0 ? Effect.void : use(items),
+        next === undefined ? Effect.void : Effect.suspend(() => walk(next))
+      )
+    )
+  return walk(pages(run, prefix, operation))
 }
 
 const mastersOf = (driver: Driver): ReadonlyArray<Redis> => (isCluster(driver) ? driver.nodes("master") : [])

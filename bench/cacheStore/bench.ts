@@ -1,0 +1,217 @@
+/**
+ * The bench of the CacheStore: in memory beside bentocache, on Redis beside raw ioredis with its own pipelining and
+ * bentocache, on SQLite and PostgreSQL beside the bare drivers. `--quick` is for a look; `--profile` shows where the
+ * time of our side goes. bentocache is measured where `npm install --no-save bentocache` has put it.
+ */
+import { mkdtempSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { parseArgs } from "node:util"
+import Database from "better-sqlite3"
+import { Redacted } from "effect"
+import { CacheStoreMemory } from "effect-stores/memory"
+import { CacheStorePg } from "effect-stores/pg"
+import { CacheStoreRedis } from "effect-stores/redis"
+import { CacheStoreSqlite } from "effect-stores/sqlite"
+import { Redis } from "ioredis"
+import Pg from "pg"
+import { type Budget, measure, type Result, type Workload } from "../harness.js"
+import { profile } from "../profile.js"
+import * as report from "../report.js"
+import { postgres, redis } from "../servers.js"
+import { bentocache, keys, text, workloadsOf } from "./sides.js"
+
+export const usage = "cache-store [--backend memory,redis,sqlite,pg] [--only TEXT] [--quick] [--profile] [--json FILE]"
+
+interface Opened {
+  readonly title: string
+  readonly workloads: ReadonlyArray<Workload>
+  readonly close: () => Promise<void>
+}
+
+const memory = async (): Promise<Opened> => {
+  const bento = await bentocache(undefined)
+  const { close, workloads } = workloadsOf(
+    CacheStoreMemory.layer(),
+    true,
+    bento === undefined ? [] : [bento],
+    (side, operation) => (side === "bentocache" && operation === "getOrSet" ? 1 : undefined)
+  )
+  return {
+    title: "InMemory",
+    workloads,
+    close: async () => {
+      await close()
+      await bento?.close()
+    }
+  }
+}
+
+const onRedis = async (): Promise<Opened> => {
+  const server = await redis()
+  const { port } = new URL(server.url)
+  const raw = new Redis(server.url, { enableAutoPipelining: true })
+  await raw.mset(keys.flatMap((key) => [`raw:${key}`, text]))
+  const bento = await bentocache(Number(port))
+  const ioredis = {
+    name: "ioredis",
+    get: async () => JSON.parse((await raw.get("raw:key-1")) ?? "null"),
+    set: () => raw.set("raw:key-1", text, "PX", 60_000),
+    getMany: async () => (await raw.mget(keys.map((key) => `raw:${key}`))).map((found) => JSON.parse(found ?? "null")),
+    getOrSet: async () => JSON.parse((await raw.get("raw:key-1")) ?? "null")
+  }
+  const { close, workloads } = workloadsOf(
+    CacheStoreRedis.layer({ url: Redacted.make(server.url) }),
+    false,
+    bento === undefined ? [ioredis] : [ioredis, bento],
+    (side, _, concurrency) => (side === "ioredis" && concurrency === 64 ? 0.85 : undefined)
+  )
+  return {
+    title: "Redis",
+    workloads,
+    close: async () => {
+      await close()
+      await bento?.close()
+      raw.disconnect()
+      await server.stop()
+    }
+  }
+}
+
+const onSqlite = async (): Promise<Opened> => {
+  const directory = mkdtempSync(join(tmpdir(), "bench-cache-"))
+  const db = new Database(join(directory, "raw.db"))
+  db.pragma("journal_mode = WAL")
+  db.pragma("synchronous = NORMAL")
+  db.exec("CREATE TABLE cache (key TEXT PRIMARY KEY, value TEXT NOT NULL, end_ms INTEGER NOT NULL) STRICT")
+  const put = db.prepare(
+    `INSERT INTO cache VALUES (?, ?, ?)
+ON CONFLICT (key) DO UPDATE SET value = excluded.value, end_ms = excluded.end_ms`
+  )
+  const read = db.prepare("SELECT value FROM cache WHERE key = ? AND end_ms > ?").pluck()
+  for (const key of keys) put.run(key, text, Date.now() + 3_600_000)
+  const get = (key: string): unknown => JSON.parse(read.get(key, Date.now()) as string)
+  const { close, workloads } = workloadsOf(
+    CacheStoreSqlite.layer({ filename: join(directory, "ours.db"), synchronous: "NORMAL" }),
+    true,
+    [
+      {
+        name: "better-sqlite3",
+        get: async () => get("key-1"),
+        set: async () => put.run("key-1", text, Date.now() + 60_000),
+        getMany: async () => keys.map(get),
+        getOrSet: async () => get("key-1")
+      }
+    ],
+    () => undefined
+  )
+  return {
+    title: "Sqlite, synchronous NORMAL",
+    workloads,
+    close: async () => {
+      await close()
+      db.close()
+      rmSync(directory, { recursive: true })
+    }
+  }
+}
+
+const onPg = async (): Promise<Opened> => {
+  const server = await postgres()
+  const pool = new Pg.Pool({ connectionString: server.url, max: 10 })
+  await pool.query("create table raw_cache (key text primary key, value text not null, end_ms bigint not null)")
+  const now = "(extract(epoch from clock_timestamp()) * 1000)::bigint"
+  const put = `insert into raw_cache values ($1, $2, ${now} + $3::bigint)
+on conflict (key) do update set value = excluded.value, end_ms = excluded.end_ms`
+  for (const key of keys) await pool.query(put, [key, text, 3_600_000])
+  const get = async () => {
+    const { rows } = await pool.query({
+      name: "get",
+      text: `select value from raw_cache where key = $1 and end_ms > ${now}`,
+      values: ["key-1"]
+    })
+    return JSON.parse(rows[0].value)
+  }
+  const { close, workloads } = workloadsOf(
+    CacheStorePg.layer({ url: Redacted.make(server.url) }),
+    false,
+    [
+      {
+        name: "pg",
+        get,
+        set: () => pool.query({ name: "set", text: put, values: ["key-1", text, 60_000] }),
+        getMany: async () => {
+          const { rows } = await pool.query({
+            name: "many",
+            text: `select key, value from raw_cache where key = any ($1) and end_ms > ${now}`,
+            values: [keys]
+          })
+          return new Map(rows.map((row) => [row.key, JSON.parse(row.value)]))
+        },
+        getOrSet: get
+      }
+    ],
+    () => undefined
+  )
+  return {
+    title: "Pg",
+    workloads,
+    close: async () => {
+      await close()
+      await pool.end()
+      await server.stop()
+    }
+  }
+}
+
+const backends: Readonly<Record<string, () => Promise<Opened>>> = {
+  memory,
+  redis: onRedis,
+  sqlite: onSqlite,
+  pg: onPg
+}
+
+const options = {
+  backend: { type: "string", default: "memory,redis,sqlite,pg" },
+  only: { type: "string", default: "" },
+  quick: { type: "boolean", default: false },
+  profile: { type: "boolean", default: false },
+  json: { type: "string", default: ".bench/cache-store.json" }
+} as const
+
+/** Throws at once for arguments that it does not know. */
+export const prepare = (args: ReadonlyArray<string>): (() => Promise<void>) => {
+  const { values } = parseArgs({ args: [...args], options })
+  const chosen = values.backend.split(",").map((name) => {
+    const named = backends[name]
+    if (named === undefined) throw new Error(`no backend ${name}`)
+    return named
+  })
+  return async () => {
+    const budget: Budget = values.quick
+      ? { rounds: 3, turnMs: 70, warmUpMs: 200 }
+      : { rounds: 13, turnMs: 140, warmUpMs: 350 }
+    const loadBefore = report.othersLoad()
+    const results: Array<Result & { readonly backend: string }> = []
+    for (const open of chosen) {
+      const { close, title, workloads } = await open()
+      try {
+        report.heading(title)
+        for (const workload of workloads.filter(({ name }) => name.includes(values.only))) {
+          if (values.profile) {
+            await profile(workload)
+            continue
+          }
+          const result = await measure(workload, budget)
+          report.print(result)
+          results.push({ backend: title, ...result })
+        }
+      } finally {
+        await close()
+      }
+    }
+    if (values.profile) return
+    report.summary(results)
+    report.write(values.json, "cache-store", results, { budget, loadBefore })
+  }
+}

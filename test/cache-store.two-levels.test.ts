@@ -1,0 +1,276 @@
+/**
+ * The CacheStore's contract on two levels, and what the first level may serve while processes, the bus and the second
+ * level come and go.
+ */
+import assert from "node:assert/strict"
+import { Context, Effect, Fiber, Layer, ManagedRuntime, Option, Redacted } from "effect"
+import { CacheBus, CacheStore, CacheStoreEncoded, CacheStoreTwoLevels } from "effect-stores"
+import { CacheStoreMemory } from "effect-stores/memory"
+import { CacheStorePg, PgDatabase } from "effect-stores/pg"
+import { CacheStoreRedis, RedisDatabase } from "effect-stores/redis"
+import { CacheStoreSuite } from "effect-stores/testing"
+import { describe, it, onTestFinished } from "vitest"
+import { proxyOf, until } from "./redis/fixtures.js"
+import {
+  describeOwnRedis,
+  describePg,
+  describeRedis,
+  freshDatabase,
+  freshKeyPrefix,
+  redisUrl
+} from "./support/backends.js"
+import { startRedis } from "./support/redis.js"
+
+const { get } = Effect.serviceFunctions(CacheStore.CacheStore)
+const cache = <A, E>(use: (store: CacheStore.CacheStoreShape) => Effect.Effect<A, E>) =>
+  Effect.flatMap(CacheStore.CacheStore, use)
+
+/** A process: a store of its own until the end of the test. */
+const open = <E>(layer: Layer.Layer<CacheStore.CacheStore, E>) => {
+  const runtime = ManagedRuntime.make(layer)
+  onTestFinished(() => runtime.dispose())
+  return <A, F>(use: (store: CacheStore.CacheStoreShape) => Effect.Effect<A, F>) => runtime.runPromise(cache(use))
+}
+
+/** The second level and the bus in this process, with switches. */
+const world = () => {
+  const { encoded } = Effect.runSync(CacheStoreMemory.makeEncoded())
+  const listeners = new Set<CacheBus.Listener>()
+  const reads: Array<string> = []
+  /** Runs before a read of the second level returns what it has found. */
+  const held: { before: Effect.Effect<void> } = { before: Effect.void }
+  const second = Layer.scoped(
+    CacheStore.CacheStore,
+    CacheStoreEncoded.make(
+      {
+        ...encoded,
+        get: (place, left) =>
+          Effect.tap(encoded.get(place, left), () => {
+            reads.push(place.key)
+            return held.before
+          })
+      },
+      { system: "memory" }
+    )
+  )
+  const bus = Layer.succeed(CacheBus.CacheBus, {
+    publish: (text) =>
+      Effect.sync(() => {
+        for (const { message } of listeners) message(text)
+      }),
+    listen: (listener) =>
+      Effect.asVoid(
+        Effect.acquireRelease(
+          Effect.sync(() => {
+            listeners.add(listener)
+            listener.connected()
+          }),
+          () => Effect.sync(() => listeners.delete(listener))
+        )
+      )
+  })
+  return { second, bus, listeners, reads, held }
+}
+
+const first = CacheStoreMemory.layer()
+const shared = world()
+const layer = CacheStoreTwoLevels.layer({ first, second: shared.second, bus: shared.bus })
+
+CacheStoreSuite.contract("CacheStore on two levels", layer)
+CacheStoreSuite.badInput("CacheStore on two levels", CacheStoreTwoLevels.layer({ first, second: world().second }), {
+  cases: 2_000
+})
+CacheStoreSuite.model(
+  "CacheStore on two levels",
+  CacheStoreTwoLevels.layer({ first, second: CacheStoreMemory.layer() }),
+  {
+    runs: 100
+  }
+)
+CacheStoreSuite.removalWins("CacheStore on two levels", layer, { runs: 50 })
+
+describeRedis("CacheStore in memory before Redis", () => {
+  const database = RedisDatabase.layer({ url: Redacted.make(redisUrl() ?? "") })
+  const prefix = freshKeyPrefix()
+  const layer = CacheStoreTwoLevels.layer({
+    first,
+    second: CacheStoreRedis.layerFromDatabase({ prefix }),
+    bus: CacheStoreRedis.bus({ prefix })
+  }).pipe(Layer.provide(database))
+  CacheStoreSuite.contract("CacheStore in memory before Redis", layer)
+})
+
+describePg("CacheStore in memory before PostgreSQL", async () => {
+  const database = PgDatabase.layer({ url: Redacted.make(await freshDatabase()) })
+  const layer = CacheStoreTwoLevels.layer({
+    first,
+    second: CacheStorePg.layerFromDatabase(),
+    bus: CacheStorePg.bus()
+  }).pipe(Layer.provide(database))
+  CacheStoreSuite.contract("CacheStore in memory before PostgreSQL", layer)
+})
+
+describe("two levels", () => {
+  it("read the second level once, and then the first", async () => {
+    const { bus, reads, second } = world()
+    const run = open(CacheStoreTwoLevels.layer({ first, second, bus }))
+    await run((store) => store.set("t", "k", 1))
+    for (let i = 0; i < 5; i++) assert.deepStrictEqual(await run((store) => store.get("t", "k")), Option.some(1))
+    assert.deepStrictEqual(reads, ["k"])
+  })
+
+  it("a removal in one process is not served by another's first level", async () => {
+    const { bus, second } = world()
+    const [one, two] = [0, 1].map(() => open(CacheStoreTwoLevels.layer({ first, second, bus }))) as [
+      ReturnType<typeof open>,
+      ReturnType<typeof open>
+    ]
+    const removals: ReadonlyArray<(store: CacheStore.CacheStoreShape) => Effect.Effect<unknown, unknown>> = [
+      (store) => store.delete("t", "k"),
+      (store) => store.invalidate("t", { tags: ["g"] }),
+      (store) => store.expire("t", { keys: ["k"] }),
+      (store) => store.expire("t", { tags: ["g"] }),
+      (store) => store.touch("t", "k", 1).pipe(Effect.zipRight(Effect.sleep(5))),
+      (store) => store.clear("t"),
+      (store) => store.reset
+    ]
+    for (const removal of removals) {
+      await one((store) => store.set("t", "k", 1, { tags: ["g"] }))
+      await one((store) => store.set("u", "k", 2, { tags: ["g"] }))
+      for (const run of [one, two]) assert.deepStrictEqual(await run((store) => store.get("t", "k")), Option.some(1))
+      await one(removal)
+      for (const run of [one, two]) assert.deepStrictEqual(await run((store) => store.get("t", "k")), Option.none())
+    }
+  })
+
+  it("a reader that has read the second level before a removal does not fill the first after it", async () => {
+    for (const target of [{ keys: ["k"] }, { tags: ["g"] }]) {
+      const { bus, held, second } = world()
+      const run = open(CacheStoreTwoLevels.layer({ first, second, bus }))
+      await run((store) => store.set("t", "k", 1, { tags: ["g"] }))
+      const outcome = await run((store) =>
+        Effect.gen(function* () {
+          const latch = yield* Effect.makeLatch(false)
+          let reading = false
+          held.before = Effect.zipRight(
+            Effect.sync(() => {
+              reading = true
+            }),
+            latch.await
+          )
+          const reader = yield* Effect.fork(store.get("t", "k"))
+          while (!reading) yield* Effect.sleep(1)
+          held.before = Effect.void
+          yield* store.invalidate("t", target)
+          yield* latch.open
+          return [yield* Fiber.join(reader), yield* store.get("t", "k")]
+        })
+      )
+      // It had asked before.
+      assert.deepStrictEqual(outcome, [Option.some(1), Option.none()])
+    }
+  })
+
+  it("a lost bus empties the first level, and until it is back the second is read", async () => {
+    const { bus, listeners, reads, second } = world()
+    const run = open(CacheStoreTwoLevels.layer({ first, second, bus }))
+    const other = open(second)
+    await run((store) => store.set("t", "k", 1))
+    await run((store) => store.get("t", "k"))
+    for (const { lost } of listeners) lost()
+    // Nobody tells this process.
+    await other((store) => store.set("t", "k", 2))
+    assert.deepStrictEqual(await run((store) => store.get("t", "k")), Option.some(2))
+    await other((store) => store.set("t", "k", 3))
+    assert.deepStrictEqual(await run((store) => store.get("t", "k")), Option.some(3))
+    for (const { connected } of listeners) connected()
+    assert.deepStrictEqual(await run((store) => store.get("t", "k")), Option.some(3))
+    reads.length = 0
+    assert.deepStrictEqual(await run((store) => store.get("t", "k")), Option.some(3))
+    assert.deepStrictEqual(reads, [])
+  })
+
+  it("without a bus the first level is no older than the staleness", async () => {
+    const { second } = world()
+    const run = open(CacheStoreTwoLevels.layer({ first, second, staleness: 300 }))
+    const other = open(second)
+    await other((store) => store.set("t", "k", 1, { ttl: "1 hour" }))
+    await run((store) => store.get("t", "k"))
+    await other((store) => store.delete("t", "k"))
+    const removedAt = performance.now()
+    for (;;) {
+      const asked = performance.now()
+      const found = await run((store) => store.get("t", "k"))
+      if (Option.isNone(found)) break
+      assert.ok(asked - removedAt < 300)
+    }
+  })
+
+  it("a value is not kept in the first level beyond its time to live", async () => {
+    const { second } = world()
+    const run = open(CacheStoreTwoLevels.layer({ first, second, staleness: "1 hour" }))
+    await run((store) => store.set("t", "k", 1, { ttl: 200, grace: "1 hour" }))
+    await run((store) => store.get("t", "k"))
+    await new Promise((resolve) => setTimeout(resolve, 220))
+    assert.deepStrictEqual(await run((store) => store.get("t", "k")), Option.none())
+  })
+
+  it("a store that was made by hand, and options that make no sense, are refused", async () => {
+    const byHand = Layer.map(first, (context) =>
+      Context.make(CacheStore.CacheStore, { ...Context.get(context, CacheStore.CacheStore) })
+    )
+    for (const layer of [
+      CacheStoreTwoLevels.layer({ first: byHand, second: first }),
+      CacheStoreTwoLevels.layer({ first, second: byHand }),
+      CacheStoreTwoLevels.layer({ first, second: first, staleness: 0 })
+    ]) {
+      const error = await Effect.runPromise(Effect.flip(Effect.provide(get("t", "k"), layer)))
+      assert.strictEqual(error._tag, "InvalidInput")
+    }
+  })
+})
+
+describeOwnRedis("the bus on Redis", () => {
+  it("a killed subscription empties the first level, and a silent one is noticed within two seconds", async () => {
+    const server = await startRedis()
+    onTestFinished(() => server.stop())
+    const proxy = await proxyOf(server)
+    const near = open(
+      CacheStoreTwoLevels.layer({
+        first,
+        second: CacheStoreRedis.layerFromDatabase(),
+        bus: CacheStoreRedis.bus(),
+        staleness: "1 hour"
+      }).pipe(Layer.provide(RedisDatabase.layer({ host: "127.0.0.1", port: proxy.port })))
+    )
+    const far = open(CacheStoreRedis.layer({ url: Redacted.make(server.url) }))
+    const seen = (value: number) =>
+      until(`${value} in the first level`, async () => {
+        const found = await near((store) => store.get("t", "k"))
+        return Option.isSome(found) && found.value === value
+      })
+    const subscribed = () =>
+      until(
+        "a subscription",
+        async () =>
+          Number(await server.command("pubsub", "numsub", "es:cache:{bus}").then((r) => (r as [string, number])[1])) ===
+          1
+      )
+    await subscribed()
+    await far((store) => store.set("t", "k", 1, { ttl: "1 hour" }))
+    await seen(1)
+    await server.command("client", "kill", "type", "pubsub")
+    // Told to nobody: it is written past the store.
+    await far((store) => store.set("t", "k", 2, { ttl: "1 hour" }))
+    await seen(2)
+    await subscribed()
+    await seen(2)
+    // The connection stays open, and nothing is heard on it any more.
+    const subscription = proxy.accepted
+    proxy.onData = (data, nth) => (nth === subscription || data.includes("subscribe") ? "keep" : "pass")
+    await far((store) => store.set("t", "k", 3, { ttl: "1 hour" }))
+    const from = performance.now()
+    await seen(3)
+    assert.ok(performance.now() - from < 10_000)
+  })
+})

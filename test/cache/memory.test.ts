@@ -1,0 +1,178 @@
+/**
+ * What the CacheStore in memory adds to the contract: its bounds, the Clock, and what it is told by metrics.
+ */
+import assert from "node:assert/strict"
+import { it } from "@effect/vitest"
+import { Duration, Effect, FastCheck, Fiber, Layer, Metric, Option, TestClock } from "effect"
+import { CacheStore, CacheStoreEncoded } from "effect-stores"
+import { CacheStoreMemory } from "effect-stores/memory"
+import { describe } from "vitest"
+
+const bounded = (bounds: CacheStoreMemory.Bounds) =>
+  Effect.gen(function* () {
+    const { encoded, size } = yield* CacheStoreMemory.makeEncoded(bounds)
+    return { cache: yield* CacheStoreEncoded.make(encoded, { system: "memory" }), size }
+  })
+
+/** Bytes of an entry with these texts. */
+const bytesOf = (...texts: ReadonlyArray<string>) => texts.reduce((sum, text) => sum + Buffer.byteLength(text), 0)
+
+describe("the bounds of the CacheStore in memory", () => {
+  it.scoped("the number of entries is held, and the least recently used one goes", () =>
+    Effect.gen(function* () {
+      const { cache, size } = yield* bounded({ maxEntries: 3 })
+      for (const key of ["a", "b", "c"]) yield* cache.set("t", key, 0)
+      yield* cache.get("t", "a")
+      yield* cache.getOrSet("t", "b", Effect.die("loaded"))
+      yield* cache.set("t", "d", 0)
+      assert.deepStrictEqual([...(yield* cache.getMany("t", ["a", "b", "c", "d"])).keys()].sort(), ["a", "b", "d"])
+      assert.strictEqual((yield* size).entries, 3)
+    })
+  )
+
+  it.scoped("bytes are the sum of the texts, exactly, however often an entry is overwritten", () =>
+    Effect.gen(function* () {
+      const { cache, size } = yield* bounded({ maxBytes: 1_000 })
+      for (let i = 0; i < 10_000; i++) yield* cache.set("t", "k", "x".repeat(i % 100), { tags: ["é"] })
+      assert.deepStrictEqual(yield* size, { entries: 1, bytes: bytesOf("t", "k", JSON.stringify("x".repeat(99)), "é") })
+      yield* cache.delete("t", "k")
+      assert.deepStrictEqual(yield* size, { entries: 0, bytes: 0 })
+    })
+  )
+
+  it.scoped("a value that is larger than the bound is not stored, and makes nobody go", () =>
+    Effect.gen(function* () {
+      const { cache, size } = yield* bounded({ maxBytes: 100 })
+      yield* cache.set("t", "a", 1)
+      yield* cache.set("t", "b", 2)
+      const before = yield* size
+      yield* cache.set("t", "c", "x".repeat(100))
+      assert.deepStrictEqual(yield* size, before)
+      assert.deepStrictEqual(yield* cache.get("t", "c"), Option.none())
+      assert.strictEqual(yield* cache.getOrSet("t", "d", Effect.succeed("y".repeat(100))), "y".repeat(100))
+      // It has replaced what was there all the same.
+      yield* cache.set("t", "b", "x".repeat(100))
+      assert.deepStrictEqual([...(yield* cache.getMany("t", ["a", "b"])).keys()], ["a"])
+    })
+  )
+
+  it.scoped("whatever happens, the bounds hold and the sums are right", () =>
+    Effect.gen(function* () {
+      const step = FastCheck.record({
+        op: FastCheck.constantFrom("set", "set", "set", "get", "delete", "tag", "expire", "clear"),
+        tenant: FastCheck.constantFrom("t", "ü"),
+        key: FastCheck.constantFrom("a", "b", "c", "d", "e"),
+        length: FastCheck.nat({ max: 60 })
+      })
+      yield* Effect.promise(() =>
+        FastCheck.assert(
+          FastCheck.asyncProperty(FastCheck.array(step, { maxLength: 30, size: "max" }), (steps) =>
+            Effect.gen(function* () {
+              const { cache, size } = yield* bounded({ maxEntries: 4, maxBytes: 120 })
+              for (const { key, length, op, tenant } of steps) {
+                if (op === "set") yield* cache.set(tenant, key, "x".repeat(length), { ttl: "1 hour", tags: ["g"] })
+                else if (op === "get") yield* cache.get(tenant, key)
+                else if (op === "delete") yield* cache.delete(tenant, key)
+                else if (op === "tag") yield* cache.invalidate(tenant, { tags: ["g"] })
+                else if (op === "expire") yield* cache.expire(tenant, { keys: [key] })
+                else yield* cache.clear(tenant)
+                const { bytes, entries } = yield* size
+                assert.ok(entries <= 4)
+                assert.ok(bytes <= 120)
+                let sum = 0
+                let count = 0
+                for (const tenant of ["t", "ü"]) {
+                  // A look changes the order of use, and nothing else.
+                  for (const [key, value] of yield* cache.getMany(tenant, ["a", "b", "c", "d", "e"])) {
+                    sum += bytesOf(tenant, key, JSON.stringify(value), "g")
+                    count++
+                  }
+                }
+                assert.deepStrictEqual({ bytes, entries }, { bytes: sum, entries: count })
+              }
+            }).pipe(Effect.scoped, Effect.runPromise)
+          ),
+          { numRuns: 30 }
+        )
+      )
+    })
+  )
+
+  it.effect("bounds that make no sense are refused", () =>
+    Effect.gen(function* () {
+      for (const [what, options] of [
+        ["maxEntries", { maxEntries: 0 }],
+        ["maxBytes", { maxBytes: 1.5 }],
+        ["a key of options", { maxByte: 1 }]
+      ] as const) {
+        const error = yield* Effect.flip(Layer.launch(CacheStoreMemory.layer(options as CacheStoreMemory.Options)))
+        assert.strictEqual(error.what, what)
+      }
+    })
+  )
+})
+
+describe("time in memory", () => {
+  it.effect("a time to live is exact by the Clock, from a millisecond to for ever", () =>
+    Effect.gen(function* () {
+      const cache = yield* CacheStore.CacheStore
+      for (const ms of [1, 2, 1_000, 3_600_000, 36_525 * 86_400_000]) {
+        yield* cache.set("t", "k", 1, { ttl: ms })
+        yield* TestClock.adjust(ms - 1)
+        assert.ok(Option.isSome(yield* cache.get("t", "k")), `${ms}`)
+        yield* TestClock.adjust(1)
+        assert.ok(Option.isNone(yield* cache.get("t", "k")), `${ms}`)
+      }
+      yield* cache.set("t", "k", 1, { ttl: Duration.infinity })
+      yield* TestClock.adjust(Duration.days(1_000_000))
+      assert.ok(Option.isSome(yield* cache.get("t", "k")))
+    }).pipe(Effect.provide(CacheStoreMemory.layer()))
+  )
+
+  it.effect("soft and hard timeouts follow the Clock", () =>
+    Effect.gen(function* () {
+      const cache = yield* CacheStore.CacheStore
+      yield* cache.set("t", "k", "old", { ttl: 1, grace: "1 day" })
+      yield* TestClock.adjust(1)
+      const load = Effect.as(Effect.sleep("10 seconds"), "new")
+      const caller = yield* Effect.fork(cache.getOrSet("t", "k", load, { softTimeout: "1 second", ttl: "1 hour" }))
+      yield* TestClock.adjust(999)
+      assert.strictEqual(caller.unsafePoll(), null)
+      yield* TestClock.adjust(1)
+      assert.strictEqual(yield* Fiber.join(caller), "old")
+      yield* TestClock.adjust("9 seconds")
+      assert.deepStrictEqual(yield* cache.get("t", "k"), Option.some("new"))
+      const late = yield* Effect.fork(Effect.flip(cache.getOrSet("t", "l", Effect.never)))
+      yield* TestClock.adjust("29 seconds")
+      assert.strictEqual(late.unsafePoll(), null)
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual((yield* Fiber.join(late))._tag, "LoadTimeout")
+    }).pipe(Effect.provide(CacheStoreMemory.layer()))
+  )
+})
+
+describe("metrics", () => {
+  it.effect("hits, misses, stale values and what could not be read are counted", () =>
+    Effect.gen(function* () {
+      const cache = yield* CacheStore.CacheStore
+      const reads = Metric.counter("effect_stores_cache_reads", {
+        description: "Values asked for, by what was found",
+        incremental: true
+      })
+      const count = (outcome: string) =>
+        Effect.map(Metric.value(Metric.tagged(reads, "outcome", outcome)), ({ count }) => count)
+      const counts = Effect.all([count("hit"), count("miss"), count("stale")])
+      const before = yield* counts
+      yield* cache.get("t", "k")
+      yield* cache.set("t", "k", 1, { ttl: 1, grace: "1 hour" })
+      yield* cache.get("t", "k")
+      yield* TestClock.adjust(1)
+      yield* cache.getOrSet("t", "k", Effect.never)
+      const after = yield* counts
+      assert.deepStrictEqual(
+        after.map((count, i) => count - (before[i] ?? 0)),
+        [1, 2, 1]
+      )
+    }).pipe(Effect.provide(CacheStoreMemory.layer()))
+  )
+})
