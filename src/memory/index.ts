@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 export * as CommandStoreMemory from "./CommandStoreMemory.js"
+export * as DataStoreMemory from "./DataStoreMemory.js"
 export * as EventStoreMemory from "./EventStoreMemory.js"
 export * as MemoryDatabase from "./MemoryDatabase.js"
 export * as SnapshotStoreMemory from "./SnapshotStoreMemory.js"
