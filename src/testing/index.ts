@@ -4,5 +4,6 @@
  * @since 0.1.0
  */
 export * as CommandStoreSuite from "./CommandStoreSuite.js"
+export * as DataStoreSuite from "./DataStoreSuite.js"
 export * as EventStoreSuite from "./EventStoreSuite.js"
 export * as SnapshotStoreSuite from "./SnapshotStoreSuite.js"
