@@ -63,9 +63,10 @@ export interface ObjectInfo extends ObjectId {
 export interface StoredObject {
   readonly info: ObjectInfo
   /**
-   * The bytes, in pieces of at most 256 KiB, each verified before it is given. The backend is asked when the Stream is
-   * run, so an object of which only `info` is used costs no body. It may be run again. If the object was replaced or
-   * deleted since it was found, the Stream fails with `ObjectChanged`; what it gives is never a mix of two objects.
+   * The bytes, in pieces of at most 256 KiB, each verified before it is given. A large one is asked for when the
+   * Stream is run, so an object of which only `info` is used costs no body. It may be run again. If the object was
+   * replaced or deleted since it was found, the Stream gives what was found or fails with `ObjectChanged`: never a mix of
+   * two objects, and never less than all without an error.
    */
   readonly body: Stream.Stream<Uint8Array, BodyError>
 }

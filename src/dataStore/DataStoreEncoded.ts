@@ -85,7 +85,7 @@ export type Written =
 
 /**
  * An object that was found. `read` gives bytes of this very content, `length` from `offset` on, both inside of it, in
- * pieces of at most 1 MiB; when it is replaced or deleted it fails with `ObjectChanged`. Nothing is held open between
+ * pieces of at most 1 MiB; once it is replaced or deleted it may fail with `ObjectChanged`. Nothing is held open between
  * `open` and the run of that Stream.
  *
  * @since 0.1.0
@@ -214,3 +214,5 @@ export interface Options {
 export const make: (encoded: Encoded, options: Options) => DataStoreShape = lift
 
 export { chunkBytes } from "./checksums.js"
+export { compareNames, entriesOf } from "./entries.js"
+export { ownPrefix } from "./input.js"

@@ -17,8 +17,7 @@ import type {
   OpenObject,
   Written
 } from "../dataStore/DataStoreEncoded.js"
-import { chunkBytes, make } from "../dataStore/DataStoreEncoded.js"
-import { compareNames, entriesOf } from "../dataStore/entries.js"
+import { chunkBytes, compareNames, entriesOf, make } from "../dataStore/DataStoreEncoded.js"
 import { type InvalidInput, NotFound } from "../Errors.js"
 import { onlyKnown } from "../internal/storeOptions.js"
 
