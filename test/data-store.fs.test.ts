@@ -8,6 +8,8 @@ import { DataStoreFileSystem } from "effect-stores/fs"
 import { DataStoreSuite } from "effect-stores/testing"
 import { temporaryDirectory } from "./support/backends.js"
 
+const isFull = process.env.EFFECT_STORES_TEST === "full"
+
 const root = temporaryDirectory()
 // Syncing is traced in test/data/fs.test.ts, and here only takes time.
 const options = { root, sync: false }
@@ -27,6 +29,6 @@ DataStoreSuite.contract("DataStore on the file system", DataStoreFileSystem.laye
       fs.closeSync(file)
     })
 })
-DataStoreSuite.names("DataStore on the file system", other())
-DataStoreSuite.badInput("DataStore on the file system", other())
-DataStoreSuite.model("DataStore on the file system", other())
+DataStoreSuite.names("DataStore on the file system", other(), { names: isFull ? 10_000 : 1_000 })
+DataStoreSuite.badInput("DataStore on the file system", other(), { cases: isFull ? 10_000 : 3_000 })
+DataStoreSuite.model("DataStore on the file system", other(), { runs: isFull ? 300 : 100 })

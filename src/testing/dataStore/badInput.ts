@@ -30,7 +30,7 @@ let count = 0
 const idArg = (at: At, name: string, bucket: string, right = `object ${++count}`): ObjectId =>
   at(name, { bucket: at(`${name}.bucket`, bucket), name: at(`${name}.name`, right) })
 
-const keys = ["a", "b", "c", "d", "e", "f"]
+const keys = [..."abcdefghijklmnopqr"]
 
 const optionsArg = (at: At): PutOptions => {
   const misspelt = at<unknown>("options.contenttype", undefined)
