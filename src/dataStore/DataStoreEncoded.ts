@@ -16,8 +16,8 @@ import type {
   ObjectId,
   ReadError
 } from "../DataStore.js"
-import type { StoreFailure } from "../Errors.js"
-import { lift } from "./lift.js"
+import type { InvalidInput, StoreFailure } from "../Errors.js"
+import { lift, relift as reliftService } from "./lift.js"
 
 /**
  * What is kept beside the bytes of an object. `metadata` and `checksums` are text that the backend keeps as it is:
@@ -212,6 +212,19 @@ export interface Options {
  * @category constructors
  */
 export const make: (encoded: Encoded, options: Options) => DataStoreShape = lift
+
+/**
+ * Lifts a service again over its wrapped port, with the options that it was lifted with: how a layer that seals objects
+ * wraps a store of any backend. The given service goes on as it was. `InvalidInput` when it was not made by `make`: a
+ * service made by hand, or a copy of one with other members, has no port.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const relift: <E, R>(
+  service: DataStoreShape,
+  wrap: (encoded: Encoded) => Effect.Effect<Encoded, E, R>
+) => Effect.Effect<DataStoreShape, E | InvalidInput, R> = reliftService
 
 export { chunkBytes } from "./checksums.js"
 export { compareNames, entriesOf } from "./entries.js"

@@ -17,7 +17,8 @@ import type {
   PutOptions
 } from "../DataStore.js"
 import { ObjectChanged, ObjectCorrupt, ObjectExists, ObjectTooLarge, Unsupported } from "../DataStore.js"
-import { NotFound, type StoreFailure } from "../Errors.js"
+import { type InvalidInput, NotFound, type StoreFailure } from "../Errors.js"
+import { Lifted } from "../internal/lifted.js"
 import { writesOf } from "../internal/storeOptions.js"
 import * as Telemetry from "../internal/telemetry.js"
 import { checked, refuse } from "../internal/validate.js"
@@ -37,7 +38,18 @@ type Flag = { [K in keyof Capabilities]: Capabilities[K] extends boolean ? K : n
 const always: Condition = { _tag: "Always" }
 const everything = { offset: 0, length: Number.MAX_SAFE_INTEGER }
 
-export const lift = (encoded: Encoded, options: Options): DataStoreShape => {
+const lifted = new Lifted<DataStoreShape, Encoded, Options>("DataStore")
+
+export const lift = (encoded: Encoded, options: Options): DataStoreShape =>
+  lifted.add(serviceOf(encoded, options), encoded, options)
+
+export const relift = <E, R>(
+  service: DataStoreShape,
+  wrap: (encoded: Encoded) => Effect.Effect<Encoded, E, R>
+): Effect.Effect<DataStoreShape, E | InvalidInput, R> =>
+  Effect.map(lifted.rewrap(service, wrap), ({ encoded, options }) => lift(encoded, options))
+
+const serviceOf = (encoded: Encoded, options: Options): DataStoreShape => {
   const { backend, capabilities, connection } = encoded
   const observe = Telemetry.make("DataStore", options.system)
   const write = writesOf(observe, options.readOnly)

@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 export * as CommandStorePg from "./CommandStorePg.js"
+export * as DataStorePg from "./DataStorePg.js"
 export * as EventStorePg from "./EventStorePg.js"
 export * as PgDatabase from "./PgDatabase.js"
 export * as SnapshotStorePg from "./SnapshotStorePg.js"

@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 export * as CommandStoreSqlite from "./CommandStoreSqlite.js"
+export * as DataStoreSqlite from "./DataStoreSqlite.js"
 export * as EventStoreSqlite from "./EventStoreSqlite.js"
 export * as SnapshotStoreSqlite from "./SnapshotStoreSqlite.js"
 export * as SqliteDatabase from "./SqliteDatabase.js"

@@ -39,6 +39,7 @@ export const tools = {
     title: "encrypted connections (openssl)",
     missing: () => (outputOf("openssl", ["version"]) === undefined ? "openssl is missing" : undefined),
     remedy: "install OpenSSL's program (Debian: apt-get install openssl)"
+  },
   ceph: {
     title: "the DataStore on Ceph's S3 gateway",
     missing: () => s3ProgramsMissing("ceph"),

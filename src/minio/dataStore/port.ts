@@ -119,17 +119,22 @@ export const make = (s3: S3, settings: Settings): Encoded => {
       )
     })
 
-  const bucketOr = <A extends boolean | null>(bucket: string, otherwise: A): Effect.Effect<A | "NoBucket", StoreFailure> =>
+  const bucketOr = <A extends boolean | null>(
+    bucket: string,
+    otherwise: A
+  ): Effect.Effect<A | "NoBucket", StoreFailure> =>
     Effect.map(s3.bucketExists(real(bucket)), (exists) => (exists ? otherwise : "NoBucket"))
 
   const open = (id: ObjectId): Effect.Effect<OpenObject | "NoBucket" | null, StoreFailure | ObjectCorrupt> =>
-    Effect.flatMap(look(id), (object): Effect.Effect<OpenObject | "NoBucket" | null, StoreFailure> =>
-      object === null
-        ? bucketOr(id.bucket, null)
-        : Effect.succeed({
-            object,
-            read: (offset, length) => read(s3, id, { ...object, bucket: real(id.bucket) }, maxRetries, offset, length)
-          })
+    Effect.flatMap(
+      look(id),
+      (object): Effect.Effect<OpenObject | "NoBucket" | null, StoreFailure> =>
+        object === null
+          ? bucketOr(id.bucket, null)
+          : Effect.succeed({
+              object,
+              read: (offset, length) => read(s3, id, { ...object, bucket: real(id.bucket) }, maxRetries, offset, length)
+            })
     )
 
   interface Started {
