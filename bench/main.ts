@@ -1,11 +1,12 @@
 /**
- * `npm run bench -- event-store [options]`, `npm run bench -- aggregate [options]`
+ * `npm run bench -- event-store [options]`, and so for `aggregate` and `data-store`.
  *
  * Runs on the built library, as an application would. This file chooses the bench; what it measures and its options are
  * in its folder. Servers are those of EFFECT_STORES_TEST_PG_URL (an empty database, please) and
  * EFFECT_STORES_TEST_REDIS_URL, or private ones from the machine's binaries.
  */
 import * as aggregate from "./aggregate/bench.js"
+import * as dataStore from "./dataStore/bench.js"
 import * as eventStore from "./eventStore/bench.js"
 
 interface Bench {
@@ -13,7 +14,7 @@ interface Bench {
   readonly prepare: (args: ReadonlyArray<string>) => () => Promise<void>
 }
 
-const benches: Readonly<Record<string, Bench>> = { "event-store": eventStore, aggregate }
+const benches: Readonly<Record<string, Bench>> = { "event-store": eventStore, "data-store": dataStore, aggregate }
 
 const prepared = () => {
   const [name = "", ...args] = process.argv.slice(2)

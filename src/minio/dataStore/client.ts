@@ -129,6 +129,8 @@ export const make = (settings: Settings): Effect.Effect<S3Client, never, Scope.S
           { ...options, agent, ...(call === undefined ? {} : { signal: call.signal }) },
           (response) => {
             request.setTimeout(0)
+            // What fails it when nobody reads must not end the process.
+            response.on("error", () => {})
             if (call !== undefined) call.response = response
             callback(response)
           }
@@ -299,8 +301,6 @@ const chunkOf = (
       failed(error)
     }, timeoutMs)
     response.on("readable", look).on("end", ended).on("error", failed).on("close", closed)
-    // What fails it later, when nobody reads, must not end the process.
-    response.once("error", () => {})
     signal.addEventListener("abort", aborted)
     if (response.destroyed) closed()
   })
