@@ -208,6 +208,8 @@ export interface Capabilities {
   readonly region: boolean
   readonly public: boolean
   readonly objectLocking: boolean
+  /** Longest name of a bucket. */
+  readonly bucketLengthMax: number
   /** Largest object, in bytes. */
   readonly sizeMax: number
   /** Largest object that can be put on a condition, in bytes. */

@@ -19,9 +19,16 @@ const deleteManyMax = 100_000
 const bucketForm = /^[a-z0-9][a-z0-9.-]+[a-z0-9]$/
 const addressForm = /^\d+\.\d+\.\d+\.\d+$/
 
-export const bucket = (value: unknown, what = "bucket"): string => {
+/** What a backend takes. */
+export interface Bounds {
+  readonly bucketLengthMax: number
+}
+
+export const bucket = (value: unknown, { bucketLengthMax }: Bounds, what = "bucket"): string => {
   const name = identifier(value, what)
-  if (name.length < 3 || name.length > 63) return refuse(what, `must have 3 to 63 characters, not ${name.length}`)
+  if (name.length < 3 || name.length > bucketLengthMax) {
+    return refuse(what, `must have 3 to ${bucketLengthMax} characters, not ${name.length}`)
+  }
   if (!bucketForm.test(name) || /\.\.|\.-|-\./.test(name)) {
     return refuse(what, "must be of a-z, 0-9, - and ., with letters or digits at both ends and on both sides of each .")
   }
@@ -45,9 +52,9 @@ const objectName = (value: unknown, what: string): string => {
   return name.startsWith(ownPrefix) ? refuse(what, `must not begin with ${ownPrefix}, which is the store's own`) : name
 }
 
-export const objectId = (value: unknown, what = "object"): ObjectId => {
+export const objectId = (value: unknown, bounds: Bounds, what = "object"): ObjectId => {
   const { bucket: inBucket, name } = record(value, what)
-  return { bucket: bucket(inBucket, `${what}.bucket`), name: objectName(name, `${what}.name`) }
+  return { bucket: bucket(inBucket, bounds, `${what}.bucket`), name: objectName(name, `${what}.name`) }
 }
 
 export const names = (value: unknown): ReadonlyArray<string> =>

@@ -86,7 +86,7 @@ const serviceOf = (encoded: Encoded, options: Options): DataStoreShape => {
   const get = (operation: string, object: ObjectId, range: () => { offset: number; length: number }) =>
     observe.effect(operation, () =>
       checked(
-        () => ({ id: input.objectId(object), ...range() }),
+        () => ({ id: input.objectId(object, capabilities), ...range() }),
         ({ id, length, offset }) =>
           Effect.flatMap(open(id), (found) =>
             found === null
@@ -106,7 +106,7 @@ const serviceOf = (encoded: Encoded, options: Options): DataStoreShape => {
     write("put", (nowMs) =>
       checked(
         () => ({
-          id: input.objectId(object),
+          id: input.objectId(object, capabilities),
           bytes: bodies.bodyOf(body),
           ...input.putOptions(putOptions, body)
         }),
@@ -189,8 +189,8 @@ const serviceOf = (encoded: Encoded, options: Options): DataStoreShape => {
     write(operation, (nowMs) =>
       checked(
         () => ({
-          from: input.objectId(from, "from"),
-          to: input.objectId(to, "to"),
+          from: input.objectId(from, capabilities, "from"),
+          to: input.objectId(to, capabilities, "to"),
           given: input.copyOptions(copyOptions)
         }),
         ({ from, given, to }) => Effect.map(copied(from, to, given, nowMs), (done) => ({ ...done, from, to }))
@@ -215,7 +215,10 @@ const serviceOf = (encoded: Encoded, options: Options): DataStoreShape => {
     (method: "get" | "put") =>
     (object: ObjectId, presignOptions?: PresignOptions): ReturnType<Presign["get"]> =>
       checked(
-        () => ({ id: presignable(input.objectId(object)), seconds: input.presignSeconds(presignOptions) }),
+        () => ({
+          id: presignable(input.objectId(object, capabilities)),
+          seconds: input.presignSeconds(presignOptions)
+        }),
         ({ id, seconds }): Effect.Effect<string, Unsupported | StoreFailure> =>
           encoded.presign === null
             ? Effect.fail(new Unsupported({ operation: `presign.${method}`, why: `${backend} has no URLs` }))
@@ -236,7 +239,7 @@ const serviceOf = (encoded: Encoded, options: Options): DataStoreShape => {
     head: (object) =>
       observe.effect("head", () =>
         checked(
-          () => input.objectId(object),
+          () => input.objectId(object, capabilities),
           (id) =>
             Effect.flatMap(open(id), (found) =>
               found === null ? Effect.succeedNone : Effect.asSome(decode(found.object))
@@ -259,7 +262,7 @@ const serviceOf = (encoded: Encoded, options: Options): DataStoreShape => {
     delete: (object, deleteOptions) =>
       write("delete", () =>
         checked(
-          () => ({ id: input.objectId(object), ifMatch: input.deleteOptions(deleteOptions) }),
+          () => ({ id: input.objectId(object, capabilities), ifMatch: input.deleteOptions(deleteOptions) }),
           ({ id, ifMatch }) =>
             Effect.zipRight(need("delete with ifMatch", "deleteIfMatch", ifMatch !== null), deleted(id, ifMatch))
         )
@@ -268,7 +271,7 @@ const serviceOf = (encoded: Encoded, options: Options): DataStoreShape => {
     deleteMany: (bucket, names) =>
       write("deleteMany", () =>
         checked(
-          () => ({ bucket: input.bucket(bucket), names: [...new Set(input.names(names))] }),
+          () => ({ bucket: input.bucket(bucket, capabilities), names: [...new Set(input.names(names))] }),
           ({ bucket, names }) =>
             Effect.map(
               Effect.forEach(names, (name) => deleted({ bucket, name }, null), { concurrency: deletesAtOnce }),
@@ -282,7 +285,7 @@ const serviceOf = (encoded: Encoded, options: Options): DataStoreShape => {
         "list",
         Stream.unwrap(
           checked(
-            () => ({ bucket: input.bucket(bucket), request: input.listOptions(listOptions) }),
+            () => ({ bucket: input.bucket(bucket, capabilities), request: input.listOptions(listOptions) }),
             ({ bucket, request }) =>
               Effect.succeed(Stream.take(Stream.map(encoded.list(bucket, request), decodeEntry), request.limit))
           )
@@ -292,7 +295,7 @@ const serviceOf = (encoded: Encoded, options: Options): DataStoreShape => {
     count: (bucket, countOptions) =>
       observe.effect("count", () =>
         checked(
-          () => ({ bucket: input.bucket(bucket), request: input.countOptions(countOptions) }),
+          () => ({ bucket: input.bucket(bucket, capabilities), request: input.countOptions(countOptions) }),
           ({ bucket, request }) => Stream.runCount(encoded.list(bucket, request))
         )
       ),
@@ -301,7 +304,7 @@ const serviceOf = (encoded: Encoded, options: Options): DataStoreShape => {
       create: (bucket, bucketOptions) =>
         write("buckets.create", (nowMs) =>
           checked(
-            () => ({ name: input.bucket(bucket), given: input.bucketOptions(bucketOptions) }),
+            () => ({ name: input.bucket(bucket, capabilities), given: input.bucketOptions(bucketOptions) }),
             ({ given, name }) =>
               need("a bucket with a region", "region", given.region !== undefined).pipe(
                 Effect.zipRight(need("a public bucket", "public", given.public === true)),
@@ -310,9 +313,10 @@ const serviceOf = (encoded: Encoded, options: Options): DataStoreShape => {
               )
           )
         ),
-      delete: (bucket) => write("buckets.delete", () => checked(() => input.bucket(bucket), encoded.deleteBucket)),
+      delete: (bucket) =>
+        write("buckets.delete", () => checked(() => input.bucket(bucket, capabilities), encoded.deleteBucket)),
       exists: (bucket) =>
-        observe.effect("buckets.exists", () => checked(() => input.bucket(bucket), encoded.bucketExists)),
+        observe.effect("buckets.exists", () => checked(() => input.bucket(bucket, capabilities), encoded.bucketExists)),
       list: observe.effect("buckets.list", () =>
         Effect.map(encoded.buckets, (buckets) =>
           buckets

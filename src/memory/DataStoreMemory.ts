@@ -96,6 +96,7 @@ export const makeEncoded: Effect.Effect<Encoded> = Effect.sync(() => {
       region: false,
       public: false,
       objectLocking: false,
+      bucketLengthMax: 63,
       sizeMax,
       conditionalSizeMax: sizeMax
     },

@@ -204,6 +204,7 @@ const settingsOf = (options: ServerOptions, pool: Pool.HttpLimits) => {
       region: able("region"),
       public: able("public"),
       objectLocking: able("objectLocking"),
+      bucketLengthMax: 63 - bucketPrefix.length,
       sizeMax: Math.min(port.partsMax * partBytes, 5 * 2 ** 40),
       conditionalSizeMax: partBytes
     }

@@ -261,6 +261,7 @@ export const make = (backend: string, connection: string, sql: Statements): Enco
       region: false,
       public: false,
       objectLocking: false,
+      bucketLengthMax: 63,
       sizeMax,
       conditionalSizeMax: sizeMax
     },

@@ -295,6 +295,7 @@ export const make = ({ root, sync }: Folder): Encoded => {
       region: false,
       public: false,
       objectLocking: false,
+      bucketLengthMax: 63,
       sizeMax,
       conditionalSizeMax: sizeMax
     },

@@ -164,10 +164,15 @@ export const make = (s3: S3, settings: Settings): Encoded => {
     let uploadId: string | undefined
     let recorded = false
     let completed = false
-    const record = (fields: Fields | null) => {
-      const sidecar: Sidecar = { name: id.name, uploadId: uploadId ?? null, fields }
-      return s3.putPlain(operation, bucket, recordName(writeId), sidecarText(sidecar))
-    }
+    // One at a time: a sign of life that overtook the fields would leave the object without them.
+    const line = Effect.unsafeMakeSemaphore(1)
+    let known: Fields | null = null
+    const record = line.withPermits(1)(
+      Effect.suspend(() => {
+        const sidecar: Sidecar = { name: id.name, uploadId: uploadId ?? null, fields: known }
+        return s3.putPlain(operation, bucket, recordName(writeId), sidecarText(sidecar))
+      })
+    )
     const begin = (fields: Fields) =>
       // An id that nobody has noted could not be aborted.
       Effect.uninterruptible(
@@ -181,7 +186,7 @@ export const make = (s3: S3, settings: Settings): Encoded => {
           if (uploadId === undefined) return undefined
           const upload = uploadId
           recorded = true
-          yield* record(null)
+          yield* record
           return {
             uploadId: upload,
             part: (number: number, bytes: Uint8Array) =>
@@ -192,7 +197,8 @@ export const make = (s3: S3, settings: Settings): Encoded => {
     const complete = (fields: Fields, etags: ReadonlyArray<string>, nowMs: number) =>
       Effect.gen(function* () {
         const before = yield* s3.head(operation, bucket, id.name)
-        yield* record(fields)
+        known = fields
+        yield* record
         return yield* Effect.uninterruptible(
           Effect.gen(function* () {
             const sent = yield* s3.complete(
@@ -219,7 +225,7 @@ export const make = (s3: S3, settings: Settings): Encoded => {
     /** Tells sweepers that somebody is at it. */
     const touching = Effect.forever(
       Effect.delay(
-        Effect.suspend(() => (recorded ? Effect.ignore(record(null)) : Effect.void)),
+        Effect.suspend(() => (recorded ? Effect.ignore(record) : Effect.void)),
         touchEvery
       )
     )
@@ -365,10 +371,7 @@ export const make = (s3: S3, settings: Settings): Encoded => {
             if (sent._tag === "None") return Effect.succeed({ _tag: "NoBucket" })
             const fields: Fields = { contentType, metadata, ...finish() }
             return sent._tag === "Whole"
-              ? // Interrupted in the middle it would be neither done nor not done.
-                Effect.uninterruptible(
-                  putWhole(id, { writeId, keyId, fields }, fields, sent.bytes, condition, modifiedAt)
-                )
+              ? putWhole(id, { writeId, keyId, fields }, fields, sent.bytes, condition, modifiedAt)
               : complete(fields, sent.etags, modifiedAt)
           }
         )
