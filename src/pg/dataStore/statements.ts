@@ -58,10 +58,11 @@ export const make = (names: Names) => {
       modified_ms = $9::bigint`
   /** What is in the way of the write, if anything; and the row of the bucket is kept from being deleted meanwhile. */
   const guards = `b as (select 1 from ${buckets} where name = $1 for key share),
-    u as (delete from ${uploads} where write_id = $3 and $4::bigint > ${chunkBytes} and exists (select from b) returning 1)`
+    u as (select 1 from ${uploads} where write_id = $3 and $4::bigint > ${chunkBytes} for update)`
   const able = `exists (select from b) and ($4::bigint <= ${chunkBytes} or exists (select from u))`
   const place = (stored: string) => `with ${guards},
     o as (${stored}),
+    d as (delete from ${uploads} where write_id = $3 and exists (select from o)),
     r as (insert into ${rows} select $3, 0, $10::bytea from o where $10::bytea is not null)
     select exists (select from b), $4::bigint <= ${chunkBytes} or exists (select from u), exists (select from o),
       (select replaced from o)`
