@@ -11,7 +11,9 @@ import { freePort } from "../support/ports.js"
  * `after`: it does, and this is answered instead.
  */
 export type Fate =
-  | { readonly do: "pass" | "drop" | "hang" }
+  | { readonly do: "pass" }
+  | { readonly do: "drop" }
+  | { readonly do: "hang" }
   | { readonly do: "cut"; readonly bytes: number }
   | { readonly do: "answer" | "after"; readonly status: number; readonly body?: string }
 
@@ -55,8 +57,9 @@ export const startProxy = async (target: string): Promise<Proxy> => {
       (answer) => {
         if (fate.do === "pass" || fate.do === "cut") {
           response.writeHead(answer.statusCode ?? 500, answer.headers)
-          if (fate.do === "pass") answer.pipe(response)
-          else {
+          if (fate.do === "pass") {
+            answer.pipe(response)
+          } else {
             let left = fate.bytes
             answer.on("data", (bytes: Buffer) => {
               response.write(bytes.subarray(0, left))
