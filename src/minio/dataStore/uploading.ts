@@ -87,7 +87,13 @@ export const send = <E, U extends Upload>(
       filling = spare ?? new PartBuffer(partBytes)
       filling.length = 0
       spare = full
-      sending = yield* Effect.fork(upload.part(++number, full.content))
+      const part = Effect.interruptible(upload.part(++number, full.content))
+      // Nobody's child: what runs the stream ends its own, and this one is joined or interrupted here.
+      yield* Effect.uninterruptible(
+        Effect.map(Effect.forkDaemon(part), (fiber) => {
+          sending = fiber
+        })
+      )
     })
 
     const add = (piece: Uint8Array): Effect.Effect<boolean, StoreFailure> =>
