@@ -31,6 +31,7 @@ describeWith("swift", name, async () => {
     readOnly: DataStoreMinio.layer({ ...options("c-"), readOnly: true }),
     secrets: [secretKey],
     largeBytes: 11 * 2 ** 20,
+    bucketsExclude: false,
     leftBehind: leftOnS3(options("c-")),
     damage: damageOnS3(options("c-")),
     timeoutMs: 180_000

@@ -36,6 +36,10 @@ export interface ContractOptions extends suites.ContractOptions<DataStore> {
    * has failed. Without it what is left behind is not tested.
    */
   readonly leftBehind?: Effect.Effect<number, unknown> | undefined
+  /**
+   * False for a server on which a bucket can be deleted while an object is put into it, and both succeed. Default true.
+   */
+  readonly bucketsExclude?: boolean | undefined
   /** Bytes of a larger object that several pieces, parts or rows of the backend make. Default 3 MiB. */
   readonly largeBytes?: number | undefined
 }
@@ -70,7 +74,7 @@ export const contract = <E>(name: string, layer: Layer.Layer<DataStore, E>, opti
     lists(test)
     atomicity(test, largeBytes, options.leftBehind)
     if (options.damage !== undefined) integrity(test, largeBytes, options.damage)
-    buckets(test)
+    buckets(test, options.bucketsExclude ?? true)
     maintenance(test, { secrets: options.secrets ?? [] })
     if (options.readOnly !== undefined) readOnly(test, options.readOnly)
     // Last, because it empties the store.

@@ -44,7 +44,8 @@ const bodyOf = (seed: number, bytes: number): Stream.Stream<Uint8Array> => {
 const put = Effect.gen(function* () {
   const store = yield* DataStore.DataStore
   yield* store.buckets.create(id.bucket)
-  for (let n = 1; ; n++) {
+  const puts = Number(process.env.WORKER_PUTS ?? Number.POSITIVE_INFINITY)
+  for (let n = 1; n <= puts; n++) {
     const bytes = n % 2 === 0 ? 1_000 : Number(size)
     yield* store.put(id, bodyOf(n, bytes), { metadata: { n: `${n}` } })
     yield* say({ n })
