@@ -234,8 +234,11 @@ export const make = (s3: S3, settings: Settings): Encoded => {
         if (completed || uploadId === undefined) return Effect.void
         // It may be the object by now, or become it: then its record is needed.
         if (isDoubtful(exit)) return Effect.void
-        return Effect.ignore(s3.abortUpload(operation, bucket, id.name, uploadId)).pipe(
-          Effect.zipRight(recorded ? removeQuietly(id.bucket, recordName(writeId)) : Effect.void)
+        return Effect.ignore(
+          Effect.flatMap(s3.abortUpload(operation, bucket, id.name, uploadId), (isGone) =>
+            // While it is not, the sweep needs the record to find it by.
+            recorded && isGone ? s3.remove(operation, bucket, recordName(writeId)) : Effect.void
+          )
         )
       })
     )
@@ -318,7 +321,10 @@ export const make = (s3: S3, settings: Settings): Encoded => {
       const writeId = key.slice(ownPrefix.length)
       const headers = yield* s3.head("sweep", real(bucket), sidecar.name)
       if (headers !== undefined && markOf(headers)?.writeId === writeId) return 0
-      if (sidecar.uploadId !== null) yield* s3.abortUpload("sweep", real(bucket), sidecar.name, sidecar.uploadId)
+      if (sidecar.uploadId !== null) {
+        const isGone = yield* s3.abortUpload("sweep", real(bucket), sidecar.name, sidecar.uploadId)
+        if (!isGone) return 0
+      }
       yield* s3.remove("sweep", real(bucket), key)
       return 1
     })

@@ -14,6 +14,8 @@ const transient = new Set([408, 429, 500, 502, 503, 504, 520])
 const backoffFirstMs = 100
 const backoffMaxMs = 5_000
 
+const abortsMax = 4
+
 export const codeOf = ({ text }: TextResponse): string => textOf(text, "Code")
 
 const refusal = (operation: string, { status }: Response, code: string): StoreFailure => {
@@ -234,12 +236,26 @@ export const make = (client: S3Client, maxRetries: number) => {
       )
     },
 
-    abortUpload: (operation: string, bucket: string, name: string, uploadId: string) =>
-      Effect.asVoid(
+    /**
+     * Whether the upload is gone for certain. A part that was on its way may be taken after the abort, and keeps the
+     * upload: so it is aborted until the server does not know it.
+     */
+    abortUpload: (
+      operation: string,
+      bucket: string,
+      name: string,
+      uploadId: string
+    ): Effect.Effect<boolean, StoreFailure> => {
+      const abort = (tries: number): Effect.Effect<boolean, StoreFailure> =>
         Effect.flatMap(send(operation, { method: "DELETE", bucket, name, query: { uploadId } }), (response) =>
-          expect(operation, response, 200, 204, 404)
+          response.status === 404
+            ? Effect.succeed(true)
+            : Effect.flatMap(expect(operation, response, 200, 204), () =>
+                tries === 0 ? Effect.succeed(false) : Effect.zipRight(pause(0), abort(tries - 1))
+              )
         )
-      ),
+      return abort(abortsMax)
+    },
 
     list: (bucket: string, prefix: string, delimiter: string, marker: string, maxKeys: number) =>
       Effect.flatMap(
