@@ -23,6 +23,7 @@ import type {
 } from "../dataStore/DataStoreEncoded.js"
 import { chunkBytes, compareNames, entriesOf } from "../dataStore/DataStoreEncoded.js"
 import { NotFound, StoreError, type StoreFailure } from "../Errors.js"
+import { alongside } from "../internal/alongside.js"
 
 /** Rows read, or written, by one statement: 1 MiB. */
 export const rowsAtOnce = 4
@@ -183,7 +184,7 @@ export const make = (backend: string, connection: string, sql: Statements): Enco
     Effect.acquireUseRelease(
       Effect.flatMap(now, (nowMs) => sql.begin(writeId, nowMs)),
       () =>
-        Effect.raceFirst(
+        alongside(
           use,
           // Tells sweepers of other processes that somebody is at it, also when the body keeps it waiting.
           Effect.forever(

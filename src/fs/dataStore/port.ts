@@ -22,6 +22,7 @@ import type {
 } from "../../dataStore/DataStoreEncoded.js"
 import { compareNames, entriesOf } from "../../dataStore/DataStoreEncoded.js"
 import { CommitOutcomeUnknown, NotFound, StoreError, type StoreFailure } from "../../Errors.js"
+import { alongside } from "../../internal/alongside.js"
 import * as Uuid from "../../Uuid.js"
 import { fileNameOf, nameOf } from "./fileNames.js"
 import * as files from "./files.js"
@@ -264,7 +265,7 @@ export const make = ({ root, sync }: Folder): Encoded => {
     let size = 0
     let pending: Promise<void> = Promise.resolve()
     const written = files.attempt("put", () => pending)
-    return Effect.raceFirst(
+    return alongside(
       Stream.runForEach(body, (piece) =>
         Effect.map(written, () => {
           pending = files.writeFully(file, piece, size)

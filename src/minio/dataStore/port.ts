@@ -21,6 +21,7 @@ import type {
 } from "../../dataStore/DataStoreEncoded.js"
 import { compareNames, ownPrefix } from "../../dataStore/DataStoreEncoded.js"
 import { CommitOutcomeUnknown, NotFound, StoreError, type StoreFailure } from "../../Errors.js"
+import { alongside } from "../../internal/alongside.js"
 import { read } from "./reading.js"
 import type { Fields, Mark } from "./records.js"
 import { fits, headersOf, markOf, recordName, type Sidecar, sidecarOf, sidecarText } from "./records.js"
@@ -229,7 +230,7 @@ export const make = (s3: S3, settings: Settings): Encoded => {
         touchEvery
       )
     )
-    return Effect.raceFirst(use({ begin, complete }), touching).pipe(
+    return alongside(use({ begin, complete }), touching).pipe(
       Effect.onExit((exit) => {
         if (completed || uploadId === undefined) return Effect.void
         // It may be the object by now, or become it: then its record is needed.

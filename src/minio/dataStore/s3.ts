@@ -20,7 +20,8 @@ export const codeOf = ({ text }: TextResponse): string => textOf(text, "Code")
 
 const refusal = (operation: string, { status }: Response, code: string): StoreFailure => {
   const cause = new Error(`the server answered ${status}${code === "" ? "" : ` ${code}`}`)
-  return transient.has(status) || status === 409
+  // 200 with an error in its text is sent by a server that began to answer before it was done.
+  return transient.has(status) || status === 409 || status === 200
     ? new StoreUnavailable({ operation, retryable: true, cause })
     : new StoreError({ operation, cause })
 }

@@ -7,6 +7,9 @@ import * as Fiber from "effect/Fiber"
 import * as Stream from "effect/Stream"
 import type { StoreFailure } from "../../Errors.js"
 
+/** Longer than a part takes that is almost there. */
+const partGrace = "1 second"
+
 export interface Upload {
   readonly part: (number: number, bytes: Uint8Array) => Effect.Effect<string, StoreFailure>
 }
@@ -118,6 +121,16 @@ export const send = <E, U extends Upload>(
           return { _tag: "Parts" as const, upload, etags, size }
         })
       ),
-      Effect.onError(() => (sending === undefined ? Effect.void : Effect.asVoid(Fiber.interrupt(sending))))
+      Effect.onError(() => (sending === undefined ? Effect.void : ended(sending)))
     )
   })
+
+/**
+ * A part that a server has heard whole is stored even when nobody waits for it; and if the upload was aborted meanwhile,
+ * Ceph's gateway keeps a part of no upload. So it may end by itself, if it does soon.
+ */
+const ended = (sending: Fiber.Fiber<string, StoreFailure>): Effect.Effect<void> =>
+  Effect.zipRight(
+    Effect.raceFirst(Effect.interruptible(Fiber.await(sending)), Effect.interruptible(Effect.sleep(partGrace))),
+    Effect.asVoid(Fiber.interrupt(sending))
+  )
