@@ -63,10 +63,10 @@ export interface ObjectInfo extends ObjectId {
 export interface StoredObject {
   readonly info: ObjectInfo
   /**
-   * The bytes, in pieces of at most 256 KiB, each verified before it is given. A large one is asked for when the
-   * Stream is run, so an object of which only `info` is used costs no body. It may be run again. If the object was
-   * replaced or deleted since it was found, the Stream gives what was found or fails with `ObjectChanged`: never a mix of
-   * two objects, and never less than all without an error.
+   * The bytes, in pieces of at most 256 KiB, each verified before it is given. A large one is asked for when the Stream
+   * is run, so an object of which only `info` is used costs no body. It may be run again. If the object was replaced or
+   * deleted since it was found, the Stream gives what was found or fails with `ObjectChanged`: never a mix of two
+   * objects, and never less than all without an error.
    */
   readonly body: Stream.Stream<Uint8Array, BodyError>
 }
@@ -146,7 +146,9 @@ export interface ListOptions {
 export interface ObjectEntry {
   readonly _tag: "Object"
   readonly name: string
-  /** In bytes, as they are stored: of a sealed object a little more than its content, where the backend lists no more. */
+  /**
+   * In bytes, as they are stored: of a sealed object a little more than its content, where the backend lists no more.
+   */
   readonly size: number
   readonly etag: string
   readonly modifiedAt: DateTime.Utc
@@ -399,8 +401,9 @@ export interface DataStoreShape {
   readonly capabilities: Capabilities
 
   /**
-   * Stores an object, and replaces the one that is there. The body is bytes, which must not be changed until the put has
-   * ended, or a Stream of them, which is pulled as fast as the backend takes it: memory stays the same for any size.
+   * Stores an object, and replaces the one that is there. The body is bytes, which must not be changed until the put
+   * has ended, or a Stream of them, which is pulled as fast as the backend takes it: memory stays the same for any
+   * size.
    *
    * 1. The body is written beside what is there, with its checksums. While that lasts nobody sees it.
    * 2. One atomic step makes it the object. Of several puts of one name one wins whole; of any number with `ifAbsent`
@@ -427,8 +430,8 @@ export interface DataStoreShape {
   readonly head: (object: ObjectId) => Effect.Effect<Option.Option<ObjectInfo>, ReadError>
 
   /**
-   * Copies an object inside the backend, whole or not at all. `NotFound` when there is no source; `ObjectChanged` when it
-   * was replaced meanwhile.
+   * Copies an object inside the backend, whole or not at all. `NotFound` when there is no source; `ObjectChanged` when
+   * it was replaced meanwhile.
    */
   readonly copy: (from: ObjectId, to: ObjectId, options?: CopyOptions) => Effect.Effect<ObjectInfo, CopyError>
 
@@ -451,8 +454,8 @@ export interface DataStoreShape {
   ) => Effect.Effect<number, WriteError | ObjectChanged | ObjectCorrupt>
 
   /**
-   * Objects in order of the UTF-8 bytes of their names, page by page. What is put or deleted meanwhile may or may not be
-   * in it; everything else is in it exactly once.
+   * Objects in order of the UTF-8 bytes of their names, page by page. What is put or deleted meanwhile may or may not
+   * be in it; everything else is in it exactly once.
    */
   readonly list: (bucket: string, options?: ListOptions) => Stream.Stream<Entry, ReadError>
 
@@ -471,8 +474,8 @@ export interface DataStoreShape {
 
   /**
    * Deletes what puts and copies of processes that died have left: only what this library has made, and what nobody has
-   * been writing for `olderThan` (default 1 hour; at least 10 minutes). Returns how many it has deleted. Puts under way,
-   * of any process, are left alone, however long they take.
+   * been writing for `olderThan` (default 1 hour; at least 10 minutes). Returns how many it has deleted. Puts under
+   * way, of any process, are left alone, however long they take.
    */
   readonly sweep: (options?: {
     readonly olderThan?: Duration.DurationInput | undefined

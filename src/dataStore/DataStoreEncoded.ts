@@ -65,8 +65,8 @@ export interface NewObject extends ObjectId, Omit<EncodedFields, "checksums"> {
 }
 
 /**
- * When an object may be stored: always, only where there is none, or only in the place of that etag. Conditions are asked
- * of backends that have the capability only.
+ * When an object may be stored: always, only where there is none, or only in the place of that etag. Conditions are
+ * asked of backends that have the capability only.
  *
  * @since 0.1.0
  * @category encoded
@@ -85,8 +85,8 @@ export type Written =
 
 /**
  * An object that was found. `read` gives bytes of this very content, `length` from `offset` on, both inside of it, in
- * pieces of at most 1 MiB; once it is replaced or deleted it may fail with `ObjectChanged`. Nothing is held open between
- * `open` and the run of that Stream.
+ * pieces of at most 1 MiB; once it is replaced or deleted it may fail with `ObjectChanged`. Nothing is held open
+ * between `open` and the run of that Stream.
  *
  * @since 0.1.0
  * @category encoded
@@ -140,8 +140,8 @@ export interface Encoded {
   readonly capabilities: Capabilities
 
   /**
-   * Writes the body beside what is there, and makes it the object in one atomic step, or leaves what is there. Pieces of
-   * the body have at most 256 KiB, all but the last exactly as much. A failure of the body is passed on.
+   * Writes the body beside what is there, and makes it the object in one atomic step, or leaves what is there. Pieces
+   * of the body have at most 256 KiB, all but the last exactly as much. A failure of the body is passed on.
    */
   readonly put: <E>(
     object: NewObject,
@@ -153,8 +153,8 @@ export interface Encoded {
   readonly open: (object: ObjectId) => Effect.Effect<OpenObject | "NoBucket" | null, StoreFailure | ObjectCorrupt>
 
   /**
-   * Gives the content of `from` another name and these fields, without the bytes passing through the lift. `Refused` when
-   * the condition did not hold, or when `from` is not this content any more.
+   * Gives the content of `from` another name and these fields, without the bytes passing through the lift. `Refused`
+   * when the condition did not hold, or when `from` is not this content any more.
    */
   readonly copy: (
     from: EncodedObject,

@@ -1,12 +1,12 @@
 /**
- * Lists of names in order of their UTF-8 bytes, with what lies behind a delimiter given as one prefix: for backends that
- * cannot do it themselves.
+ * Lists of names in order of their UTF-8 bytes, with what lies behind a delimiter given as one prefix: for backends
+ * that cannot do it themselves.
  */
 import type { ListRequest } from "./DataStoreEncoded.js"
 
 /**
- * By UTF-8 bytes. JavaScript compares by UTF-16, which differs where a surrogate meets a character from U+E000 on: those
- * are moved to where UTF-8 has them. (The technique of fixing up code units is that of ICU.)
+ * By UTF-8 bytes. JavaScript compares by UTF-16, which differs where a surrogate meets a character from U+E000 on:
+ * those are moved to where UTF-8 has them. (The technique of fixing up code units is that of ICU.)
  */
 export const compareNames = (a: string, b: string): number => {
   const length = Math.min(a.length, b.length)

@@ -1,6 +1,6 @@
 /**
- * The DataStore in memory: for tests, and as the model that the other backends are held against. It survives nothing but
- * the layer's scope, and objects stay in memory whole.
+ * The DataStore in memory: for tests, and as the model that the other backends are held against. It survives nothing
+ * but the layer's scope, and objects stay in memory whole.
  *
  * @since 0.1.0
  */

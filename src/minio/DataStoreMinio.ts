@@ -1,5 +1,6 @@
 /**
- * The DataStore on any S3 API, through the client called minio: MinIO, Ceph's gateway, Swift, SeaweedFS, AWS and others.
+ * The DataStore on any S3 API, through the client called minio: MinIO, Ceph's gateway, Swift, SeaweedFS, AWS and
+ * others.
  *
  * What a server can do beyond plain puts and gets is never guessed from its name: say it in `capabilities`, and let
  * `probe` find it out.
@@ -59,8 +60,8 @@ export interface ServerOptions {
   /** What presigned URLs begin with, where users reach the server by another address than the application. */
   readonly publicEndpoint?: string | undefined
   /**
-   * What the names of buckets begin with on the server: `[a-z0-9-]`, up to 40 characters. A store sees no others, and its
-   * reset touches none. Default: none.
+   * What the names of buckets begin with on the server: `[a-z0-9-]`, up to 40 characters. A store sees no others, and
+   * its reset touches none. Default: none.
    */
   readonly bucketPrefix?: string | undefined
   /**

@@ -114,8 +114,8 @@ export const migrate: (
 ) => Effect.Effect<ReadonlyArray<string>, InvalidInput | StoreFailure> = layers.migrate
 
 /**
- * The SQL that creates the tables in a database without it, for who runs migrations by other means. Throws `InvalidInput`
- * for a bad schema or prefix, or another option.
+ * The SQL that creates the tables in a database without it, for who runs migrations by other means. Throws
+ * `InvalidInput` for a bad schema or prefix, or another option.
  *
  * @since 0.1.0
  * @category migrations

@@ -3,8 +3,8 @@
  * object is one row that names that id. So a write adds its rows where nobody looks, and one statement makes them the
  * object; and a part is read without the rest. What the statements are is the database's.
  *
- * A write that is not in place yet, and the rows of objects that were replaced, stand in `uploads`: with the time of the
- * last sign of life, or with 0 for what nobody will ever need.
+ * A write that is not in place yet, and the rows of objects that were replaced, stand in `uploads`: with the time of
+ * the last sign of life, or with 0 for what nobody will ever need.
  */
 import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
@@ -130,7 +130,9 @@ export interface Statements {
   readonly discard: (writeId: string) => Effect.Effect<void, StoreFailure>
   /** Some writes whose last sign of life was at or before that. */
   readonly silent: (untilMs: number) => Effect.Effect<ReadonlyArray<string>, StoreFailure>
-  /** Deletes some rows of a write that is still as silent; returns how many, and when there are none the write itself. */
+  /**
+   * Deletes some rows of a write that is still as silent; returns how many, and when there are none the write itself.
+   */
   readonly deleteRows: (writeId: string, untilMs: number) => Effect.Effect<number, StoreFailure>
   readonly createBucket: (bucket: string, nowMs: number) => Effect.Effect<boolean, StoreFailure>
   readonly deleteBucket: (bucket: string) => Effect.Effect<boolean | "NotEmpty", StoreFailure>

@@ -35,7 +35,9 @@ export const trailerBytes = (tail: Buffer): number | undefined => {
   return tail.readUInt32BE(tail.byteLength - footerBytes) + footerBytes
 }
 
-/** The object, from a tail that has all of the trailer; undefined when it is not whole or not of a file of that size. */
+/**
+ * The object, from a tail that has all of the trailer; undefined when it is not whole or not of a file of that size.
+ */
 export const parse = (tail: Buffer, fileBytes: number): EncodedObject | undefined => {
   const length = trailerBytes(tail)
   if (length === undefined || length > tail.byteLength) return undefined

@@ -1,10 +1,10 @@
 /**
  * The DataStore's port on a folder: `objects/<bucket>/<file>`, and `incoming/<write id>` for what is being written.
  *
- * A write goes to a file of its own in `incoming`, which is synced and then renamed into its place (linked, if there must
- * be none yet), and then the folder is synced: it is there whole or not at all, and after a power cut too. Renaming by
- * one call of the system is what makes a put atomic; syncing the file before it is what keeps the name from getting
- * there before the bytes.
+ * A write goes to a file of its own in `incoming`, which is synced and then renamed into its place (linked, if there
+ * must be none yet), and then the folder is synced: it is there whole or not at all, and after a power cut too.
+ * Renaming by one call of the system is what makes a put atomic; syncing the file before it is what keeps the name from
+ * getting there before the bytes.
  */
 import * as path from "node:path"
 import * as Chunk from "effect/Chunk"
@@ -190,8 +190,8 @@ export const make = ({ root, sync }: Folder): Encoded => {
     )
 
   /**
-   * A file in `incoming` while `use` writes it, which gives the object that it then holds; what ends `use` otherwise, or
-   * comes before the file is in its place, removes it. `use` is told where the file is, and when to write to it.
+   * A file in `incoming` while `use` writes it, which gives the object that it then holds; what ends `use` otherwise,
+   * or comes before the file is in its place, removes it. `use` is told where the file is, and when to write to it.
    */
   const writing = <E>(
     id: ObjectId,

@@ -389,7 +389,7 @@ export const make = (s3: S3, settings: Settings): Encoded => {
 
     copy: (from, { bucket, keyId, modifiedAt, name, writeId, ...fields }, _condition) => {
       const id = { bucket, name }
-      const source = `/${encodeURIComponent(real(from.bucket))}/${from.name.split("/").map(encodeURIComponent).join("/")}`
+      const source = ["", real(from.bucket), ...from.name.split("/")].map(encodeURIComponent).join("/")
       const guard = { "x-amz-copy-source": source, "x-amz-copy-source-if-match": `"${from.etag}"` }
       /** Some servers copy whatever is there: then what was made is not what it says, and must go again. */
       const proven = (written: Written, etag: string): Effect.Effect<Written, StoreFailure | BodyError> => {

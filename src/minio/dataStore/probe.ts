@@ -4,20 +4,25 @@
 import * as Effect from "effect/Effect"
 import type { StoreFailure } from "../../Errors.js"
 import * as Uuid from "../../Uuid.js"
-import type { ServerCapabilities } from "../DataStoreMinio.js"
 import type { S3, Sent } from "./s3.js"
 
 const racers = 8
 const rounds = 3
 
-type Mutable<A> = { -readonly [K in keyof A]: A[K] }
+/** What was found that the server does. */
+interface Found {
+  putIfAbsent?: boolean
+  putIfMatch?: "quoted" | "unquoted"
+  public?: boolean
+  objectLocking?: boolean
+}
 
 export const probe = (s3: S3, bucketPrefix: string, endpoint: URL) =>
   Effect.gen(function* () {
     const nowMs = yield* Effect.clockWith((clock) => clock.currentTimeMillis)
     const bucket = `${bucketPrefix}probe-${Uuid.v7(nowMs).slice(0, 13)}`
-    const capabilities: Mutable<ServerCapabilities> = {}
-    const why: Partial<Record<keyof ServerCapabilities, string>> = {}
+    const capabilities: Found = {}
+    const why: Partial<Record<keyof Found, string>> = {}
     const never = Effect.succeed(undefined)
     const put = (name: string, body: string, headers: Record<string, string>) =>
       Effect.either(s3.put("probe", bucket, name, Buffer.from(body), headers, never))
@@ -111,5 +116,5 @@ export const probe = (s3: S3, bucketPrefix: string, endpoint: URL) =>
     else if (locking.right) capabilities.objectLocking = true
     else why.objectLocking = "the bucket has no lock"
 
-    return { capabilities: capabilities as ServerCapabilities, why }
+    return { capabilities, why }
   }) satisfies Effect.Effect<unknown, StoreFailure, unknown>

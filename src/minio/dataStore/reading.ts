@@ -1,6 +1,6 @@
 /**
- * The bytes of an object from S3, asked for when the Stream is run. A body that is cut off is gone on with from where it
- * stopped, under the condition that the object is still the same; after some tries without a byte it is an error.
+ * The bytes of an object from S3, asked for when the Stream is run. A body that is cut off is gone on with from where
+ * it stopped, under the condition that the object is still the same; after some tries without a byte it is an error.
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"

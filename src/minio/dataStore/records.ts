@@ -1,8 +1,8 @@
 /**
- * What the store keeps of an object in S3 beside its bytes, and where. The user's metadata never becomes a header of its
- * own: all is one text, in base64url and in pieces that every server takes (Swift: 256 bytes each). Where it is too long
- * for headers, or not known when they are sent (an upload in parts), it is an object of its own, named by the id of the
- * write; that is stored before the object can be seen, and says which upload it belongs to, for the sweep.
+ * What the store keeps of an object in S3 beside its bytes, and where. The user's metadata never becomes a header of
+ * its own: all is one text, in base64url and in pieces that every server takes (Swift: 256 bytes each). Where it is too
+ * long for headers, or not known when they are sent (an upload in parts), it is an object of its own, named by the id
+ * of the write; that is stored before the object can be seen, and says which upload it belongs to, for the sweep.
  */
 import { ownPrefix } from "../../dataStore/DataStoreEncoded.js"
 

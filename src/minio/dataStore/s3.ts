@@ -1,7 +1,7 @@
 /**
- * The requests of S3 that the DataStore makes, as functions: what goes into headers and queries, which status means what,
- * and what is repeated. Servers differ (Ceph's gateway answers 500 where S3 answers 404, Swift sends no XML with some),
- * so only what they agree in is relied upon: the status first, then the code, never a message.
+ * The requests of S3 that the DataStore makes, as functions: what goes into headers and queries, which status means
+ * what, and what is repeated. Servers differ (Ceph's gateway answers 500 where S3 answers 404, Swift sends no XML with
+ * some), so only what they agree in is relied upon: the status first, then the code, never a message.
  */
 import * as Effect from "effect/Effect"
 import { CommitOutcomeUnknown, StoreError, type StoreFailure, StoreUnavailable } from "../../Errors.js"

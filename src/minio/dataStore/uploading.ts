@@ -1,6 +1,7 @@
 /**
- * A body of any length on its way to S3: one plain PUT if it fits into a part, else an upload in parts of one size, which
- * is what all servers take. While one part is sent the next is filled: two buffers of that size, whatever the length.
+ * A body of any length on its way to S3: one plain PUT if it fits into a part, else an upload in parts of one size,
+ * which is what all servers take. While one part is sent the next is filled: two buffers of that size, whatever the
+ * length.
  */
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -126,8 +127,8 @@ export const send = <E, U extends Upload>(
   })
 
 /**
- * A part that a server has heard whole is stored even when nobody waits for it; and if the upload was aborted meanwhile,
- * Ceph's gateway keeps a part of no upload. So it may end by itself, if it does soon.
+ * A part that a server has heard whole is stored even when nobody waits for it; and if the upload was aborted
+ * meanwhile, Ceph's gateway keeps a part of no upload. So it may end by itself, if it does soon.
  */
 const ended = (sending: Fiber.Fiber<string, StoreFailure>): Effect.Effect<void> =>
   Effect.zipRight(

@@ -1,5 +1,6 @@
 /**
- * The little XML of S3, read by hand: every value is text, whatever it looks like, and nothing limits how many there are.
+ * The little XML of S3, read by hand: every value is text, whatever it looks like, and nothing limits how many there
+ * are.
  */
 
 const entities: Readonly<Record<string, string>> = { lt: "<", gt: ">", amp: "&", quot: '"', apos: "'" }

@@ -5,9 +5,9 @@ import { chunkBytes } from "../../dataStore/DataStoreEncoded.js"
 import type { StoreSchema } from "../database/migrations.js"
 
 /**
- * Bytes are stored outside of their rows, uncompressed: a quarter of a megabyte of a picture or an archive only costs time
- * to compress. Names are in order of bytes. What is replaced or deleted gives its rows to whoever tidies up, by a trigger,
- * so that no statement can forget it.
+ * Bytes are stored outside of their rows, uncompressed: a quarter of a megabyte of a picture or an archive only costs
+ * time to compress. Names are in order of bytes. What is replaced or deleted gives its rows to whoever tidies up, by a
+ * trigger, so that no statement can forget it.
  */
 export const storeSchema: StoreSchema = {
   store: "DataStore",

@@ -1,6 +1,6 @@
 /**
- * The DataStore's statements on PostgreSQL, each in one place, and the rows they give. All are prepared by name, once per
- * connection.
+ * The DataStore's statements on PostgreSQL, each in one place, and the rows they give. All are prepared by name, once
+ * per connection.
  */
 import type Pg from "pg"
 import type { ObjectId } from "../../DataStore.js"
@@ -72,7 +72,8 @@ export const make = (names: Names) => {
     Always: place(`${insert} do update set ${assign} returning xmax <> 0 as replaced`),
     IfAbsent: place(`${insert} do nothing returning false as replaced`),
     IfMatch: place(
-      `update ${objects} set ${assign} where bucket = $1 and name = $2 and write_id = $11 and ${able} returning true as replaced`
+      `update ${objects} set ${assign} where bucket = $1 and name = $2 and write_id = $11 and ${able}
+       returning true as replaced`
     )
   }
 

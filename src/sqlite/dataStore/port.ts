@@ -1,6 +1,6 @@
 /**
- * The DataStore's statements on SQLite, each in one place. Each step is synchronous and moves 1 MiB at most, so that the
- * event loop, and other writers, get their turn in between.
+ * The DataStore's statements on SQLite, each in one place. Each step is synchronous and moves 1 MiB at most, so that
+ * the event loop, and other writers, get their turn in between.
  */
 import * as Effect from "effect/Effect"
 import { chunkBytes, type Encoded } from "../../dataStore/DataStoreEncoded.js"
@@ -50,7 +50,8 @@ const statements = (database: StoreAccess, { qualified }: Names): Statements => 
     discard: `UPDATE ${uploads} SET touched_ms = 0 WHERE write_id = ?`,
     silent: `SELECT write_id FROM ${uploads} WHERE touched_ms <= ? LIMIT 100`,
     isSilent: `SELECT count(*) FROM ${uploads} WHERE write_id = ? AND touched_ms <= ?`,
-    deleteRows: `DELETE FROM ${rows} WHERE rowid IN (SELECT rowid FROM ${rows} WHERE write_id = ? LIMIT ${deletesAtOnce})`,
+    deleteRows: `DELETE FROM ${rows}
+      WHERE rowid IN (SELECT rowid FROM ${rows} WHERE write_id = ? LIMIT ${deletesAtOnce})`,
     createBucket: `INSERT INTO ${buckets} VALUES (?, ?) ON CONFLICT DO NOTHING`,
     isUsed: `SELECT count(*) FROM (SELECT 1 FROM ${objects} WHERE bucket = ? LIMIT 1)`,
     deleteBucket: `DELETE FROM ${buckets} WHERE name = ?`,

@@ -5,8 +5,8 @@ import { chunkBytes } from "../../dataStore/DataStoreEncoded.js"
 import type { StoreSchema } from "../database/migrations.js"
 
 /**
- * What is replaced or deleted gives its rows to whoever tidies up, by a trigger, so that no statement can forget it: those
- * of a small object go at once, those of a large one would hold up everybody.
+ * What is replaced or deleted gives its rows to whoever tidies up, by a trigger, so that no statement can forget it:
+ * those of a small object go at once, those of a large one would hold up everybody.
  */
 export const storeSchema: StoreSchema = {
   store: "DataStore",

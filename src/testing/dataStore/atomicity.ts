@@ -33,7 +33,7 @@ export const atomicity = (
   leftBehind: Effect.Effect<number, unknown> = Effect.succeed(0)
 ): void => {
   for (const size of [0, 10, largeBytes]) {
-    test(`a body that fails after ${size} bytes leaves what was there, passes its error on and leaves nothing behind`, () =>
+    test(`a body that fails after ${size} bytes passes its error on, and leaves what was there and nothing else`, () =>
       Effect.gen(function* () {
         const store = yield* DataStore
         const object = yield* freshObject

@@ -120,7 +120,7 @@ export const conditions = (test: Test): void => {
       yield* assertStored(target, text("changed"))
     }))
 
-  test("a conditional put that is larger than the backend takes on a condition is refused, whether its size is known", () =>
+  test("a conditional put that is larger than the backend takes on a condition is refused", () =>
     Effect.gen(function* () {
       const store = yield* DataStore
       const { conditionalSizeMax, putIfAbsent, sizeMax } = store.capabilities

@@ -93,7 +93,7 @@ export const objects = (test: Test, largeBytes: number): void => {
       assert.equal(yield* store.count(object.bucket), 1)
     }))
 
-  test("the caller's bytes stay the caller's: what is changed after the put, or in what was read, changes nothing", () =>
+  test("what the caller changes after the put, or in what was read, changes nothing", () =>
     Effect.gen(function* () {
       const store = yield* DataStore
       const object = yield* freshObject
