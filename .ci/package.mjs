@@ -27,7 +27,9 @@ try {
     join(directory, "main.mjs"),
     `import { Effect, Stream } from "effect"
      import { Aggregate, CommandStore, EventStore, SnapshotStore } from "effect-stores"
+     import { DataStoreFileSystem } from "effect-stores/fs"
      import { EventStoreMemory } from "effect-stores/memory"
+     import { DataStoreMinio } from "effect-stores/minio"
      import { CommandStorePg, EventStorePg, SnapshotStorePg } from "effect-stores/pg"
      import { SnapshotStoreRedis } from "effect-stores/redis"
      import { EventStoreSqlite } from "effect-stores/sqlite"
@@ -40,7 +42,7 @@ try {
      for (const layer of [EventStoreMemory.layer(), EventStoreSqlite.layer({ filename: "events.db" })]) {
        if ((await Effect.runPromise(Effect.provide(program, layer))) !== 1) process.exit(1)
      }
-     for (const { layer } of [EventStorePg, SnapshotStorePg, CommandStorePg, SnapshotStoreRedis]) {
+     for (const { layer } of [EventStorePg, SnapshotStorePg, CommandStorePg, SnapshotStoreRedis, DataStoreFileSystem, DataStoreMinio]) {
        if (typeof layer !== "function") process.exit(1)
      }
      for (const value of [Aggregate.load, CommandStore.CommandStore, SnapshotStore.SnapshotStore]) {

@@ -110,6 +110,36 @@ export interface RedisLimits {
 const redisOptions = ["poolSize", "minIdleConns", "maxIdleConns", "maxRetries", "writeTimeout"] as const
 const redis = { poolSize: 20, minIdleConns: 2, maxIdleConns: 10, maxRetries: 3, writeTimeoutMs: 3_000 } as const
 
+/**
+ * Options of a pool of HTTP connections. There is no bound on those in use: what is under way is bounded by who asks.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface HttpPoolOptions {
+  /** Connections kept open while unused, at most, to all hosts together. */
+  readonly maxIdleConns?: number | undefined
+  /** The same to one host. At most `maxIdleConns`. */
+  readonly maxIdleConnsPerHost?: number | undefined
+  /** A connection unused for this long is closed. Shorter than what the server waits. */
+  readonly idleConnTimeout?: Duration.DurationInput | undefined
+}
+
+/**
+ * Checked options of a pool of HTTP connections with nothing left out.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface HttpLimits {
+  readonly maxIdleConns: number
+  readonly maxIdleConnsPerHost: number
+  readonly idleConnTimeoutMs: number
+}
+
+const httpOptions = ["maxIdleConns", "maxIdleConnsPerHost", "idleConnTimeout"] as const
+const minio = { maxIdleConns: 20, maxIdleConnsPerHost: 10, idleConnTimeoutMs: 90_000 } as const
+
 const logs = {
   pg: {
     options: pgOptions,
@@ -158,9 +188,10 @@ const states = {
 export const defaults = {
   eventStore: logs,
   commandStore: logs,
+  dataStore: { ...logs, minio },
   snapshotStore: states,
   cacheStore: states
-} as const satisfies Record<string, Record<string, Defaults | RedisLimits>>
+} as const satisfies Record<string, Record<string, Defaults | RedisLimits | HttpLimits>>
 
 /**
  * Checks options and fills in defaults. Options that the pool does not have are refused, unless they are `undefined`: a
@@ -232,6 +263,33 @@ export const redisLimits = (
       return yield* refuse("pool.writeTimeout", `must be from 1 ms to 24 days, not ${describe(given?.writeTimeout)}`)
     }
     return { poolSize, minIdleConns, maxIdleConns, maxRetries, writeTimeoutMs }
+  })
+
+/**
+ * The same for a pool of HTTP connections.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const httpLimits = (
+  options: HttpPoolOptions | undefined,
+  otherwise: HttpLimits
+): Either.Either<HttpLimits, InvalidInput> =>
+  Either.gen(function* () {
+    const given = yield* known(options, httpOptions)
+    const maxIdleConns = yield* count(given?.maxIdleConns, "pool.maxIdleConns", otherwise.maxIdleConns)
+    const most = Math.min(otherwise.maxIdleConnsPerHost, maxIdleConns)
+    const maxIdleConnsPerHost = yield* count(given?.maxIdleConnsPerHost, "pool.maxIdleConnsPerHost", most)
+    const idleConnTimeoutMs = yield* time(given?.idleConnTimeout, "pool.idleConnTimeout", otherwise.idleConnTimeoutMs)
+    if (maxIdleConnsPerHost > maxIdleConns) {
+      return yield* refuse("pool.maxIdleConnsPerHost", `must not exceed maxIdleConns (${maxIdleConns})`)
+    }
+    // Node's timers take what is longer for one millisecond.
+    if (idleConnTimeoutMs < 1 || idleConnTimeoutMs >= 2 ** 31) {
+      const why = `must be from 1 ms to 24 days, not ${describe(given?.idleConnTimeout)}`
+      return yield* refuse("pool.idleConnTimeout", why)
+    }
+    return { maxIdleConns, maxIdleConnsPerHost, idleConnTimeoutMs }
   })
 
 const refuse = (what: string, why: string) => Either.left(new InvalidInput({ what, why }))
@@ -312,4 +370,20 @@ export const redisConfig: Config.Config<RedisPoolOptions> = valid(
     writeTimeout: option(Config.duration("writeTimeout"))
   }),
   (options) => redisLimits(options, redis)
+)
+
+/**
+ * The options of a pool of HTTP connections from the keys `maxIdleConns`, `maxIdleConnsPerHost` and `idleConnTimeout`
+ * (a duration), each optional.
+ *
+ * @since 0.1.0
+ * @category config
+ */
+export const httpConfig: Config.Config<HttpPoolOptions> = valid(
+  Config.all({
+    maxIdleConns: option(Config.integer("maxIdleConns")),
+    maxIdleConnsPerHost: option(Config.integer("maxIdleConnsPerHost")),
+    idleConnTimeout: option(Config.duration("idleConnTimeout"))
+  }),
+  (options) => httpLimits(options, minio)
 )

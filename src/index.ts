@@ -1,6 +1,6 @@
 /**
  * The contracts of the stores. No backend and no driver is loaded from here: each backend is an entry point of its own
- * (`effect-stores/memory`, `/sqlite`, `/pg`, `/redis`).
+ * (`effect-stores/memory`, `/sqlite`, `/pg`, `/redis`, `/minio`, `/fs`).
  *
  * @since 0.1.0
  */
@@ -11,6 +11,8 @@ export * as CacheStoreTwoLevels from "./CacheStoreTwoLevels.js"
 export * as CommandStore from "./CommandStore.js"
 export * as CacheStoreEncoded from "./cacheStore/CacheStoreEncoded.js"
 export * as CommandStoreEncoded from "./commandStore/CommandStoreEncoded.js"
+export * as DataStore from "./DataStore.js"
+export * as DataStoreEncoded from "./dataStore/DataStoreEncoded.js"
 export * as Errors from "./Errors.js"
 export * as EventStore from "./EventStore.js"
 export * as EventStoreEncoded from "./eventStore/EventStoreEncoded.js"

@@ -96,4 +96,20 @@ describe("importing an entry point", () => {
     for (const other of ["pg", "better-sqlite3", "minio"]) assert.ok(!foreign.includes(other), other)
     assert.ok(!specifiers.includes("effect"), "imports the barrel")
   })
+
+  test("effect-stores/minio loads minio and no other driver", async () => {
+    const { names, specifiers } = await run("effect-stores/minio")
+    assert.equal(names, "DataStoreMinio")
+    const foreign = specifiers.filter(isForeign)
+    assert.ok(foreign.includes("minio"), foreign.join(", "))
+    for (const other of ["pg", "better-sqlite3", "ioredis"]) assert.ok(!foreign.includes(other), other)
+    assert.ok(!specifiers.includes("effect"), "imports the barrel")
+  })
+
+  test("effect-stores/fs loads no driver", async () => {
+    const { names, specifiers } = await run("effect-stores/fs")
+    assert.equal(names, "DataStoreFileSystem")
+    const foreign = specifiers.filter((specifier) => isForeign(specifier) && !/\/fs\//.test(specifier))
+    assert.deepEqual(foreign, [])
+  })
 })

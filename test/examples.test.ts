@@ -10,7 +10,11 @@
 import { execFile } from "node:child_process"
 import * as fs from "node:fs"
 import * as path from "node:path"
+import { Context, Effect, Layer, Option } from "effect"
+import { DataStore, EventStore } from "effect-stores"
+import { DataStoreMemory, EventStoreMemory } from "effect-stores/memory"
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest"
+import { bucket, issue, missingDocuments, sweepObjects } from "../examples/invoices/invoices.js"
 import { temporaryDirectory } from "./support/backends.js"
 import { type Block, blocksOf, docBlocksOf, markdown, project, sources } from "./support/documents.js"
 
@@ -56,6 +60,48 @@ describe("examples/audit.ts", () => {
     )
   })
 })
+
+describe("examples/invoices", () => {
+  it("finds the halves that were lost, in both directions", async () => {
+    const { code, stderr, stdout } = await runProgram("examples/invoices/main.ts", temporaryDirectory())
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" })
+    expect(stdout).toBe(
+      [
+        "within the grace: 0",
+        "would be deleted: acme/2026-3/abc",
+        "deleted: acme/2026-3/abc",
+        "left to delete: 0",
+        "events without a document: 1, true",
+        "documents: 1, true",
+        ""
+      ].join("\n")
+    )
+  })
+
+  it("leaves an object alone that an event refers to since the sweep has looked", async () => {
+    const id = { tenantId: "acme", aggregateId: "2026-9" }
+    const document = new TextEncoder().encode("%PDF")
+    const swept = await Effect.gen(function* () {
+      const objects = yield* DataStore.DataStore
+      yield* objects.buckets.create(bucket)
+      const name = yield* issue(id, 1, document)
+      const events = yield* EventStore.EventStore
+      yield* events.maintenance.deleteStream({ ...id, domain: "invoice" })
+      yield* Effect.sleep("5 millis")
+      const orphans = yield* sweepObjects({
+        grace: 0,
+        dryRun: false,
+        // Between the look and the deletion.
+        progress: () => Effect.orDie(Effect.asVoid(Effect.provide(issue(id, 1, document), context(objects, events))))
+      })
+      return { orphans, left: Option.isSome(yield* objects.head({ bucket, name })), missing: yield* missingDocuments }
+    }).pipe(Effect.provide(Layer.merge(DataStoreMemory.layer(), EventStoreMemory.layer())), Effect.runPromise)
+    expect(swept).toEqual({ orphans: [], left: true, missing: [] })
+  })
+})
+
+const context = (objects: DataStore.DataStoreShape, events: EventStore.EventStoreShape) =>
+  Context.make(DataStore.DataStore, objects).pipe(Context.add(EventStore.EventStore, events))
 
 describe("the code in README.md, CONTRIBUTING.md, docs and doc comments", () => {
   const blocks = [...markdown().flatMap(blocksOf), ...sources().flatMap(docBlocksOf)].filter(

@@ -5,6 +5,7 @@
  */
 export * as CacheStoreMemory from "./CacheStoreMemory.js"
 export * as CommandStoreMemory from "./CommandStoreMemory.js"
+export * as DataStoreMemory from "./DataStoreMemory.js"
 export * as EventStoreMemory from "./EventStoreMemory.js"
 export * as MemoryDatabase from "./MemoryDatabase.js"
 export * as SnapshotStoreMemory from "./SnapshotStoreMemory.js"

@@ -5,6 +5,7 @@
  */
 export * as CacheStorePg from "./CacheStorePg.js"
 export * as CommandStorePg from "./CommandStorePg.js"
+export * as DataStorePg from "./DataStorePg.js"
 export * as EventStorePg from "./EventStorePg.js"
 export * as PgDatabase from "./PgDatabase.js"
 export * as SnapshotStorePg from "./SnapshotStorePg.js"

@@ -5,6 +5,7 @@
  */
 export * as CacheStoreSqlite from "./CacheStoreSqlite.js"
 export * as CommandStoreSqlite from "./CommandStoreSqlite.js"
+export * as DataStoreSqlite from "./DataStoreSqlite.js"
 export * as EventStoreSqlite from "./EventStoreSqlite.js"
 export * as SnapshotStoreSqlite from "./SnapshotStoreSqlite.js"
 export * as SqliteDatabase from "./SqliteDatabase.js"

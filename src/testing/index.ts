@@ -5,5 +5,6 @@
  */
 export * as CacheStoreSuite from "./CacheStoreSuite.js"
 export * as CommandStoreSuite from "./CommandStoreSuite.js"
+export * as DataStoreSuite from "./DataStoreSuite.js"
 export * as EventStoreSuite from "./EventStoreSuite.js"
 export * as SnapshotStoreSuite from "./SnapshotStoreSuite.js"

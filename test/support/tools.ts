@@ -6,6 +6,7 @@ import * as fs from "node:fs"
 import * as path from "node:path"
 import { findPostgresBinaries } from "./postgres.js"
 import { outputOf } from "./processes.js"
+import { s3ProgramsMissing } from "./s3.js"
 
 /** One of PostgreSQL's programs beside the server's: where the server's are, or where the client's are. */
 export const findPostgresTool = (name: string): string | undefined => {
@@ -38,6 +39,17 @@ export const tools = {
     title: "encrypted connections (openssl)",
     missing: () => (outputOf("openssl", ["version"]) === undefined ? "openssl is missing" : undefined),
     remedy: "install OpenSSL's program (Debian: apt-get install openssl)"
+  },
+  ceph: {
+    title: "the DataStore on Ceph's S3 gateway",
+    missing: () => s3ProgramsMissing("ceph"),
+    remedy: "install Ceph (Debian: apt-get install --no-install-recommends radosgw ceph-mon ceph-osd)"
+  },
+  swift: {
+    title: "the DataStore on Swift's S3 API",
+    missing: () => s3ProgramsMissing("swift"),
+    remedy:
+      "install Swift (Debian: apt-get install --no-install-recommends swift-proxy swift-account swift-container swift-object memcached)"
   },
   postgresTools: {
     title: "PostgreSQL dumped, restored and replicated",

@@ -1,0 +1,87 @@
+/**
+ * The checksums of a body: SHA-256 of all of it, and for every 256 KiB the first 96 bits of its SHA-256, so that a part
+ * can be verified alone, and a piece before anybody has it. As text, `<sha256 in hex>.<16 characters for each piece>`.
+ */
+import { createHash, type Hash } from "node:crypto"
+
+/** Pieces in which bodies are written, verified and read: a range of one byte costs one of them. */
+export const chunkBytes = 256 * 1024
+
+/** 12 bytes are 16 characters of base64 without padding. */
+const sumBytes = 12
+const sumLength = 16
+
+const sumOf = (piece: Uint8Array): string =>
+  createHash("sha256").update(piece).digest().toString("base64url", 0, sumBytes)
+
+/** Sums up a body, piece by piece. */
+export class Summing {
+  size = 0
+  private readonly whole: Hash = createHash("sha256")
+  private readonly pieces: Array<string> = []
+
+  /** All but the last have `chunkBytes`. */
+  add(piece: Uint8Array): void {
+    this.size += piece.byteLength
+    this.whole.update(piece)
+    this.pieces.push(sumOf(piece))
+  }
+
+  /** Ends it. */
+  text(): string {
+    return `${this.whole.digest("hex")}.${this.pieces.join("")}`
+  }
+}
+
+const form = /^([0-9a-f]{64})\.((?:[\w-]{16})*)$/
+
+/** The checksums of a body of that size; undefined for a text that cannot be theirs. */
+export const parse = (
+  text: string,
+  size: number
+): { readonly sha256: string; readonly fits: (index: number, piece: Uint8Array) => boolean } | undefined => {
+  const found = form.exec(text)
+  if (found === null) return undefined
+  const [, sha256 = "", sums = ""] = found
+  if (sums.length !== Math.ceil(size / chunkBytes) * sumLength) return undefined
+  return {
+    sha256,
+    fits: (index, piece) => sums.slice(index * sumLength, (index + 1) * sumLength) === sumOf(piece)
+  }
+}
+
+/** Regroups bytes that come in pieces of any size into pieces of `chunkBytes`, copying only what has to be joined. */
+export class Regrouping {
+  private buffer: Buffer | undefined
+  private filled = 0
+
+  /** The pieces that are full with these bytes. */
+  push(bytes: Uint8Array): ReadonlyArray<Uint8Array> {
+    const full: Array<Uint8Array> = []
+    let from = 0
+    while (from < bytes.byteLength) {
+      const left = bytes.byteLength - from
+      if (this.filled === 0 && left >= chunkBytes) {
+        full.push(bytes.subarray(from, from + chunkBytes))
+        from += chunkBytes
+        continue
+      }
+      this.buffer ??= Buffer.allocUnsafeSlow(chunkBytes)
+      const count = Math.min(left, chunkBytes - this.filled)
+      this.buffer.set(bytes.subarray(from, from + count), this.filled)
+      this.filled += count
+      from += count
+      if (this.filled === chunkBytes) {
+        full.push(this.buffer)
+        this.buffer = undefined
+        this.filled = 0
+      }
+    }
+    return full
+  }
+
+  /** What is left at the end, if anything. */
+  rest(): Uint8Array | undefined {
+    return this.filled === 0 || this.buffer === undefined ? undefined : this.buffer.subarray(0, this.filled)
+  }
+}

@@ -1,0 +1,330 @@
+/**
+ * The DataStore on any S3 API, through the client called minio: MinIO, Ceph's gateway, Swift, SeaweedFS, AWS and
+ * others.
+ *
+ * What a server can do beyond plain puts and gets is never guessed from its name: say it in `capabilities`, and let
+ * `probe` find it out.
+ *
+ * @since 0.1.0
+ */
+import * as Config from "effect/Config"
+import type { ConfigError } from "effect/ConfigError"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import type * as Scope from "effect/Scope"
+import { DataStore } from "../DataStore.js"
+import * as Encoded from "../dataStore/DataStoreEncoded.js"
+import type { InvalidInput, StoreFailure } from "../Errors.js"
+import { type Keys, onlyKnown, part } from "../internal/storeOptions.js"
+import { checked, describe, fields, integer, oneOf, refuse } from "../internal/validate.js"
+import * as Pool from "../Pool.js"
+import * as client from "./dataStore/client.js"
+import * as port from "./dataStore/port.js"
+import * as probing from "./dataStore/probe.js"
+import * as s3 from "./dataStore/s3.js"
+
+/**
+ * What this server does, in one atomic step, beyond what all do. Default of each: it does not.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface ServerCapabilities {
+  /** `PUT` with `If-None-Match: *`, for bodies of up to one part. */
+  readonly putIfAbsent?: boolean | undefined
+  /** `PUT` with `If-Match`, and whether the etag in it must have its quotes (Ceph's gateway: without). */
+  readonly putIfMatch?: "quoted" | "unquoted" | undefined
+  /** Buckets in a region of their own. */
+  readonly region?: boolean | undefined
+  /** Policies of buckets, which a public bucket needs. */
+  readonly public?: boolean | undefined
+  readonly objectLocking?: boolean | undefined
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface ServerOptions {
+  /** `http://host:port` or `https://host`, without a path. */
+  readonly endpoint: string
+  readonly accessKey: string
+  readonly secretKey: Redacted.Redacted
+  readonly sessionToken?: Redacted.Redacted | undefined
+  /** Default `us-east-1`. */
+  readonly region?: string | undefined
+  /** The bucket in the path of a URL, and not in its host. Default true. */
+  readonly pathStyle?: boolean | undefined
+  /** What presigned URLs begin with, where users reach the server by another address than the application. */
+  readonly publicEndpoint?: string | undefined
+  /**
+   * What the names of buckets begin with on the server: `[a-z0-9-]`, up to 40 characters. A store sees no others, and
+   * its reset touches none. Default: none.
+   */
+  readonly bucketPrefix?: string | undefined
+  /**
+   * Bytes of the parts in which larger bodies are sent; two of them are in memory for each put under way. An object has
+   * at most 10,000 parts. 5 MiB to 1 GiB; default 8 MiB.
+   */
+  readonly partBytes?: number | undefined
+  /** Larger objects are copied in parts of this size. Default, and at most, 5 GiB. */
+  readonly copyBytes?: number | undefined
+  /** How long the server may say nothing before a request has failed. Default 30 seconds. */
+  readonly timeout?: Duration.DurationInput | undefined
+  /** How often a request that may pass is sent again, with growing pauses. Default 4. */
+  readonly maxRetries?: number | undefined
+  readonly pool?: Pool.HttpPoolOptions | undefined
+  readonly capabilities?: ServerCapabilities | undefined
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options extends ServerOptions {
+  /** Refuse all writes with `ReadOnly`. Default false. */
+  readonly readOnly?: boolean | undefined
+}
+
+const capabilityKeys: Keys<ServerCapabilities> = {
+  putIfAbsent: true,
+  putIfMatch: true,
+  region: true,
+  public: true,
+  objectLocking: true
+}
+
+const serverKeys: Keys<ServerOptions> = {
+  endpoint: true,
+  accessKey: true,
+  secretKey: true,
+  sessionToken: true,
+  region: true,
+  pathStyle: true,
+  publicEndpoint: true,
+  bucketPrefix: true,
+  partBytes: true,
+  copyBytes: true,
+  timeout: true,
+  maxRetries: true,
+  pool: true,
+  capabilities: true
+}
+
+const optionKeys: Keys<Options> = { ...serverKeys, readOnly: true }
+
+const MiB = 2 ** 20
+const GiB = 2 ** 30
+
+const text = (value: unknown, what: string): string =>
+  typeof value === "string" && /^[!-~]+$/.test(value)
+    ? value
+    : refuse(what, `must be visible ASCII, not ${describe(value)}`)
+
+// Never with the value in the error: it is one.
+const secret = (value: unknown, what: string): string => {
+  const found = Redacted.isRedacted(value) ? Redacted.value(value) : undefined
+  return typeof found === "string" && found !== "" ? found : refuse(what, "must be redacted text that is not empty")
+}
+
+const endpointOf = (value: unknown, what: string): URL => {
+  if (typeof value !== "string" || !URL.canParse(value)) return refuse(what, `must be a URL, not ${describe(value)}`)
+  const url = new URL(value)
+  if (!["http:", "https:"].includes(url.protocol)) return refuse(what, "must begin with http:// or https://")
+  if (url.username !== "" || url.password !== "")
+    return refuse(what, "must have no user: keys are options of their own")
+  return url.pathname === "/" && url.search === "" && url.hash === ""
+    ? url
+    : refuse(what, "must have no path and no parameters")
+}
+
+const flag = (value: unknown, what: string, otherwise: boolean): boolean =>
+  value === undefined
+    ? otherwise
+    : typeof value === "boolean"
+      ? value
+      : refuse(what, `must be true or false, not ${describe(value)}`)
+
+const optional = <A>(value: unknown, otherwise: A, check: (value: unknown) => A): A =>
+  value === undefined ? otherwise : check(value)
+
+const timeoutMs = (value: unknown): number => {
+  const decoded = Duration.decodeUnknown(value)
+  const ms = decoded._tag === "Some" ? Duration.toMillis(decoded.value) : Number.NaN
+  return ms >= 1 && ms < 2 ** 31
+    ? Math.round(ms)
+    : refuse("timeout", `must be from 1 ms to 24 days, not ${describe(value)}`)
+}
+
+const settingsOf = (options: ServerOptions, pool: Pool.HttpLimits) => {
+  const endpoint = endpointOf(options.endpoint, "endpoint")
+  const given = fields(options.capabilities ?? {}, "capabilities", Object.keys(capabilityKeys))
+  const bucketPrefix = optional(options.bucketPrefix, "", (value) =>
+    typeof value === "string" && /^[a-z0-9][a-z0-9-]{0,39}$/.test(value)
+      ? value
+      : refuse("bucketPrefix", `must match [a-z0-9][a-z0-9-]{0,39}, not ${describe(value)}`)
+  )
+  const partBytes = optional(options.partBytes, 8 * MiB, (value) => integer(value, "partBytes", 5 * MiB, GiB))
+  const ifMatch = optional(given.putIfMatch, undefined, (value) =>
+    oneOf(value, "capabilities.putIfMatch", ["quoted", "unquoted"])
+  )
+  const able = (capability: "putIfAbsent" | "region" | "public" | "objectLocking") =>
+    flag(given[capability], `capabilities.${capability}`, false)
+  const region = optional(options.region, "us-east-1", (value) => text(value, "region"))
+  const maxRetries = optional(options.maxRetries, 4, (value) => integer(value, "maxRetries", 0, 20))
+  const clientSettings: client.Settings = {
+    endpoint,
+    accessKey: text(options.accessKey, "accessKey"),
+    secretKey: secret(options.secretKey, "secretKey"),
+    sessionToken: optional(options.sessionToken, undefined, (value) => secret(value, "sessionToken")),
+    region,
+    pathStyle: flag(options.pathStyle, "pathStyle", true),
+    timeoutMs: optional(options.timeout, 30_000, timeoutMs),
+    // There is one host only.
+    maxFreeSockets: Math.min(pool.maxIdleConns, pool.maxIdleConnsPerHost),
+    idleMs: pool.idleConnTimeoutMs
+  }
+  const portSettings: port.Settings = {
+    connection: `${endpoint.origin}/${bucketPrefix}`,
+    bucketPrefix,
+    partBytes,
+    copyBytes: optional(options.copyBytes, 5 * GiB, (value) => integer(value, "copyBytes", 5 * MiB, 5 * GiB)),
+    maxRetries,
+    publicEndpoint: optional(options.publicEndpoint, endpoint, (value) => endpointOf(value, "publicEndpoint")),
+    region,
+    ifMatch,
+    capabilities: {
+      putIfAbsent: able("putIfAbsent"),
+      putIfMatch: ifMatch !== undefined,
+      // Ignored, or no atomic step, on the servers that were tried.
+      copyIfAbsent: false,
+      deleteIfMatch: false,
+      presign: true,
+      region: able("region"),
+      public: able("public"),
+      objectLocking: able("objectLocking"),
+      bucketLengthMax: 63 - bucketPrefix.length,
+      sizeMax: Math.min(port.partsMax * partBytes, 5 * 2 ** 40),
+      conditionalSizeMax: partBytes
+    }
+  }
+  return { client: clientSettings, port: portSettings }
+}
+
+const opened = (options: ServerOptions) =>
+  Effect.gen(function* () {
+    const known = yield* onlyKnown(options, serverKeys)
+    const pool = yield* Pool.httpLimits(known.pool, Pool.defaults.dataStore.minio)
+    const settings = yield* checked(() => settingsOf(known, pool), Effect.succeed)
+    const connection = yield* client.make(settings.client)
+    return { settings, s3: s3.make(connection, settings.port.maxRetries), sockets: connection.sockets }
+  })
+
+/**
+ * The port on a server: for layers that wrap it. Nothing is sent before it is used.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const makeEncoded = (options: ServerOptions): Effect.Effect<Encoded.Encoded, InvalidInput, Scope.Scope> =>
+  Effect.map(opened(options), ({ s3, settings }) => port.make(s3, settings.port))
+
+/**
+ * @since 0.1.0
+ * @category layers
+ */
+export const layer = (options: Options): Layer.Layer<DataStore, InvalidInput> =>
+  Layer.scoped(
+    DataStore,
+    Effect.gen(function* () {
+      const { readOnly } = yield* onlyKnown(options, optionKeys)
+      const encoded = yield* makeEncoded(part<ServerOptions>(options, serverKeys))
+      return Encoded.make(encoded, { system: "aws.s3", readOnly })
+    })
+  )
+
+/**
+ * The same from Config. `config` reads all options.
+ *
+ * @example
+ * ```ts
+ * import { Config } from "effect"
+ * import { DataStoreMinio } from "effect-stores/minio"
+ *
+ * // OBJECTS_endpoint=http://localhost:9000 OBJECTS_accessKey=... OBJECTS_secretKey=...
+ * const layer = DataStoreMinio.layerConfig(Config.nested(DataStoreMinio.config, "OBJECTS"))
+ * ```
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerConfig = (config: Config.Config.Wrap<Options>): Layer.Layer<DataStore, InvalidInput | ConfigError> =>
+  Layer.unwrapEffect(Effect.map(Config.unwrap(config), layer))
+
+/**
+ * What a server was found to do: give it as `capabilities`. `why` says of each that it does not do what it answered.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Probe {
+  readonly capabilities: ServerCapabilities
+  readonly why: Readonly<Partial<Record<keyof ServerCapabilities, string>>>
+}
+
+/**
+ * Finds out what a server does, with a bucket of its own that is gone afterwards: each condition is tried on an object
+ * that is there and raced for by several. For an operator and for tests, not for the start of an application: a race
+ * that came out well proves nothing on a server that only sometimes lets two win.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const probe = (options: ServerOptions): Effect.Effect<Probe, InvalidInput | StoreFailure> =>
+  Effect.scoped(
+    Effect.flatMap(opened(options), ({ s3, settings }) =>
+      probing.probe(s3, settings.port.bucketPrefix, settings.client.endpoint)
+    )
+  )
+
+const option = <A>(config: Config.Config<A>): Config.Config<A | undefined> => Config.withDefault(config, undefined)
+
+/**
+ * Options from the keys `endpoint`, `accessKey`, `secretKey`, `sessionToken`, `region`, `pathStyle`, `publicEndpoint`,
+ * `bucketPrefix`, `partBytes`, `copyBytes`, `timeout`, `maxRetries`, `readOnly`, those of `Pool.httpConfig` nested as
+ * `pool`, and `putIfAbsent`, `putIfMatch`, `region`, `public` and `objectLocking` nested as `capabilities`.
+ *
+ * @since 0.1.0
+ * @category config
+ */
+export const config: Config.Config<Options> = Config.map(
+  Config.all({
+    endpoint: Config.string("endpoint"),
+    accessKey: Config.string("accessKey"),
+    secretKey: Config.redacted("secretKey"),
+    sessionToken: option(Config.redacted("sessionToken")),
+    region: option(Config.string("region")),
+    pathStyle: option(Config.boolean("pathStyle")),
+    publicEndpoint: option(Config.string("publicEndpoint")),
+    bucketPrefix: option(Config.string("bucketPrefix")),
+    partBytes: option(Config.integer("partBytes")),
+    copyBytes: option(Config.integer("copyBytes")),
+    timeout: option(Config.duration("timeout")),
+    maxRetries: option(Config.integer("maxRetries")),
+    readOnly: option(Config.boolean("readOnly")),
+    pool: Config.nested(Pool.httpConfig, "pool"),
+    capabilities: Config.nested(
+      Config.all({
+        putIfAbsent: option(Config.boolean("putIfAbsent")),
+        putIfMatch: option(Config.literal("quoted", "unquoted")("putIfMatch")),
+        region: option(Config.boolean("region")),
+        public: option(Config.boolean("public")),
+        objectLocking: option(Config.boolean("objectLocking"))
+      }),
+      "capabilities"
+    )
+  }),
+  (all) => part<Options>(all, optionKeys)
+)

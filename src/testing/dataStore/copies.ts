@@ -1,0 +1,101 @@
+/**
+ * Contract of `copy` and `move`.
+ */
+import assert from "node:assert/strict"
+import * as Effect from "effect/Effect"
+import { DataStore } from "../../DataStore.js"
+import { failsWith } from "../suite.js"
+import type { Test } from "./fixtures.js"
+import { assertAbsent, assertStored, bytesOf, freshBucket, freshObject, text } from "./fixtures.js"
+
+export const copies = (test: Test, largeBytes: number): void => {
+  for (const size of [0, 1_000, largeBytes]) {
+    test(`a copy of ${size} bytes keeps bytes, content type and metadata, in the bucket and in another`, () =>
+      Effect.gen(function* () {
+        const store = yield* DataStore
+        const [one, two] = [yield* freshBucket, yield* freshBucket]
+        const from = { bucket: one, name: "from é/1+1%20?#.pdf" }
+        const bytes = bytesOf(size)
+        const given = { contentType: "application/pdf", metadata: { Author: "Léo 公司", empty: "" } }
+        yield* store.put(from, bytes, given)
+        for (const to of [
+          { bucket: one, name: "to" },
+          { bucket: two, name: "to/a b" }
+        ]) {
+          const { etag } = yield* store.copy(from, to)
+          yield* assertStored(to, bytes, { ...given, etag })
+        }
+        yield* assertStored(from, bytes, given)
+      }))
+
+    test(`a move of ${size} bytes leaves nothing behind`, () =>
+      Effect.gen(function* () {
+        const store = yield* DataStore
+        const bucket = yield* freshBucket
+        const [from, to] = [
+          { bucket, name: "from" },
+          { bucket, name: "to" }
+        ] as const
+        yield* store.put(from, bytesOf(size), { metadata: { a: "1" } })
+        yield* store.put(to, text("in the way"))
+        yield* store.move(from, to)
+        yield* assertAbsent(from)
+        yield* assertStored(to, bytesOf(size), { metadata: { a: "1" } })
+        assert.equal(yield* store.count(bucket), 1)
+      }))
+  }
+
+  test("a copy can change content type and metadata, also onto itself, and the source's stay", () =>
+    Effect.gen(function* () {
+      const store = yield* DataStore
+      const bucket = yield* freshBucket
+      const [from, to] = [
+        { bucket, name: "from" },
+        { bucket, name: "to" }
+      ] as const
+      for (const bytes of [text("body"), bytesOf(largeBytes)]) {
+        yield* store.put(from, bytes, { contentType: "text/a", metadata: { a: "1" } })
+        const copied = yield* store.copy(from, to, { contentType: "text/b", metadata: { b: "2" } })
+        assert.deepEqual([copied.contentType, copied.metadata], ["text/b", { b: "2" }])
+        yield* assertStored(to, bytes, { contentType: "text/b", metadata: { b: "2" } })
+        yield* assertStored(from, bytes, { contentType: "text/a", metadata: { a: "1" } })
+        yield* store.copy(from, from, { metadata: { c: "3" } })
+        yield* assertStored(from, bytes, { contentType: "text/a", metadata: { c: "3" } })
+        yield* store.copy(from, from)
+        yield* store.move(from, from)
+        yield* assertStored(from, bytes, { contentType: "text/a", metadata: { c: "3" } })
+      }
+    }))
+
+  test("a copy lives on when its source is replaced or deleted, and a copy of a copy when both are", () =>
+    Effect.gen(function* () {
+      const store = yield* DataStore
+      const bucket = yield* freshBucket
+      const [a, b, c] = [
+        { bucket, name: "a" },
+        { bucket, name: "b" },
+        { bucket, name: "c" }
+      ] as const
+      const bytes = bytesOf(largeBytes)
+      yield* store.put(a, bytes)
+      yield* store.copy(a, b)
+      yield* store.copy(b, c)
+      yield* store.delete(a)
+      yield* assertStored(b, bytes)
+      yield* store.put(b, text("other"))
+      yield* assertStored(c, bytes)
+      yield* assertStored(b, text("other"))
+    }))
+
+  test("a copy of what is not there is NotFound and names it, and the target stays", () =>
+    Effect.gen(function* () {
+      const store = yield* DataStore
+      const to = yield* freshObject
+      yield* store.put(to, text("stays"))
+      for (const copying of [store.copy, store.move]) {
+        const { what } = yield* failsWith(copying({ ...to, name: "missing" }, to), "NotFound")
+        assert.equal(what, `${to.bucket}/missing`)
+      }
+      yield* assertStored(to, text("stays"))
+    }))
+}

@@ -1,0 +1,171 @@
+/**
+ * The DataStore on the file system, as the system sees it: what is synced when, links that somebody has planted, a disk
+ * that is full, and what dead processes have left.
+ */
+import { spawnSync } from "node:child_process"
+import { randomUUID } from "node:crypto"
+import * as fs from "node:fs"
+import * as path from "node:path"
+import { Cause, Effect, Exit, Option, Stream } from "effect"
+import { DataStore } from "effect-stores"
+import { DataStoreFileSystem } from "effect-stores/fs"
+import { afterAll, describe, expect, it } from "vitest"
+import { describeWith, temporaryDirectory } from "../support/backends.js"
+import { spawnWorker } from "../support/child.js"
+
+const withStore = <A, E>(root: string, body: (store: DataStore.DataStoreShape) => Effect.Effect<A, E>): Promise<A> =>
+  Effect.flatMap(DataStore.DataStore, body).pipe(Effect.provide(DataStoreFileSystem.layer({ root })), Effect.runPromise)
+
+const failureOf = <A, E>(effect: Effect.Effect<A, E>) =>
+  Effect.map(Effect.exit(effect), (exit) =>
+    Exit.isFailure(exit) ? Option.getOrUndefined(Cause.failureOption(exit.cause)) : undefined
+  )
+
+const id = { bucket: "bucket", name: "object" }
+const bytes = new Uint8Array(1_000_000).fill(7)
+
+describeWith("strace", "what reaches the disk, and when", () => {
+  it("a file is synced before it is renamed, and its folder after, before the put is acknowledged", async () => {
+    const root = temporaryDirectory()
+    const trace = path.join(temporaryDirectory(), "trace")
+    const worker = spawnWorker(new URL("./writer.ts", import.meta.url), {
+      args: ["fs", "put", "1000000"],
+      env: { WORKER_PLACE: root, WORKER_PUTS: "5" },
+      under: ["strace", "-f", "-y", "-e", "trace=fsync,rename,renameat2,write", "-o", trace]
+    })
+    expect(await worker.exited).toMatchObject({ code: 0 })
+    const steps = fs
+      .readFileSync(trace, "utf8")
+      .split("\n")
+      .flatMap((line) => {
+        if (/fsync\(\d+<[^>]*incoming\//.test(line) || /fsync\(\d+<.*\/incoming\/[^>]*>\)/.test(line)) return ["file"]
+        if (/fsync\(\d+<[^>]*objects\/worker>/.test(line)) return ["folder"]
+        if (/rename/.test(line) && line.includes("incoming/")) return ["rename"]
+        if (/write\(1<.*\{\\"n\\":/.test(line)) return ["said"]
+        return []
+      })
+    const cycles = steps.join(" ").split("said").slice(0, 5)
+    expect(cycles.length).toBe(5)
+    for (const cycle of cycles) expect(cycle.trim()).toBe("file rename folder")
+  }, 120_000)
+})
+
+describe("links that somebody has planted inside the folder", () => {
+  it("a bucket that is a link is not gone into, by any operation", async () => {
+    const [root, outside] = [temporaryDirectory(), temporaryDirectory()]
+    await withStore(root, (store) =>
+      Effect.gen(function* () {
+        yield* store.buckets.create(id.bucket)
+        fs.rmdirSync(path.join(root, "objects", id.bucket))
+        fs.symlinkSync(outside, path.join(root, "objects", id.bucket))
+        for (const operation of [
+          store.put(id, bytes),
+          store.get(id),
+          store.delete(id),
+          store.copy(id, { ...id, name: "copy" }),
+          Stream.runDrain(store.list(id.bucket)),
+          store.buckets.exists(id.bucket)
+        ] as ReadonlyArray<Effect.Effect<unknown, { readonly _tag: string }>>) {
+          expect(yield* failureOf(operation)).toMatchObject({ _tag: "StoreError" })
+        }
+        yield* store.reset
+        expect(fs.readdirSync(outside)).toEqual([])
+        expect(fs.existsSync(outside)).toBe(true)
+      })
+    )
+  })
+
+  it("the folder for what is being written is not gone into when it is one", async () => {
+    const [root, outside] = [temporaryDirectory(), temporaryDirectory()]
+    await withStore(root, (store) =>
+      Effect.gen(function* () {
+        yield* store.buckets.create(id.bucket)
+        fs.rmdirSync(path.join(root, "incoming"))
+        fs.symlinkSync(outside, path.join(root, "incoming"))
+        expect(yield* failureOf(store.put(id, bytes))).toMatchObject({ _tag: "StoreError" })
+        expect(fs.readdirSync(outside)).toEqual([])
+      })
+    )
+  })
+
+  it("an object that is one is ObjectCorrupt, is replaced by a put, and what it leads to stays", async () => {
+    const [root, outside] = [temporaryDirectory(), temporaryDirectory()]
+    const secret = path.join(outside, "secret")
+    fs.writeFileSync(secret, "secret")
+    await withStore(root, (store) =>
+      Effect.gen(function* () {
+        yield* store.buckets.create(id.bucket)
+        fs.symlinkSync(secret, path.join(root, "objects", id.bucket, id.name))
+        expect(yield* failureOf(store.get(id))).toMatchObject({ _tag: "ObjectCorrupt" })
+        yield* store.put(id, bytes)
+        expect((yield* store.head(id))._tag).toBe("Some")
+        expect(fs.readFileSync(secret, "utf8")).toBe("secret")
+      })
+    )
+  })
+
+  it("a file of another object, moved by hand, is ObjectCorrupt; and so is one that was cut off", async () => {
+    const root = temporaryDirectory()
+    await withStore(root, (store) =>
+      Effect.gen(function* () {
+        yield* store.buckets.create(id.bucket)
+        yield* store.put(id, bytes)
+        const at = (name: string) => path.join(root, "objects", id.bucket, name)
+        fs.copyFileSync(at("object"), at("other"))
+        expect(yield* failureOf(store.get({ ...id, name: "other" }))).toMatchObject({ _tag: "ObjectCorrupt" })
+        fs.truncateSync(at("object"), 500_000)
+        expect(yield* failureOf(store.get(id))).toMatchObject({ _tag: "ObjectCorrupt" })
+        expect(yield* store.delete(id)).toBe(true)
+      })
+    )
+  })
+})
+
+it("what dead processes have left is swept by name and age, and nothing else", async () => {
+  const root = temporaryDirectory()
+  await withStore(root, (store) =>
+    Effect.gen(function* () {
+      const incoming = (name: string) => path.join(root, "incoming", name)
+      const [old, fresh] = [randomUUID(), randomUUID()]
+      for (const name of [old, fresh, "notes.txt"]) fs.writeFileSync(incoming(name), "x")
+      const hoursAgo = Date.now() / 1_000 - 7_200
+      for (const name of [old, "notes.txt"]) fs.utimesSync(incoming(name), hoursAgo, hoursAgo)
+      expect(yield* store.sweep()).toBe(1)
+      expect(fs.readdirSync(path.join(root, "incoming")).sort()).toEqual([fresh, "notes.txt"].sort())
+    })
+  )
+})
+
+describe("a disk that is full", () => {
+  const mount = temporaryDirectory()
+  const isMounted =
+    process.getuid?.() === 0 && spawnSync("mount", ["-t", "tmpfs", "-o", "size=4m", "tmpfs", mount]).status === 0
+  afterAll(() => {
+    if (isMounted) spawnSync("umount", [mount])
+  })
+
+  it.skipIf(!isMounted)(
+    "keeps the old object, is StoreUnavailable, leaves nothing, and goes on when there is room",
+    async () => {
+      await withStore(mount, (store) =>
+        Effect.gen(function* () {
+          yield* store.buckets.create(id.bucket)
+          yield* store.put(id, bytes)
+          const large = new Uint8Array(6_000_000).fill(1)
+          for (let i = 0; i < 3; i++) {
+            expect(yield* failureOf(store.put(id, large))).toMatchObject({ _tag: "StoreUnavailable", retryable: true })
+            expect(yield* failureOf(store.put({ ...id, name: "new" }, large))).toMatchObject({
+              _tag: "StoreUnavailable"
+            })
+          }
+          expect(fs.readdirSync(path.join(mount, "incoming"))).toEqual([])
+          const found = Option.getOrThrow(yield* store.get(id))
+          expect(yield* Stream.runFold(found.body, 0, (sum, piece) => sum + piece.byteLength)).toBe(bytes.byteLength)
+          expect(yield* store.count(id.bucket)).toBe(1)
+          yield* store.put({ ...id, name: "small" }, bytes)
+          expect(yield* store.count(id.bucket)).toBe(2)
+        })
+      )
+    }
+  )
+})

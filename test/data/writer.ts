@@ -1,0 +1,101 @@
+/**
+ * A process that puts objects again and again, to be killed, traced and measured: `writer.ts <backend> <mode>`. What it
+ * has done it says line by line.
+ *
+ * `put`: replaces one object with bodies that say their number. `large <bytes>`: puts, gets, gets parts of and copies one
+ * object of that size, and says how much its memory grew and how long the event loop stood still.
+ */
+import { monitorEventLoopDelay } from "node:perf_hooks"
+import { Effect, type Layer, Option, Redacted, Stream } from "effect"
+import { DataStore } from "effect-stores"
+import { DataStoreFileSystem } from "effect-stores/fs"
+import { DataStoreMinio } from "effect-stores/minio"
+import { DataStorePg } from "effect-stores/pg"
+import { DataStoreSqlite } from "effect-stores/sqlite"
+
+const [backend = "", mode = "", size = ""] = process.argv.slice(2)
+const place = process.env.WORKER_PLACE ?? ""
+
+const layers: Readonly<Record<string, () => Layer.Layer<DataStore.DataStore, unknown>>> = {
+  fs: () => DataStoreFileSystem.layer({ root: place }),
+  sqlite: () => DataStoreSqlite.layer({ filename: place }),
+  pg: () => DataStorePg.layer({ url: Redacted.make(place) }),
+  minio: () =>
+    DataStoreMinio.layer({
+      endpoint: place,
+      accessKey: process.env.WORKER_ACCESS_KEY ?? "",
+      secretKey: Redacted.make(process.env.WORKER_SECRET_KEY ?? ""),
+      partBytes: 5 * 2 ** 20,
+      bucketPrefix: "w-"
+    })
+}
+
+const piece = 256 * 1024
+const say = (line: unknown) => Effect.sync(() => process.stdout.write(`${JSON.stringify(line)}\n`))
+const id = { bucket: "worker", name: "object" }
+
+const bodyOf = (seed: number, bytes: number): Stream.Stream<Uint8Array> => {
+  const block = Buffer.alloc(piece, `${seed}.`)
+  return Stream.unfold(0, (at) =>
+    at >= bytes ? Option.none() : Option.some([block.subarray(0, Math.min(piece, bytes - at)), at + piece] as const)
+  ).pipe(Stream.rechunk(1))
+}
+
+const put = Effect.gen(function* () {
+  const store = yield* DataStore.DataStore
+  yield* store.buckets.create(id.bucket)
+  const puts = Number(process.env.WORKER_PUTS ?? Number.POSITIVE_INFINITY)
+  for (let n = 1; n <= puts; n++) {
+    const bytes = n % 2 === 0 ? 1_000 : Number(size)
+    yield* store.put(id, bodyOf(n, bytes), { metadata: { n: `${n}` } })
+    yield* say({ n })
+  }
+})
+
+const large = Effect.gen(function* () {
+  const store = yield* DataStore.DataStore
+  yield* store.buckets.create(id.bucket)
+  const total = Number(size)
+  yield* store.put(id, bodyOf(1, 20 * 2 ** 20))
+  globalThis.gc?.()
+  const before = process.memoryUsage.rss()
+  let most = before
+  const timer = setInterval(() => {
+    most = Math.max(most, process.memoryUsage.rss())
+  }, 5)
+  const delay = monitorEventLoopDelay({ resolution: 5 })
+  delay.enable()
+  const figures: Record<string, number> = {}
+  const timed = <A, E, R>(what: string, effect: Effect.Effect<A, E, R>) =>
+    Effect.suspend(() => {
+      const startedAt = performance.now()
+      return Effect.tap(effect, () =>
+        Effect.sync(() => {
+          figures[what] = Math.round(total / 2 ** 20 / ((performance.now() - startedAt) / 1_000))
+        })
+      )
+    })
+  const sum = (found: Option.Option<DataStore.StoredObject>) =>
+    Stream.runFold(Option.getOrThrow(found).body, 0, (sum, bytes) => sum + bytes.byteLength)
+  yield* timed("putMiBps", store.put(id, bodyOf(2, total), { size: total }))
+  const got = yield* timed("getMiBps", Effect.flatMap(store.get(id), sum))
+  const part = yield* Effect.flatMap(store.getRange(id, { offset: total / 2 + 5, length: 10 * 2 ** 20 }), sum)
+  yield* timed("copyMiBps", store.copy(id, { ...id, name: "copy" }))
+  clearInterval(timer)
+  delay.disable()
+  yield* say({
+    got,
+    part,
+    grownMiB: Math.round((most - before) / 2 ** 20),
+    stallP99Ms: Math.round(delay.percentile(99) / 1e6),
+    stallMaxMs: Math.round(delay.max / 1e6),
+    ...figures
+  })
+})
+
+const layer = layers[backend]
+if (layer === undefined) throw new Error(`no backend ${backend}`)
+Effect.runPromise(Effect.provide(mode === "large" ? large : put, layer())).catch((error) => {
+  process.stderr.write(String(error))
+  process.exitCode = 1
+})
