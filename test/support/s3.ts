@@ -28,7 +28,7 @@ const readyTimeoutMillis = 60_000
 const programs = {
   ceph: ["radosgw", "radosgw-admin", "ceph", "ceph-mon", "ceph-osd", "monmaptool"],
   swift: [
-    ...["python3", "swift-proxy-server", "swift-account-server", "swift-container-server"],
+    ...["swift-ring-builder", "swift-proxy-server", "swift-account-server", "swift-container-server"],
     ...["swift-object-server", "memcached"]
   ]
 }
@@ -231,6 +231,13 @@ rgw_gc_processor_max_time = 10
     }
   })
 
+/** The Python that has Swift's modules, which need not be the first in PATH: the one that Swift's programs name. */
+const swiftPython = (): string => {
+  const builder = directories.map((each) => path.join(each, "swift-ring-builder")).find((file) => fs.existsSync(file))
+  const [, python = "python3"] = /^#!\s*(\S+)/.exec(builder === undefined ? "" : fs.readFileSync(builder, "utf8")) ?? []
+  return python
+}
+
 /** Which server has what: all of it the only one. */
 const rings = `
 import sys
@@ -265,7 +272,12 @@ export const startSwift = (): Promise<S3Server> =>
       members.start("memcached", "memcached", ["-l", "127.0.0.1", "-p", `${cache}`, "-m", "64", "-u", user])
       const ports = { account: await freePort(), container: await freePort(), object: await freePort() }
       // One program for all three: each takes a second or two to load.
-      await run("python3", ["-c", rings, directory, ...Object.entries(ports).map(([kind, port]) => `${kind}:${port}`)])
+      await run(swiftPython(), [
+        "-c",
+        rings,
+        directory,
+        ...Object.entries(ports).map(([kind, port]) => `${kind}:${port}`)
+      ])
       for (const [kind, port] of Object.entries(ports)) {
         const conf = file(
           `${kind}-server.conf`,
