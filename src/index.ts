@@ -6,6 +6,7 @@
  */
 export * as Aggregate from "./Aggregate.js"
 export * as CommandStore from "./CommandStore.js"
+export * as CryptoService from "./CryptoService.js"
 export * as CommandStoreEncoded from "./commandStore/CommandStoreEncoded.js"
 export * as Errors from "./Errors.js"
 export * as EventStore from "./EventStore.js"
