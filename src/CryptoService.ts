@@ -1,7 +1,7 @@
 /**
  * Encryption at rest for any store. CryptoService holds the keys and the policy; a store that is sealed with it keeps
- * envelopes instead of JSON, each bound to its place, and whoever uses the store cannot tell. What is sealed, what stays
- * in clear, and the formats byte by byte are in docs/encryption.md and docs/formats.md.
+ * envelopes instead of JSON, each bound to its place, and whoever uses the store cannot tell. What is sealed, what
+ * stays in clear, and the formats byte by byte are in docs/encryption.md and docs/formats.md.
  *
  * @since 0.1.0
  */
@@ -175,12 +175,12 @@ export const layerProvider = (
  * envelopes. The layer gives the same services as before, and asks for CryptoService.
  *
  * When the layer is built, each key is held against the check value that the store keeps of it, and nothing is written
- * when one is another than it was (`KeyCheckFailed`). A store that is sealed already is refused, and so is a layer without
- * a store.
+ * when one is another than it was (`KeyCheckFailed`). A store that is sealed already is refused, and so is a layer
+ * without a store.
  *
- * An append under `any` or `streamExists` needs the version that it will have. It is asked for, or guessed from what was
- * last seen, and the append is sent again, up to 60 times, while others are faster; then it fails with `StoreUnavailable`,
- * which is retryable.
+ * An append under `any` or `streamExists` needs the version that it will have. It is asked for, or guessed from what
+ * was last seen, and the append is sent again, up to 60 times, while others are faster; then it fails with
+ * `StoreUnavailable`, which is retryable.
  *
  * @example
  * ```ts

@@ -196,8 +196,8 @@ export interface Encoded {
   readonly reset: Effect.Effect<void, StoreFailure>
 
   /**
-   * What a layer that seals keeps beside the rows: returns the value under this name; if there is none, and one is given,
-   * keeps that first. One atomic step. `reset` leaves it alone.
+   * What a layer that seals keeps beside the rows: returns the value under this name; if there is none, and one is
+   * given, keeps that first. One atomic step. `reset` leaves it alone.
    */
   readonly note: (name: string, value: string | null) => Effect.Effect<string | null, StoreFailure>
 

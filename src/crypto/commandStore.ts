@@ -1,6 +1,6 @@
 /**
- * The CommandStore's port, sealed: data, metadata and outcome of a command are bound to its id, tenant, domain and type,
- * the outcome to the command's status too.
+ * The CommandStore's port, sealed: data, metadata and outcome of a command are bound to its id, tenant, domain and
+ * type, the outcome to the command's status too.
  */
 import * as Effect from "effect/Effect"
 import type { CryptoError, KeyCheckFailed } from "../CryptoError.js"

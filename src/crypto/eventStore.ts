@@ -1,6 +1,6 @@
 /**
- * The EventStore's port, sealed: data and metadata of an event are bound to its stream, version, id and type. The version
- * is known before an event is sealed, so every append goes to the port with an exact one.
+ * The EventStore's port, sealed: data and metadata of an event are bound to its stream, version, id and type. The
+ * version is known before an event is sealed, so every append goes to the port with an exact one.
  */
 import * as Effect from "effect/Effect"
 import type { CryptoError, KeyCheckFailed } from "../CryptoError.js"
@@ -24,7 +24,10 @@ import { Turns } from "./turns.js"
 const triesMax = 60
 const pauseMaxMs = 50
 
-/** Last versions that were seen, for appends under `any`: a guess that saves a question, and is corrected by a conflict. */
+/**
+ * Last versions that were seen, for appends under `any`: a guess that saves a question, and is corrected by a
+ * conflict.
+ */
 const versionsMax = 10_000
 
 /** No version of a stream: an append that expects it changes nothing, and says what there is. */

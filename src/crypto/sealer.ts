@@ -127,8 +127,8 @@ export const isError = <A extends object>(result: A | CryptoError): result is Cr
 
 /**
  * The random id of a store, which is part of every context in it, so that nothing can be moved here from another store.
- * Before that, each key is held against the check value that the store has kept since the key's first use. `note` keeps a
- * value under a name unless there is one, and gives what is kept.
+ * Before that, each key is held against the check value that the store has kept since the key's first use. `note`
+ * keeps a value under a name unless there is one, and gives what is kept.
  */
 export const prepare = <E>(
   cipher: Cipher,

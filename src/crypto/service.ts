@@ -1,5 +1,6 @@
 /**
- * CryptoService from a ring of keys and its options: checks of the options, and the two functions for what is no store's.
+ * CryptoService from a ring of keys and its options: checks of the options, and the two functions for what is no
+ * store's.
  */
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
@@ -13,8 +14,8 @@ import type { KeyRing } from "./keys/ring.js"
 import { type Cipher, isError, type Policy, type Watermark } from "./sealer.js"
 
 /**
- * Where a migration has begun: a plain row above it was not there then, and is `NotEncrypted`. Without a value all plain
- * rows of that kind are read.
+ * Where a migration has begun: a plain row above it was not there then, and is `NotEncrypted`. Without a value all
+ * plain rows of that kind are read.
  *
  * @since 0.1.0
  * @category models
@@ -46,8 +47,8 @@ export interface PolicyOptions {
 
 export interface CryptoServiceShape extends Cipher {
   /**
-   * Seals bytes or text that are in no store, in the format R1. `place` is bound: what was sealed for one place does not
-   * open at another.
+   * Seals bytes or text that are in no store, in the format R1. `place` is bound: what was sealed for one place does
+   * not open at another.
    */
   readonly seal: (place: string, plaintext: string | Uint8Array) => Effect.Effect<Uint8Array, CryptoError>
   /** Opens what `seal` gave, at the same place. */

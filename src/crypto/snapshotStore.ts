@@ -1,6 +1,6 @@
 /**
- * The SnapshotStore's port, sealed: a state is bound to its stream, version, form and mark. The checksum is that of what
- * is stored, so that damage is found without keys.
+ * The SnapshotStore's port, sealed: a state is bound to its stream, version, form and mark. The checksum is that of
+ * what is stored, so that damage is found without keys.
  */
 import * as Effect from "effect/Effect"
 import type { CryptoError, KeyCheckFailed } from "../CryptoError.js"

@@ -1,6 +1,6 @@
 /**
- * Turns by key: who would only get in each other's way goes one after the other. Not a lock: whoever has waited for long
- * goes without its turn, because the one before it may be waiting for a transaction that waits for it.
+ * Turns by key: who would only get in each other's way goes one after the other. Not a lock: whoever has waited for
+ * long goes without its turn, because the one before it may be waiting for a transaction that waits for it.
  */
 import * as Effect from "effect/Effect"
 

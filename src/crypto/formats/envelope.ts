@@ -1,6 +1,6 @@
 /**
- * The envelope R1 of a record, as in docs/formats.md: derived key and commitment by HMAC-SHA-512, then AES-256-GCM. Each
- * derived key encrypts one message. Synchronous, because anything asynchronous costs many times what it does.
+ * The envelope R1 of a record, as in docs/formats.md: derived key and commitment by HMAC-SHA-512, then AES-256-GCM.
+ * Each derived key encrypts one message. Synchronous, because anything asynchronous costs many times what it does.
  */
 import { timingSafeEqual } from "node:crypto"
 import { type CryptoError, Tampered, Truncated, UnknownKeyId, UnsupportedFormat, WrongKey } from "../../CryptoError.js"

@@ -213,7 +213,10 @@ export class Opener {
   }
 }
 
-/** How many bytes the plaintext has when the message has `bytes`, its header left out; undefined when none has so many. */
+/**
+ * How many bytes the plaintext has when the message has `bytes`, its header left out; undefined when none has so
+ * many.
+ */
 export const plainLength = ({ segmentBytes }: Parameters, bytes: number): number | undefined => {
   const whole = Math.floor(bytes / segmentBytes)
   const rest = bytes % segmentBytes

@@ -237,7 +237,10 @@ export const rangeOf = (offset: number, length: number, bytes: number): SealedRa
   }
 }
 
-/** The plaintext of a range, `source` being the segments that `rangeOf` names. What comes is authentic and in its place. */
+/**
+ * The plaintext of a range, `source` being the segments that `rangeOf` names. What comes is authentic and in its
+ * place.
+ */
 export const openRange = <E, R>(
   opening: Opening,
   range: SealedRange,

@@ -1,6 +1,7 @@
 /**
  * The two primitives under all formats: AES-256-GCM with a nonce of 12 bytes and a tag of 16, and one block of
- * HKDF-Expand. Everything that Node lets vary is fixed here: it would also take tags of 4 bytes and nonces of any length.
+ * HKDF-Expand. Everything that Node lets vary is fixed here: it would also take tags of 4 bytes and nonces of any
+ * length.
  */
 import { type CipherKey, createCipheriv, createDecipheriv, createHmac } from "node:crypto"
 

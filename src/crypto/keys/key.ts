@@ -1,6 +1,6 @@
 /**
- * A key, its id and its check value. Keys are held as key objects, whose bytes are outside of the JavaScript heap and in
- * no dump of an object.
+ * A key, its id and its check value. Keys are held as key objects, whose bytes are outside of the JavaScript heap and
+ * in no dump of an object.
  */
 import { createHmac, createSecretKey, type KeyObject } from "node:crypto"
 

@@ -57,8 +57,8 @@ export interface KeyProviderInfo {
 export class KeyProvider extends Context.Tag("effect-stores/KeyProvider")<KeyProvider, KeyProviderShape>() {}
 
 /**
- * How long unwrapped keys stay in memory, and how many. A key that the provider has disabled is in use for `lifetime` at
- * most.
+ * How long unwrapped keys stay in memory, and how many. A key that the provider has disabled is in use for `lifetime`
+ * at most.
  *
  * @since 0.1.0
  * @category models

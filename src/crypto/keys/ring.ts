@@ -1,6 +1,6 @@
 /**
- * The keys that a process has: which one seals, and each by its id. Lookup is exact: no key is tried on what another has
- * sealed.
+ * The keys that a process has: which one seals, and each by its id. Lookup is exact: no key is tried on what another
+ * has sealed.
  */
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
