@@ -54,6 +54,8 @@ export const sealText = (key: Key, context: Uint8Array, text: string): string =>
  * found by its length.
  */
 const bytesOf = (text: string, place: () => string): Buffer | UnsupportedFormat => {
+  // What a backend finds stored need not make sense.
+  if (typeof text !== "string") return new UnsupportedFormat({ place: place(), why: "is no text" })
   const bytes = Buffer.from(text, "base64url")
   // No number of bytes has a text of 4n + 1 characters.
   return bytes.length === Math.floor((text.length * 3) / 4) && text.length % 4 !== 1

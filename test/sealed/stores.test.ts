@@ -206,6 +206,14 @@ describe("what somebody has changed on the disk", () => {
     )
   })
 
+  test("an event with a version that is none is Tampered too, and no defect", async () => {
+    const get = Effect.flatMap(EventStore.EventStore, (store) => store.get(idOf(3)))
+    for (const version of ["-1", "-9007199254740993", "4503599627370497"]) {
+      const error = await changed(`UPDATE es_events SET version = ${version} ${one}`, get)
+      assert.equal(error._tag, "Tampered")
+    }
+  })
+
   test("the outcome of a command with another status is Tampered", async () => {
     const error = await failure(
       sealedOn(freshFile(), k1),

@@ -69,8 +69,13 @@ export class ContextWriter {
   number(field: ContextField, value: number): this {
     this.reserve(this.at, headBytes + numberBytes)
     this.head(field, numberBytes)
-    scratch.writeUInt32BE(Math.floor(value / 0x1_0000_0000), this.at)
-    scratch.writeUInt32BE(value % 0x1_0000_0000, this.at + 4)
+    if (Number.isSafeInteger(value) && value >= 0) {
+      scratch.writeUInt32BE(Math.floor(value / 0x1_0000_0000), this.at)
+      scratch.writeUInt32BE(value % 0x1_0000_0000, this.at + 4)
+    } else {
+      // A number that somebody else has stored, and that nothing was ever sealed with.
+      scratch.fill(0xff, this.at, this.at + numberBytes)
+    }
     this.at += numberBytes
     return this
   }
