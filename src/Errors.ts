@@ -5,6 +5,7 @@
  * @since 0.1.0
  */
 import * as Schema from "effect/Schema"
+import type { CryptoError } from "./CryptoError.js"
 
 /**
  * The caller passed something that the store refuses. `what` names the field (a path such as `events[2].data.total`),
@@ -119,19 +120,30 @@ export class StoreError extends Schema.TaggedError<StoreError>("effect-stores/St
 }
 
 /**
- * How the backend itself can fail, whatever the operation.
+ * How the backend itself can fail, whatever the operation, and what a store that is sealed can find wrong with what is
+ * stored, or with its keys (`CryptoService`).
  *
  * @since 0.1.0
  * @category errors
  */
-export type StoreFailure = PoolTimeout | StoreUnavailable | CommitOutcomeUnknown | StoreError
+export type StoreFailure = PoolTimeout | StoreUnavailable | CommitOutcomeUnknown | StoreError | CryptoError
 
 // By tag, so that a member that is missing does not compile.
 const storeFailures: { readonly [Tag in StoreFailure["_tag"]]: true } = {
   PoolTimeout: true,
   StoreUnavailable: true,
   CommitOutcomeUnknown: true,
-  StoreError: true
+  StoreError: true,
+  UnknownKeyId: true,
+  KeyDisabled: true,
+  WrongKey: true,
+  Tampered: true,
+  Truncated: true,
+  UnsupportedFormat: true,
+  NotEncrypted: true,
+  Shredded: true,
+  SubjectShredded: true,
+  KeyProviderError: true
 }
 
 /**

@@ -38,6 +38,14 @@ export interface EncodedCommand {
 }
 
 /**
+ * What of a command is sealed, and with which keys.
+ *
+ * @since 0.1.0
+ * @category encoded
+ */
+export type EncodedPayloads = Pick<EncodedCommand, "data" | "metadata" | "keyId" | "outcome" | "outcomeKeyId">
+
+/**
  * @since 0.1.0
  * @category encoded
  */
@@ -170,12 +178,28 @@ export interface Encoded {
     } | null
   }) => Effect.Effect<boolean, StoreFailure>
 
+  /**
+   * Replaces the payloads of one command and their keys, if they are still as `was` says. False when they are not, or
+   * when there is no such command. Nothing else of it changes.
+   */
+  readonly replace: (request: {
+    readonly id: string
+    readonly was: EncodedPayloads
+    readonly payloads: EncodedPayloads
+  }) => Effect.Effect<boolean, StoreFailure>
+
   readonly delete: (id: string) => Effect.Effect<boolean, StoreFailure>
 
   /** Deletes at most `limit` commands of the filter, the oldest first, and returns how many. */
   readonly prune: (filter: EncodedFilter, limit: number) => Effect.Effect<number, StoreFailure>
 
   readonly reset: Effect.Effect<void, StoreFailure>
+
+  /**
+   * What a layer that seals keeps beside the rows: returns the value under this name; if there is none, and one is
+   * given, keeps that first. One atomic step. `reset` leaves it alone.
+   */
+  readonly note: (name: string, value: string | null) => Effect.Effect<string | null, StoreFailure>
 
   /**
    * Runs the effect in a transaction of the database that this store is on: what it does there, `finish` included, is

@@ -167,9 +167,27 @@ export interface Encoded {
     readonly keyId: string | null
   }) => Effect.Effect<boolean, StoreFailure>
 
+  /**
+   * Replaces the payloads of one event and their key, if they are still as `was` says. False when they are not, or when
+   * there is no such event.
+   */
+  readonly replace: (request: {
+    readonly id: string
+    readonly was: { readonly data: string; readonly metadata: string }
+    readonly data: string
+    readonly metadata: string
+    readonly keyId: string | null
+  }) => Effect.Effect<boolean, StoreFailure>
+
   readonly deleteStream: (stream: StreamId) => Effect.Effect<number, StoreFailure>
 
   readonly reset: Effect.Effect<void, StoreFailure>
+
+  /**
+   * What a layer that seals keeps beside the rows: returns the value under this name; if there is none, and one is
+   * given, keeps that first. One atomic step. `reset` leaves it alone.
+   */
+  readonly note: (name: string, value: string | null) => Effect.Effect<string | null, StoreFailure>
 
   /**
    * Registers for hints until the scope closes. The effect it returns waits until something may have been appended

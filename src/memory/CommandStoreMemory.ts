@@ -12,6 +12,7 @@ import type { InvalidInput } from "../Errors.js"
 import { takePage } from "../internal/pages.js"
 import { liftOptions } from "../internal/storeOptions.js"
 import type { Database } from "./database/Database.js"
+import { makeNote } from "./database/notes.js"
 import { distinctPage, matcher } from "./database/queries.js"
 import { keepRows, type Rows } from "./database/Rows.js"
 import { storeLayers } from "./database/storeLayers.js"
@@ -146,6 +147,14 @@ const port = (database: Database): Encoded.Encoded => {
         return true
       }),
 
+    replace: ({ id, payloads, was }) =>
+      commands.write((rows) => {
+        const row = rows.get(id)
+        if (row === undefined || payloadFields.some((field) => row.command[field] !== was[field])) return false
+        rows.set(id, { ...row, command: { ...row.command, ...payloads } })
+        return true
+      }),
+
     delete: (id) => commands.write((rows) => rows.delete(id)),
 
     prune: (filter, limit) =>
@@ -157,9 +166,13 @@ const port = (database: Database): Encoded.Encoded => {
 
     reset: commands.write((rows) => rows.clear()),
 
+    note: makeNote(),
+
     transaction: database.transaction
   }
 }
+
+const payloadFields = ["data", "metadata", "keyId", "outcome", "outcomeKeyId"] as const
 
 const everything: Encoded.EncodedFilter = {
   tenantId: null,

@@ -16,6 +16,7 @@ import { takePage } from "../internal/pages.js"
 import { liftOptions } from "../internal/storeOptions.js"
 import { streamKey } from "../StreamId.js"
 import type { Database } from "./database/Database.js"
+import { makeNote } from "./database/notes.js"
 import { distinctPage, matcher } from "./database/queries.js"
 import { storeLayers } from "./database/storeLayers.js"
 import type { MemoryDatabase } from "./MemoryDatabase.js"
@@ -160,6 +161,15 @@ const port = (database: Database): Encoded.Encoded => {
         return true
       }),
 
+    replace: ({ data, id, keyId, metadata, was }) =>
+      events.write((state, undo) => {
+        const event = state.byId.get(id)
+        if (event === undefined || event.data !== was.data || event.metadata !== was.metadata) return false
+        undo((state) => replace(state, event))
+        replace(state, { ...event, data, metadata, keyId })
+        return true
+      }),
+
     deleteStream: (stream) =>
       events.write((state, undo) => {
         const key = streamKey(stream)
@@ -182,6 +192,8 @@ const port = (database: Database): Encoded.Encoded => {
       undo((state) => Object.assign(state, copy(before)))
       Object.assign(state, empty())
     }),
+
+    note: makeNote(),
 
     hints: hints.register
   }

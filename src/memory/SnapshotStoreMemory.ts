@@ -11,6 +11,7 @@ import { SnapshotStore } from "../SnapshotStore.js"
 import { streamKey } from "../StreamId.js"
 import * as Encoded from "../snapshotStore/SnapshotStoreEncoded.js"
 import type { Database } from "./database/Database.js"
+import { makeNote } from "./database/notes.js"
 import { keepRows } from "./database/Rows.js"
 import { storeLayers } from "./database/storeLayers.js"
 import type { MemoryDatabase } from "./MemoryDatabase.js"
@@ -42,6 +43,7 @@ const port = (database: Database): Encoded.Encoded => {
       }),
     delete: (stream) => snapshots.write((rows) => rows.delete(streamKey(stream))),
     info: snapshots.read((rows) => ({ backend: "InMemory", connection: "memory", snapshots: rows.size })),
+    note: makeNote(),
     reset: snapshots.write((rows) => rows.clear())
   }
 }

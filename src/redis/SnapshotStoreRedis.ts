@@ -76,6 +76,8 @@ export const makeEncoded = (
 const onDatabase = (database: RedisDatabase.RedisDatabaseShape, prefix: string): Encoded.Encoded => {
   // A prefix has no brace, so the keys of a store are those whose text before the first brace is its prefix.
   const all = `${prefix}{`
+  // No snapshot has this key, and no other store: its prefix is the text before the first brace.
+  const notes = `${prefix}}`
   const keyOf = ({ aggregateId, domain, tenantId }: StreamId): string =>
     `${all}${part(tenantId)}:${part(domain)}:${aggregateId}}`
 
@@ -139,6 +141,18 @@ const onDatabase = (database: RedisDatabase.RedisDatabaseShape, prefix: string):
         snapshots
       }))
     }),
+
+    note: (name, value) =>
+      database.run({
+        operation: "note",
+        size: 0,
+        // What is kept once never changes, so two commands are as good as one.
+        send: async (driver) => {
+          if (value !== null) await command("hsetnx", [notes, name, value])(driver)
+          return command("hget", [notes, name])(driver)
+        },
+        onReply: (reply) => (typeof reply === "string" ? reply : null)
+      }),
 
     reset: database.scan(all, "reset", (keys) => Effect.asVoid(unlink("reset", keys)))
   }

@@ -63,6 +63,12 @@ export interface Encoded {
     StoreFailure
   >
 
+  /**
+   * What a layer that seals keeps beside the rows: returns the value under this name; if there is none, and one is
+   * given, keeps that first. One atomic step. `reset` leaves it alone.
+   */
+  readonly note: (name: string, value: string | null) => Effect.Effect<string | null, StoreFailure>
+
   readonly reset: Effect.Effect<void, StoreFailure>
 }
 

@@ -3,7 +3,7 @@
  * the commands made of them. Mapped by hand, like the rows of events.
  */
 import type { DistinctField } from "../CommandStore.js"
-import type { EncodedCommand, EncodedNewCommand } from "../commandStore/CommandStoreEncoded.js"
+import type { EncodedCommand, EncodedNewCommand, EncodedPayloads } from "../commandStore/CommandStoreEncoded.js"
 
 const given = "id, tenant_id, domain, type, data, metadata, key_id, instance_id, created_ms"
 
@@ -87,3 +87,11 @@ export const payloadOf = (row: Row): ReadonlyArray<string | null> => [row[5], ro
 
 /** What a row counts for in the bounds of a page: about the bytes of its payload. */
 export const sizeOf = (row: Row): number => row[5].length + row[6].length + (row[11]?.length ?? 0)
+
+export const payloadRow = ({ data, keyId, metadata, outcome, outcomeKeyId }: EncodedPayloads) => [
+  data,
+  metadata,
+  keyId,
+  outcome,
+  outcomeKeyId
+]

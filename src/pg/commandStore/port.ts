@@ -6,6 +6,7 @@ import type { CreateOutcome, Encoded } from "../../commandStore/CommandStoreEnco
 import { executing } from "../../sql/executing.js"
 import type { Statement } from "../database/access.js"
 import type { Names } from "../database/names.js"
+import { note } from "../database/notes.js"
 import type { StoreAccess } from "../database/storeAccess.js"
 import * as statements from "./statements.js"
 
@@ -44,9 +45,11 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
       ...found
     })),
     update: (request) => changedOne(sql.update(request)),
+    replace: (request) => changedOne(sql.replace(request)),
     delete: (id) => changedOne(sql.delete(id)),
     prune: (filter, limit) => database.run(sql.prune(filter, limit)),
     reset: database.run(sql.reset),
+    note: (name, value) => database.run(note(names, "CommandStore", name, value)),
     transaction: (self) => database.transaction(executing(database, self))
   }
 }

@@ -18,6 +18,7 @@ import {
   fromRows,
   inserted,
   payloadOf,
+  payloadRow,
   type Row,
   toRow
 } from "../../sql/commandRows.js"
@@ -209,6 +210,16 @@ export const make = (names: Names) => {
       const shape = [data, metadata, status].map((change) => (change === null ? "0" : "1")).join("")
       return change("update", `_${shape}`, `update ${commands} set ${sets.join(", ")} where id = $1`, values)
     },
+
+    replace: ({ id, payloads, was }: Request<"replace">) =>
+      change(
+        "replace",
+        "",
+        `update ${commands} set data = $2, metadata = $3, key_id = $4, outcome = $5, outcome_key_id = $6
+         where id = $1 and data = $7 and metadata = $8 and key_id is not distinct from $9
+           and outcome is not distinct from $10 and outcome_key_id is not distinct from $11`,
+        [id, ...payloadRow(payloads), ...payloadRow(was)]
+      ),
 
     delete: (id: string) => change("delete", "", `delete from ${commands} where id = $1`, [id]),
 

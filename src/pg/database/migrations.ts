@@ -8,6 +8,7 @@ import type { StoreFailure } from "../../Errors.js"
 import * as migrations from "../../sql/migrations.js"
 import type { Statement } from "./access.js"
 import type { Names } from "./names.js"
+import { notesTable } from "./notes.js"
 import type { StoreAccess } from "./storeAccess.js"
 
 export type StoreSchema = migrations.StoreSchema<Names>
@@ -24,7 +25,9 @@ create table if not exists ${names.qualified("migrations")} (
   name       text not null,
   applied_at timestamptz not null default now(),
   primary key (store, id)
-);`
+);
+
+${notesTable(names)}`
 
 const insert = (names: Names, store: string, { id, name }: Migration): string =>
   `insert into ${names.qualified("migrations")} (store, id, name) values ('${store}', ${id}, '${name}');`

@@ -11,6 +11,7 @@ import { refusal } from "../../sql/executing.js"
 import type { Statement } from "../database/access.js"
 import { sqlStateOf } from "../database/failures.js"
 import type { Names } from "../database/names.js"
+import { note } from "../database/notes.js"
 import type { StoreAccess } from "../database/storeAccess.js"
 import * as GroupCommit from "./GroupCommit.js"
 import * as PgHints from "./hints.js"
@@ -68,8 +69,10 @@ export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded
         lastEvent
       })),
       update: (request) => database.run(sql.update(request)),
+      replace: (request) => database.run(sql.replace(request)),
       deleteStream: (stream) => database.run(sql.deleteStream(stream)),
       reset: database.run(sql.reset),
+      note: (name, value) => database.run(note(names, "EventStore", name, value)),
       hints: hints.register
     }
   })

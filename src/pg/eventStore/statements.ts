@@ -311,6 +311,15 @@ export const make = (names: Names) => {
       onResult: (result) => result.rowCount === 1
     }),
 
+    replace: (request: Parameters<Encoded["replace"]>[0]): Statement<boolean> => ({
+      name: named("replace"),
+      text: `update ${events} set data = $2, metadata = $3, key_id = $4 where id = $1 and data = $5 and metadata = $6`,
+      values: [request.id, request.data, request.metadata, request.keyId, request.was.data, request.was.metadata],
+      operation: "replace",
+      kind: "write",
+      onResult: (result) => result.rowCount === 1
+    }),
+
     // Under the stream's lock, so that no append sees a half-deleted stream.
     deleteStream: ({ aggregateId, domain, tenantId }: StreamId): Statement<number> => ({
       name: named("delete_stream"),

@@ -4,6 +4,7 @@
 import * as Effect from "effect/Effect"
 import type { Encoded } from "../../snapshotStore/SnapshotStoreEncoded.js"
 import type { Names } from "../database/names.js"
+import { note } from "../database/notes.js"
 import type { StoreAccess } from "../database/storeAccess.js"
 import * as statements from "./statements.js"
 
@@ -21,6 +22,7 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
       connection: database.connection,
       snapshots
     })),
+    note: (name, value) => database.run(note(names, "SnapshotStore", name, value)),
     reset: database.run(sql.reset)
   }
 }

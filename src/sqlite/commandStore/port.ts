@@ -13,6 +13,7 @@ import {
   fromRow,
   fromRows,
   inserted,
+  payloadRow,
   type Row,
   sizeOf,
   toRow
@@ -22,6 +23,7 @@ import { commandConditions } from "../../sql/filters.js"
 import type { SqliteConnection } from "../database/connection.js"
 import { anyOf, filtered, unindexed } from "../database/filters.js"
 import type { Names } from "../database/names.js"
+import { makeNote } from "../database/notes.js"
 import type { StoreAccess } from "../database/storeAccess.js"
 
 type Value = string | number | null
@@ -44,6 +46,7 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
     get: `SELECT ${columns} FROM ${commands} WHERE id = ?`,
     countAll: `SELECT count(*) FROM ${commands}`,
     last: `SELECT ${columns} FROM ${commands} ORDER BY position DESC LIMIT 1`,
+    replace: `UPDATE ${commands} SET data = ?, metadata = ?, key_id = ?, outcome = ?, outcome_key_id = ? WHERE id = ? AND data = ? AND metadata = ? AND key_id IS ? AND outcome IS ? AND outcome_key_id IS ?`,
     delete: `DELETE FROM ${commands} WHERE id = ?`,
     reset: `DELETE FROM ${commands}`
   }
@@ -161,6 +164,9 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
       return changeOne("update", `UPDATE ${commands} SET ${sets.join(", ")} WHERE id = ?`, () => [...params, id])
     },
 
+    replace: ({ id, payloads, was }) =>
+      changeOne("replace", sql.replace, () => [...payloadRow(payloads), id, ...payloadRow(was)]),
+
     delete: (id) => changeOne("delete", sql.delete, () => [id]),
 
     prune: (filter, limit) => {
@@ -170,6 +176,8 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
     },
 
     reset: Effect.asVoid(change("reset", sql.reset, () => [])),
+
+    note: makeNote(database, names, "CommandStore"),
 
     transaction: (self) => database.transaction(executing(database, self))
   }

@@ -11,6 +11,7 @@ import type { StoreFailure } from "../../Errors.js"
 import * as migrations from "../../sql/migrations.js"
 import type { SqliteConnection } from "./connection.js"
 import type { Names } from "./names.js"
+import { notesTable } from "./notes.js"
 import type { StoreAccess } from "./storeAccess.js"
 
 export type StoreSchema = migrations.StoreSchema<Names>
@@ -34,6 +35,7 @@ export const script = (names: Names, { migrations, store }: StoreSchema): string
   [
     "BEGIN IMMEDIATE;\n",
     record(names),
+    notesTable(names),
     ...migrations.flatMap((migration) => [migration.sql(names), insert(names, store, migration)]),
     "\nCOMMIT;\n"
   ].join("\n")
@@ -69,7 +71,7 @@ export const apply = (
   database.write("migrate", (connection) =>
     connection.atomically("migrate", () => {
       const todo = missingOn(connection, names, schema)
-      if (todo.length > 0) connection.db.exec(record(names))
+      if (todo.length > 0) connection.db.exec(`${record(names)}${notesTable(names)}`)
       for (const migration of todo) {
         connection.db.exec(migration.sql(names))
         connection.db.exec(insert(names, schema.store, migration))

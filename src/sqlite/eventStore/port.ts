@@ -30,6 +30,7 @@ import type { SqliteConnection } from "../database/connection.js"
 import { isConstraint } from "../database/failures.js"
 import { anyOf, filtered, unindexed } from "../database/filters.js"
 import type { Names } from "../database/names.js"
+import { makeNote } from "../database/notes.js"
 import type { StoreAccess } from "../database/storeAccess.js"
 
 const inStream = "tenant_id = ? AND domain = ? AND aggregate_id = ?"
@@ -66,6 +67,7 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
     byIds: `SELECT ${columns} FROM ${events} WHERE id IN (SELECT value FROM json_each(?))`,
     countAll: `SELECT count(*), (SELECT count(*) FROM ${events} WHERE version = 1) FROM ${events}`,
     update: `UPDATE ${events} SET data = coalesce(?, data), metadata = coalesce(?, metadata), key_id = ? WHERE id = ?`,
+    replace: `UPDATE ${events} SET data = ?, metadata = ?, key_id = ? WHERE id = ? AND data = ? AND metadata = ?`,
     deleteStream: `DELETE FROM ${events} WHERE ${inStream}`,
     reset: `DELETE FROM ${events}`
   }
@@ -293,6 +295,14 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
         connection.atomically("update", () => connection.prepare(sql.update).run(data, metadata, keyId, id).changes > 0)
       ),
 
+    replace: ({ data, id, keyId, metadata, was }) =>
+      database.write("replace", (connection) =>
+        connection.atomically(
+          "replace",
+          () => connection.prepare(sql.replace).run(data, metadata, keyId, id, was.data, was.metadata).changes > 0
+        )
+      ),
+
     deleteStream: ({ aggregateId, domain, tenantId }) =>
       database.write("deleteStream", (connection) =>
         connection.atomically(
@@ -304,6 +314,8 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
     reset: Effect.asVoid(
       database.write("reset", (connection) => connection.atomically("reset", () => connection.prepare(sql.reset).run()))
     ),
+
+    note: makeNote(database, names, "EventStore"),
 
     hints: hints.register
   }

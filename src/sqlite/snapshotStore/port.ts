@@ -14,6 +14,7 @@ import {
   versionBound
 } from "../../sql/snapshotRows.js"
 import type { Names } from "../database/names.js"
+import { makeNote } from "../database/notes.js"
 import type { StoreAccess } from "../database/storeAccess.js"
 
 export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded> =>
@@ -57,6 +58,8 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
       connection: database.connection,
       snapshots: (connection.prepare(sql.count).get() as [number])[0]
     })),
+
+    note: makeNote(database, names, "SnapshotStore"),
 
     reset: Effect.asVoid(change("reset", sql.reset, []))
   }

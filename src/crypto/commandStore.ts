@@ -1,0 +1,261 @@
+/**
+ * The CommandStore's port, sealed: data, metadata and outcome of a command are bound to its id, tenant, domain and
+ * type, the outcome to the command's status too.
+ */
+import * as Effect from "effect/Effect"
+import type { CryptoError, KeyCheckFailed } from "../CryptoError.js"
+import type { CreateOutcome, Encoded, EncodedCommand, EncodedPayloads } from "../commandStore/CommandStoreEncoded.js"
+import type { InvalidInput, StoreFailure } from "../Errors.js"
+import { ContextWriter } from "./formats/context.js"
+import type { FindKey } from "./formats/envelope.js"
+import type { Key } from "./keys/key.js"
+import { type Cipher, openAll, openText, prepare, refusedPlain, Sealed, seals, sealText } from "./sealer.js"
+
+const sealed = new Sealed<Encoded>("CommandStore")
+
+/** Of commands that this process executes, so that the outcome is sealed without reading the command again. */
+const placesMax = 10_000
+
+const noMetadata = "{}"
+
+type Place = Pick<EncodedCommand, "id" | "tenantId" | "domain" | "type">
+type Field = "data" | "metadata" | "outcome"
+
+/** How the payloads of commands are sealed and opened, for the port and for who works on stored rows. */
+export const commandCodec = (cipher: Cipher, storeId: string) => {
+  const begun = (place: Place, field: Field): ContextWriter =>
+    new ContextWriter()
+      .text("kind", "command")
+      .text("store", storeId)
+      .text("tenant", place.tenantId)
+      .text("domain", place.domain)
+      .text("id", place.id)
+      .text("type", place.type)
+      .text("field", field)
+
+  const dataContext = (place: Place, hasMetadata: boolean): Buffer =>
+    begun(place, "data").number("metadata", hasMetadata ? 1 : 0).bytes
+
+  const metadataContext = (place: Place): Buffer => begun(place, "metadata").bytes
+
+  const outcomeContext = (place: Place, status: string): Buffer => begun(place, "outcome").text("status", status).bytes
+
+  const named = (place: Place, field: Field) => () =>
+    `the ${field} of command ${place.id} (${place.tenantId}/${place.domain}, ${place.type})`
+
+  const seal = (
+    key: Key | null,
+    place: Place,
+    data: string,
+    metadata: string
+  ): Pick<EncodedPayloads, "data" | "metadata" | "keyId"> => {
+    if (key === null) return { data, metadata, keyId: null }
+    const hasMetadata = metadata !== noMetadata
+    return {
+      data: sealText(key, dataContext(place, hasMetadata), data),
+      metadata: hasMetadata ? sealText(key, metadataContext(place), metadata) : "",
+      keyId: key.id
+    }
+  }
+
+  const sealOutcome = (
+    key: Key | null,
+    place: Place,
+    status: string,
+    outcome: string | null
+  ): Pick<EncodedPayloads, "outcome" | "outcomeKeyId"> =>
+    key === null || outcome === null
+      ? { outcome, outcomeKeyId: null }
+      : { outcome: sealText(key, outcomeContext(place, status), outcome), outcomeKeyId: key.id }
+
+  const openField = (row: EncodedCommand, field: "data" | "metadata", find: FindKey): string | CryptoError => {
+    if (row.keyId === null) return refusedPlain(cipher, row.position, "commands", named(row, field)) ?? row[field]
+    if (field === "metadata" && row.metadata === "") return noMetadata
+    const context = field === "data" ? dataContext(row, row.metadata !== "") : metadataContext(row)
+    return openText(find, row.keyId, context, row[field], named(row, field))
+  }
+
+  const openOutcome = (row: EncodedCommand, find: FindKey): string | null | CryptoError => {
+    if (row.outcome === null) return null
+    if (row.outcomeKeyId === null)
+      return refusedPlain(cipher, row.position, "commands", named(row, "outcome")) ?? row.outcome
+    return openText(find, row.outcomeKeyId, outcomeContext(row, row.status), row.outcome, named(row, "outcome"))
+  }
+
+  const open = (row: EncodedCommand, find: FindKey): EncodedCommand | CryptoError => {
+    const data = openField(row, "data", find)
+    if (typeof data !== "string") return data
+    const metadata = openField(row, "metadata", find)
+    if (typeof metadata !== "string") return metadata
+    const outcome = openOutcome(row, find)
+    if (typeof outcome === "object" && outcome !== null) return outcome
+    return { ...row, data, metadata, keyId: null, outcome, outcomeKeyId: null }
+  }
+
+  const openRows = (rows: ReadonlyArray<EncodedCommand>): Effect.Effect<ReadonlyArray<EncodedCommand>, CryptoError> =>
+    openAll(cipher, rows, addKeyIds, open)
+
+  return { seal, sealOutcome, openField, open, openRows }
+}
+
+const addKeyIds = ({ keyId, outcomeKeyId }: EncodedCommand, add: (id: string) => void): void => {
+  if (keyId !== null) add(keyId)
+  if (outcomeKeyId !== null) add(outcomeKeyId)
+}
+
+export const seal = (
+  cipher: Cipher,
+  port: Encoded
+): Effect.Effect<Encoded, InvalidInput | StoreFailure | KeyCheckFailed> =>
+  Effect.gen(function* () {
+    yield* sealed.refuse(port)
+    const storeId = yield* prepare(cipher, "CommandStore", port.note)
+    return sealed.add(overPort(cipher, port, storeId))
+  })
+
+const overPort = (cipher: Cipher, port: Encoded, storeId: string): Encoded => {
+  const codec = commandCodec(cipher, storeId)
+  const places = new Map<string, Place>()
+  const primary: Effect.Effect<Key | null, CryptoError> = seals(cipher) ? cipher.ring.primary : Effect.succeed(null)
+
+  const openOne = (row: EncodedCommand): Effect.Effect<EncodedCommand, CryptoError> =>
+    Effect.map(codec.openRows([row]), ([opened]) => opened as EncodedCommand)
+
+  const openNullable = (row: EncodedCommand | null): Effect.Effect<EncodedCommand | null, CryptoError> =>
+    row === null ? Effect.succeed(null) : openOne(row)
+
+  const remember = ({ domain, id, tenantId, type }: Place): void => {
+    places.set(id, { id, tenantId, domain, type })
+    if (places.size > placesMax) places.delete(places.keys().next().value as string)
+  }
+
+  const create: Encoded["create"] = (command, leaseMs) =>
+    Effect.flatMap(primary, (key) =>
+      Effect.flatMap(
+        port.create({ ...command, ...codec.seal(key, command, command.data, command.metadata) }, leaseMs),
+        (outcome): Effect.Effect<CreateOutcome, CryptoError> => {
+          if (outcome._tag === "Created") {
+            const { data, keyId, metadata } = command
+            if (leaseMs > 0) remember(command)
+            return Effect.succeed({ ...outcome, command: { ...outcome.command, data, metadata, keyId } })
+          }
+          return Effect.map(openOne(outcome.command), (command) => ({ ...outcome, command }))
+        }
+      )
+    )
+
+  const placeOf = (id: string): Effect.Effect<Place | null, StoreFailure> => {
+    const known = places.get(id)
+    return known === undefined ? port.get(id) : Effect.succeed(known)
+  }
+
+  const finish: Encoded["finish"] = (request) => {
+    const { id, outcome, status } = request
+    if (outcome === null) return port.finish(request)
+    return Effect.flatMap(Effect.all([primary, placeOf(id)]), ([key, place]) =>
+      place === null
+        ? Effect.succeed(false)
+        : Effect.tap(port.finish({ ...request, ...codec.sealOutcome(key, place, status, outcome) }), () =>
+            places.delete(id)
+          )
+    )
+  }
+
+  /** The field that is not replaced. */
+  const kept = (row: EncodedCommand, field: "data" | "metadata"): Effect.Effect<string, CryptoError> =>
+    Effect.flatMap(cipher.ring.finding(new Set(row.keyId === null ? [] : [row.keyId])), (find) => {
+      const opened = codec.openField(row, field, find)
+      return typeof opened === "string" ? Effect.succeed(opened) : Effect.fail(opened)
+    })
+
+  /** Data and metadata as they will be, if they are still as they were when they were read. */
+  const updatePayloads = (
+    row: EncodedCommand,
+    key: Key | null,
+    data: string | null,
+    metadata: string | null
+  ): Effect.Effect<boolean, StoreFailure> =>
+    Effect.flatMap(
+      Effect.all([
+        data === null ? kept(row, "data") : Effect.succeed(data),
+        metadata === null ? kept(row, "metadata") : Effect.succeed(metadata)
+      ]),
+      ([data, metadata]) => {
+        const { outcome, outcomeKeyId } = row
+        const payloads = { ...codec.seal(key, row, data, metadata), outcome, outcomeKeyId }
+        return port.replace({ id: row.id, was: row, payloads })
+      }
+    )
+
+  /** Reads the place, since all is bound to it; what is replaced is not opened. */
+  const update: Encoded["update"] = (request) => {
+    const { data, id, metadata, status } = request
+    return Effect.flatMap(Effect.all([port.get(id), primary]), ([row, key]) => {
+      if (row === null) return Effect.succeed(false)
+      const changeStatus =
+        status === null
+          ? Effect.succeed(true)
+          : port.update({
+              id,
+              data: null,
+              metadata: null,
+              keyId: null,
+              status: { ...status, ...codec.sealOutcome(key, row, status.status, status.outcome) }
+            })
+      if (data === null && metadata === null) return changeStatus
+      const changePayloads = updatePayloads(row, key, data, metadata)
+      const whole =
+        status === null
+          ? changePayloads
+          : port.transaction(
+              Effect.flatMap(changePayloads, (changed) => (changed ? changeStatus : Effect.succeed(false)))
+            )
+      // Somebody else has changed it meanwhile, or deleted it.
+      return Effect.flatMap(whole, (changed) => (changed ? Effect.succeed(true) : update(request)))
+    })
+  }
+
+  const isAsWas = (row: EncodedPayloads, was: EncodedPayloads): boolean =>
+    row.data === was.data && row.metadata === was.metadata && row.outcome === was.outcome
+
+  const replace: Encoded["replace"] = ({ id, payloads, was }) =>
+    Effect.flatMap(Effect.all([port.get(id), primary]), ([row, key]) => {
+      if (row === null) return Effect.succeed(false)
+      return Effect.flatMap(openOne(row), (opened) =>
+        isAsWas(opened, was)
+          ? port.replace({
+              id,
+              was: row,
+              payloads: {
+                ...codec.seal(key, row, payloads.data, payloads.metadata),
+                ...codec.sealOutcome(key, row, row.status, payloads.outcome)
+              }
+            })
+          : Effect.succeed(false)
+      )
+    })
+
+  return {
+    create,
+    takeOver: port.takeOver,
+    renew: port.renew,
+    finish,
+    get: (id) => Effect.flatMap(port.get(id), openNullable),
+    list: (request) =>
+      Effect.flatMap(port.list(request), ({ items, more }) =>
+        Effect.map(codec.openRows(items), (items) => ({ items, more }))
+      ),
+    distinct: port.distinct,
+    count: port.count,
+    info: Effect.flatMap(port.info, (info) =>
+      Effect.map(openNullable(info.lastCommand), (lastCommand) => ({ ...info, lastCommand }))
+    ),
+    update,
+    replace,
+    delete: port.delete,
+    prune: port.prune,
+    note: port.note,
+    reset: port.reset,
+    transaction: port.transaction
+  }
+}

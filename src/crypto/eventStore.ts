@@ -1,0 +1,291 @@
+/**
+ * The EventStore's port, sealed: data and metadata of an event are bound to its stream, version, id and type. The
+ * version is known before an event is sealed, so every append goes to the port with an exact one.
+ */
+import * as Effect from "effect/Effect"
+import type { CryptoError, KeyCheckFailed } from "../CryptoError.js"
+import { type InvalidInput, type StoreFailure, StoreUnavailable } from "../Errors.js"
+import type {
+  AppendOutcome,
+  Encoded,
+  EncodedAppend,
+  EncodedEvent,
+  EncodedNewEvent
+} from "../eventStore/EventStoreEncoded.js"
+import type { Page } from "../internal/pages.js"
+import { type StreamId, streamKey, streamName } from "../StreamId.js"
+import { ContextWriter } from "./formats/context.js"
+import type { FindKey } from "./formats/envelope.js"
+import type { Key } from "./keys/key.js"
+import { type Cipher, openAll, openText, prepare, refusedPlain, Sealed, seals, sealText } from "./sealer.js"
+import { Turns } from "./turns.js"
+
+/** How often an append under `any` is sent again because others were faster, with pauses from the fourth time on. */
+const triesMax = 60
+const pauseMaxMs = 50
+
+/**
+ * Last versions that were seen, for appends under `any`: a guess that saves a question, and is corrected by a
+ * conflict.
+ */
+const versionsMax = 10_000
+
+/** No version of a stream: an append that expects it changes nothing, and says what there is. */
+const noVersion = Number.MAX_SAFE_INTEGER
+
+const sealed = new Sealed<Encoded>("EventStore")
+
+/** An event's metadata is seldom anything: then none is stored, and the context of its data says so. */
+const noMetadata = "{}"
+
+type Payloads = Pick<EncodedEvent, "data" | "metadata" | "keyId">
+type Place = StreamId & Pick<EncodedEvent, "id" | "version" | "type">
+
+/** How the payloads of events are sealed and opened, for the port and for who works on stored rows. */
+export const eventCodec = (cipher: Cipher, storeId: string) => {
+  let last: { readonly stream: StreamId; readonly bytes: Buffer } | undefined
+
+  /** Of a page or an append most events have the stream of the one before. */
+  const prefixOf = (stream: StreamId): Buffer => {
+    const { aggregateId, domain, tenantId } = stream
+    const known = last?.stream
+    if (
+      last === undefined ||
+      known?.aggregateId !== aggregateId ||
+      known.domain !== domain ||
+      known.tenantId !== tenantId
+    ) {
+      const writer = new ContextWriter()
+        .text("kind", "event")
+        .text("store", storeId)
+        .text("tenant", tenantId)
+        .text("domain", domain)
+        .text("id", aggregateId)
+      last = { stream: { tenantId, domain, aggregateId }, bytes: Buffer.from(writer.bytes) }
+    }
+    return last.bytes
+  }
+
+  const context = (place: Place, field: "data" | "metadata", hasMetadata: boolean): Buffer => {
+    const writer = new ContextWriter(prefixOf(place))
+      .number("version", place.version)
+      .text("event", place.id)
+      .text("type", place.type)
+      .text("field", field)
+    return (field === "data" ? writer.number("metadata", hasMetadata ? 1 : 0) : writer).bytes
+  }
+
+  const named = (place: Place, field: "data" | "metadata") => () =>
+    `the ${field} of event ${place.id} (${streamName(place)}, version ${place.version})`
+
+  const seal = (key: Key | null, place: Place, data: string, metadata: string): Payloads => {
+    if (key === null) return { data, metadata, keyId: null }
+    const hasMetadata = metadata !== noMetadata
+    return {
+      data: sealText(key, context(place, "data", hasMetadata), data),
+      metadata: hasMetadata ? sealText(key, context(place, "metadata", true), metadata) : "",
+      keyId: key.id
+    }
+  }
+
+  const openField = (row: EncodedEvent, field: "data" | "metadata", find: FindKey): string | CryptoError => {
+    if (row.keyId === null) return refusedPlain(cipher, row.position, "events", named(row, field)) ?? row[field]
+    if (field === "metadata" && row.metadata === "") return noMetadata
+    return openText(find, row.keyId, context(row, field, row.metadata !== ""), row[field], named(row, field))
+  }
+
+  const open = (row: EncodedEvent, find: FindKey): EncodedEvent | CryptoError => {
+    const data = openField(row, "data", find)
+    if (typeof data !== "string") return data
+    const metadata = openField(row, "metadata", find)
+    return typeof metadata === "string" ? { ...row, data, metadata, keyId: null } : metadata
+  }
+
+  const openRows = (rows: ReadonlyArray<EncodedEvent>): Effect.Effect<ReadonlyArray<EncodedEvent>, CryptoError> =>
+    openAll(cipher, rows, addKeyId, open)
+
+  return { seal, openField, open, openRows }
+}
+
+const addKeyId = (row: EncodedEvent, add: (id: string) => void): void => {
+  if (row.keyId !== null) add(row.keyId)
+}
+
+export const seal = (
+  cipher: Cipher,
+  port: Encoded
+): Effect.Effect<Encoded, InvalidInput | StoreFailure | KeyCheckFailed> =>
+  Effect.gen(function* () {
+    yield* sealed.refuse(port)
+    const storeId = yield* prepare(cipher, "EventStore", port.note)
+    return sealed.add(overPort(cipher, port, storeId))
+  })
+
+const overPort = (cipher: Cipher, port: Encoded, storeId: string): Encoded => {
+  const codec = eventCodec(cipher, storeId)
+  const turns = new Turns()
+  const versions = new Map<string, number>()
+  const primary: Effect.Effect<Key | null, CryptoError> = seals(cipher) ? cipher.ring.primary : Effect.succeed(null)
+
+  const open = <E>(page: Effect.Effect<Page<EncodedEvent>, E>) =>
+    Effect.flatMap(page, ({ items, more }) => Effect.map(codec.openRows(items), (items) => ({ items, more })))
+
+  const openOne = <E>(
+    row: Effect.Effect<EncodedEvent | null, E>
+  ): Effect.Effect<EncodedEvent | null, E | CryptoError> =>
+    Effect.flatMap(row, (row) =>
+      row === null ? Effect.succeed(null) : Effect.map(codec.openRows([row]), ([opened]) => opened as EncodedEvent)
+    )
+
+  const seen = (stream: StreamId, version: number): void => {
+    const key = streamKey(stream)
+    versions.delete(key)
+    versions.set(key, version)
+    if (versions.size > versionsMax) versions.delete(versions.keys().next().value as string)
+  }
+
+  /** The version that an append is sealed for. */
+  const baseOf = ({ expected, stream }: EncodedAppend): Effect.Effect<number, StoreFailure> => {
+    if (typeof expected === "number") return Effect.succeed(expected)
+    if (expected === "noStream") return Effect.succeed(0)
+    const guess = versions.get(streamKey(stream))
+    return guess === undefined ? port.version(stream) : Effect.succeed(guess)
+  }
+
+  const sealedAppend = (append: EncodedAppend, base: number, key: Key): EncodedAppend => {
+    const { events, expected, stream } = append
+    return {
+      stream,
+      expected: base > 0 || expected === "any" ? base : expected === "streamExists" ? noVersion : expected,
+      events: events.map((event, i): EncodedNewEvent => {
+        const place = { ...stream, id: event.id, type: event.type, version: base + i + 1 }
+        return { ...event, ...codec.seal(key, place, event.data, event.metadata) }
+      })
+    }
+  }
+
+  /**
+   * 1. Finds out the version of each stream, unless the append says it.
+   * 2. Seals for the versions that follow, and appends there exactly.
+   * 3. If another append was faster, and this one did not care, goes back to 2 with the version that the conflict told.
+   */
+  const appendSealed = (
+    appends: ReadonlyArray<EncodedAppend>,
+    guards: Parameters<Encoded["append"]>[1],
+    key: Key,
+    tries: number
+  ): Effect.Effect<AppendOutcome, StoreFailure> =>
+    Effect.flatMap(Effect.forEach(appends, baseOf), (bases) =>
+      Effect.flatMap(
+        port.append(
+          appends.map((append, i) => sealedAppend(append, bases[i] as number, key)),
+          guards
+        ),
+        (outcome): Effect.Effect<AppendOutcome, StoreFailure> => {
+          if (outcome._tag === "Exists")
+            return Effect.map(codec.openRows(outcome.events), (events) => ({ _tag: "Exists", events }))
+          if (outcome._tag === "Appended") {
+            for (const [i, { stream }] of appends.entries())
+              seen(stream, (outcome.results[i] as { readonly version: number }).version)
+            return Effect.succeed(outcome)
+          }
+          const loser = appends[outcome.index]
+          const { actual } = outcome
+          if (loser === undefined) return Effect.succeed(outcome)
+          seen(loser.stream, actual)
+          const goesOn = loser.expected === "any" || (loser.expected === "streamExists" && actual > 0)
+          if (!goesOn) return Effect.succeed(outcome)
+          if (tries === triesMax) return Effect.fail(overtaken(loser.stream))
+          return Effect.zipRight(
+            tries < 3 ? Effect.void : pause(tries),
+            Effect.suspend(() => appendSealed(appends, guards, key, tries + 1))
+          )
+        }
+      )
+    )
+
+  const append: Encoded["append"] = (appends, guards) =>
+    Effect.flatMap(primary, (key) => {
+      if (key === null)
+        return Effect.flatMap(
+          port.append(appends, guards),
+          (outcome): Effect.Effect<AppendOutcome, StoreFailure> =>
+            outcome._tag === "Exists"
+              ? Effect.map(codec.openRows(outcome.events), (events) => ({ _tag: "Exists", events }))
+              : Effect.succeed(outcome)
+        )
+      const open = appends.find(({ expected }) => expected === "any" || expected === "streamExists")
+      const whole = appendSealed(appends, guards, key, 0)
+      // Of one process they go one after the other, since all but one would be in vain.
+      return open === undefined ? whole : turns.after(streamKey(open.stream), whole)
+    })
+
+  /** The field that is not replaced: as it is if it may stay, else opened. */
+  const kept = (row: EncodedEvent, field: "data" | "metadata"): Effect.Effect<string, CryptoError> =>
+    Effect.flatMap(cipher.ring.finding(new Set(row.keyId === null ? [] : [row.keyId])), (find) => {
+      const opened = codec.openField(row, field, find)
+      return typeof opened === "string" ? Effect.succeed(opened) : Effect.fail(opened)
+    })
+
+  /** Reads the place, since all is bound to it; what is replaced is not opened. */
+  const update: Encoded["update"] = (request) =>
+    Effect.flatMap(Effect.all([port.get(request.id), primary]), ([row, key]) => {
+      if (row === null) return Effect.succeed(false)
+      return Effect.flatMap(
+        Effect.all([
+          request.data === null ? kept(row, "data") : Effect.succeed(request.data),
+          request.metadata === null ? kept(row, "metadata") : Effect.succeed(request.metadata)
+        ]),
+        ([data, metadata]) =>
+          Effect.flatMap(
+            port.replace({ id: row.id, was: row, ...codec.seal(key, row, data, metadata) }),
+            // Somebody else has changed it meanwhile, or deleted it.
+            (replaced) => (replaced ? Effect.succeed(true) : update(request))
+          )
+      )
+    })
+
+  const replace: Encoded["replace"] = (request) =>
+    Effect.flatMap(Effect.all([port.get(request.id), primary]), ([row, key]) => {
+      if (row === null) return Effect.succeed(false)
+      return Effect.flatMap(codec.openRows([row]), ([opened]) =>
+        opened?.data === request.was.data && opened.metadata === request.was.metadata
+          ? port.replace({ id: row.id, was: row, ...codec.seal(key, row, request.data, request.metadata) })
+          : Effect.succeed(false)
+      )
+    })
+
+  return {
+    append,
+    readStream: (request) => open(port.readStream(request)),
+    version: port.version,
+    head: port.head,
+    readFeed: (request) => open(port.readFeed(request)),
+    get: (id) => openOne(port.get(id)),
+    distinct: port.distinct,
+    count: port.count,
+    info: Effect.flatMap(port.info, (info) =>
+      Effect.map(openOne(Effect.succeed(info.lastEvent)), (lastEvent) => ({ ...info, lastEvent }))
+    ),
+    update,
+    replace,
+    deleteStream: port.deleteStream,
+    note: port.note,
+    reset: port.reset,
+    hints: port.hints
+  }
+}
+
+const overtaken = (stream: StreamId): StoreUnavailable =>
+  new StoreUnavailable({
+    operation: "append",
+    retryable: true,
+    cause: new Error(`${streamName(stream)} was appended to by others ${triesMax} times in between`)
+  })
+
+/** In real time, as the others are. */
+const pause = (tries: number): Effect.Effect<void> =>
+  Effect.async((resume) => {
+    const timer = setTimeout(() => resume(Effect.void), Math.random() * Math.min(pauseMaxMs, 2 ** tries))
+    return Effect.sync(() => clearTimeout(timer))
+  })

@@ -1,0 +1,117 @@
+/**
+ * Where the keys of a ring come from: options, Config, or a file. No error shows what it has read, because it may be a
+ * key.
+ */
+import * as fs from "node:fs"
+import * as Config from "effect/Config"
+import * as ConfigError from "effect/ConfigError"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Redacted from "effect/Redacted"
+import { InvalidInput } from "../../Errors.js"
+import type { KeyStatus } from "./key.js"
+import type { KeyOptions, RingOptions } from "./ring.js"
+
+const statuses: ReadonlyArray<string> = ["enabled", "decryptOnly", "disabled"]
+
+/** `id=key` or `id=key:status`. The text behind `=` is never shown. */
+const entryOf = (text: string): Either.Either<KeyOptions, string> => {
+  const equals = text.indexOf("=")
+  const id = text.slice(0, Math.max(0, equals))
+  if (!/^[A-Za-z0-9._-]{1,8}$/.test(id))
+    return Either.left("must be id=key, the id 1 to 8 of A-Z a-z 0-9 . _ - (its text is not shown)")
+  const rest = text.slice(equals + 1)
+  const colon = rest.indexOf(":")
+  const status = colon === -1 ? "enabled" : rest.slice(colon + 1)
+  if (!statuses.includes(status))
+    return Either.left(`${id}: what stands behind the colon must be one of ${statuses.join(", ")}`)
+  const key = colon === -1 ? rest : rest.slice(0, colon)
+  if (key === "") return Either.left(`${id} has no key`)
+  return Either.right({ id, key: Redacted.make(key), status: status as KeyStatus })
+}
+
+/** An empty variable is an absent one: deployments blank what they do not set. */
+const present = <A>(config: Config.Config<A>, name: string, isEmpty: (value: A) => boolean): Config.Config<A> =>
+  Config.mapOrFail(config, (value) =>
+    isEmpty(value) ? Either.left(ConfigError.MissingData([name], `Expected ${name} to be given`)) : Either.right(value)
+  )
+
+const keysConfig: Config.Config<ReadonlyArray<KeyOptions>> = Config.mapOrFail(
+  present(Config.redacted("keys"), "keys", (value) => Redacted.value(value).trim() === ""),
+  (redacted) => {
+    const keys: Array<KeyOptions> = []
+    const entries = Redacted.value(redacted)
+      .split(/[\s,]+/)
+      .filter((text) => text !== "")
+    for (const [i, text] of entries.entries()) {
+      const entry = entryOf(text)
+      if (Either.isLeft(entry)) return Either.left(ConfigError.InvalidData(["keys"], `entry ${i + 1} ${entry.left}`))
+      keys.push(entry.right)
+    }
+    return Either.right(keys)
+  }
+)
+
+/**
+ * A ring from the keys `keys` and `primary`. `keys` lists `id=key` or `id=key:status`, separated by commas or white
+ * space, each key in hexadecimal or base64url; `primary` names the one that seals. Empty counts as absent.
+ *
+ * @since 0.1.0
+ * @category config
+ */
+export const ringConfig: Config.Config<RingOptions> = Config.all({
+  keys: keysConfig,
+  primary: present(Config.string("primary"), "primary", (value) => value.trim() === "")
+})
+
+const fileBytesMax = 1024 * 1024
+
+const unfit = (path: string, why: string): InvalidInput => new InvalidInput({ what: `the key file ${path}`, why })
+
+/**
+ * A ring from a JSON file `{ "primary": "b", "keys": [{ "id": "b", "key": "…", "status": "enabled" }] }`. The
+ * permissions are those of the file that was opened, so nobody can put another in its place in between.
+ */
+export const ringFile = (path: string): Effect.Effect<RingOptions, InvalidInput> =>
+  Effect.suspend(() => {
+    let text: string
+    try {
+      const descriptor = fs.openSync(path, "r")
+      try {
+        const stat = fs.fstatSync(descriptor)
+        if (!stat.isFile()) return Effect.fail(unfit(path, "is no file"))
+        if ((stat.mode & 0o077) !== 0) {
+          const mode = (stat.mode & 0o777).toString(8)
+          return Effect.fail(unfit(path, `may be read or written by others than its owner (mode ${mode}): chmod 600`))
+        }
+        if (stat.size > fileBytesMax) return Effect.fail(unfit(path, `is larger than ${fileBytesMax} bytes`))
+        text = fs.readFileSync(descriptor, "utf8")
+      } finally {
+        fs.closeSync(descriptor)
+      }
+    } catch (error) {
+      const code = error instanceof Error && "code" in error ? String(error.code) : "unknown error"
+      return Effect.fail(unfit(path, `could not be read: ${code}`))
+    }
+    return parsed(path, text)
+  })
+
+const parsed = (path: string, text: string): Effect.Effect<RingOptions, InvalidInput> => {
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch {
+    // The parser's own message quotes the text.
+    return Effect.fail(unfit(path, "is no JSON"))
+  }
+  if (typeof value !== "object" || value === null || !("keys" in value) || !Array.isArray(value.keys))
+    return Effect.fail(unfit(path, "must be an object with primary and keys"))
+  const { keys, ...rest } = value
+  const redacted = keys.map((entry: unknown) =>
+    typeof entry === "object" && entry !== null && "key" in entry && typeof entry.key === "string"
+      ? { ...entry, key: Redacted.make(entry.key) }
+      : {}
+  )
+  // Checked as options are: ids, statuses, lengths.
+  return Effect.succeed({ ...rest, keys: redacted } as unknown as RingOptions)
+}

@@ -1,0 +1,176 @@
+/**
+ * What a seal of any port does with CryptoService: texts into envelopes and back, by policy, page by page. Where a text
+ * stands (its context) is the business of each port's own file.
+ */
+import { randomUUID } from "node:crypto"
+import * as Effect from "effect/Effect"
+import { type CryptoError, KeyCheckFailed, NotEncrypted, Tampered, UnsupportedFormat } from "../CryptoError.js"
+import { InvalidInput } from "../Errors.js"
+import * as envelope from "./formats/envelope.js"
+import type { Key } from "./keys/key.js"
+import type { KeyRing } from "./keys/ring.js"
+
+/**
+ * - `RequireEncrypt`: seals, and opens only what is sealed.
+ * - `EncryptAllowPlaintext`: seals, and reads what is still plain: for the time of a migration.
+ * - `ForbidEncryptAllowDecrypt`: writes plain and reads both: the way back.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Policy = "RequireEncrypt" | "EncryptAllowPlaintext" | "ForbidEncryptAllowDecrypt"
+
+/** The last moment, or the last position, at which a plain row may have been written. */
+export interface Watermark {
+  readonly events: number
+  readonly commands: number
+  readonly createdUntilMs: number
+}
+
+export interface Cipher {
+  readonly ring: KeyRing
+  readonly policy: Policy
+  readonly watermark: Watermark
+}
+
+export const seals = ({ policy }: Cipher): boolean => policy !== "ForbidEncryptAllowDecrypt"
+
+/** A plain row, by the policy: `undefined` when it is welcome. */
+export const refusedPlain = (
+  { policy, watermark }: Cipher,
+  at: number,
+  mark: keyof Watermark,
+  place: () => string
+): NotEncrypted | undefined =>
+  policy === "ForbidEncryptAllowDecrypt" || (policy === "EncryptAllowPlaintext" && at <= watermark[mark])
+    ? undefined
+    : new NotEncrypted({ place: place() })
+
+export const sealText = (key: Key, context: Uint8Array, text: string): string =>
+  envelope.seal(key, context, text).toString("base64url")
+
+/**
+ * The bytes of an envelope in base64url. The decoder skips what is no base64url, so text with anything else in it is
+ * found by its length.
+ */
+const bytesOf = (text: string, place: () => string): Buffer | UnsupportedFormat => {
+  // What a backend finds stored need not make sense.
+  if (typeof text !== "string") return new UnsupportedFormat({ place: place(), why: "is no text" })
+  const bytes = Buffer.from(text, "base64url")
+  // No number of bytes has a text of 4n + 1 characters.
+  return bytes.length === Math.floor((text.length * 3) / 4) && text.length % 4 !== 1
+    ? bytes
+    : new UnsupportedFormat({ place: place(), why: "is no base64url" })
+}
+
+/** `keyId`: what the column beside it says, which has to be what the envelope says. */
+export const openText = (
+  find: envelope.FindKey,
+  keyId: string,
+  context: Uint8Array,
+  text: string,
+  place: () => string
+): string | CryptoError => {
+  const bytes = bytesOf(text, place)
+  if (!Buffer.isBuffer(bytes)) return bytes
+  const inside = envelope.keyIdOf(bytes, place)
+  if (typeof inside !== "string") return inside
+  if (inside !== keyId) return new Tampered({ keyId, place: place() })
+  const plaintext = envelope.open(find, context, bytes, place)
+  return Buffer.isBuffer(plaintext) ? plaintext.toString("utf8") : plaintext
+}
+
+/** How much is opened between two turns of the event loop: about a millisecond. */
+const rowsUnbroken = 64
+const charsUnbroken = 512 * 1024
+
+/** Opens the rows of a page one after the other; the first that does not open fails the page, so none is left out. */
+export const openAll = <Row extends { readonly data?: string; readonly state?: string }>(
+  { ring }: Cipher,
+  rows: ReadonlyArray<Row>,
+  keyIds: (row: Row, add: (id: string) => void) => void,
+  open: (row: Row, find: envelope.FindKey) => Row | CryptoError
+): Effect.Effect<ReadonlyArray<Row>, CryptoError> => {
+  if (rows.length === 0) return Effect.succeed(rows)
+  const ids = new Set<string>()
+  const add = (id: string) => ids.add(id)
+  for (const row of rows) keyIds(row, add)
+  return Effect.flatMap(ring.finding(ids), (find) => {
+    const opened = new Array<Row>(rows.length)
+    const some = (from: number): Effect.Effect<ReadonlyArray<Row>, CryptoError> => {
+      let chars = 0
+      for (let i = from; i < rows.length; i++) {
+        if (i - from >= rowsUnbroken || chars > charsUnbroken) {
+          return Effect.zipRight(
+            turn,
+            Effect.suspend(() => some(i))
+          )
+        }
+        const row = rows[i] as Row
+        chars += row.data?.length ?? row.state?.length ?? 0
+        const result = open(row, find)
+        if (isError(result)) return Effect.fail(result)
+        opened[i] = result
+      }
+      return Effect.succeed(opened)
+    }
+    return some(0)
+  })
+}
+
+/** A turn of the event loop: fibers alone yield by microtasks, which would not let it on. */
+export const turn: Effect.Effect<void> = Effect.async((resume) => {
+  const immediate = setImmediate(() => resume(Effect.void))
+  return Effect.sync(() => clearImmediate(immediate))
+})
+
+export const isError = <A extends object>(result: A | CryptoError): result is CryptoError =>
+  "_tag" in result && result instanceof Error
+
+/**
+ * The random id of a store, which is part of every context in it, so that nothing can be moved here from another store.
+ * Before that, each key is held against the check value that the store has kept since the key's first use. `note`
+ * keeps a value under a name unless there is one, and gives what is kept.
+ */
+export const prepare = <E>(
+  cipher: Cipher,
+  store: string,
+  note: (name: string, value: string | null) => Effect.Effect<string | null, E>
+): Effect.Effect<string, E | CryptoError | KeyCheckFailed> =>
+  Effect.gen(function* () {
+    const { ring } = cipher
+    for (const { id, primary, status } of ring.keys) {
+      if (status === "disabled") continue
+      const name = `key ${id}`
+      const stored = yield* note(name, null)
+      // A key that is behind a provider is fetched only when there is something to compare, or to begin.
+      if (stored === null && !(primary && seals(cipher))) continue
+      const find = yield* ring.finding(new Set([id]))
+      const key = find(id, () => `the check of the ${store}`)
+      if (isError(key)) return yield* Effect.fail(key)
+      const kept = stored ?? (yield* note(name, key.check))
+      if (kept !== key.check) return yield* new KeyCheckFailed({ keyId: id, store })
+    }
+    const known = yield* note("id", null)
+    if (known !== null) return known
+    const fresh = randomUUID()
+    return (yield* note("id", fresh)) ?? fresh
+  })
+
+/** The ports that are sealed, so that none is sealed twice: what was sealed in between would be opened by nobody. */
+export class Sealed<Port extends object> {
+  private readonly ports = new WeakSet<Port>()
+
+  constructor(private readonly store: string) {}
+
+  refuse(port: Port): Effect.Effect<void, InvalidInput> {
+    return this.ports.has(port)
+      ? Effect.fail(new InvalidInput({ what: this.store, why: "is sealed already" }))
+      : Effect.void
+  }
+
+  add(port: Port): Port {
+    this.ports.add(port)
+    return port
+  }
+}

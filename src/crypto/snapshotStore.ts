@@ -1,0 +1,76 @@
+/**
+ * The SnapshotStore's port, sealed: a state is bound to its stream, version, form and mark. The checksum is that of
+ * what is stored, so that damage is found without keys.
+ */
+import * as Effect from "effect/Effect"
+import type { CryptoError, KeyCheckFailed } from "../CryptoError.js"
+import type { InvalidInput, StoreFailure } from "../Errors.js"
+import { streamName } from "../StreamId.js"
+import { checksum, type Encoded, type EncodedSnapshot } from "../snapshotStore/SnapshotStoreEncoded.js"
+import { ContextWriter } from "./formats/context.js"
+import type { FindKey } from "./formats/envelope.js"
+import type { Key } from "./keys/key.js"
+import { type Cipher, openText, prepare, refusedPlain, Sealed, seals, sealText } from "./sealer.js"
+
+const sealed = new Sealed<Encoded>("SnapshotStore")
+
+const checked = (snapshot: Omit<EncodedSnapshot, "checksum">): EncodedSnapshot => ({
+  ...snapshot,
+  checksum: checksum(snapshot)
+})
+
+/** How states are sealed and opened, for the port and for who works on stored rows. */
+export const snapshotCodec = (cipher: Cipher, storeId: string) => {
+  const context = (row: Omit<EncodedSnapshot, "checksum">): Buffer =>
+    new ContextWriter()
+      .text("kind", "snapshot")
+      .text("store", storeId)
+      .text("tenant", row.tenantId)
+      .text("domain", row.domain)
+      .text("id", row.aggregateId)
+      .number("version", row.version)
+      .text("field", "state")
+      .text("schemaVersion", row.schemaVersion)
+      .text("mark", row.lastEventMark).bytes
+
+  const named = (row: EncodedSnapshot) => () => `the snapshot of ${streamName(row)} at version ${row.version}`
+
+  const seal = (key: Key, { checksum: _, ...plain }: EncodedSnapshot): EncodedSnapshot =>
+    checked({ ...plain, keyId: key.id, state: sealText(key, context(plain), plain.state) })
+
+  const open = (row: EncodedSnapshot, find: FindKey): EncodedSnapshot | CryptoError => {
+    const { checksum: _, ...rest } = row
+    if (row.keyId === null) return refusedPlain(cipher, row.createdAt, "createdUntilMs", named(row)) ?? row
+    const state = openText(find, row.keyId, context(row), row.state, named(row))
+    return typeof state === "string" ? checked({ ...rest, keyId: null, state }) : state
+  }
+
+  return { seal, open }
+}
+
+/** Whether it is what was stored; the lift calls it corrupt if not. */
+export const isWhole = ({ checksum: stored, ...row }: EncodedSnapshot): boolean => stored === checksum(row)
+
+export const seal = (
+  cipher: Cipher,
+  port: Encoded
+): Effect.Effect<Encoded, InvalidInput | StoreFailure | KeyCheckFailed> =>
+  Effect.gen(function* () {
+    yield* sealed.refuse(port)
+    const codec = snapshotCodec(cipher, yield* prepare(cipher, "SnapshotStore", port.note))
+    return sealed.add({
+      ...port,
+      save: seals(cipher)
+        ? (snapshot) => Effect.flatMap(cipher.ring.primary, (key) => port.save(codec.seal(key, snapshot)))
+        : port.save,
+      latest: (stream, atMost) =>
+        Effect.flatMap(port.latest(stream, atMost), (row) =>
+          row === null || !isWhole(row)
+            ? Effect.succeed(row)
+            : Effect.flatMap(cipher.ring.finding(new Set(row.keyId === null ? [] : [row.keyId])), (find) => {
+                const opened = codec.open(row, find)
+                return "_tag" in opened ? Effect.fail(opened) : Effect.succeed(opened)
+              })
+        )
+    })
+  })

@@ -1,0 +1,111 @@
+/**
+ * Our own known answers, frozen: what version 0.1.0 has sealed opens for ever, here and in a decoder that shares no line
+ * with us. The file is written by freeze.ts, once.
+ */
+import assert from "node:assert/strict"
+import { spawnSync } from "node:child_process"
+import { createHash } from "node:crypto"
+import * as fs from "node:fs"
+import { fileURLToPath } from "node:url"
+import { Chunk, Effect, Stream } from "effect"
+import { describe, test } from "vitest"
+import { type Context, encode } from "../../src/crypto/formats/context.js"
+import * as envelope from "../../src/crypto/formats/envelope.js"
+import * as floe from "../../src/crypto/formats/floe.js"
+import * as object from "../../src/crypto/formats/object.js"
+import { make } from "../../src/crypto/keys/key.js"
+import { finding } from "./fixtures.js"
+
+interface Frozen {
+  readonly format: "R1" | "O1"
+  readonly name: string
+  readonly keyId: string
+  readonly key: string
+  readonly context: Context
+  readonly plaintext?: string
+  readonly plaintextSha256?: string
+  readonly sealed: string
+}
+
+const path = fileURLToPath(new URL("../golden/crypto-v1.json", import.meta.url))
+const frozen = JSON.parse(fs.readFileSync(path, "utf8")) as ReadonlyArray<Frozen>
+
+const isRight = ({ plaintext, plaintextSha256 }: Frozen, bytes: Uint8Array): boolean =>
+  plaintext === undefined
+    ? createHash("sha256").update(bytes).digest("hex") === plaintextSha256
+    : Buffer.from(plaintext).equals(bytes)
+
+const place = () => "frozen"
+
+describe("what was sealed once opens for ever", () => {
+  test("the frozen file is the one that was written with the format", () => {
+    const digest = createHash("sha256").update(JSON.stringify(frozen)).digest("hex")
+    assert.equal(digest, "614b31c326ec5aaa49d0465a3a41a0e5b5ae3a529945fb4d58295e06596bc665")
+    assert.ok(frozen.length >= 40)
+  })
+
+  for (const item of frozen) {
+    test(item.name, async () => {
+      const find = finding(make(item.keyId, Buffer.from(item.key, "hex")))
+      const sealed = Buffer.from(item.sealed, "base64url")
+      if (item.format === "R1") {
+        const opened = envelope.open(find, encode(item.context), sealed, place)
+        assert.ok(Buffer.isBuffer(opened), String(opened))
+        assert.ok(isRight(item, opened))
+        return
+      }
+      const own = object.unwrap(find, encode(item.context), sealed, place)
+      assert.ok(!("_tag" in own), String(own))
+      const body = object.openBody(
+        {
+          object: own,
+          keyId: item.keyId,
+          bodyHeader: sealed.subarray(object.headerBytes, object.headBytes),
+          place
+        },
+        Stream.make(sealed.subarray(object.headBytes))
+      )
+      const opened = Buffer.concat(Chunk.toReadonlyArray(await Effect.runPromise(Stream.runCollect(body))))
+      assert.ok(isRight(item, opened))
+      assert.equal(object.plainLength(sealed.length), opened.length)
+      assert.equal(sealed.length - object.headerBytes - floe.headerBytes, sealed.length - object.headBytes)
+    })
+  }
+})
+
+const python = spawnSync("python3", ["-c", "import ctypes.util; print(ctypes.util.find_library('crypto'))"])
+const hasPython = python.status === 0 && String(python.stdout).trim() !== "None"
+
+describe.skipIf(!hasPython)("an independent decoder (skipped without python3 and libcrypto)", () => {
+  const decode = (items: ReadonlyArray<Pick<Frozen, "format" | "key" | "context" | "sealed">>) => {
+    const input = items.map((item) => JSON.stringify(item)).join("\n")
+    const program = fileURLToPath(new URL("decode.py", import.meta.url))
+    const { stderr, stdout } = spawnSync("python3", [program], { input: `${input}\n`, maxBuffer: 2 ** 28 })
+    assert.equal(String(stderr), "")
+    return String(stdout)
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line) as { readonly plaintext?: string; readonly error?: string })
+  }
+
+  test("opens all that is frozen", () => {
+    const results = decode(frozen)
+    assert.equal(results.length, frozen.length)
+    for (const [i, item] of frozen.entries())
+      assert.ok(isRight(item, Buffer.from(results[i]?.plaintext ?? "none", "hex")), item.name)
+  })
+
+  test("opens what is sealed now, and refuses another context", () => {
+    const key = Buffer.from(frozen[0]?.key as string, "hex")
+    const items = Array.from({ length: 200 }, (_, i) => {
+      const context: Context = { kind: "own", key: `place ${i}` }
+      const plaintext = `${"ü🔑".repeat(i)}${i}`
+      const sealed = envelope.seal(make("k9", key), encode(context), plaintext).toString("base64url")
+      return { format: "R1" as const, key: key.toString("hex"), context, plaintext, sealed }
+    })
+    for (const [i, { plaintext }] of decode(items).entries())
+      assert.equal(Buffer.from(plaintext ?? "", "hex").toString(), items[i]?.plaintext)
+    const moved = decode(items.map((item) => ({ ...item, context: { kind: "own", key: "elsewhere" } })))
+    assert.ok(moved.every(({ error }) => error === "tampered"))
+  })
+})

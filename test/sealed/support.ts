@@ -1,0 +1,15 @@
+/**
+ * Layers of stores, sealed with keys of the tests, and how many random cases they are held against here: the whole number
+ * is for the plain stores, and for the full run.
+ */
+import { Layer } from "effect"
+import { CryptoService } from "effect-stores"
+import { ringOf } from "../crypto/fixtures.js"
+import { isFull } from "../support/aggregates.js"
+
+export const crypto = CryptoService.layer(ringOf("k1"))
+
+export const sealed = <A, E, R>(layer: Layer.Layer<A, E, R>) => Layer.provide(CryptoService.seal(layer), crypto)
+
+export const badInput = { cases: isFull ? 10_000 : 500 }
+export const model = { runs: isFull ? 300 : 20 }
