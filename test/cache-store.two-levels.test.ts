@@ -256,6 +256,8 @@ describeOwnRedis("the bus on Redis", () => {
           Number(await server.command("pubsub", "numsub", "es:cache:{bus}").then((r) => (r as [string, number])[1])) ===
           1
       )
+    // The layer is built with the first use.
+    await near((store) => store.get("t", "k"))
     await subscribed()
     await far((store) => store.set("t", "k", 1, { ttl: "1 hour" }))
     await seen(1)
