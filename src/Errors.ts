@@ -119,12 +119,20 @@ export class StoreError extends Schema.TaggedError<StoreError>("effect-stores/St
 }
 
 /**
+ * How the backend itself can fail at a read, which has nothing to commit.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export type ReadFailure = PoolTimeout | StoreUnavailable | StoreError
+
+/**
  * How the backend itself can fail, whatever the operation.
  *
  * @since 0.1.0
  * @category errors
  */
-export type StoreFailure = PoolTimeout | StoreUnavailable | CommitOutcomeUnknown | StoreError
+export type StoreFailure = ReadFailure | CommitOutcomeUnknown
 
 // By tag, so that a member that is missing does not compile.
 const storeFailures: { readonly [Tag in StoreFailure["_tag"]]: true } = {
