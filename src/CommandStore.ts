@@ -9,18 +9,16 @@
  *
  * @since 0.1.0
  */
-import * as Chunk from "effect/Chunk"
 import * as Context from "effect/Context"
 import type * as DateTime from "effect/DateTime"
 import type * as Duration from "effect/Duration"
-import * as Effect from "effect/Effect"
+import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import * as Stream from "effect/Stream"
-import { InvalidInput, type NotFound, type ReadOnly, type StoreFailure } from "./Errors.js"
+import type * as Stream from "effect/Stream"
+import { typedCommands } from "./commandStore/typed.js"
+import type { InvalidInput, NotFound, ReadFailure, ReadOnly, StoreFailure } from "./Errors.js"
 import type { Direction, StreamId } from "./EventStore.js"
-import { exactly } from "./internal/exactEncoding.js"
-import { taggedPayload } from "./internal/taggedPayload.js"
 import type { Json, JsonObject } from "./Json.js"
 
 /**
@@ -188,6 +186,16 @@ export interface PruneOptions extends Omit<Filter, "createdUntil"> {
 export type OutcomeSchema = Schema.Schema.AnyNoContext | Schema.Schema<never, unknown> | Schema.Schema<never>
 
 /**
+ * Refuses an effect whose result the Schema of outcomes would not keep, such as a number without `success`: a repeat
+ * would return `undefined` for it. On its own, TypeScript takes an effect of any result for one of `void`.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Kept<A, E, R, Success extends OutcomeSchema> = Effect.Effect<A, E, R> &
+  ([A] extends [Success["Type"]] ? unknown : { readonly "options.success must be given to keep this result": never })
+
+/**
  * How an outcome is stored, and how long an execution has the command to itself.
  *
  * @since 0.1.0
@@ -240,6 +248,11 @@ export class CommandDecodeError extends Schema.TaggedError<CommandDecodeError>("
   "CommandDecodeError",
   { id: Schema.String, type: Schema.String, part: Schema.Literal("data", "outcome"), cause: Schema.Defect }
 ) {
+  /** Of the `data` of this command; `cause` is the `ParseError`. */
+  static of(this: void, { id, type }: Command, cause: unknown): CommandDecodeError {
+    return new CommandDecodeError({ id, type, part: "data", cause })
+  }
+
   override get message(): string {
     const why = this.cause instanceof Error ? this.cause.message : String(this.cause)
     return `the ${this.part} of command ${this.id} of type ${this.type} does not fit the schema:\n${why}`
@@ -250,7 +263,7 @@ export class CommandDecodeError extends Schema.TaggedError<CommandDecodeError>("
  * @since 0.1.0
  * @category errors
  */
-export type ReadError = InvalidInput | StoreFailure
+export type ReadError = InvalidInput | ReadFailure
 
 /**
  * @since 0.1.0
@@ -313,13 +326,14 @@ export interface CommandStoreShape {
    * deadlocks.
    */
   readonly execute: <
+    A,
     E,
     R,
     Success extends OutcomeSchema = typeof Schema.Void,
     Failure extends OutcomeSchema = typeof Schema.Never
   >(
     command: NewCommand,
-    effect: Effect.Effect<Success["Type"], E, R>,
+    effect: Effect.Effect<Success["Type"], E, R> & Kept<A, E, R, Success>,
     options?: ExecuteOptions<Success, Failure>
   ) => Effect.Effect<Success["Type"], E | Failure["Type"] | ExecuteError, Exclude<R, CurrentCommand>>
 
@@ -345,7 +359,7 @@ export interface CommandStoreShape {
   readonly count: (filter?: Filter) => Effect.Effect<number, ReadError>
 
   /** What this store is, and how much it holds. It counts rows, so do not use it on hot paths. */
-  readonly info: Effect.Effect<Info, StoreFailure>
+  readonly info: Effect.Effect<Info, ReadFailure>
 
   /**
    * Changes a command, for operators. A running execution goes on, and its outcome is refused if this sets one. If this
@@ -426,6 +440,7 @@ export interface TypedCommands<A, R> {
     envelope: Envelope
   ) => Effect.Effect<Command, DuplicateCommand | ReadOnly | InvalidInput | StoreFailure, CommandStore | R>
   readonly execute: <
+    A2,
     E,
     R2,
     Success extends OutcomeSchema = typeof Schema.Void,
@@ -433,7 +448,7 @@ export interface TypedCommands<A, R> {
   >(
     command: A,
     envelope: Envelope,
-    effect: Effect.Effect<Success["Type"], E, R2>,
+    effect: Effect.Effect<Success["Type"], E, R2> & Kept<A2, E, R2, Success>,
     options?: ExecuteOptions<Success, Failure>
   ) => Effect.Effect<
     Success["Type"],
@@ -455,38 +470,4 @@ export interface TypedCommands<A, R> {
  */
 export const forSchema = <A extends { readonly _tag: string }, I extends { readonly _tag: string }, R>(
   schema: Schema.Schema<A, I, R>
-): TypedCommands<A, R> => {
-  const encodeCommand = exactly(Schema.encode(schema))
-  const decodeCommand = Schema.decodeUnknown(schema)
-
-  const encode: TypedCommands<A, R>["encode"] = (command, envelope) =>
-    Effect.mapBoth(encodeCommand(command), {
-      onFailure: (cause) => new InvalidInput({ what: "command", why: `does not fit the schema: ${cause.message}` }),
-      onSuccess: ({ _tag, ...data }) => ({ ...envelope, type: _tag, data })
-    })
-
-  const decode: TypedCommands<A, R>["decode"] = (command) =>
-    Effect.mapBoth(decodeCommand(taggedPayload(command)), {
-      onFailure: (cause) => new CommandDecodeError({ id: command.id, type: command.type, part: "data", cause }),
-      onSuccess: (data) => ({ ...command, data })
-    })
-
-  return {
-    encode,
-    decode,
-    create: (command, envelope) =>
-      Effect.flatMap(CommandStore, (store) => Effect.flatMap(encode(command, envelope), store.create)),
-    execute: (command, envelope, effect, options) =>
-      Effect.flatMap(CommandStore, (store) =>
-        Effect.flatMap(encode(command, envelope), (command) => store.execute(command, effect, options))
-      ),
-    replay: (filter) =>
-      Stream.unwrap(
-        Effect.map(CommandStore, (store) =>
-          Stream.mapChunksEffect(store.list({ filter }), (chunk) =>
-            Effect.map(Effect.forEach(chunk, decode), Chunk.unsafeFromArray)
-          )
-        )
-      )
-  }
-}
+): TypedCommands<A, R> => typedCommands(schema, { tag: CommandStore, decodeError: CommandDecodeError.of })

@@ -120,13 +120,21 @@ export class StoreError extends Schema.TaggedError<StoreError>("effect-stores/St
 }
 
 /**
- * How the backend itself can fail, whatever the operation, and what a store that is sealed can find wrong with what is
- * stored, or with its keys (`CryptoService`).
+ * How the backend itself can fail at a read, which has nothing to commit, and what a store that is sealed can find wrong
+ * with what is stored, or with its keys (`CryptoService`).
  *
  * @since 0.1.0
  * @category errors
  */
-export type StoreFailure = PoolTimeout | StoreUnavailable | CommitOutcomeUnknown | StoreError | CryptoError
+export type ReadFailure = PoolTimeout | StoreUnavailable | StoreError | CryptoError
+
+/**
+ * How the backend itself can fail, whatever the operation.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export type StoreFailure = ReadFailure | CommitOutcomeUnknown
 
 // By tag, so that a member that is missing does not compile.
 const storeFailures: { readonly [Tag in StoreFailure["_tag"]]: true } = {

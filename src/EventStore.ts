@@ -16,7 +16,7 @@ import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as Stream from "effect/Stream"
-import type { InvalidInput, NotFound, ReadOnly, StoreFailure } from "./Errors.js"
+import type { InvalidInput, NotFound, ReadFailure, ReadOnly, StoreFailure } from "./Errors.js"
 import { typedEvents } from "./eventStore/typed.js"
 import type { Direction } from "./internal/values.js"
 import type { Json, JsonObject } from "./Json.js"
@@ -260,7 +260,7 @@ export class DuplicateEvent extends Schema.TaggedError<DuplicateEvent>("effect-s
  * @since 0.1.0
  * @category errors
  */
-export type ReadError = InvalidInput | StoreFailure
+export type ReadError = InvalidInput | ReadFailure
 
 /**
  * @since 0.1.0
@@ -366,7 +366,7 @@ export interface EventStoreShape {
    * Subscribe after it to see new events only. Inside a transaction that has appended, take it after the commit: see
    * `feed`.
    */
-  readonly head: Effect.Effect<number, StoreFailure>
+  readonly head: Effect.Effect<number, ReadFailure>
 
   /**
    * The event with this id.
@@ -393,7 +393,7 @@ export interface EventStoreShape {
   /**
    * What this store is, and how much it holds. It counts rows, so do not use it on hot paths.
    */
-  readonly info: Effect.Effect<Info, StoreFailure>
+  readonly info: Effect.Effect<Info, ReadFailure>
 
   /**
    * For operators, apart from the append-only surface.

@@ -13,7 +13,7 @@ import type * as DateTime from "effect/DateTime"
 import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import type { InvalidInput, ReadOnly, StoreFailure } from "./Errors.js"
+import type { InvalidInput, ReadFailure, ReadOnly, StoreFailure } from "./Errors.js"
 import type { Json } from "./Json.js"
 import { StreamId, streamName } from "./StreamId.js"
 
@@ -94,7 +94,7 @@ export type SaveError = ReadOnly | InvalidInput | StoreFailure
  * @since 0.1.0
  * @category errors
  */
-export type ReadError = InvalidInput | SnapshotCorrupt | StoreFailure
+export type ReadError = InvalidInput | SnapshotCorrupt | ReadFailure
 
 /**
  * @since 0.1.0
@@ -143,7 +143,7 @@ export interface SnapshotStoreShape {
   readonly delete: (stream: StreamId) => Effect.Effect<boolean, SaveError>
 
   /** What this store is, and how much it holds. It counts rows, so do not use it on hot paths. */
-  readonly info: Effect.Effect<Info, StoreFailure>
+  readonly info: Effect.Effect<Info, ReadFailure>
 
   /** Deletes all snapshots of this store, and nothing else that its backend holds. */
   readonly reset: Effect.Effect<void, ReadOnly | StoreFailure>

@@ -28,7 +28,7 @@ const used = "effect_stores_snapshots_used"
 
 const Added = Schema.TaggedStruct("Added", { amount: Schema.Number })
 
-const failure = (): Errors.StoreFailure =>
+const failure = (): Errors.ReadFailure =>
   new Errors.StoreUnavailable({ operation: "test", retryable: true, cause: new Error("gone") })
 
 /** Stores in memory, some of whose members are others; they say how often each was asked. */
@@ -244,7 +244,7 @@ describe("When snapshots are saved", () => {
 
 describe("When the SnapshotStore fails", () => {
   const bug = new Error("a bug")
-  const faults: ReadonlyArray<readonly [string, Effect.Effect<never, Errors.StoreFailure>]> = [
+  const faults: ReadonlyArray<readonly [string, Effect.Effect<never, Errors.ReadFailure>]> = [
     ["fails", Effect.suspend(() => Effect.fail(failure()))],
     ["dies", Effect.die(bug)],
     [

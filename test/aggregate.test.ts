@@ -498,7 +498,7 @@ describe("Aggregate", () => {
     type ChangeError = Aggregate.LoadError | EventStore.AppendError
 
     expectTypeOf<Aggregate.LoadError>().toEqualTypeOf<
-      Errors.InvalidInput | Errors.StoreFailure | EventStore.EventDecodeError
+      Errors.InvalidInput | Errors.ReadFailure | EventStore.EventDecodeError
     >()
     expectTypeOf(Counter).toEqualTypeOf<Aggregate.Aggregate<CounterState, CounterEvent>>()
     expectTypeOf(Aggregate.load(Counter, id)).toEqualTypeOf<Effect.Effect<Loaded, Aggregate.LoadError, Store>>()

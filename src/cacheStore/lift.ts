@@ -10,7 +10,7 @@ import * as Stream from "effect/Stream"
 import type { CacheStoreShape, Listed } from "../CacheStore.js"
 import type { InvalidInput } from "../Errors.js"
 import { Lifted } from "../internal/lifted.js"
-import { type Pages, streamOf } from "../internal/pages.js"
+import { type Pages, pagedStream } from "../internal/pages.js"
 import { writesOf } from "../internal/storeOptions.js"
 import * as Telemetry from "../internal/telemetry.js"
 import { checked, refuse } from "../internal/validate.js"
@@ -188,7 +188,7 @@ export const lift = (encoded: Encoded, options: Options): Effect.Effect<CacheSto
         observe.stream(
           "list",
           Stream.map(
-            streamOf(
+            pagedStream(
               checked(
                 () => ({ tenantId: input.tenant(tenantId), prefix: input.prefix(listOptions) }),
                 ({ prefix, tenantId }): Pages<EncodedListed, Effect.Effect.Error<ReturnType<typeof encoded.list>>> =>

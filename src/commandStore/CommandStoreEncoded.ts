@@ -6,7 +6,7 @@
  */
 import type * as Effect from "effect/Effect"
 import type { CommandStoreShape, DistinctField, Status } from "../CommandStore.js"
-import type { InvalidInput, StoreFailure } from "../Errors.js"
+import type { InvalidInput, ReadFailure, StoreFailure } from "../Errors.js"
 import type { Direction } from "../EventStore.js"
 import type { Page, PageBounds } from "../internal/pages.js"
 import { lift, relift as reliftService } from "./lift.js"
@@ -130,7 +130,7 @@ export interface Encoded {
     readonly finishedAt: number
   }) => Effect.Effect<boolean, StoreFailure>
 
-  readonly get: (id: string) => Effect.Effect<EncodedCommand | null, StoreFailure>
+  readonly get: (id: string) => Effect.Effect<EncodedCommand | null, ReadFailure>
 
   /** Commands with `after < position <= through` in the order of `direction`. */
   readonly list: (
@@ -140,7 +140,7 @@ export interface Encoded {
       readonly direction: Direction
       readonly filter: EncodedFilter
     }
-  ) => Effect.Effect<Page<EncodedCommand>, StoreFailure>
+  ) => Effect.Effect<Page<EncodedCommand>, ReadFailure>
 
   /** Distinct non-null values greater than `after` (null: from the first), ordered by their UTF-8 bytes. */
   readonly distinct: (request: {
@@ -148,9 +148,9 @@ export interface Encoded {
     readonly filter: EncodedFilter
     readonly after: string | null
     readonly limit: number
-  }) => Effect.Effect<ReadonlyArray<string>, StoreFailure>
+  }) => Effect.Effect<ReadonlyArray<string>, ReadFailure>
 
-  readonly count: (filter: EncodedFilter) => Effect.Effect<number, StoreFailure>
+  readonly count: (filter: EncodedFilter) => Effect.Effect<number, ReadFailure>
 
   readonly info: Effect.Effect<
     {
@@ -159,7 +159,7 @@ export interface Encoded {
       readonly commands: number
       readonly lastCommand: EncodedCommand | null
     },
-    StoreFailure
+    ReadFailure
   >
 
   /**

@@ -9,7 +9,7 @@ import * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import * as Option from "effect/Option"
 import { CommandDecodeError, CurrentCommand, DuplicateCommand, type ExecuteError } from "../CommandStore.js"
-import { InvalidInput, StoreError, type StoreFailure } from "../Errors.js"
+import { InvalidInput, type ReadFailure, StoreError, type StoreFailure } from "../Errors.js"
 import * as attempts from "./attempt.js"
 import type { Encoded, EncodedCommand, EncodedNewCommand } from "./CommandStoreEncoded.js"
 import type { Execution } from "./input.js"
@@ -34,7 +34,7 @@ export const make = (encoded: Encoded): Execute => {
   const running = new Map<string, Deferred.Deferred<void>>()
 
   /** Until the command is done, or its lease may have ended. */
-  const wait = (id: string, leftMs: number, delayMs = pollMinMs): Effect.Effect<void, StoreFailure> =>
+  const wait = (id: string, leftMs: number, delayMs = pollMinMs): Effect.Effect<void, ReadFailure> =>
     Effect.suspend(() => {
       const local = running.get(id)
       const pauseMs = Math.min(local === undefined ? delayMs : pollMaxMs, leftMs)

@@ -6,9 +6,9 @@
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { Command, CommandStoreShape, DuplicateCommand } from "../CommandStore.js"
-import { type InvalidInput, NotFound, StoreError, type StoreFailure } from "../Errors.js"
+import { type InvalidInput, NotFound, type ReadFailure, StoreError, type StoreFailure } from "../Errors.js"
 import { Lifted } from "../internal/lifted.js"
-import { type Pages, pageAt, pageBytes, pageSize, streamOf, valuePages } from "../internal/pages.js"
+import { type Pages, pageAt, pageBytes, pagedStream, pageSize, valuePages } from "../internal/pages.js"
 import { writesOf } from "../internal/storeOptions.js"
 import * as Telemetry from "../internal/telemetry.js"
 import { checked } from "../internal/validate.js"
@@ -77,7 +77,7 @@ const serviceOf = (encoded: Encoded, options: Options): CommandStoreShape => {
     list: (listOptions) =>
       observe.stream(
         "list",
-        streamOf(
+        pagedStream(
           checked(
             () => input.listOptions(listOptions),
             (request) => listPage(encoded, request, { after: 0, through: Number.MAX_SAFE_INTEGER })
@@ -102,7 +102,7 @@ const serviceOf = (encoded: Encoded, options: Options): CommandStoreShape => {
     distinct: (field, filter) =>
       observe.stream(
         "distinct",
-        streamOf(
+        pagedStream(
           checked(
             () => ({ field: input.distinctField(field), filter: input.filter(filter) }),
             (request) => valuePages((after, limit) => encoded.distinct({ ...request, after, limit }))
@@ -164,7 +164,7 @@ const listPage = (
   encoded: Encoded,
   request: input.ListRequest,
   range: { readonly after: number; readonly through: number }
-): Pages<Command, StoreFailure> => {
+): Pages<Command, ReadFailure> => {
   const { direction, filter, limit } = request
   const bounds = { limit: Math.min(pageSize, limit), maxBytes: pageBytes }
   return Effect.flatMap(encoded.list({ ...range, direction, filter, ...bounds }), ({ items: rows, more }) =>

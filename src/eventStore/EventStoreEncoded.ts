@@ -8,7 +8,7 @@
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import type { InvalidInput, StoreFailure } from "../Errors.js"
+import type { InvalidInput, ReadFailure, StoreFailure } from "../Errors.js"
 import type {
   Appended,
   AppendOptions,
@@ -112,16 +112,16 @@ export interface Encoded {
       readonly fromVersion: number
       readonly toVersion: number
     }
-  ) => Effect.Effect<Page<EncodedEvent>, StoreFailure>
+  ) => Effect.Effect<Page<EncodedEvent>, ReadFailure>
 
   /** The version of the stream's last event, 0 without events. */
-  readonly version: (stream: StreamId) => Effect.Effect<number, StoreFailure>
+  readonly version: (stream: StreamId) => Effect.Effect<number, ReadFailure>
 
   /**
    * A position such that every event up to it is visible to a `readFeed` that starts after this returns, and none will
    * appear there later.
    */
-  readonly head: Effect.Effect<number, StoreFailure>
+  readonly head: Effect.Effect<number, ReadFailure>
 
   /**
    * Events with `after < position <= through` in the order of `direction`. The lift only reads up to a `through` that
@@ -134,9 +134,9 @@ export interface Encoded {
       readonly direction: Direction
       readonly filter: EncodedFilter
     }
-  ) => Effect.Effect<Page<EncodedEvent>, StoreFailure>
+  ) => Effect.Effect<Page<EncodedEvent>, ReadFailure>
 
-  readonly get: (id: string) => Effect.Effect<EncodedEvent | null, StoreFailure>
+  readonly get: (id: string) => Effect.Effect<EncodedEvent | null, ReadFailure>
 
   /** Distinct non-null values greater than `after` (null: from the first), ordered by their UTF-8 bytes. */
   readonly distinct: (request: {
@@ -144,9 +144,9 @@ export interface Encoded {
     readonly filter: EncodedFilter
     readonly after: string | null
     readonly limit: number
-  }) => Effect.Effect<ReadonlyArray<string>, StoreFailure>
+  }) => Effect.Effect<ReadonlyArray<string>, ReadFailure>
 
-  readonly count: (filter: EncodedFilter) => Effect.Effect<number, StoreFailure>
+  readonly count: (filter: EncodedFilter) => Effect.Effect<number, ReadFailure>
 
   readonly info: Effect.Effect<
     {
@@ -156,7 +156,7 @@ export interface Encoded {
       readonly streams: number
       readonly lastEvent: EncodedEvent | null
     },
-    StoreFailure
+    ReadFailure
   >
 
   /** Replaces the payloads (absent: keep) of one event; false when there is none. */

@@ -7,7 +7,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
-import { type InvalidInput, isRetryable, NotFound, StoreError, type StoreFailure } from "../Errors.js"
+import { type InvalidInput, isRetryable, NotFound, type ReadFailure, StoreError } from "../Errors.js"
 import type {
   AppendError,
   Appended,
@@ -20,7 +20,7 @@ import type {
 } from "../EventStore.js"
 import { DuplicateEvent, VersionConflict } from "../EventStore.js"
 import { Lifted } from "../internal/lifted.js"
-import { type Page, type Pages, pageAt, pageBytes, pageSize, streamOf, valuePages } from "../internal/pages.js"
+import { type Page, type Pages, pageAt, pageBytes, pagedStream, pageSize, valuePages } from "../internal/pages.js"
 import { writesOf } from "../internal/storeOptions.js"
 import * as Telemetry from "../internal/telemetry.js"
 import { checked } from "../internal/validate.js"
@@ -77,7 +77,7 @@ const serviceOf = (encoded: Encoded, options: Options): EventStoreShape => {
         )
       ),
 
-    read: (stream, readOptions) => observe.stream("read", streamOf(streamPages(stream, readOptions))),
+    read: (stream, readOptions) => observe.stream("read", pagedStream(streamPages(stream, readOptions))),
 
     fold: (stream, initial, step, readOptions) =>
       observe.effect("fold", () => foldPages(streamPages(stream, readOptions), initial, step)),
@@ -87,7 +87,7 @@ const serviceOf = (encoded: Encoded, options: Options): EventStoreShape => {
     feed: (feedOptions) =>
       observe.stream(
         "feed",
-        streamOf(
+        pagedStream(
           checked(
             () => input.feedOptions(feedOptions),
             (request) =>
@@ -145,7 +145,7 @@ const serviceOf = (encoded: Encoded, options: Options): EventStoreShape => {
     distinct: (field, filter) =>
       observe.stream(
         "distinct",
-        streamOf(
+        pagedStream(
           checked(
             () => ({ field: input.distinctField(field), filter: input.filter(filter) }),
             (request) => valuePages((after, limit) => encoded.distinct({ ...request, after, limit }))
@@ -238,7 +238,7 @@ const foldPages = <A, E, S>(page: Pages<A, E>, initial: S, step: (state: S, item
 const streamPage = (
   encoded: Encoded,
   request: { readonly stream: StreamId } & input.ReadRequest
-): Pages<Event, StoreFailure> => {
+): Pages<Event, ReadFailure> => {
   const { direction, fromVersion, limit, stream, toVersion } = request
   const bounds = { limit: Math.min(pageSize, limit), maxBytes: pageBytes }
   return Effect.map(
@@ -258,7 +258,7 @@ const feedPage = (
   after: number,
   through: number,
   limit: number
-): Pages<Event, StoreFailure> => {
+): Pages<Event, ReadFailure> => {
   const { filter } = request
   const bounds = { limit: Math.min(pageSize, limit), maxBytes: pageBytes }
   return Effect.map(

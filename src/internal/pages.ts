@@ -51,7 +51,7 @@ export const takePage = <A>(
 export type Pages<A, E> = Effect.Effect<{ readonly items: Array<A>; readonly next: Pages<A, E> | undefined }, E>
 
 // A single construct, because each layer of Stream costs as much as reading ten events.
-export const streamOf = <A, E>(first: Pages<A, E>): Stream.Stream<A, E> =>
+export const pagedStream = <A, E>(first: Pages<A, E>): Stream.Stream<A, E> =>
   Stream.paginateChunkEffect(first, (page) =>
     Effect.map(page, ({ items, next }) => [Chunk.unsafeFromArray(items), Option.fromNullable(next)])
   )

@@ -23,6 +23,7 @@ import * as Pool from "../Pool.js"
 import { ConnectionPool } from "../sql/ConnectionPool.js"
 import { type Isolation, type PgPool, type Statement, statement, submit, Transactions } from "./database/access.js"
 import { PgConnection } from "./database/connection.js"
+import type { FailureOf, QueryKind } from "./database/failures.js"
 import { databaseKeys, type Options } from "./database/options.js"
 import { checkedSettings, describeConnection } from "./database/settings.js"
 import * as Sql from "./database/sqlClient.js"
@@ -169,8 +170,8 @@ const accessTo = (
   pool: PgPool,
   transactions: Transactions
 ): Pick<StoreAccess, "run" | "write" | "submit" | "inTransaction"> => ({
-  run: <A>(query: Statement<A>) =>
-    Effect.withFiberRuntime<A, StoreFailure>((fiber) => statement(transactions.poolOf(fiber), query)),
+  run: <A, K extends QueryKind>(query: Statement<A, K>) =>
+    Effect.withFiberRuntime<A, FailureOf<K>>((fiber) => statement(transactions.poolOf(fiber), query)),
   write: <A>(query: Statement<A>, committed: (value: A) => void) =>
     Effect.withFiberRuntime<A, StoreFailure>((fiber) => {
       const transaction = transactions.current(fiber)

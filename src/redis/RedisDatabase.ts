@@ -11,7 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
-import type { InvalidInput, StoreFailure } from "../Errors.js"
+import type { InvalidInput, ReadFailure, StoreError, StoreFailure, StoreUnavailable } from "../Errors.js"
 import type { Pages } from "../internal/pages.js"
 import { checked } from "../internal/validate.js"
 import * as Pool from "../Pool.js"
@@ -41,7 +41,7 @@ export interface RedisDatabaseShape {
    * retried, so the command must be safe to repeat. If it finally fails with `StoreUnavailable`, or is interrupted
    * (which returns at once), it may still have happened.
    */
-  readonly run: <A>(request: Request<A>) => Effect.Effect<A, StoreFailure>
+  readonly run: <A>(request: Request<A>) => Effect.Effect<A, StoreError | StoreUnavailable>
 
   /**
    * For stores: passes the keys that begin with `prefix`, from all masters, batch by batch, and never blocks a server
@@ -50,11 +50,11 @@ export interface RedisDatabaseShape {
   readonly scan: (
     prefix: string,
     operation: string,
-    use: (keys: ReadonlyArray<Buffer>) => Effect.Effect<void, StoreFailure>
-  ) => Effect.Effect<void, StoreFailure>
+    use: (keys: ReadonlyArray<Buffer>) => Effect.Effect<void, ReadFailure>
+  ) => Effect.Effect<void, ReadFailure>
 
   /** For stores: the same page by page. */
-  readonly pages: (prefix: string, operation: string) => Pages<Buffer, StoreFailure>
+  readonly pages: (prefix: string, operation: string) => Pages<Buffer, ReadFailure>
 
   /** For stores: hears a channel until the scope closes, on a connection of its own, made again whenever it is lost. */
   readonly subscribe: (channel: string, listener: Listener) => Effect.Effect<void, never, Scope.Scope>

@@ -6,7 +6,7 @@
  */
 import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import type { InvalidInput, StoreFailure } from "../Errors.js"
+import type { InvalidInput, ReadFailure, StoreFailure } from "../Errors.js"
 import type { StreamId } from "../EventStore.js"
 import type { SnapshotStoreShape } from "../SnapshotStore.js"
 import { snapshotChecksum } from "./checksum.js"
@@ -53,14 +53,14 @@ export interface Encoded {
    * The stream's snapshot if its version is at most `atMost`, else null. If the row is damaged, returns whatever can be
    * read.
    */
-  readonly latest: (stream: StreamId, atMost: number) => Effect.Effect<EncodedSnapshot | null, StoreFailure>
+  readonly latest: (stream: StreamId, atMost: number) => Effect.Effect<EncodedSnapshot | null, ReadFailure>
 
   /** False when there was none. */
   readonly delete: (stream: StreamId) => Effect.Effect<boolean, StoreFailure>
 
   readonly info: Effect.Effect<
     { readonly backend: string; readonly connection: string; readonly snapshots: number },
-    StoreFailure
+    ReadFailure
   >
 
   /**

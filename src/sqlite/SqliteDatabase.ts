@@ -13,7 +13,7 @@ import * as Effect from "effect/Effect"
 import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
-import { type InvalidInput, StoreError, type StoreFailure } from "../Errors.js"
+import { type InvalidInput, type ReadFailure, StoreError, type StoreFailure } from "../Errors.js"
 import { onlyKnown } from "../internal/storeOptions.js"
 import * as Pool from "../Pool.js"
 import { ConnectionPool, OpenFailure } from "../sql/ConnectionPool.js"
@@ -201,9 +201,11 @@ export const make = (
             })
           }),
         read: <A>(operation: string, step: Step<A>) =>
-          Effect.withFiberRuntime<A, StoreFailure>((fiber) => {
+          Effect.withFiberRuntime<A, ReadFailure>((fiber) => {
             const transaction = currentRead(fiber)
-            return transaction === undefined ? use(readers, operation, step) : transaction.use(operation, step)
+            const found = transaction === undefined ? use(readers, operation, step) : transaction.use(operation, step)
+            // A step that only reads has nothing to commit.
+            return found as Effect.Effect<A, ReadFailure>
           })
       }
     }

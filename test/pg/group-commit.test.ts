@@ -77,7 +77,7 @@ describePg("group commit on PostgreSQL", () => {
   )
 
   test(
-    "100 appends at once to one stream get one version each, in the order they were made",
+    "100 appends at once to one stream get one version each, and that is where they are stored",
     Effect.gen(function* () {
       const store = yield* EventStore.EventStore
       const stream = newStream()

@@ -41,7 +41,7 @@ const openedEvent = (row: Row): Row => ({
 
 type Page = Effect.Effect.Success<ReturnType<EventStoreEncoded.Encoded["readFeed"]>>
 
-const openedEvents = (page: Effect.Effect<Page, Errors.StoreFailure>): Effect.Effect<Page, Errors.StoreFailure> =>
+const openedEvents = (page: Effect.Effect<Page, Errors.ReadFailure>): Effect.Effect<Page, Errors.ReadFailure> =>
   Effect.map(page, ({ items, more }) => ({ items: items.map(openedEvent), more }))
 
 export const sealedPort = (port: EventStoreEncoded.Encoded): EventStoreEncoded.Encoded => ({

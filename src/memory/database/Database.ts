@@ -10,7 +10,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
-import { StoreError, type StoreFailure, StoreUnavailable } from "../../Errors.js"
+import { type ReadFailure, StoreError, StoreUnavailable } from "../../Errors.js"
 import * as Uuid from "../../Uuid.js"
 import { Gate } from "./Gate.js"
 
@@ -38,7 +38,7 @@ export class Kept<S> implements Undoable {
   ) {}
 
   /** In a transaction: what that sees. Outside: what was committed. */
-  read<A>(look: (state: S) => A): Effect.Effect<A, StoreFailure> {
+  read<A>(look: (state: S) => A): Effect.Effect<A, ReadFailure> {
     return Effect.withFiberRuntime((fiber) => {
       const transaction = this.database.current(fiber)
       if (transaction !== undefined) return transaction.step(() => look(this.state))
@@ -50,7 +50,7 @@ export class Kept<S> implements Undoable {
   write<A>(
     change: (state: S, undo: (undo: Undo<S>) => void, now: () => number) => A,
     committed?: (value: A) => void
-  ): Effect.Effect<A, StoreFailure> {
+  ): Effect.Effect<A, ReadFailure> {
     return Effect.withFiberRuntime((fiber) => {
       const transaction = this.database.current(fiber)
       const now = () => Context.get(fiber.currentDefaultServices, Clock.Clock).unsafeCurrentTimeMillis()
@@ -97,10 +97,10 @@ const ignore = () => {}
 /** Takes its turn at the gate for a step that runs to its end without a pause. */
 const stepAt = <A>(
   gate: Gate,
-  refusal: () => StoreFailure | undefined,
+  refusal: () => ReadFailure | undefined,
   step: () => A
-): Effect.Effect<A, StoreFailure> => {
-  const enter = (): Exit.Exit<A, StoreFailure> => {
+): Effect.Effect<A, ReadFailure> => {
+  const enter = (): Exit.Exit<A, ReadFailure> => {
     const refused = refusal()
     try {
       return refused === undefined ? Exit.succeed(step()) : Exit.fail(refused)
@@ -135,7 +135,7 @@ class Transaction {
     return this.closing ? this.parent?.current : this
   }
 
-  step<A>(step: () => A): Effect.Effect<A, StoreFailure> {
+  step<A>(step: () => A): Effect.Effect<A, ReadFailure> {
     return stepAt(this.gate, () => this.refusal, step)
   }
 
@@ -148,7 +148,7 @@ class Transaction {
     return !this.ended && (this.parent?.isAlive ?? !this.database.closed)
   }
 
-  private get refusal(): StoreFailure | undefined {
+  private get refusal(): ReadFailure | undefined {
     if (this.isAlive) return undefined
     return this.database.closed ? closed() : gone("it was rolled back before its end")
   }
@@ -157,8 +157,8 @@ class Transaction {
     return this.parent === undefined ? this.database.gate : this.parent.gate
   }
 
-  readonly begin: Effect.Effect<void, StoreFailure> = Effect.suspend(() => {
-    const enter = (): Exit.Exit<void, StoreFailure> => {
+  readonly begin: Effect.Effect<void, ReadFailure> = Effect.suspend(() => {
+    const enter = (): Exit.Exit<void, ReadFailure> => {
       this.hasTurn = true
       if (this.database.closed) return Exit.fail(closed())
       // It waited while the outer one came to its end.
@@ -170,7 +170,7 @@ class Transaction {
   })
 
   /** Fails while a nested transaction is open: only a fiber that nobody waited for can still be in one. */
-  readonly commit: Effect.Effect<void, StoreFailure> = Effect.suspend(() => {
+  readonly commit: Effect.Effect<void, ReadFailure> = Effect.suspend(() => {
     this.closing = true
     const refused = this.gate.isFree ? this.refusal : outlived()
     if (refused !== undefined) return Effect.fail(refused)
@@ -216,7 +216,7 @@ export class Database {
     return transaction?.current
   }
 
-  step<A>(step: () => A): Effect.Effect<A, StoreFailure> {
+  step<A>(step: () => A): Effect.Effect<A, ReadFailure> {
     return stepAt(this.gate, () => (this.closed ? closed() : undefined), step)
   }
 
@@ -225,7 +225,7 @@ export class Database {
    * 2. The effect; then the commit, whose failure fails the effect.
    * 3. Whatever has failed or was interrupted: everything is undone. The next one has its turn.
    */
-  readonly transaction = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E | StoreFailure, R> =>
+  readonly transaction = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E | ReadFailure, R> =>
     Effect.withFiberRuntime((fiber) => {
       const transaction = new Transaction(this, this.current(fiber))
       return transaction.begin.pipe(

@@ -3,7 +3,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import { PoolTimeout, type StoreFailure } from "../../Errors.js"
+import { PoolTimeout, type ReadFailure } from "../../Errors.js"
 
 /** As long as stores elsewhere wait for a connection. In real time: a test's clock would stand still for ever. */
 const waitMaxMs = 10_000
@@ -24,7 +24,7 @@ export class Gate {
   }
 
   /** Waits for its turn, in which `enter` runs; `release` has to follow, from there or later. */
-  wait<A>(enter: () => Exit.Exit<A, StoreFailure>): Effect.Effect<A, StoreFailure> {
+  wait<A>(enter: () => Exit.Exit<A, ReadFailure>): Effect.Effect<A, ReadFailure> {
     return Effect.async((resume) => {
       const startedAt = Date.now()
       const turn = () => {

@@ -2,7 +2,7 @@
  * A state that is a Map of rows that are never changed in place, with the undoing of each change.
  */
 import type * as Effect from "effect/Effect"
-import type { StoreFailure } from "../../Errors.js"
+import type { ReadFailure } from "../../Errors.js"
 import type { Database, Undo } from "./Database.js"
 
 export interface Rows<V> {
@@ -17,8 +17,8 @@ export interface Rows<V> {
 
 export interface KeptRows<V> {
   /** The order of rows means nothing: what is undone comes last. */
-  readonly read: <A>(look: (rows: ReadonlyMap<string, V>) => A) => Effect.Effect<A, StoreFailure>
-  readonly write: <A>(change: (rows: Rows<V>, now: () => number) => A) => Effect.Effect<A, StoreFailure>
+  readonly read: <A>(look: (rows: ReadonlyMap<string, V>) => A) => Effect.Effect<A, ReadFailure>
+  readonly write: <A>(change: (rows: Rows<V>, now: () => number) => A) => Effect.Effect<A, ReadFailure>
 }
 
 export const keepRows = <V>(database: Database): KeptRows<V> => {

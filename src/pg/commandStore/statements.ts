@@ -52,7 +52,7 @@ export const make = (names: Names) => {
     text: string,
     values: Array<unknown>,
     onResult: (result: Pg.QueryResult) => A
-  ): Statement<A> => ({
+  ): Statement<A, "read"> => ({
     name: named(operation + variant),
     text,
     values,

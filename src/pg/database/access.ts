@@ -13,14 +13,14 @@ import { StoreError, type StoreFailure, StoreUnavailable } from "../../Errors.js
 import { ConnectionPool, OpenFailure, type Waiter } from "../../sql/ConnectionPool.js"
 import * as Uuid from "../../Uuid.js"
 import type { PgConnection, Query } from "./connection.js"
-import { classify, type QueryKind } from "./failures.js"
+import { classify, type FailureOf, type QueryKind } from "./failures.js"
 
 export type PgPool = ConnectionPool<PgConnection>
 
-export interface Statement<A> extends Query {
+export interface Statement<A, K extends QueryKind = QueryKind> extends Query {
   /** What errors call it. */
   readonly operation: string
-  readonly kind: QueryKind
+  readonly kind: K
   readonly onResult: (result: Pg.QueryResult) => A
   /** The user's own SQL receives values as the driver reads them. */
   readonly raw?: boolean
@@ -30,17 +30,19 @@ export interface Statement<A> extends Query {
  * Runs a statement on a connection of the pool, as one Effect node. An interrupted waiter leaves the queue at once; a
  * running statement is ended first (see `PgConnection.start`).
  */
-export const statement = <A>(pool: PgPool, query: Statement<A>): Effect.Effect<A, StoreFailure> =>
-  Effect.async((resume) => submit(pool, query, resume))
+export const statement = <A, K extends QueryKind>(
+  pool: PgPool,
+  query: Statement<A, K>
+): Effect.Effect<A, FailureOf<K>> => Effect.async((resume) => submit(pool, query, resume))
 
 /**
  * The same outside any fiber. The effect it returns does what interruption does. `done` is called in that case too,
  * before that effect returns.
  */
-export const submit = <A>(
+export const submit = <A, K extends QueryKind>(
   pool: PgPool,
-  query: Statement<A>,
-  done: (exit: Exit.Exit<A, StoreFailure>) => void
+  query: Statement<A, K>,
+  done: (exit: Exit.Exit<A, FailureOf<K>>) => void
 ): Effect.Effect<void> => {
   let abandon: Effect.Effect<void> = Effect.void
   const waiter: Waiter<PgConnection> = {
@@ -61,11 +63,11 @@ export const submit = <A>(
   })
 }
 
-const exitOf = <A>(
-  query: Statement<A>,
+const exitOf = <A, K extends QueryKind>(
+  query: Statement<A, K>,
   error: unknown,
   result: Pg.QueryResult | undefined
-): Exit.Exit<A, StoreFailure> => {
+): Exit.Exit<A, FailureOf<K>> => {
   if (error !== undefined || result === undefined) return Exit.fail(classify(error, query.kind, query.operation))
   try {
     return Exit.succeed(query.onResult(result))

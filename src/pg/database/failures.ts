@@ -3,12 +3,21 @@
  * SQLSTATEs and another the codes of sockets; the functions below only look them up.
  */
 import Pg from "pg"
-import { CommitOutcomeUnknown, StoreError, type StoreFailure, StoreUnavailable } from "../../Errors.js"
+import {
+  CommitOutcomeUnknown,
+  type ReadFailure,
+  StoreError,
+  type StoreFailure,
+  StoreUnavailable
+} from "../../Errors.js"
 import { lastingOf } from "../../internal/socketFailures.js"
 import { OpenFailure } from "../../sql/ConnectionPool.js"
 
 /** What an error means for the caller: a read changed nothing; a write that lost its connection may have happened. */
 export type QueryKind = "read" | "write"
+
+/** How a statement of a kind can fail. */
+export type FailureOf<K extends QueryKind> = ReadFailure | (K extends "write" ? CommitOutcomeUnknown : never)
 
 /**
  * - `passing`: undone, and worth another attempt.
@@ -126,16 +135,12 @@ export const openFailure = (cause: unknown, known: boolean): OpenFailure => {
 
 const isNameFailure = (cause: unknown): boolean => ["ENOTFOUND", "EAI_NONAME"].includes(codeOf(cause))
 
-export const classify = (
-  cause: unknown,
-  kind: QueryKind,
-  operation: string
-): StoreUnavailable | StoreError | CommitOutcomeUnknown => {
+export const classify = <K extends QueryKind>(cause: unknown, kind: K, operation: string): FailureOf<K> => {
   // If the driver refuses parameters, its error has no code either, but no connection was lost.
   if (cause instanceof TypeError || cause instanceof RangeError) return new StoreError({ operation, cause })
   const meaning = cause instanceof Pg.DatabaseError ? meaningOf(cause) : "lost"
   if (meaning === "final") return new StoreError({ operation, cause })
   return meaning === "lost" && kind === "write"
-    ? new CommitOutcomeUnknown({ operation, cause })
+    ? (new CommitOutcomeUnknown({ operation, cause }) as FailureOf<K>)
     : new StoreUnavailable({ operation, retryable: true, cause })
 }

@@ -7,6 +7,7 @@ import type * as Exit from "effect/Exit"
 import type { StoreFailure } from "../../Errors.js"
 import type { Limits } from "../../Pool.js"
 import type { InContext, Statement } from "./access.js"
+import type { FailureOf, QueryKind } from "./failures.js"
 import type { ConnectionSettings } from "./settings.js"
 
 export const storeAccess: unique symbol = Symbol.for("effect-stores/PgDatabase/storeAccess")
@@ -18,7 +19,7 @@ export interface StoreAccess {
   readonly transaction: <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | StoreFailure, R>
 
   /** Runs a statement on a connection of the pool, or in the transaction of the fiber. */
-  readonly run: <A>(query: Statement<A>) => Effect.Effect<A, StoreFailure>
+  readonly run: <A, K extends QueryKind>(query: Statement<A, K>) => Effect.Effect<A, FailureOf<K>>
 
   /** The same, and calls back once what it did is committed. */
   readonly write: <A>(query: Statement<A>, committed: (value: A) => void) => Effect.Effect<A, StoreFailure>

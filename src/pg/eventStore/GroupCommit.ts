@@ -57,7 +57,7 @@ export const make = (options: GroupCommitOptions): ((append: EncodedAppend) => E
   const locked = new StreamQueues<Item>({
     underWayMax: Math.max(1, Math.floor(limits.maxOpenConns / 2)),
     waitingMax: limits.maxWaiting,
-    streamOf: ({ append: { stream } }) => JSON.stringify([stream.tenantId, stream.domain, stream.aggregateId]),
+    keyOf: ({ append: { stream } }) => JSON.stringify([stream.tenantId, stream.domain, stream.aggregateId]),
     deadlineOf: ({ deadline }) => deadline,
     start: (item, ended) => {
       item.abandon = submit(one(item.append, true), (exit) => {

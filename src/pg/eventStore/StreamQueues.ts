@@ -7,7 +7,7 @@ export interface StreamQueuesOptions<A> {
   /** Running at the same time, at most. */
   readonly underWayMax: number
   readonly waitingMax: number
-  readonly streamOf: (item: A) => string
+  readonly keyOf: (item: A) => string
   /** In epoch milliseconds; an item that still waits then has expired. */
   readonly deadlineOf: (item: A) => number
   /** Calls back when it has ended, possibly synchronously. */
@@ -29,9 +29,9 @@ export class StreamQueues<A> {
 
   /** Starts the item now or when it is its turn. */
   add(item: A): void {
-    const { deadlineOf, expire, streamOf, waitingMax } = this.options
+    const { deadlineOf, expire, keyOf, waitingMax } = this.options
     if (this.waiting >= waitingMax) return expire(item, this.waiting)
-    const stream = streamOf(item)
+    const stream = keyOf(item)
     let queue = this.queues.get(stream)
     if (queue === undefined) {
       queue = new Map()
@@ -52,7 +52,7 @@ export class StreamQueues<A> {
 
   /** False when it does not wait (any more). */
   leave(item: A): boolean {
-    const queue = this.queues.get(this.options.streamOf(item))
+    const queue = this.queues.get(this.options.keyOf(item))
     return queue !== undefined && this.remove(queue, item)
   }
 

@@ -87,7 +87,15 @@ export const make = (names: Names) => {
     text: string,
     values: Array<unknown>,
     onResult: (result: Pg.QueryResult) => A
-  ): Statement<A> => ({ name: named(name), text, values, rowMode: "array", operation: name, kind: "read", onResult })
+  ): Statement<A, "read"> => ({
+    name: named(name),
+    text,
+    values,
+    rowMode: "array",
+    operation: name,
+    kind: "read",
+    onResult
+  })
 
   /** The sizes of a page are looked at only where the range has large events at all. */
   const pageLimit = (range: string, page: Omit<BoundedRows, "payload">): string =>

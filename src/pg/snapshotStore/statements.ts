@@ -41,7 +41,7 @@ export const make = (names: Names) => {
         toRow(snapshot)
       ),
 
-    latest: (stream: StreamId, atMost: number): Statement<EncodedSnapshot | null> => ({
+    latest: (stream: StreamId, atMost: number): Statement<EncodedSnapshot | null, "read"> => ({
       name: named("latest"),
       text: `select ${columns} from ${snapshots} where ${ofStream} and version <= $4`,
       values: [...addressOf(stream), versionBound(atMost)],
@@ -60,7 +60,7 @@ export const make = (names: Names) => {
       operation: "info",
       kind: "read",
       onResult: ({ rows }) => (rows[0] as readonly [number])[0]
-    } satisfies Statement<number>,
+    } satisfies Statement<number, "read">,
 
     // TRUNCATE would lock the table against loads: they would wait, and fail, while a transaction that resets is open.
     reset: {

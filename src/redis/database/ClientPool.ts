@@ -8,7 +8,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
-import { StoreError, type StoreFailure, StoreUnavailable } from "../../Errors.js"
+import { StoreError, StoreUnavailable } from "../../Errors.js"
 import type { RedisLimits } from "../../Pool.js"
 import { type Driver, isCluster, type Send } from "./commands.js"
 import type { OnError } from "./connectors.js"
@@ -90,16 +90,16 @@ export class ClientPool {
    * 2. An interrupt stops waiting at once. The command may still happen, and its connection must still reply within
    *    `writeTimeout`.
    */
-  run<A>(request: Request<A>): Effect.Effect<A, StoreFailure> {
+  run<A>(request: Request<A>): Effect.Effect<A, StoreError | StoreUnavailable> {
     const { onReply, operation, send, size } = request
     const load = 1 + size / bytesPerLoad
-    return Effect.async<A, StoreFailure>((resume) => {
+    return Effect.async<A, StoreError | StoreUnavailable>((resume) => {
       let settled = false
       let retries = 0
       let owing: Client | undefined
       let sentAt = 0
       let again: NodeJS.Timeout | undefined
-      const settle = (exit: Effect.Effect<A, StoreFailure>) => {
+      const settle = (exit: Effect.Effect<A, StoreError | StoreUnavailable>) => {
         settled = true
         clearTimeout(timer)
         clearTimeout(again)

@@ -3,7 +3,7 @@
  */
 import * as Effect from "effect/Effect"
 import type { Redis } from "ioredis"
-import type { StoreFailure } from "../../Errors.js"
+import type { ReadFailure } from "../../Errors.js"
 import type { Pages } from "../../internal/pages.js"
 import type { Request } from "./ClientPool.js"
 import { command, type Driver, isCluster } from "./commands.js"
@@ -11,12 +11,12 @@ import { command, type Driver, isCluster } from "./commands.js"
 /** Keys that the server examines in one step, which takes about a millisecond. */
 const batch = "1000"
 
-type Run = <A>(request: Request<A>) => Effect.Effect<A, StoreFailure>
+type Run = <A>(request: Request<A>) => Effect.Effect<A, ReadFailure>
 
 /** The keys page by page; each page knows how to get the next one. */
-export const pages = (run: Run, prefix: string, operation: string): Pages<Buffer, StoreFailure> => {
+export const pages = (run: Run, prefix: string, operation: string): Pages<Buffer, ReadFailure> => {
   const pattern = `${prefix.replace(/[*?[\]\\]/g, "\\$&")}*`
-  const walk = (nodes: ReadonlyArray<string | undefined>, cursor: string): Pages<Buffer, StoreFailure> => {
+  const walk = (nodes: ReadonlyArray<string | undefined>, cursor: string): Pages<Buffer, ReadFailure> => {
     const [node, ...others] = nodes
     const send = command("scan", [cursor, "MATCH", pattern, "COUNT", batch], null)
     return run({
@@ -48,9 +48,9 @@ export const scan = (
   run: Run,
   prefix: string,
   operation: string,
-  use: (keys: ReadonlyArray<Buffer>) => Effect.Effect<void, StoreFailure>
-): Effect.Effect<void, StoreFailure> => {
-  const walk = (page: Pages<Buffer, StoreFailure>): Effect.Effect<void, StoreFailure> =>
+  use: (keys: ReadonlyArray<Buffer>) => Effect.Effect<void, ReadFailure>
+): Effect.Effect<void, ReadFailure> => {
+  const walk = (page: Pages<Buffer, ReadFailure>): Effect.Effect<void, ReadFailure> =>
     Effect.flatMap(page, ({ items, next }) =>
       Effect.zipRight(
         items.length === 0 ? Effect.void : use(items),

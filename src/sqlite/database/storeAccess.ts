@@ -3,7 +3,7 @@
  * users see of a database is for users.
  */
 import type * as Effect from "effect/Effect"
-import type { StoreFailure } from "../../Errors.js"
+import type { ReadFailure, StoreFailure } from "../../Errors.js"
 import type { InContext, Step } from "./access.js"
 
 export const storeAccess: unique symbol = Symbol.for("effect-stores/SqliteDatabase/storeAccess")
@@ -26,7 +26,7 @@ export interface StoreAccess {
   ) => Effect.Effect<A, StoreFailure>
 
   /** Runs a step that only reads on a connection that reads, or in the transaction of the fiber. */
-  readonly read: <A>(operation: string, step: Step<A>) => Effect.Effect<A, StoreFailure>
+  readonly read: <A>(operation: string, step: Step<A>) => Effect.Effect<A, ReadFailure>
 
   /** Whether the fiber is in a transaction of this database that can write. */
   readonly inTransaction: (fiber: InContext) => boolean

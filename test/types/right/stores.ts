@@ -2,7 +2,11 @@
  * Commands, events and executions as applications write them. test/types.test.ts compiles this file.
  */
 import { Context, Effect, Schema, Stream } from "effect"
-import { CommandStore, EventStore } from "effect-stores"
+import { CommandStore, type Errors, EventStore, SnapshotStore } from "effect-stores"
+
+type Stores = CommandStore.CommandStore | EventStore.EventStore | SnapshotStore.SnapshotStore
+type InvalidInput = Errors.InvalidInput | SnapshotStore.SnapshotCorrupt
+type Known = Errors.PoolTimeout | Errors.StoreUnavailable | Errors.StoreError
 
 class Refused extends Schema.TaggedError<Refused>()("Refused", { why: Schema.String }) {}
 class Down extends Schema.TaggedError<Down>()("Down", {}) {}
@@ -71,3 +75,23 @@ export const appended = events.append(
   }
 )
 export const folded = events.fold(stream, 0, (sum, { data }) => (data._tag === "Place" ? sum + data.total : sum))
+
+// A read has nothing to commit.
+// type: Effect.Effect<number, EventStore.ReadError, EventStore.EventStore>
+export const version = Effect.flatMap(EventStore.EventStore, (store) => store.version(stream))
+export const readsAreNeverInDoubt: Effect.Effect<unknown, InvalidInput | Known, Stores> = Effect.gen(function* () {
+  const events = yield* EventStore.EventStore
+  const commands = yield* CommandStore.CommandStore
+  const snapshots = yield* SnapshotStore.SnapshotStore
+  yield* Effect.all([Stream.runDrain(events.read(stream)), Stream.runDrain(events.feed()), events.get("1")])
+  yield* Effect.all([events.page(), events.count(), Stream.runDrain(events.distinct("type"))])
+  yield* Effect.all([Stream.runDrain(events.subscribe()), events.fold(stream, 0, (n) => n + 1)])
+  yield* Effect.all([Stream.runDrain(commands.list()), commands.get("1"), commands.page(), commands.count()])
+  yield* Effect.all([Stream.runDrain(commands.distinct("type")), snapshots.latest(stream)])
+})
+export const nothingToRefuse: Effect.Effect<unknown, Known, Stores> = Effect.gen(function* () {
+  const events = yield* EventStore.EventStore
+  const commands = yield* CommandStore.CommandStore
+  const snapshots = yield* SnapshotStore.SnapshotStore
+  yield* Effect.all([events.head, events.info, commands.info, snapshots.info])
+})

@@ -11,6 +11,12 @@ const command: CommandStore.NewCommand = { id: "1", tenantId: "acme", domain: "o
 // error: Type 'number' is not assignable to type 'string'
 export const anotherResult = store.execute(command, Effect.succeed(1), { success: Schema.String })
 
+// error: Property '"options.success must be given to keep this result"' is missing in type 'Effect<number, never, never>'
+export const resultNotKept = store.execute(command, Effect.succeed(1))
+
+// error: Property '"options.success must be given to keep this result"' is missing in type 'Effect<string, never, never>'
+export const resultOfVoid = store.execute(command, Effect.succeed("done"), { success: Schema.Void, lease: "1 minute" })
+
 // error: 'successes' does not exist in type
 export const misspeltOption = store.execute(command, Effect.void, { successes: Schema.String })
 
@@ -26,6 +32,9 @@ const envelope = { id: "1", tenantId: "acme", domain: "order" }
 
 // error: Type '"Placed"' is not assignable to type
 export const anotherTag = commands.execute({ _tag: "Placed", total: 3 }, envelope, Effect.void)
+
+// error: Property '"options.success must be given to keep this result"' is missing in type 'Effect<number, never, never>'
+export const typedResultNotKept = commands.execute({ _tag: "Place", total: 3 }, envelope, Effect.succeed(1))
 
 // error: Type '"lost"' is not assignable to type '"late" | "broken"'
 export const anotherField = commands.create({ _tag: "Cancel", why: "lost" }, envelope)
@@ -47,3 +56,8 @@ export const appendsAnotherTag = events.append(stream, [{ _tag: "Placed", total:
 
 // error: Type '"none"' is not assignable to type
 export const anotherExpectation = events.append(stream, [{ _tag: "Place", total: 1 }], { expected: "none" })
+
+declare const log: EventStore.EventStoreShape
+
+// error: Property 'CommitOutcomeUnknown' is incompatible
+export const inDoubt = Effect.catchTags(log.head, { CommitOutcomeUnknown: () => Effect.succeed(0) })
