@@ -33,7 +33,7 @@ const sums = (id: Aggregate.Id) =>
   })
 
 describe("a stream that is deleted and started again", () => {
-  it("between two pages of a load is loaded as one of its lives", () => {
+  const betweenPages = (count: number, note: string) => {
     const id = freshId()
     const stream = streamOf(Eager, id)
     let again: Effect.Effect<unknown> = Effect.void
@@ -45,7 +45,7 @@ describe("a stream that is deleted and started again", () => {
             Effect.orDie(
               store.append(
                 stream,
-                Array.from({ length: 1_500 }, () => ({ type: "Added", data: { amount } })),
+                Array.from({ length: count }, () => ({ type: "Added", data: { amount }, metadata: { note } })),
                 { expected: "noStream" }
               )
             )
@@ -74,11 +74,15 @@ describe("a stream that is deleted and started again", () => {
     return Effect.runPromise(
       Effect.gen(function* () {
         const loaded = yield* Aggregate.load(Eager, id)
-        assert.deepStrictEqual([loaded.state.sum, loaded.version], [1_500_000, 1_500])
-        assert.deepStrictEqual(yield* sums(id), [1_500_000, 1_500_000])
+        assert.deepStrictEqual([loaded.state.sum, loaded.version], [count * 1_000, count])
+        assert.deepStrictEqual(yield* sums(id), [count * 1_000, count * 1_000])
       }).pipe(Effect.provide(layer))
     )
-  })
+  }
+
+  it("between two pages of a load is loaded as one of its lives", () => betweenPages(1_500, ""))
+
+  it("between two pages of few large events is loaded as one of its lives", () => betweenPages(3, "x".repeat(2 ** 20)))
 
   it("with the same ids and other content does not get the state of its earlier life", () => {
     const id = freshId()

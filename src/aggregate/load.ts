@@ -21,7 +21,7 @@ import {
   type StreamId
 } from "../EventStore.js"
 import { JsonText } from "../internal/jsonText.js"
-import { pageSize } from "../internal/pages.js"
+import { pageBegins } from "../internal/pages.js"
 import { taggedPayload } from "../internal/taggedPayload.js"
 import * as Json from "../Json.js"
 import * as SnapshotPolicy from "../SnapshotPolicy.js"
@@ -84,6 +84,7 @@ class Replay<S, E extends { readonly _tag: string }> {
   first: Event | undefined
   last: Event | undefined
   private other = false
+  private pages = 0
 
   constructor(
     private readonly definition: Aggregate<S, E>,
@@ -91,6 +92,15 @@ class Replay<S, E extends { readonly _tag: string }> {
   ) {
     this.state = baseline === undefined ? definition.initial : baseline.state
     this.version = baseline === undefined ? 0 : baseline.version
+  }
+
+  [pageBegins](): void {
+    this.pages++
+  }
+
+  /** Whether all was read at one moment; a store that does not tell of its pages may have read at several. */
+  get isOfOneMoment(): boolean {
+    return this.pages === 1
   }
 
   /** Whether the event that the baseline ends with was there; it is the first that is read. */
@@ -266,8 +276,8 @@ const replay = <S, E extends { readonly _tag: string }>(
   return Effect.flatMap(folded, (replayed): Effect.Effect<Replay<S, E>, LoadError> => {
     replayedEvents.unsafeUpdate(replayed.events, [])
     const done = replayed.failure === undefined ? Effect.succeed(replayed) : Effect.fail(replayed.failure)
-    if (replayed.first === undefined || replayed.events < pageSize || tries === 0) return done
-    // Read in pages, so the stream may have been deleted and started again in between.
+    if (replayed.first === undefined || replayed.isOfOneMoment || tries === 0) return done
+    // Read in several pages, so the stream may have been deleted and started again in between.
     return Effect.flatMap(stands(loader, replayed.first), (whole) =>
       whole ? done : replay(loader, baseline, tries - 1)
     )

@@ -20,7 +20,16 @@ import type {
 } from "../EventStore.js"
 import { DuplicateEvent, VersionConflict } from "../EventStore.js"
 import { Lifted } from "../internal/lifted.js"
-import { type Page, type Pages, pageAt, pageBytes, pagedStream, pageSize, valuePages } from "../internal/pages.js"
+import {
+  foldPages,
+  type Page,
+  type Pages,
+  pageAt,
+  pageBytes,
+  pagedStream,
+  pageSize,
+  valuePages
+} from "../internal/pages.js"
 import { writesOf } from "../internal/storeOptions.js"
 import * as Telemetry from "../internal/telemetry.js"
 import { checked } from "../internal/validate.js"
@@ -227,13 +236,6 @@ const repeatOf = (
   }
   return Effect.succeed(results)
 }
-
-const foldPages = <A, E, S>(page: Pages<A, E>, initial: S, step: (state: S, item: A) => S): Effect.Effect<S, E> =>
-  Effect.flatMap(page, ({ items, next }) => {
-    let state = initial
-    for (const item of items) state = step(state, item)
-    return next === undefined ? Effect.succeed(state) : foldPages(next, state, step)
-  })
 
 const streamPage = (
   encoded: Encoded,

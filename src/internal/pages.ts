@@ -56,6 +56,27 @@ export const pagedStream = <A, E>(first: Pages<A, E>): Stream.Stream<A, E> =>
     Effect.map(page, ({ items, next }) => [Chunk.unsafeFromArray(items), Option.fromNullable(next)])
   )
 
+/**
+ * A state with this member is told by the fold that it is handed to when a page begins: a state that was folded from
+ * one page is that of one moment.
+ */
+export const pageBegins: unique symbol = Symbol.for("effect-stores/pageBegins")
+
+const isTold = (state: unknown): state is { readonly [pageBegins]: () => void } =>
+  typeof state === "object" && state !== null && pageBegins in state
+
+export const foldPages = <A, E, S>(
+  page: Pages<A, E>,
+  initial: S,
+  step: (state: S, item: A) => S
+): Effect.Effect<S, E> =>
+  Effect.flatMap(page, ({ items, next }) => {
+    let state = initial
+    if (isTold(state)) state[pageBegins]()
+    for (const item of items) state = step(state, item)
+    return next === undefined ? Effect.succeed(state) : foldPages(next, state, step)
+  })
+
 /** How much larger each page of values is than the one before, and the largest. */
 const valuesGrowth = 16
 const valuesMax = 256_000

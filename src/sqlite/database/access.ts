@@ -87,7 +87,11 @@ const useInLine = <A>(
       take: (connection: SqliteConnection): void => {
         held = connection
         // Not at once: the caller is releasing the connection, and a long queue would nest without end.
-        timer = setImmediate(() => run(connection, busyRetryFirstMs))
+        timer = setImmediate(() => {
+          // This step counts too: else the next would follow it in the same turn, however long this one takes.
+          isLoopDue()
+          run(connection, busyRetryFirstMs)
+        })
       },
       fail: (error: StoreFailure): void => resume(Effect.fail(error))
     }
