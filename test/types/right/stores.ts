@@ -16,7 +16,7 @@ const command: CommandStore.NewCommand = { id: "1", tenantId: "acme", domain: "o
 // type: Effect.Effect<void, CommandStore.ExecuteError, CommandStore.CommandStore>
 export const nothingKept = Effect.flatMap(CommandStore.CommandStore, (store) => store.execute(command, Effect.void))
 
-// type: Effect.Effect<string, Down | CommandStore.ExecuteError, Mailer | CommandStore.CommandStore>
+// type: Effect.Effect<string, Down | CommandStore.ExecuteError, CommandStore.CommandStore | Mailer>
 export const result = Effect.flatMap(CommandStore.CommandStore, (store) =>
   store.execute(
     command,

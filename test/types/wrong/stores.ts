@@ -59,5 +59,5 @@ export const anotherExpectation = events.append(stream, [{ _tag: "Place", total:
 
 declare const log: EventStore.EventStoreShape
 
-// error: Property 'CommitOutcomeUnknown' is incompatible
+// error: Type '() => Effect.Effect<number, never, never>' is not assignable to type 'never'
 export const inDoubt = Effect.catchTags(log.head, { CommitOutcomeUnknown: () => Effect.succeed(0) })
