@@ -6,7 +6,7 @@ import { CommandStore, type Errors, EventStore, SnapshotStore } from "effect-sto
 
 type Stores = CommandStore.CommandStore | EventStore.EventStore | SnapshotStore.SnapshotStore
 type InvalidInput = Errors.InvalidInput | SnapshotStore.SnapshotCorrupt
-type Known = Errors.PoolTimeout | Errors.StoreUnavailable | Errors.StoreError
+type Known = Exclude<Errors.StoreFailure, Errors.CommitOutcomeUnknown>
 
 class Refused extends Schema.TaggedError<Refused>()("Refused", { why: Schema.String }) {}
 class Down extends Schema.TaggedError<Down>()("Down", {}) {}
