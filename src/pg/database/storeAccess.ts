@@ -6,7 +6,8 @@ import type * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import type { StoreFailure } from "../../Errors.js"
 import type { Limits } from "../../Pool.js"
-import type { InContext, Statement } from "./access.js"
+import type { InContext } from "../../sql/transactions.js"
+import type { Statement } from "./access.js"
 import type { ConnectionSettings } from "./settings.js"
 
 export const storeAccess: unique symbol = Symbol.for("effect-stores/PgDatabase/storeAccess")
