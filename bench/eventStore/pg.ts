@@ -8,7 +8,7 @@ import { EventStorePg } from "effect-stores/pg"
 import Pg from "pg"
 // The statements are no part of the package's surface; their texts come from where they stand, not from a copy.
 import { checkedNames } from "../../src/pg/database/names.js"
-import { outcomeAppended } from "../../src/pg/eventStore/schema.js"
+import { outcomeAppended } from "../../src/pg/eventStore/functions.js"
 import * as statements from "../../src/pg/eventStore/statements.js"
 import { data, domain, metadata, newId, type Opened, type Raw, tenantId, type, workloads } from "./workloads.js"
 

@@ -20,7 +20,7 @@ import type * as Scope from "effect/Scope"
 import { type InvalidInput, StoreError, type StoreFailure } from "../Errors.js"
 import { onlyKnown } from "../internal/storeOptions.js"
 import * as Pool from "../Pool.js"
-import { ConnectionPool } from "../sql/ConnectionPool.js"
+import { ConnectionPool, type PoolState } from "../sql/ConnectionPool.js"
 import { type Isolation, type PgPool, type Statement, statement, submit, Transactions } from "./database/access.js"
 import { PgConnection } from "./database/connection.js"
 import type { FailureOf, QueryKind } from "./database/failures.js"
@@ -30,19 +30,8 @@ import * as Sql from "./database/sqlClient.js"
 import { type StoreAccess, storeAccess } from "./database/storeAccess.js"
 
 export type { TlsOptions } from "../internal/tls.js"
+export type { PoolState } from "../sql/ConnectionPool.js"
 export type { Options } from "./database/options.js"
-
-/**
- * Connections open (in use or not) and idle, and operations waiting for one.
- *
- * @since 0.1.0
- * @category models
- */
-export interface PoolState {
-  readonly open: number
-  readonly idle: number
-  readonly waiting: number
-}
 
 /**
  * @since 0.1.0

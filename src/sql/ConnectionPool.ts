@@ -13,6 +13,18 @@ import type * as Scope from "effect/Scope"
 import { PoolTimeout, type StoreError, StoreUnavailable } from "../Errors.js"
 import type { Limits } from "../Pool.js"
 
+/**
+ * Connections open (in use or not) and idle, and operations waiting for one.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface PoolState {
+  readonly open: number
+  readonly idle: number
+  readonly waiting: number
+}
+
 /** How a pool opens and closes its connections. */
 export interface Connector<A> {
   /** Calls back once, possibly synchronously. */
@@ -83,8 +95,8 @@ export class ConnectionPool<A extends object> {
     this.sweepTimer.unref()
   }
 
-  /** Connections open (opening ones included) and idle, and operations waiting, at this moment. */
-  get state(): { readonly open: number; readonly idle: number; readonly waiting: number } {
+  /** At this moment; connections that are being opened count as open. */
+  get state(): PoolState {
     return { open: this.entries.size + this.opening, idle: this.idle.length, waiting: this.line.size }
   }
 

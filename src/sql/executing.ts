@@ -5,11 +5,7 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import { StoreError } from "../Errors.js"
-
-/** The part of a fiber that tells its transaction. */
-interface InContext {
-  readonly currentContext: Context.Context<never>
-}
+import type { InContext } from "./transactions.js"
 
 export interface Database {
   /** Where it is, without secrets. */

@@ -12,10 +12,15 @@ const values = ["version", "last_event_mark", "schema_version", "key_id", "check
 /** All but the address, which need not be in a row. */
 export const columns = values.join(", ")
 
-/** The end of the INSERT of `address` and `columns` into a table that is called `stored`. */
-export const replaceOlder = `on conflict (${address})
+/** The end of the INSERT of `address` and `columns` into a table that is called `stored`, in each dialect's case. */
+export const replaceOlder = {
+  pg: `on conflict (${address})
   do update set ${values.map((name) => `${name} = excluded.${name}`).join(", ")}
-  where stored.version <= excluded.version`
+  where stored.version <= excluded.version`,
+  sqlite: `ON CONFLICT (${address})
+  DO UPDATE SET ${values.map((name) => `${name} = excluded.${name}`).join(", ")}
+  WHERE stored.version <= excluded.version`
+}
 
 /** A row of `columns`. */
 export type Row = readonly [

@@ -16,8 +16,9 @@ import type * as Scope from "effect/Scope"
 import { type InvalidInput, type ReadFailure, StoreError, type StoreFailure } from "../Errors.js"
 import { onlyKnown } from "../internal/storeOptions.js"
 import * as Pool from "../Pool.js"
-import { ConnectionPool, OpenFailure } from "../sql/ConnectionPool.js"
-import { type InContext, type SqlitePool, type Step, Transactions, use } from "./database/access.js"
+import { ConnectionPool, OpenFailure, type PoolState } from "../sql/ConnectionPool.js"
+import type { InContext } from "../sql/transactions.js"
+import { type SqlitePool, type Step, Transactions, use } from "./database/access.js"
 import { SqliteConnection } from "./database/connection.js"
 import { checkOwner, explained, failure, isBusy, movedAway } from "./database/failures.js"
 import { databaseKeys, type Options } from "./database/options.js"
@@ -25,19 +26,8 @@ import { checkedSettings } from "./database/settings.js"
 import * as Client from "./database/sqlClient.js"
 import { type StoreAccess, storeAccess } from "./database/storeAccess.js"
 
+export type { PoolState } from "../sql/ConnectionPool.js"
 export type { Options, Synchronous } from "./database/options.js"
-
-/**
- * Connections open (in use or not) and idle, and operations waiting for one.
- *
- * @since 0.1.0
- * @category models
- */
-export interface PoolState {
-  readonly open: number
-  readonly idle: number
-  readonly waiting: number
-}
 
 /**
  * @since 0.1.0

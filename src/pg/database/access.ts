@@ -3,7 +3,6 @@
  * (`Transactions`). To the effects inside it, a transaction is a pool of one connection. A nested transaction holds
  * that connection and its siblings wait, because PostgreSQL has only one stack of savepoints per connection.
  */
-import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
@@ -11,7 +10,7 @@ import type * as Scope from "effect/Scope"
 import type Pg from "pg"
 import { StoreError, type StoreFailure, StoreUnavailable } from "../../Errors.js"
 import { ConnectionPool, OpenFailure, type Waiter } from "../../sql/ConnectionPool.js"
-import * as Uuid from "../../Uuid.js"
+import * as transactions from "../../sql/transactions.js"
 import type { PgConnection, Query } from "./connection.js"
 import { classify, type FailureOf, type QueryKind } from "./failures.js"
 
@@ -85,32 +84,20 @@ const command = (text: string, kind: QueryKind, operation: string): Statement<st
 
 export type Isolation = "read committed" | "repeatable read" | "serializable"
 
-/** A transaction, or a savepoint in one. */
-class Transaction {
+class Transaction extends transactions.Transaction<Transaction> {
   readonly inside: PgPool
-  /** Set when COMMIT or ROLLBACK enters the queue. */
-  closing = false
-  private ended = false
   begun = false
   private endedByHand = false
-  private readonly whenCommitted: Array<() => void> = []
-  readonly savepoint: string
 
   constructor(
     readonly connection: PgConnection,
-    readonly parent: Transaction | undefined,
+    parent: Transaction | undefined,
     outside: PgPool
   ) {
-    this.savepoint = `effect_stores_${this.depth}`
+    super(parent)
     this.inside = new ConnectionPool(
       `${outside.name} transaction`,
-      {
-        ...outside.limits,
-        maxOpenConns: 1,
-        maxIdleConns: 1,
-        connMaxLifetimeMs: Number.POSITIVE_INFINITY,
-        connMaxIdleTimeMs: Number.POSITIVE_INFINITY
-      },
+      transactions.insideLimits(outside.limits),
       {
         open: (done) =>
           done(
@@ -129,44 +116,15 @@ class Transaction {
     )
   }
 
-  /** A nested transaction has not ended yet. */
-  get busy(): boolean {
-    const { idle, open } = this.inside.state
-    return open > idle
-  }
-
-  private get depth(): number {
-    return this.parent === undefined ? 0 : this.parent.depth + 1
-  }
-
   private get alive(): boolean {
     return !this.ended && !this.endedByHand && this.connection.usable
   }
 
-  /**
-   * The innermost transaction that is not ending. What a forked fiber does after COMMIT or ROLLBACK happens outside.
-   * Nothing may queue behind these two, or it would run on the connection when others have it.
-   */
-  get current(): Transaction | undefined {
-    return this.closing ? this.parent?.current : this
-  }
-
-  /** Runs when the outermost transaction has committed; not if anything up to there rolls back. */
-  onCommit(callback: () => void): void {
-    this.whenCommitted.push(callback)
-  }
-
-  committed(): void {
-    for (const callback of this.whenCommitted) {
-      if (this.parent === undefined) callback()
-      else this.parent.onCommit(callback)
-    }
-  }
+  readonly committed: Effect.Effect<void> = Effect.sync(() => this.reportCommit())
 
   readonly end: Effect.Effect<void> = Effect.suspend(() => {
     this.ended = true
-    // A fiber that outlives a rolled back transaction may still hold the connection. Nobody should wait for it.
-    return this.busy ? Effect.asVoid(Effect.forkDaemon(this.inside.shutdown)) : this.inside.shutdown
+    return transactions.shutdownInside(this.inside)
   })
 }
 
@@ -180,24 +138,13 @@ const lost = (): StoreUnavailable =>
     cause: new Error("its connection was lost, so it was rolled back")
   })
 
-/** The part of a fiber from which its transaction is known. */
-export interface InContext {
-  readonly currentContext: Context.Context<never>
-}
-
-/** The transactions of one database. The key is its own, so two databases never see each other's. */
-export class Transactions {
-  private readonly tag = Context.GenericTag<Transaction>(`effect-stores/pg/Transaction/${Uuid.v7(Date.now())}`)
-
-  constructor(readonly pool: PgPool) {}
-
-  current(fiber: InContext): Transaction | undefined {
-    const transaction: Transaction | undefined = fiber.currentContext.unsafeMap.get(this.tag.key)
-    return transaction?.current
+export class Transactions extends transactions.Transactions<Transaction> {
+  constructor(readonly pool: PgPool) {
+    super()
   }
 
   /** Where a statement of this fiber runs. */
-  poolOf(fiber: InContext): PgPool {
+  poolOf(fiber: transactions.InContext): PgPool {
     return this.current(fiber)?.inside ?? this.pool
   }
 
@@ -260,13 +207,13 @@ export class Transactions {
         Effect.zipRight(restore(Effect.provideService(self, this.tag, transaction))),
         // Not interruptible: an interrupt between COMMIT and its answer would leave the caller in doubt.
         Effect.zipLeft(close),
-        Effect.tap(() => Effect.sync(() => transaction.committed())),
+        Effect.tap(transaction.committed),
         Effect.onError(() => {
           const { connection } = transaction
           if (!connection.usable) return Effect.void
           const close = Effect.sync(() => connection.close())
           // COMMIT has waited in vain for a nested transaction, and ROLLBACK would too.
-          if (transaction.closing && transaction.busy) return close
+          if (transaction.closing && transactions.isBusy(inside)) return close
           return Effect.catchAll(last(undo, "read", "ROLLBACK"), () => close)
         }),
         Effect.ensuring(transaction.end)

@@ -1,20 +1,20 @@
 /**
- * The user's own SQL: an `SqlClient` of @effect/sql over the connections of a `PgDatabase`. The statement builder and
- * the compiler are taken from the packages. Transactions are ours, because the package's share one key among all
- * databases of a program, end in a defect when COMMIT fails, and can't be interrupted while they wait.
+ * The user's own SQL: an `SqlClient` of @effect/sql over the connections of a `PgDatabase`.
  */
 import type * as Reactivity from "@effect/experimental/Reactivity"
-import * as SqlClient from "@effect/sql/SqlClient"
+import type * as SqlClient from "@effect/sql/SqlClient"
 import type { Connection } from "@effect/sql/SqlConnection"
-import { SqlError } from "@effect/sql/SqlError"
-import * as Statement from "@effect/sql/Statement"
+import type { SqlError } from "@effect/sql/SqlError"
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import type Pg from "pg"
 import type { StoreFailure } from "../../Errors.js"
 import { ConnectionPool } from "../../sql/ConnectionPool.js"
-import { type InContext, type PgPool, statement, type Transactions } from "./access.js"
+import * as sqlClient from "../../sql/sqlClient.js"
+import { statementError, transactionError } from "../../sql/sqlClient.js"
+import type { InContext } from "../../sql/transactions.js"
+import { type PgPool, statement, type Transactions } from "./access.js"
 import type { PgConnection } from "./connection.js"
 
 export const make = (transactions: Transactions, reactivity: Reactivity.Reactivity.Service): SqlClient.SqlClient => {
@@ -31,21 +31,14 @@ export const make = (transactions: Transactions, reactivity: Reactivity.Reactivi
     Effect.map(({ connection }) => connection)
   )
 
-  const base = Object.assign(
-    Statement.make(Effect.succeed(connection), PgClient.makeCompiler(), [["db.system.name", "postgresql"]], undefined),
-    {
-      [SqlClient.TypeId]: SqlClient.TypeId as SqlClient.TypeId,
-      reserve,
-      withTransaction: <R, E, A>(self: Effect.Effect<A, E, R>) => transactions.run(self, "begin", transactionError),
-      reactive: reactivity.stream,
-      reactiveMailbox: reactivity.query
-    }
-  )
-  const client: SqlClient.SqlClient = Object.assign(base, {
-    safe: base as SqlClient.SqlClient,
-    withoutTransforms: () => client
+  return sqlClient.make({
+    system: "postgresql",
+    compiler: PgClient.makeCompiler(),
+    connection,
+    reserve,
+    withTransaction: (self) => transactions.run(self, "begin", transactionError),
+    reactivity
   })
-  return client
 }
 
 const connectionOf = (poolOf: (fiber: InContext) => PgPool): Connection => {
@@ -81,12 +74,3 @@ const connectionOf = (poolOf: (fiber: InContext) => PgPool): Connection => {
     executeStream: (text, params) => Stream.unwrap(Effect.map(rows(text, params, undefined), Stream.fromIterable))
   }
 }
-
-/** As everywhere in @effect/sql, the cause of a statement's error is the driver's error. */
-const statementError = (error: StoreFailure): SqlError =>
-  new SqlError({
-    message: "Failed to execute statement",
-    cause: "cause" in error ? error.cause : error
-  })
-
-const transactionError = (error: StoreFailure): SqlError => new SqlError({ message: error.message, cause: error })

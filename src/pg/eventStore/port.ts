@@ -30,7 +30,7 @@ export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded
       limits: database.limits,
       submit: database.submit,
       one: (append, wait) => observed(sql.appendOne(append, wait), appended),
-      group: (appends) => observed(sql.appendGroup(appends), (answers) => answers.forEach(appended))
+      group: (appends) => observed(sql.appendEach(appends), (answers) => answers.forEach(appended))
     })
 
     return {

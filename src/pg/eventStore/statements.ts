@@ -27,7 +27,8 @@ import type { Statement } from "../database/access.js"
 import { anyOf, where } from "../database/filters.js"
 import type { Names } from "../database/names.js"
 import { type BoundedRows, orderOf, pageOf, rowCount } from "../database/pages.js"
-import * as schema from "./schema.js"
+import * as functions from "./functions.js"
+import { isLarge, payload } from "./schema.js"
 
 /** `Exists` comes without the events; they are read in a second statement. */
 export type Answer = Exclude<AppendOutcome, { _tag: "Exists" }> | "Exists"
@@ -45,9 +46,9 @@ const conditions = eventConditions(anyOf)
 
 const expectedNumber = (expected: ExpectedVersion): number =>
   expected === "any"
-    ? schema.expectAny
+    ? functions.expectAny
     : expected === "streamExists"
-      ? schema.expectStreamExists
+      ? functions.expectStreamExists
       : expected === "noStream"
         ? 0
         : expected
@@ -99,29 +100,27 @@ export const make = (names: Names) => {
 
   /** The sizes of a page are looked at only where the range has large events at all. */
   const pageLimit = (range: string, page: Omit<BoundedRows, "payload">): string =>
-    `case when exists (select from ${events} where ${range} and ${schema.isLarge})
-          then ${rowCount({ ...page, payload: schema.payload })} else ${page.limit} end`
+    `case when exists (select from ${events} where ${range} and ${isLarge})
+          then ${rowCount({ ...page, payload })} else ${page.limit} end`
 
-  const appendName = named("append")
-  const appendText = `select * from ${names.qualified("append")}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
-  const tryAppendName = named("try_append")
-  const tryAppendText = `select * from ${names.qualified("try_append")}(
-    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
-  const appendGroupName = named("append_group")
-  const appendGroupText = `select * from ${names.qualified("append_group")}(
-    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
-  const appendAllName = named("append_all")
-  const appendAllText = `select * from ${names.qualified("append_all")}(
-    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`
+  /** One of the append functions, as a statement. */
+  const calling = (name: string, parameters: number): { readonly name: string; readonly text: string } => {
+    const placeholders = Array.from({ length: parameters }, (_, i) => `$${i + 1}`).join(", ")
+    return { name: named(name), text: `select * from ${names.qualified(name)}(${placeholders})` }
+  }
+  const append = calling("append", 12)
+  const tryAppend = calling("try_append", 12)
+  const appendGroup = calling("append_group", 12)
+  const appendAll = calling("append_all", 13)
 
   const attemptOf = (outcome: number, version: number, position: number): Attempt => {
     switch (outcome) {
-      case schema.outcomeAppended:
+      case functions.outcomeAppended:
         return { _tag: "Appended", results: [{ version, position }] }
-      case schema.outcomeConflict:
+      case functions.outcomeConflict:
         return { _tag: "Conflict", index: 0, actual: version }
       default:
-        return outcome === schema.outcomeExists ? "Exists" : "Busy"
+        return outcome === functions.outcomeExists ? "Exists" : "Busy"
     }
   }
 
@@ -129,8 +128,7 @@ export const make = (names: Names) => {
   const appendOne = ({ events, expected, stream }: EncodedAppend, wait: boolean): Statement<Attempt> => {
     const event = events[0] as EncodedNewEvent
     return {
-      name: wait ? appendName : tryAppendName,
-      text: wait ? appendText : tryAppendText,
+      ...(wait ? append : tryAppend),
       values: [
         stream.tenantId,
         stream.domain,
@@ -152,11 +150,10 @@ export const make = (names: Names) => {
     }
   }
 
-  const appendGroup = (appends: ReadonlyArray<EncodedAppend>): Statement<ReadonlyArray<Attempt>> => {
+  const appendEach = (appends: ReadonlyArray<EncodedAppend>): Statement<ReadonlyArray<Attempt>> => {
     const added = appends.map(({ events }) => events[0] as EncodedNewEvent)
     return {
-      name: appendGroupName,
-      text: appendGroupText,
+      ...appendGroup,
       values: [
         appends.map(({ stream }) => stream.tenantId),
         appends.map(({ stream }) => stream.domain),
@@ -178,8 +175,7 @@ export const make = (names: Names) => {
     const streams: ReadonlyArray<Guard> = [...appends, ...guards]
     const added = appends.flatMap((append) => append.events)
     return {
-      name: appendAllName,
-      text: appendAllText,
+      ...appendAll,
       values: [
         streams.map(({ stream }) => stream.tenantId),
         streams.map(({ stream }) => stream.domain),
@@ -193,8 +189,8 @@ export const make = (names: Names) => {
       kind: "write",
       onResult: (result) => {
         const [outcome, conflictAt, versions, positions] = result.rows[0] as AllRow
-        if (outcome === schema.outcomeExists) return "Exists"
-        if (outcome === schema.outcomeConflict) {
+        if (outcome === functions.outcomeExists) return "Exists"
+        if (outcome === functions.outcomeConflict) {
           return { _tag: "Conflict", index: conflictAt - 1, actual: versions[conflictAt - 1] as number }
         }
         const results = appends.map((_, i) => ({
@@ -208,7 +204,7 @@ export const make = (names: Names) => {
 
   return {
     appendOne,
-    appendGroup,
+    appendEach,
     appendMany,
 
     byIds: (ids: ReadonlyArray<string>) =>

@@ -37,7 +37,7 @@ export const make = (names: Names) => {
       change(
         "save",
         `insert into ${snapshots} as stored (${address}, ${columns})
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ${replaceOlder}`,
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ${replaceOlder.pg}`,
         toRow(snapshot)
       ),
 

@@ -1,55 +1,23 @@
 /**
- * The CommandStore's port on SQLite: its statements, each in one place, and the rows they return. Every step that
- * writes is one statement. Leases run on the clock of the machine, which is the same for all processes that have the
- * file open.
+ * The CommandStore's port on SQLite. Every step that writes is one statement. Leases run on the clock of the machine,
+ * which is the same for all processes that have the file open.
  */
 import * as Effect from "effect/Effect"
 import type { CreateOutcome, Encoded, EncodedNewCommand } from "../../commandStore/CommandStoreEncoded.js"
 import { takePage } from "../../internal/pages.js"
-import {
-  column,
-  columns,
-  created,
-  fromRow,
-  fromRows,
-  inserted,
-  payloadRow,
-  type Row,
-  sizeOf,
-  toRow
-} from "../../sql/commandRows.js"
+import { created, fromRow, fromRows, payloadRow, type Row, sizeOf, toRow } from "../../sql/commandRows.js"
 import { executing } from "../../sql/executing.js"
-import { commandConditions } from "../../sql/filters.js"
 import type { SqliteConnection } from "../database/connection.js"
-import { anyOf, filtered, unindexed } from "../database/filters.js"
 import type { Names } from "../database/names.js"
 import { makeNote } from "../database/notes.js"
 import type { StoreAccess } from "../database/storeAccess.js"
-
-type Value = string | number | null
+import * as statements from "./statements.js"
 
 export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded> =>
   Effect.sync(() => onDatabase(database, names))
 
 const onDatabase = (database: StoreAccess, names: Names): Encoded => {
-  const commands = names.qualified("commands")
-  const ofAttempt = "id = ? AND attempts = ? AND status = 'received'"
-  const sql = {
-    insert: `INSERT INTO ${commands} (${inserted})
-      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'received', ?, ?) ON CONFLICT (id) DO NOTHING`,
-    existing: `SELECT lease_end_ms, ${columns} FROM ${commands} WHERE id = ?`,
-    takeOver: `UPDATE ${commands} SET attempts = attempts + 1, lease_end_ms = ?
-      WHERE ${ofAttempt} AND lease_end_ms <= ?`,
-    renew: `UPDATE ${commands} SET lease_end_ms = ? WHERE ${ofAttempt}`,
-    finish: `UPDATE ${commands} SET status = ?, outcome = ?, outcome_key_id = ?, finished_ms = ?, lease_end_ms = 0
-      WHERE ${ofAttempt}`,
-    get: `SELECT ${columns} FROM ${commands} WHERE id = ?`,
-    countAll: `SELECT count(*) FROM ${commands}`,
-    last: `SELECT ${columns} FROM ${commands} ORDER BY position DESC LIMIT 1`,
-    replace: `UPDATE ${commands} SET data = ?, metadata = ?, key_id = ?, outcome = ?, outcome_key_id = ? WHERE id = ? AND data = ? AND metadata = ? AND key_id IS ? AND outcome IS ? AND outcome_key_id IS ?`,
-    delete: `DELETE FROM ${commands} WHERE id = ?`,
-    reset: `DELETE FROM ${commands}`
-  }
+  const sql = statements.make(names)
 
   const endOf = (leaseMs: number): number => (leaseMs === 0 ? 0 : Date.now() + leaseMs)
 
@@ -102,38 +70,29 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
 
     list: ({ after, direction, filter, limit, maxBytes, through }) =>
       database.read("list", (connection) => {
-        const { params, where } = filtered(unindexedConditions, filter)
-        const rows = connection
-          .prepare(
-            `SELECT ${columns} FROM ${commands} WHERE position > ? AND position <= ?${where}
-             ORDER BY position${direction === "forward" ? "" : " DESC"} LIMIT ?`
-          )
-          .iterate(after, through, ...params, limit)
+        const { params, text } = sql.list(filter, direction)
+        const rows = connection.prepare(text).iterate(after, through, ...params, limit)
         const { items, more } = takePage(rows as Iterable<Row>, { limit, maxBytes }, sizeOf)
         return { items: fromRows(items), more }
       }),
 
     distinct: ({ after, field, filter, limit }) =>
       database.read("distinct", (connection) => {
-        const { params, where } = filtered(conditions, filter)
-        const name = column[field]
-        const rows = connection
-          .prepare(`SELECT DISTINCT ${name} FROM ${commands} WHERE ${name} > ?${where} ORDER BY 1 LIMIT ?`)
-          // No value is empty, so all are greater than the empty string.
-          .all(after ?? "", ...params, limit) as Array<[string]>
+        const { params, text } = sql.distinct(field, filter)
+        // No value is empty, so all are greater than the empty string.
+        const rows = connection.prepare(text).all(after ?? "", ...params, limit) as Array<[string]>
         return rows.map(([value]) => value)
       }),
 
     count: (filter) =>
       database.read("count", (connection) => {
-        const { params, where } = filtered(conditions, filter)
-        const text = `SELECT count(*) FROM ${commands} WHERE true${where}`
+        const { params, text } = sql.count(filter)
         return (connection.prepare(text).get(...params) as [number])[0]
       }),
 
     info: database.read("info", (connection) =>
       connection.db.transaction(() => {
-        const [count] = connection.prepare(sql.countAll).get() as [number]
+        const [count] = connection.prepare(sql.info).get() as [number]
         const last = connection.prepare(sql.last).get() as Row | undefined
         return {
           backend: "Sqlite",
@@ -144,24 +103,9 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
       })()
     ),
 
-    update: ({ data, id, keyId, metadata, status }) => {
-      const sets: Array<string> = []
-      const params: Array<Value> = []
-      const set = (name: string, value: Value) => {
-        sets.push(`${name} = ?`)
-        params.push(value)
-      }
-      if (data !== null) set("data", data)
-      if (metadata !== null) set("metadata", metadata)
-      if (sets.length > 0) set("key_id", keyId)
-      if (status !== null) {
-        set("status", status.status)
-        set("outcome", status.outcome)
-        set("outcome_key_id", status.outcomeKeyId)
-        set("finished_ms", status.finishedAt)
-        set("lease_end_ms", 0)
-      }
-      return changeOne("update", `UPDATE ${commands} SET ${sets.join(", ")} WHERE id = ?`, () => [...params, id])
+    update: (request) => {
+      const { params, text } = sql.update(request)
+      return changeOne("update", text, () => params)
     },
 
     replace: ({ id, payloads, was }) =>
@@ -170,9 +114,8 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
     delete: (id) => changeOne("delete", sql.delete, () => [id]),
 
     prune: (filter, limit) => {
-      const { params, where } = filtered(conditions, filter)
-      const oldest = `SELECT position FROM ${commands} WHERE true${where} ORDER BY created_ms LIMIT ?`
-      return change("prune", `DELETE FROM ${commands} WHERE position IN (${oldest})`, () => [...params, limit])
+      const { params, text } = sql.prune(filter)
+      return change("prune", text, () => [...params, limit])
     },
 
     reset: Effect.asVoid(change("reset", sql.reset, () => [])),
@@ -182,7 +125,3 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
     transaction: (self) => database.transaction(executing(database, self))
   }
 }
-
-const conditions = commandConditions(anyOf)
-// For pages in order of position: with the index on the time, each page would be sorted.
-const unindexedConditions = commandConditions(anyOf, unindexed)

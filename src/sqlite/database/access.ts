@@ -2,12 +2,11 @@
  * Access to connections: single steps (`use`), and transactions that hold a connection while an effect runs
  * (`Transactions`). A busy file is retried from timers, never by waiting inside SQLite, so the event loop goes on.
  */
-import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { PoolTimeout, StoreError, type StoreFailure } from "../../Errors.js"
 import { ConnectionPool, OpenFailure } from "../../sql/ConnectionPool.js"
-import * as Uuid from "../../Uuid.js"
+import * as transactions from "../../sql/transactions.js"
 import type { SqliteConnection } from "./connection.js"
 import { failure, isBusy } from "./failures.js"
 
@@ -130,22 +129,18 @@ const timedOut = (pool: SqlitePool, waitedMs: number): PoolTimeout => {
  * pool of one connection to the effects inside it: a nested transaction holds that connection and its siblings wait,
  * because SQLite has only one stack of savepoints.
  */
-export class Transaction {
+export class Transaction extends transactions.Transaction<Transaction> {
   private connection: SqliteConnection | undefined
   private nested: SqlitePool | undefined
   /** The nested transaction that is open: there is only one stack of savepoints. */
   private child: Transaction | undefined
   private committed = false
-  private closing = false
-  private ended = false
-  private readonly whenCommitted: Array<() => void> = []
-  private readonly savepoint: string
 
   constructor(
     private readonly outside: SqlitePool,
-    private readonly parent: Transaction | undefined
+    parent: Transaction | undefined
   ) {
-    this.savepoint = `effect_stores_${this.depth}`
+    super(parent)
   }
 
   /** For nested transactions. Created when first needed, because it costs as much as a short transaction. */
@@ -153,7 +148,7 @@ export class Transaction {
     if (this.nested !== undefined) return this.nested
     const nested: SqlitePool = new ConnectionPool(
       `${this.outside.name} transaction`,
-      insideLimits(this.outside),
+      transactions.insideLimits(this.outside.limits),
       {
         open: (done) =>
           done(this.connection !== undefined && this.alive ? this.connection : new OpenFailure(gone(), false)),
@@ -181,24 +176,8 @@ export class Transaction {
     return attempt(connection, operation, step) ?? use(this.inside, operation, whileAlive)
   }
 
-  private get depth(): number {
-    return this.parent === undefined ? 0 : this.parent.depth + 1
-  }
-
-  /**
-   * The innermost transaction that is not ending. What a forked fiber does after COMMIT or ROLLBACK happens outside.
-   */
-  get current(): Transaction | undefined {
-    return this.closing ? this.parent?.current : this
-  }
-
   private get alive(): boolean {
     return !this.ended && this.connection?.db.inTransaction === true && (this.parent?.alive ?? true)
-  }
-
-  /** Runs when the outermost transaction has committed; not if anything up to there rolls back. */
-  onCommit(callback: () => void): void {
-    this.whenCommitted.push(callback)
   }
 
   readonly begin: Effect.Effect<void, StoreFailure> = Effect.suspend(() =>
@@ -237,31 +216,16 @@ export class Transaction {
     const { connection } = this
     this.closing = true
     if (connection !== undefined) {
-      if (this.committed) {
-        for (const callback of this.whenCommitted) {
-          if (this.parent === undefined) callback()
-          else this.parent.onCommit(callback)
-        }
-      } else if (this.parent === undefined) connection.rollback()
+      if (this.committed) this.reportCommit()
+      else if (this.parent === undefined) connection.rollback()
       else if (this.alive) connection.rollbackTo(this.savepoint)
     }
     this.ended = true
     if (this.parent?.child === this) this.parent.child = undefined
     if (connection !== undefined) this.outside.release(connection)
-    if (this.nested === undefined) return Effect.void
-    const { idle, open } = this.nested.state
-    // A fiber that outlives a rolled back transaction may still hold the connection. Nobody should wait for it.
-    return open > idle ? Effect.asVoid(Effect.forkDaemon(this.nested.shutdown)) : this.nested.shutdown
+    return this.nested === undefined ? Effect.void : transactions.shutdownInside(this.nested)
   })
 }
-
-const insideLimits = ({ limits }: SqlitePool) => ({
-  ...limits,
-  maxOpenConns: 1,
-  maxIdleConns: 1,
-  connMaxLifetimeMs: Number.POSITIVE_INFINITY,
-  connMaxIdleTimeMs: Number.POSITIVE_INFINITY
-})
 
 const gone = (why = "it was rolled back before its end"): StoreError =>
   new StoreError({ operation: "transaction", cause: new Error(why) })
@@ -272,20 +236,9 @@ const outlived = (): StoreError =>
     cause: new Error("a transaction inside it is still open: wait for its fiber before the outer one ends")
   })
 
-/** The part of a fiber from which its transaction is known. */
-export interface InContext {
-  readonly currentContext: Context.Context<never>
-}
-
-/** The transactions of one pool. The key is this pool's own, so two databases never see each other's. */
-export class Transactions {
-  private readonly tag = Context.GenericTag<Transaction>(`effect-stores/sqlite/Transaction/${Uuid.v7(Date.now())}`)
-
-  constructor(readonly pool: SqlitePool) {}
-
-  current(fiber: InContext): Transaction | undefined {
-    const transaction: Transaction | undefined = fiber.currentContext.unsafeMap.get(this.tag.key)
-    return transaction?.current
+export class Transactions extends transactions.Transactions<Transaction> {
+  constructor(readonly pool: SqlitePool) {
+    super()
   }
 
   /**

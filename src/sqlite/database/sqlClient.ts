@@ -1,12 +1,10 @@
 /**
- * The user's own SQL: an `SqlClient` of @effect/sql over the connections of a `SqliteDatabase`. Only the statement
- * builder and the shape are taken from there. Its transactions are ours, because the package's share one key among all
- * databases of a program, end in a defect when COMMIT fails, and can't be interrupted while they wait.
+ * The user's own SQL: an `SqlClient` of @effect/sql over the connections of a `SqliteDatabase`.
  */
 import type * as Reactivity from "@effect/experimental/Reactivity"
 import * as SqlClient from "@effect/sql/SqlClient"
 import type { Connection } from "@effect/sql/SqlConnection"
-import { SqlError } from "@effect/sql/SqlError"
+import type { SqlError } from "@effect/sql/SqlError"
 import * as Statement from "@effect/sql/Statement"
 import * as Chunk from "effect/Chunk"
 import * as Context from "effect/Context"
@@ -15,7 +13,10 @@ import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { StoreFailure } from "../../Errors.js"
-import { type InContext, type SqlitePool, type Step, type Transaction, type Transactions, use } from "./access.js"
+import * as sqlClient from "../../sql/sqlClient.js"
+import { driverError, statementError, transactionError } from "../../sql/sqlClient.js"
+import type { InContext } from "../../sql/transactions.js"
+import { type SqlitePool, type Step, type Transaction, type Transactions, use } from "./access.js"
 import type { Mode, SqliteConnection } from "./connection.js"
 
 export interface SqlClientOptions {
@@ -63,33 +64,21 @@ export const make = (options: SqlClientOptions): SqlClient.SqlClient => {
           const direct = (text: string, params: ReadonlyArray<unknown>, mode: Mode) =>
             Effect.try({
               try: () => own.query(text, params, mode, false) as ReadonlyArray<never>,
-              catch: (cause) => new SqlError({ message: "Failed to execute statement", cause })
+              catch: driverError
             })
           return connectionOf(direct, (text, params) => Effect.map(direct(text, params, "objects"), chunked))
         })
       : Effect.succeed(connection)
   )
 
-  const base = Object.assign(
-    Statement.make(
-      Effect.succeed(connection),
-      Statement.makeCompilerSqlite(),
-      [["db.system.name", "sqlite"]],
-      undefined
-    ),
-    {
-      [SqlClient.TypeId]: SqlClient.TypeId as SqlClient.TypeId,
-      reserve,
-      withTransaction: <R, E, A>(self: Effect.Effect<A, E, R>) => transactions.run(self, transactionError),
-      reactive: reactivity.stream,
-      reactiveMailbox: reactivity.query
-    }
-  )
-  const client: SqlClient.SqlClient = Object.assign(base, {
-    safe: base as SqlClient.SqlClient,
-    withoutTransforms: () => client
+  return sqlClient.make({
+    system: "sqlite",
+    compiler: Statement.makeCompilerSqlite(),
+    connection,
+    reserve,
+    withTransaction: (self) => transactions.run(self, transactionError),
+    reactivity
   })
-  return client
 }
 
 /** A transaction that the user left open would swallow the next statements. */
@@ -145,9 +134,8 @@ const iterate = (
   text: string,
   params: ReadonlyArray<unknown>
 ): Stream.Stream<unknown, SqlError> => {
-  const failed = (cause: unknown) => new SqlError({ message: "Failed to execute statement", cause })
   const rows = Effect.acquireRelease(
-    Effect.try({ try: () => connection.iterate(text, params, false), catch: failed }),
+    Effect.try({ try: () => connection.iterate(text, params, false), catch: driverError }),
     (iterator) => Effect.sync(() => iterator.return?.())
   )
   return Stream.unwrapScoped(
@@ -162,7 +150,7 @@ const iterate = (
               chunk.push(next.value)
             }
           } catch (cause) {
-            return Effect.fail(Option.some(failed(cause)))
+            return Effect.fail(Option.some(driverError(cause)))
           }
           return chunk.length === 0 ? Effect.fail(Option.none()) : Effect.succeed(Chunk.unsafeFromArray(chunk))
         })
@@ -170,12 +158,3 @@ const iterate = (
     )
   )
 }
-
-/** As everywhere in @effect/sql, the cause of a statement's error is the driver's error. */
-const statementError = (error: StoreFailure): SqlError =>
-  new SqlError({
-    message: "Failed to execute statement",
-    cause: "cause" in error ? error.cause : error
-  })
-
-const transactionError = (error: StoreFailure): SqlError => new SqlError({ message: error.message, cause: error })

@@ -4,7 +4,8 @@
  */
 import type * as Effect from "effect/Effect"
 import type { ReadFailure, StoreFailure } from "../../Errors.js"
-import type { InContext, Step } from "./access.js"
+import type { InContext } from "../../sql/transactions.js"
+import type { Step } from "./access.js"
 
 export const storeAccess: unique symbol = Symbol.for("effect-stores/SqliteDatabase/storeAccess")
 

@@ -1,76 +1,28 @@
 /**
- * The EventStore's port on SQLite: its statements, each in one place, and the rows they return. Positions are rowids:
- * one connection at a time writes, so the order of commits is the order of positions.
+ * The EventStore's port on SQLite: which statements an append uses, and the rows they return. Positions are rowids: one
+ * connection at a time writes, so the order of commits is the order of positions.
  */
 import * as Effect from "effect/Effect"
 import type { ExpectedVersion, Guard, StreamId } from "../../EventStore.js"
-import type {
-  AppendOutcome,
-  Encoded,
-  EncodedAppend,
-  EncodedFilter,
-  EncodedNewEvent
-} from "../../eventStore/EventStoreEncoded.js"
+import type { AppendOutcome, Encoded, EncodedAppend, EncodedNewEvent } from "../../eventStore/EventStoreEncoded.js"
 import { Hints } from "../../internal/Hints.js"
 import { takePage } from "../../internal/pages.js"
-import {
-  column,
-  columns,
-  fromRow,
-  fromRows,
-  fromStreamRows,
-  type Row,
-  type StreamRow,
-  sizeOf,
-  streamColumns
-} from "../../sql/eventRows.js"
+import { fromRow, fromRows, fromStreamRows, type Row, type StreamRow, sizeOf } from "../../sql/eventRows.js"
 import { refusal } from "../../sql/executing.js"
-import { eventConditions } from "../../sql/filters.js"
 import type { SqliteConnection } from "../database/connection.js"
 import { isConstraint } from "../database/failures.js"
-import { anyOf, filtered, unindexed } from "../database/filters.js"
 import type { Names } from "../database/names.js"
 import { makeNote } from "../database/notes.js"
 import type { StoreAccess } from "../database/storeAccess.js"
-
-const inStream = "tenant_id = ? AND domain = ? AND aggregate_id = ?"
+import * as statements from "./statements.js"
 
 export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded> =>
   Effect.sync(() => onDatabase(database, names))
 
 const onDatabase = (database: StoreAccess, names: Names): Encoded => {
   const events = names.qualified("events")
+  const sql = statements.make(names)
   const hints = new Hints()
-
-  const insertInto = (version: string): string =>
-    `INSERT INTO ${events} (
-       id, tenant_id, domain, aggregate_id, version, type, data, metadata, key_id, command_id, instance_id, created_ms
-     ) VALUES (?, ?, ?, ?, ${version}, ?, ?, ?, ?, ?, ?, ?)`
-
-  const sql = {
-    insert: insertInto("?"),
-    // Each yields NULL, which the table refuses, if the stream is not as expected.
-    insertAny: `${insertInto(`(SELECT coalesce(max(version), 0) + 1 FROM ${events} WHERE ${inStream})`)}
-      RETURNING version, position`,
-    insertExists: `${insertInto(`(SELECT max(version) + 1 FROM ${events} WHERE ${inStream})`)}
-      RETURNING version, position`,
-    insertAfter: insertInto(`(SELECT version + 1 FROM ${events} WHERE ${inStream} AND version = ?)`),
-    version: `SELECT coalesce(max(version), 0) FROM ${events} WHERE ${inStream}`,
-    readForward: `SELECT ${streamColumns} FROM ${events} WHERE ${inStream} AND version >= ? AND version <= ?
-      ORDER BY version LIMIT ?`,
-    readBackward: `SELECT ${streamColumns} FROM ${events} WHERE ${inStream} AND version >= ? AND version <= ?
-      ORDER BY version DESC LIMIT ?`,
-    // Not max(position): the positions of deleted events must stay below the head.
-    head: "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = ?",
-    last: `SELECT ${columns} FROM ${events} ORDER BY position DESC LIMIT 1`,
-    get: `SELECT ${columns} FROM ${events} WHERE id = ?`,
-    byIds: `SELECT ${columns} FROM ${events} WHERE id IN (SELECT value FROM json_each(?))`,
-    countAll: `SELECT count(*), (SELECT count(*) FROM ${events} WHERE version = 1) FROM ${events}`,
-    update: `UPDATE ${events} SET data = coalesce(?, data), metadata = coalesce(?, metadata), key_id = ? WHERE id = ?`,
-    replace: `UPDATE ${events} SET data = ?, metadata = ?, key_id = ? WHERE id = ? AND data = ? AND metadata = ?`,
-    deleteStream: `DELETE FROM ${events} WHERE ${inStream}`,
-    reset: `DELETE FROM ${events}`
-  }
 
   const versionOf = (connection: SqliteConnection, { aggregateId, domain, tenantId }: StreamId): number =>
     (connection.prepare(sql.version).get(tenantId, domain, aggregateId) as [number])[0]
@@ -229,7 +181,7 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
     readStream: ({ direction, fromVersion, limit, maxBytes, stream, toVersion }) =>
       database.read("read", (connection) => {
         const rows = connection
-          .prepare(direction === "forward" ? sql.readForward : sql.readBackward)
+          .prepare(sql.readStream[direction])
           .iterate(stream.tenantId, stream.domain, stream.aggregateId, fromVersion, toVersion, limit)
         const { items, more } = takePage(rows as Iterable<StreamRow>, { limit, maxBytes }, sizeOf)
         return { items: fromStreamRows(items, stream), more }
@@ -241,13 +193,8 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
 
     readFeed: ({ after, direction, filter, limit, maxBytes, through }) =>
       database.read("feed", (connection) => {
-        const { order, params, position, where } = paged(filter)
-        const rows = connection
-          .prepare(
-            `SELECT ${columns} FROM ${events} WHERE ${position} > ? AND ${position} <= ?${where}
-             ORDER BY ${order}${direction === "forward" ? "" : " DESC"} LIMIT ?`
-          )
-          .iterate(after, through, ...params, limit)
+        const { params, text } = sql.readFeed(filter, direction)
+        const rows = connection.prepare(text).iterate(after, through, ...params, limit)
         const { items, more } = takePage(rows as Iterable<Row>, { limit, maxBytes }, sizeOf)
         return { items: fromRows(items), more }
       }),
@@ -260,25 +207,21 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
 
     distinct: ({ after, field, filter, limit }) =>
       database.read("distinct", (connection) => {
-        const { params, where } = filtered(conditions, filter)
-        const rows = connection
-          .prepare(
-            `SELECT DISTINCT ${column[field]} FROM ${events} WHERE ${column[field]} > ?${where} ORDER BY 1 LIMIT ?`
-          )
-          // No value is empty, so all are greater than the empty string.
-          .all(after ?? "", ...params, limit) as Array<[string]>
+        const { params, text } = sql.distinct(field, filter)
+        // No value is empty, so all are greater than the empty string.
+        const rows = connection.prepare(text).all(after ?? "", ...params, limit) as Array<[string]>
         return rows.map(([value]) => value)
       }),
 
     count: (filter) =>
       database.read("count", (connection) => {
-        const { params, where } = filtered(conditions, filter)
-        return (connection.prepare(`SELECT count(*) FROM ${events} WHERE true${where}`).get(...params) as [number])[0]
+        const { params, text } = sql.count(filter)
+        return (connection.prepare(text).get(...params) as [number])[0]
       }),
 
     info: database.read("info", (connection) =>
       connection.db.transaction(() => {
-        const [count, streams] = connection.prepare(sql.countAll).get() as [number, number]
+        const [count, streams] = connection.prepare(sql.info).get() as [number, number]
         const last = connection.prepare(sql.last).get() as Row | undefined
         return {
           backend: "Sqlite",
@@ -324,19 +267,3 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
 const isExpected = (expected: ExpectedVersion, actual: number): boolean =>
   expected === "any" ||
   (expected === "noStream" ? actual === 0 : expected === "streamExists" ? actual > 0 : actual === expected)
-
-/**
- * A filter for pages in order of position, as SQL text, the same for each shape of filter, and what to bind. By itself,
- * SQLite may look up part of a stream's address in the index and sort all events found, for every page; `+` keeps a
- * column from being looked up. Within one stream the index is right: it is in order of version, which is that of
- * position.
- */
-const paged = (filter: EncodedFilter) => {
-  const wholeStream = filter.tenantId !== null && filter.domain !== null && filter.aggregateId !== null
-  return wholeStream
-    ? { ...filtered(conditions, filter), position: "+position", order: "version" }
-    : { ...filtered(unindexedConditions, filter), position: "position", order: "position" }
-}
-
-const conditions = eventConditions(anyOf)
-const unindexedConditions = eventConditions(anyOf, unindexed)

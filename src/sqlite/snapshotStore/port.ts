@@ -1,36 +1,19 @@
 /**
- * The SnapshotStore's port on SQLite: its statements, each in one place, and the rows they return.
+ * The SnapshotStore's port on SQLite.
  */
 import * as Effect from "effect/Effect"
 import type { Encoded } from "../../snapshotStore/SnapshotStoreEncoded.js"
-import {
-  address,
-  addressOf,
-  columns,
-  fromRow,
-  type Row,
-  replaceOlder,
-  toRow,
-  versionBound
-} from "../../sql/snapshotRows.js"
+import { addressOf, fromRow, type Row, toRow, versionBound } from "../../sql/snapshotRows.js"
 import type { Names } from "../database/names.js"
 import { makeNote } from "../database/notes.js"
 import type { StoreAccess } from "../database/storeAccess.js"
+import * as statements from "./statements.js"
 
 export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded> =>
   Effect.sync(() => onDatabase(database, names))
 
 const onDatabase = (database: StoreAccess, names: Names): Encoded => {
-  const snapshots = names.qualified("snapshots")
-  const ofStream = `(${address}) = (?, ?, ?)`
-  const sql = {
-    save: `INSERT INTO ${snapshots} AS stored (${address}, ${columns})
-      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ${replaceOlder}`,
-    latest: `SELECT ${columns} FROM ${snapshots} WHERE ${ofStream} AND version <= ?`,
-    delete: `DELETE FROM ${snapshots} WHERE ${ofStream}`,
-    count: `SELECT count(*) FROM ${snapshots}`,
-    reset: `DELETE FROM ${snapshots}`
-  }
+  const sql = statements.make(names)
 
   /** Runs one statement and returns how many rows it changed. */
   const change = (operation: string, text: string, params: ReadonlyArray<unknown>) =>

@@ -1,0 +1,76 @@
+/**
+ * What transactions are on every SQL database: how they nest, which of them a fiber is in, and what happens after a
+ * commit. How one begins, runs a statement and ends is its backend's.
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import type { Limits } from "../Pool.js"
+import * as Uuid from "../Uuid.js"
+import type { ConnectionPool } from "./ConnectionPool.js"
+
+/** The part of a fiber from which its transaction is known. */
+export interface InContext {
+  readonly currentContext: Context.Context<never>
+}
+
+/** A transaction, or a savepoint in one. `T` is the backend's own. */
+export abstract class Transaction<T extends Transaction<T>> {
+  /** Set when COMMIT or ROLLBACK enters the queue. */
+  closing = false
+  protected ended = false
+  readonly savepoint: string
+  private readonly depth: number
+  private readonly whenCommitted: Array<() => void> = []
+
+  constructor(readonly parent: T | undefined) {
+    this.depth = parent === undefined ? 0 : parent.depth + 1
+    this.savepoint = `effect_stores_${this.depth}`
+  }
+
+  /** Runs when the outermost transaction has committed; not if anything up to there rolls back. */
+  onCommit(callback: () => void): void {
+    this.whenCommitted.push(callback)
+  }
+
+  protected reportCommit(): void {
+    for (const callback of this.whenCommitted) {
+      if (this.parent === undefined) callback()
+      else this.parent.onCommit(callback)
+    }
+  }
+}
+
+/**
+ * The innermost transaction that is not ending. What a forked fiber does after COMMIT or ROLLBACK happens outside.
+ * Nothing may queue behind these two, or it would run on the connection when others have it.
+ */
+const innermost = <T extends Transaction<T>>(transaction: T | undefined): T | undefined =>
+  transaction?.closing === true ? innermost(transaction.parent) : transaction
+
+/** The transactions of one database. The key is its own, so two databases never see each other's. */
+export abstract class Transactions<T extends Transaction<T>> {
+  protected readonly tag = Context.GenericTag<T>(`effect-stores/sql/Transaction/${Uuid.v7(Date.now())}`)
+
+  current(fiber: InContext): T | undefined {
+    return innermost<T>(fiber.currentContext.unsafeMap.get(this.tag.key))
+  }
+}
+
+/** To the effects inside it, a transaction is a pool of one connection, which does not age. */
+export const insideLimits = (limits: Limits): Limits => ({
+  ...limits,
+  maxOpenConns: 1,
+  maxIdleConns: 1,
+  connMaxLifetimeMs: Number.POSITIVE_INFINITY,
+  connMaxIdleTimeMs: Number.POSITIVE_INFINITY
+})
+
+/** A nested transaction has not ended yet. */
+export const isBusy = <C extends object>({ state: { idle, open } }: ConnectionPool<C>): boolean => open > idle
+
+/**
+ * The end of the pool inside a transaction. A fiber that outlives a rolled back transaction may still hold the
+ * connection. Nobody should wait for it.
+ */
+export const shutdownInside = <C extends object>(inside: ConnectionPool<C>): Effect.Effect<void> =>
+  isBusy(inside) ? Effect.asVoid(Effect.forkDaemon(inside.shutdown)) : inside.shutdown
