@@ -20,7 +20,16 @@ import type {
 } from "../EventStore.js"
 import { DuplicateEvent, VersionConflict } from "../EventStore.js"
 import { Lifted } from "../internal/lifted.js"
-import { foldPages, type Page, type Pages, pageAt, pageBytes, pageSize, streamOf, valuePages } from "../internal/pages.js"
+import {
+  foldPages,
+  type Page,
+  type Pages,
+  pageAt,
+  pageBytes,
+  pageSize,
+  streamOf,
+  valuePages
+} from "../internal/pages.js"
 import { writesOf } from "../internal/storeOptions.js"
 import * as Telemetry from "../internal/telemetry.js"
 import { checked } from "../internal/validate.js"

@@ -47,6 +47,6 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
     delete: (id) => changedOne(sql.delete(id)),
     prune: (filter, limit) => database.run(sql.prune(filter, limit)),
     reset: database.run(sql.reset),
-    transaction: (self) => database.transaction(executing(database, self))
+    transaction: (self) => database.transaction(executing(database, "PgDatabase", self))
   }
 }

@@ -171,7 +171,7 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
 
     reset: Effect.asVoid(change("reset", sql.reset, () => [])),
 
-    transaction: (self) => database.transaction(executing(database, self))
+    transaction: (self) => database.transaction(executing(database, "SqliteDatabase", self))
   }
 }
 

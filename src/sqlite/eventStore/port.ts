@@ -3,7 +3,7 @@
  * one connection at a time writes, so the order of commits is the order of positions.
  */
 import * as Effect from "effect/Effect"
-import type { ExpectedVersion, Guard, StreamId } from "../../EventStore.js"
+import type { DistinctField, ExpectedVersion, Guard, StreamId } from "../../EventStore.js"
 import type {
   AppendOutcome,
   Encoded,
@@ -213,7 +213,7 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
   return {
     append: (appends, guards) =>
       Effect.withFiberRuntime((fiber) => {
-        const refused = refusal(fiber, database, "SqliteDatabase")
+        const refused = refusal(fiber, database)
         if (refused !== undefined) return Effect.fail(refused)
         return database.write(
           "append",
@@ -258,7 +258,7 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
 
     distinct: ({ after, field, filter, limit }) =>
       database.read("distinct", (connection) => {
-        const { params, where } = filtered(conditions, filter)
+        const { params, where } = filtered(distinctConditions(field, filter), filter)
         const rows = connection
           .prepare(
             `SELECT DISTINCT ${column[field]} FROM ${events} WHERE ${column[field]} > ?${where} ORDER BY 1 LIMIT ?`
@@ -328,3 +328,10 @@ const paged = (filter: EncodedFilter) => {
 
 const conditions = eventConditions(anyOf)
 const unindexedConditions = eventConditions(anyOf, unindexed)
+
+/**
+ * Command ids have an index in their order. SQLite would look up the tenant instead, read its rows all over the file,
+ * and sort them. A single aggregate has few rows.
+ */
+const distinctConditions = (field: DistinctField, { aggregateId }: EncodedFilter) =>
+  field === "commandId" && aggregateId === null ? unindexedConditions : conditions
