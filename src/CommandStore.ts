@@ -115,7 +115,10 @@ export interface PageOptions {
   readonly direction?: Direction | undefined
   /** The `next` of the page before; absent for the first page. Use it with the same filter and direction. */
   readonly cursor?: string | undefined
-  /** 1 to 1,000; default 100. */
+  /**
+   * 1 to 1,000; default 100. A page of large commands ends earlier, at about 1 MiB: when it has fewer than `limit`,
+   * only the absence of `next` says that no more follow.
+   */
   readonly limit?: number | undefined
 }
 
@@ -217,8 +220,8 @@ export interface ExecuteOptions<
   /**
    * Runs the effect and the write of its outcome in one transaction of the database that this store is on: what the
    * effect writes there, events of an EventStore on the same database included, is committed with the outcome or not at
-   * all. A failure that is an outcome rolls it back as well. In memory these are stores on one `MemoryDatabase`. Default
-   * false.
+   * all. A failure that is an outcome rolls it back as well. In memory these are stores on one `MemoryDatabase`.
+   * Default false.
    */
   readonly transaction?: boolean | undefined
 }

@@ -120,8 +120,8 @@ export class StoreError extends Schema.TaggedError<StoreError>("effect-stores/St
 }
 
 /**
- * How the backend itself can fail at a read, which has nothing to commit, and what a store that is sealed can find wrong
- * with what is stored, or with its keys (`CryptoService`).
+ * How the backend itself can fail at a read, which has nothing to commit, and what a store that is sealed can find
+ * wrong with what is stored, or with its keys (`CryptoService`).
  *
  * @since 0.1.0
  * @category errors

@@ -183,7 +183,10 @@ export interface PageOptions {
   readonly direction?: Direction | undefined
   /** The `next` of the page before; absent for the first page. Use it with the same filter and direction. */
   readonly cursor?: string | undefined
-  /** 1 to 1,000; default 100. */
+  /**
+   * 1 to 1,000; default 100. A page of large events ends earlier, at about 1 MiB: when it has fewer than `limit`, only
+   * the absence of `next` says that no more follow.
+   */
   readonly limit?: number | undefined
 }
 

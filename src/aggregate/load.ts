@@ -38,8 +38,8 @@ interface Baseline<S> {
 }
 
 /**
- * Tells an event from any other that may come to stand at its version: ids may be given by callers, and positions may come
- * again after a rollback or a restore, but hardly all of this.
+ * Tells an event from any other that may come to stand at its version: ids may be given by callers, and positions may
+ * come again after a rollback or a restore, but hardly all of this.
  */
 const markOf = ({ createdAt, data, id, metadata, position, type }: Event): string =>
   Uuid.derived(id, [position, createdAt.epochMillis, type, JSON.stringify(data), JSON.stringify(metadata)])
@@ -322,8 +322,8 @@ const leaveSnapshot = <S, E extends { readonly _tag: string }>(
 }
 
 /**
- * What to save of a replay, for the background: only if what was read is in the stream for everybody. A transaction that
- * was rolled back, or a stream that was deleted and started again, must leave nothing behind.
+ * What to save of a replay, for the background: only if what was read is in the stream for everybody. A transaction
+ * that was rolled back, or a stream that was deleted and started again, must leave nothing behind.
  */
 const snapshotOf = <S, E extends { readonly _tag: string }>(
   loader: Loader<S, E>,

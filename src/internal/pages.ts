@@ -78,7 +78,7 @@ export const foldPages = <A, E, S>(
   })
 
 /** How much larger each page of values is than the one before, and the largest. */
-const valuesGrowth = 16
+const valuesGrowth = 256
 const valuesMax = 256_000
 
 /**

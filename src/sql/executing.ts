@@ -13,18 +13,30 @@ export interface Database {
   readonly inTransaction: (fiber: InContext) => boolean
 }
 
-const Executing = Context.GenericTag<Database>("effect-stores/sql/Executing")
+interface Mark {
+  readonly database: Database
+  /** What opens such databases. */
+  readonly module: string
+}
 
-/** What a command does in a transaction of the database. */
-export const executing = <A, E, R>(database: Database, self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-  Effect.provideService(self, Executing, database)
+const Executing = Context.GenericTag<Mark>("effect-stores/sql/Executing")
 
-/** Why the fiber must not append on this database. `module`: what opens such databases. */
-export const refusal = (fiber: InContext, database: Database, module: string): StoreError | undefined => {
-  const other: Database | undefined = fiber.currentContext.unsafeMap.get(Executing.key)
-  if (other === undefined || other === database || !other.inTransaction(fiber)) return undefined
+/** What a command does in a transaction of the database, which `module` has opened. */
+export const executing = <A, E, R>(
+  database: Database,
+  module: string,
+  self: Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> => Effect.provideService(self, Executing, { database, module })
+
+/**
+ * Why the fiber must not append on this database. The cure names what opens the command's, which may be of another
+ * kind.
+ */
+export const refusal = (fiber: InContext, database: Database): StoreError | undefined => {
+  const mark: Mark | undefined = fiber.currentContext.unsafeMap.get(Executing.key)
+  if (mark === undefined || mark.database === database || !mark.database.inTransaction(fiber)) return undefined
   const why =
-    `the command is executed in a transaction of another database (${other.connection}): ` +
-    `give both stores one ${module}.layer, through their layerFromDatabase`
+    `the command is executed in a transaction of another database (${mark.database.connection}): ` +
+    `give both stores one ${mark.module}.layer, through their layerFromDatabase`
   return new StoreError({ operation: "append", cause: new Error(why) })
 }

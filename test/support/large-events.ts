@@ -1,80 +1,89 @@
 /**
- * The process that reads a stream of large events in several ways, and says what it holds meanwhile and how often the
- * event loop turns: `large-events.ts <sqlite file | Pg url> <events> <bytes>`. It needs --expose-gc.
+ * The process that reads large events and commands in every way, and says how its resident memory grows meanwhile and
+ * how often the event loop turns: `large-events.ts <sqlite file | Pg url> <items> <bytes>`. It needs --expose-gc.
  */
-import { Effect, type Layer, Redacted, Stream } from "effect"
-import { type Errors, EventStore } from "effect-stores"
-import { EventStorePg } from "effect-stores/pg"
-import { EventStoreSqlite } from "effect-stores/sqlite"
+import { Effect, Layer, Redacted, Stream } from "effect"
+import { CommandStore, EventStore, Uuid } from "effect-stores"
+import { CommandStorePg, EventStorePg, PgDatabase } from "effect-stores/pg"
+import { CommandStoreSqlite, EventStoreSqlite, SqliteDatabase } from "effect-stores/sqlite"
 
-const [where = "", events = "", bytes = ""] = process.argv.slice(2)
+const [where = "", items = "", bytes = ""] = process.argv.slice(2)
+const count = Number(items)
 const stream = { tenantId: "t", domain: "d", aggregateId: "a" }
-const layer: Layer.Layer<EventStore.EventStore, Errors.InvalidInput | Errors.StoreFailure> = where.startsWith(
-  "postgres"
-)
-  ? EventStorePg.layer({ url: Redacted.make(where) })
-  : EventStoreSqlite.layer({ filename: where, synchronous: "OFF" })
+const layer: Layer.Layer<EventStore.EventStore | CommandStore.CommandStore, unknown> = where.startsWith("postgres")
+  ? Layer.provide(
+      Layer.merge(EventStorePg.layerFromDatabase(), CommandStorePg.layerFromDatabase()),
+      PgDatabase.layer({ url: Redacted.make(where) })
+    )
+  : Layer.provide(
+      Layer.merge(EventStoreSqlite.layerFromDatabase(), CommandStoreSqlite.layerFromDatabase()),
+      SqliteDatabase.layer({ filename: where, synchronous: "OFF" })
+    )
 
 const mebibyte = 1024 ** 2
 
-const used = (): number => {
-  globalThis.gc?.()
-  const { arrayBuffers, external, heapUsed } = process.memoryUsage()
-  return heapUsed + external + arrayBuffers
-}
+type Take = (item: { readonly data: unknown }) => void
 
-/** What a reader holds at most while it reads, and how many events it gets between two turns of the event loop. */
-const observed = <E, R>(
-  name: string,
-  read: (take: (event: EventStore.Event) => void) => Effect.Effect<unknown, E, R>
-) =>
+/** By how much memory grows while something is read, and how many items come between two turns of the event loop. */
+const observed = (name: string, read: (take: Take) => Effect.Effect<unknown, unknown>) =>
   Effect.gen(function* () {
-    const before = used()
-    let held = 0
+    globalThis.gc?.()
+    const before = process.memoryUsage.rss()
+    let most = before
     let seen = 0
     let sinceTurn = 0
     let mostInTurn = 0
     let turn: NodeJS.Immediate
+    const measure = () => {
+      most = Math.max(most, process.memoryUsage.rss())
+    }
     const next = () => {
+      measure()
       sinceTurn = 0
       turn = setImmediate(next)
     }
     next()
-    yield* read((event) => {
-      seen += (event.data as { readonly text: string }).text.length
-      held = Math.max(held, used() - before)
+    yield* read(({ data }) => {
+      measure()
+      seen += (data as { readonly text: string }).text.length
       mostInTurn = Math.max(mostInTurn, ++sinceTurn)
     })
     yield* Effect.sync(() => clearImmediate(turn))
-    return { name, seen, heldMiB: Math.ceil(held / mebibyte), mostInTurn }
+    return { name, seen, grownMiB: Math.ceil((most - before) / mebibyte), mostInTurn }
   })
 
 const program = Effect.gen(function* () {
-  const store = yield* EventStore.EventStore
-  const text = "x".repeat(Number(bytes))
-  for (let i = 0; i < Number(events); i++)
-    yield* store.append(stream, [{ type: "Large", data: { text } }], { expected: i })
-  type Take = (event: EventStore.Event) => void
-  const each =
-    <E, R>(events: Stream.Stream<EventStore.Event, E, R>) =>
-    (take: Take) =>
-      Stream.runForEach(events, (event) => Effect.sync(() => take(event)))
+  const events = yield* EventStore.EventStore
+  const commands = yield* CommandStore.CommandStore
+  const data = { text: "x".repeat(Number(bytes)) }
+  for (let i = 0; i < count; i++) {
+    yield* events.append(stream, [{ type: "Large", data }], { expected: i })
+    yield* commands.create({ id: Uuid.v7(Date.now()), tenantId: "t", domain: "d", type: "Large", data })
+  }
+  const each = (read: Stream.Stream<{ readonly data: unknown }, unknown>) => (take: Take) =>
+    Stream.runForEach(read, (item) => Effect.sync(() => take(item)))
+  const first = (read: Stream.Stream<{ readonly data: unknown }, unknown>) => each(Stream.take(read, 1))
   const folded = (direction: EventStore.Direction) => (take: Take) =>
-    store.fold(
+    events.fold(
       stream,
-      take,
-      (take, event) => {
+      0,
+      (seen, event) => {
         take(event)
-        return take
+        return seen + 1
       },
       { direction }
     )
+  yield* observed("to warm up", each(Stream.take(events.read(stream), 3)))
   const found = [
-    yield* observed("read", each(store.read(stream))),
+    yield* observed("read", each(events.read(stream))),
     yield* observed("fold", folded("forward")),
     yield* observed("backward", folded("backward")),
-    yield* observed("feed", each(store.feed())),
-    yield* observed("subscribe", each(Stream.take(store.subscribe(), Number(events))))
+    yield* observed("feed", each(events.feed())),
+    yield* observed("subscribe", each(Stream.take(events.subscribe(), count))),
+    yield* observed("list", each(commands.list())),
+    yield* observed("the first of read", first(events.read(stream))),
+    yield* observed("the first of feed", first(events.feed())),
+    yield* observed("the first of list", first(commands.list()))
   ]
   process.stdout.write(JSON.stringify(found))
 })

@@ -50,6 +50,6 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
     prune: (filter, limit) => database.run(sql.prune(filter, limit)),
     reset: database.run(sql.reset),
     note: (name, value) => database.run(note(names, "CommandStore", name, value)),
-    transaction: (self) => database.transaction(executing(database, self))
+    transaction: (self) => database.transaction(executing(database, "PgDatabase", self))
   }
 }

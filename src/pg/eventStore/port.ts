@@ -36,7 +36,7 @@ export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded
     return {
       append: (appends, guards) =>
         Effect.withFiberRuntime<AppendOutcome, StoreFailure>((fiber) => {
-          const refused = refusal(fiber, database, "PgDatabase")
+          const refused = refusal(fiber, database)
           if (refused !== undefined) return Effect.fail(refused)
           const inside = database.inTransaction(fiber)
           const first = appends[0] as EncodedAppend

@@ -122,6 +122,6 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
 
     note: makeNote(database, names, "CommandStore"),
 
-    transaction: (self) => database.transaction(executing(database, self))
+    transaction: (self) => database.transaction(executing(database, "SqliteDatabase", self))
   }
 }

@@ -167,7 +167,7 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
   return {
     append: (appends, guards) =>
       Effect.withFiberRuntime((fiber) => {
-        const refused = refusal(fiber, database, "SqliteDatabase")
+        const refused = refusal(fiber, database)
         if (refused !== undefined) return Effect.fail(refused)
         return database.write(
           "append",

@@ -15,6 +15,13 @@ const inStream = "tenant_id = ? AND domain = ? AND aggregate_id = ?"
 const conditions = eventConditions(anyOf)
 const unindexedConditions = eventConditions(anyOf, unindexed)
 
+/**
+ * Command ids have an index in their order. SQLite would look up the tenant instead, read its rows all over the file,
+ * and sort them. A single aggregate has few rows.
+ */
+const distinctConditions = (field: DistinctField, { aggregateId }: EncodedFilter) =>
+  field === "commandId" && aggregateId === null ? unindexedConditions : conditions
+
 const orderOf = (direction: Direction): string => (direction === "forward" ? "" : " DESC")
 
 /**
@@ -71,7 +78,7 @@ export const make = (names: Names) => {
     byIds: `SELECT ${columns} FROM ${events} WHERE id IN (SELECT value FROM json_each(?))`,
 
     distinct: (field: DistinctField, filter: EncodedFilter) => {
-      const { params, where } = filtered(conditions, filter)
+      const { params, where } = filtered(distinctConditions(field, filter), filter)
       const name = column[field]
       return { text: `SELECT DISTINCT ${name} FROM ${events} WHERE ${name} > ?${where} ORDER BY 1 LIMIT ?`, params }
     },
@@ -89,6 +96,7 @@ export const make = (names: Names) => {
     update: `UPDATE ${events} SET data = coalesce(?, data), metadata = coalesce(?, metadata), key_id = ? WHERE id = ?`,
 
     replace: `UPDATE ${events} SET data = ?, metadata = ?, key_id = ? WHERE id = ? AND data = ? AND metadata = ?`,
+
     deleteStream: `DELETE FROM ${events} WHERE ${inStream}`,
 
     reset: `DELETE FROM ${events}`

@@ -81,6 +81,23 @@ export const lists = (test: Test): void => {
       assertSameCommands(newest, created.reverse())
     }))
 
+  test("pages of large commands end before their limit, say so, and have every command once, in both directions", () =>
+    Effect.gen(function* () {
+      const store = yield* CommandStore
+      const tenantId = freshTenant()
+      const data = { text: "x".repeat(1024 * 1024) }
+      for (let i = 0; i < 5; i++) yield* store.create({ ...newCommand(), tenantId, data })
+      const all = yield* collect(store.list({ filter: { tenantId } }))
+      assert.equal(all.length, 5)
+      for (const direction of ["forward", "backward"] as const) {
+        const options = { limit: 5, direction, filter: { tenantId } }
+        const first = yield* store.page(options)
+        assert.ok(first.commands.length >= 1 && first.commands.length < 5, `${first.commands.length}`)
+        assert.ok(Option.isSome(first.next))
+        assertSameCommands(yield* walk(options, Effect.void), direction === "forward" ? all : [...all].reverse())
+      }
+    }))
+
   test("a limit bounds a list, on and beside the bounds of pages, in both directions", () =>
     Effect.gen(function* () {
       const store = yield* CommandStore

@@ -57,6 +57,24 @@ export const pages = (test: Test): void => {
       }))
   }
 
+  test("pages of large events end before their limit, say so, and have every event once, in both directions", () =>
+    Effect.gen(function* () {
+      const store = yield* EventStore
+      const tenantId = freshTenant()
+      const data = { text: "x".repeat(1024 * 1024) }
+      const large = newEvents(5).map((event) => ({ ...event, data }))
+      yield* store.append(streamOf(tenantId), large, { expected: "noStream" })
+      const all = yield* collect(store.feed({ filter: { tenantId } }))
+      assert.equal(all.length, 5)
+      for (const direction of ["forward", "backward"] as const) {
+        const options = { limit: 5, direction, filter: { tenantId } }
+        const first = yield* store.page(options)
+        assert.ok(first.events.length >= 1 && first.events.length < 5, `${first.events.length}`)
+        assert.ok(Option.isSome(first.next))
+        assertSameEvents(yield* walk(options, Effect.void), direction === "forward" ? all : [...all].reverse())
+      }
+    }))
+
   for (const [name, filter, matches] of filters) {
     test(`pages filter by ${name}, in both directions`, () =>
       Effect.gen(function* () {
