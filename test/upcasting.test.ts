@@ -167,7 +167,8 @@ const copies = (events: typeof history) =>
   }))
 
 plainIt("the golden files are as they were written", () => {
-  assert.deepStrictEqual(fs.readdirSync(new URL("golden", import.meta.url)).sort(), Object.keys(golden).sort())
+  const events = fs.readdirSync(new URL("golden", import.meta.url)).filter((file) => file.endsWith(".jsonl"))
+  assert.deepStrictEqual(events.sort(), Object.keys(golden).sort())
   for (const [file, sha256] of Object.entries(golden)) {
     assert.strictEqual(createHash("sha256").update(textOf(file)).digest("hex"), sha256, file)
   }
