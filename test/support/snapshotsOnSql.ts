@@ -239,11 +239,12 @@ export const snapshotsOnSql = <I, D extends Database>(backend: Backend<I, D>): v
   })
 
   describe("beside each other", () => {
-    it("a SnapshotStore alone makes only its own table", async () => {
+    it("a SnapshotStore alone makes only its own table, beside those that all stores share", async () => {
       const place = await backend.place()
       const layer = Layer.provideMerge(backend.snapshots(), place.database())
       expect(await Effect.runPromise(Effect.provide(Effect.flatMap(backend.tag, tables), layer))).toEqual([
         "es_migrations",
+        "es_notes",
         "es_snapshots"
       ])
     })
@@ -251,7 +252,7 @@ export const snapshotsOnSql = <I, D extends Database>(backend: Backend<I, D>): v
     it("both stores under one prefix keep what is theirs, also when one is reset", () =>
       withStores(({ database, events, store }) =>
         Effect.gen(function* () {
-          expect(yield* tables(database)).toEqual(["es_events", "es_migrations", "es_snapshots"])
+          expect(yield* tables(database)).toEqual(["es_events", "es_migrations", "es_notes", "es_snapshots"])
           yield* events.append(streamOf("a"), [event], { expected: "noStream" })
           yield* store.save(streamOf("a"), snapshotOf(1))
           yield* events.maintenance.reset
