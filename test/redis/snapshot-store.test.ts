@@ -186,17 +186,17 @@ describeOwnRedis("the SnapshotStore on Redis", () => {
     for (const blocking of ["keys", "flushdb", "flushall", "del"]) expect(counted[blocking]).toBeUndefined()
   })
 
-  it("a server without memory refuses a save typed, and keeps the snapshot it has", async () => {
+  it("a server without memory refuses a save as one to repeat when there is room, and keeps the snapshot it has", async () => {
     const full = await startRedis({ settings: { maxmemory: "3mb", "maxmemory-policy": "noeviction" } })
     onTestFinished(() => full.stop())
     const store = open(at(full))
     await store.run(save(1))
     let exit: Exit.Exit<boolean, unknown> = Exit.succeed(true)
     for (let n = 0; Exit.isSuccess(exit) && n < 100; n++) exit = await store.exit(save(1, `f${n}`, "x".repeat(100_000)))
-    expect(failure(exit)).toMatchObject({ _tag: "StoreError", operation: "save", retryable: false })
+    expect(failure(exit)).toMatchObject({ _tag: "StoreUnavailable", operation: "save", retryable: true })
     expect(String(failure(exit))).toContain("OOM")
     expect(String(failure(exit))).not.toContain("xxx")
-    expect(failure(await store.exit(save(2, "1", "x".repeat(100_000))))).toMatchObject({ _tag: "StoreError" })
+    expect(failure(await store.exit(save(2, "1", "x".repeat(3_000_000))))).toMatchObject({ _tag: "StoreUnavailable" })
     expect(await store.run(latest())).toBe(1)
   })
 
