@@ -2,6 +2,8 @@
  * The CacheStore's checks of what callers pass: each throws `InvalidInput` (see `internal/validate`).
  */
 import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import { InvalidInput } from "../Errors.js"
 import { array, describe, fields, identifier, options as knownKeys, refuse } from "../internal/validate.js"
 import { payload } from "../internal/values.js"
 import type { EncodedWrite, Place } from "./CacheStoreEncoded.js"
@@ -149,6 +151,19 @@ export const prefix = (value: unknown): string => {
   return prefix === undefined || prefix === "" ? "" : identifier(prefix, "options.prefix")
 }
 
-/** A function or an effect that a fiber can be given: one that is neither may never end. */
-export const callable = <A>(value: A, what: string): A =>
-  typeof value === "function" ? value : refuse(what, `must be a function, not ${describe(value)}`)
+/** A loader of many keys. What it returns is checked too: a fiber that is given anything but an effect may never end. */
+export const loaderOfMany = <A, E, R>(
+  load: (keys: ReadonlyArray<string>) => Effect.Effect<A, E, R>
+): ((keys: ReadonlyArray<string>) => Effect.Effect<A, E | InvalidInput, R>) => {
+  if (typeof load !== "function") return refuse("load", `must be a function, not ${describe(load)}`)
+  // Calling a class throws. Its prototype cannot be replaced; that of a function can, and an arrow has none.
+  if (Object.getOwnPropertyDescriptor(load, "prototype")?.writable === false) {
+    return refuse("load", "must be a function, not a class")
+  }
+  return (keys) => {
+    const loading = load(keys)
+    return Effect.isEffect(loading)
+      ? loading
+      : Effect.fail(new InvalidInput({ what: "load", why: `must return an Effect, not ${describe(loading)}` }))
+  }
+}

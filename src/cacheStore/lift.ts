@@ -178,7 +178,7 @@ export const lift = (encoded: Encoded, options: Options): Effect.Effect<CacheSto
               tenantId: input.tenant(tenantId),
               keys: input.manyKeys(keys),
               loading: input.loading(loadOptions),
-              load: input.callable(load, "load")
+              load: input.loaderOfMany(load)
             }),
             ({ keys, load, loading, tenantId }) => loads.getOrSetMany(tenantId, keys, load, loading)
           )

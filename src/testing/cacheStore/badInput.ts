@@ -7,6 +7,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { CacheStore, type CacheStoreShape, type LoadOptions, type NewEntry, type SetOptions } from "../../CacheStore.js"
+import type { InvalidInput } from "../../Errors.js"
 import type { At, Operation } from "../hostileCalls.js"
 import { copy, hostileCalls, isSteady, operationsOf, same } from "../hostileCalls.js"
 import type { PropertyOptions } from "../suite.js"
@@ -220,5 +221,22 @@ export const badInput = (test: Test, options: PropertyOptions): void => {
         state: store.get(tenantId, "fixture"),
         documented: ["InvalidInput"]
       })
+    }))
+
+  test("a loader of many that is no function, is a class, or returns no Effect fails typed and leaves nothing locked", () =>
+    Effect.gen(function* () {
+      const store = yield* CacheStore
+      const tenantId = freshTenant()
+      const loaders: ReadonlyArray<unknown> = [1, class {}, () => 1, () => Promise.resolve(new Map()), () => undefined]
+      for (const loader of loaders) {
+        const key = freshKey()
+        const many = (load: unknown) =>
+          store.getOrSetMany(tenantId, [key], load as () => Effect.Effect<ReadonlyMap<string, unknown>>)
+        const error = yield* Effect.flip(many(loader))
+        assert.equal(error._tag, "InvalidInput")
+        assert.equal((error as InvalidInput).what, "load")
+        const found = yield* many(() => Effect.succeed(new Map([[key, 1]])))
+        assert.equal(found.get(key), 1)
+      }
     }))
 }
