@@ -33,7 +33,7 @@ import * as Schema from "effect/Schema"
 import type * as Stream from "effect/Stream"
 import { undecodable } from "./cacheStore/decode.js"
 import { InvalidInput, type ReadOnly, type StoreFailure } from "./Errors.js"
-import { exactly } from "./internal/exactEncoding.js"
+import { exactly } from "./internal/encoding.js"
 import type { Json } from "./Json.js"
 
 /**

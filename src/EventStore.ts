@@ -18,11 +18,11 @@ import * as Schema from "effect/Schema"
 import type * as Stream from "effect/Stream"
 import type { InvalidInput, NotFound, ReadFailure, ReadOnly, StoreFailure } from "./Errors.js"
 import { typedEvents } from "./eventStore/typed.js"
-import type { Direction } from "./internal/values.js"
+import type { Direction } from "./internal/pages.js"
 import type { Json, JsonObject } from "./Json.js"
 import { StreamId, streamName } from "./StreamId.js"
 
-export type { Direction } from "./internal/values.js"
+export type { Direction } from "./internal/pages.js"
 export { StreamId } from "./StreamId.js"
 
 /**

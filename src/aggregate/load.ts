@@ -20,7 +20,7 @@ import {
   type EventStoreShape,
   type StreamId
 } from "../EventStore.js"
-import { JsonText } from "../internal/jsonText.js"
+import { JsonText } from "../internal/encoding.js"
 import { pageBegins } from "../internal/pages.js"
 import { taggedPayload } from "../internal/taggedPayload.js"
 import * as Json from "../Json.js"

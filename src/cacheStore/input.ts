@@ -4,8 +4,7 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { InvalidInput } from "../Errors.js"
-import { array, describe, fields, identifier, options as knownKeys, refuse } from "../internal/validate.js"
-import { payload } from "../internal/values.js"
+import { array, describe, fields, identifier, options as knownKeys, payload, refuse } from "../internal/validate.js"
 import type { EncodedWrite, Place } from "./CacheStoreEncoded.js"
 
 /** Of one call: bounds a statement, a script and a message. */
@@ -151,7 +150,7 @@ export const prefix = (value: unknown): string => {
   return prefix === undefined || prefix === "" ? "" : identifier(prefix, "options.prefix")
 }
 
-/** A loader of many keys. What it returns is checked too: a fiber that is given anything but an effect may never end. */
+/** A loader of many keys. What it returns is checked too: a fiber that is given no effect may never end. */
 export const loaderOfMany = <A, E, R>(
   load: (keys: ReadonlyArray<string>) => Effect.Effect<A, E, R>
 ): ((keys: ReadonlyArray<string>) => Effect.Effect<A, E | InvalidInput, R>) => {

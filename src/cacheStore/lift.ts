@@ -11,7 +11,6 @@ import type { CacheStoreShape, Listed } from "../CacheStore.js"
 import type { InvalidInput } from "../Errors.js"
 import { Lifted } from "../internal/lifted.js"
 import { type Pages, pagedStream } from "../internal/pages.js"
-import { writesOf } from "../internal/storeOptions.js"
 import * as Telemetry from "../internal/telemetry.js"
 import { checked, refuse } from "../internal/validate.js"
 import type { Json } from "../Json.js"
@@ -34,8 +33,7 @@ export const encodedOf = (service: CacheStoreShape): Effect.Effect<Encoded, Inva
 
 export const lift = (encoded: Encoded, options: Options): Effect.Effect<CacheStoreShape, never, Scope.Scope> =>
   Effect.map(Loads.make(encoded, options), (loads) => {
-    const observe = Telemetry.make("CacheStore", options.system)
-    const write = writesOf(observe, options.readOnly)
+    const observe = Telemetry.make("CacheStore", options.system, options.readOnly)
 
     const remove = (tenantId: string, keys: ReadonlyArray<string>) =>
       keys.length === 0
@@ -47,7 +45,7 @@ export const lift = (encoded: Encoded, options: Options): Effect.Effect<CacheSto
           )
 
     const deleteMany: CacheStoreShape["deleteMany"] = (tenantId, keys) =>
-      write("deleteMany", () =>
+      observe.write("deleteMany", () =>
         checked(
           () => ({ tenantId: input.tenant(tenantId), keys: input.manyKeys(keys) }),
           ({ keys, tenantId }) => remove(tenantId, keys)
@@ -61,7 +59,7 @@ export const lift = (encoded: Encoded, options: Options): Effect.Effect<CacheSto
       byKeys: Encoded["remove"]
     ): CacheStoreShape["invalidate"] => {
       return (tenantId, target) =>
-        write(name, () =>
+        observe.write(name, () =>
           checked(
             () => input.target(tenantId, target),
             ({ keys, tags, tenantId }) =>
@@ -80,7 +78,7 @@ export const lift = (encoded: Encoded, options: Options): Effect.Effect<CacheSto
     }
 
     const set = (operation: string, check: () => ReturnType<typeof input.writes>) =>
-      write(operation, () =>
+      observe.write(operation, () =>
         checked(check, (writes) =>
           writes[0] === undefined
             ? Effect.void
@@ -126,7 +124,7 @@ export const lift = (encoded: Encoded, options: Options): Effect.Effect<CacheSto
       setMany: (tenantId, entries, setOptions) => set("setMany", () => input.writes(tenantId, entries, setOptions)),
 
       setIfAbsent: (tenantId, key, value, setOptions) =>
-        write("setIfAbsent", () =>
+        observe.write("setIfAbsent", () =>
           checked(
             () => input.write(input.place(tenantId, key), value, "value", input.life(setOptions)),
             (write) =>
@@ -138,7 +136,7 @@ export const lift = (encoded: Encoded, options: Options): Effect.Effect<CacheSto
         ),
 
       touch: (tenantId, key, ttl) =>
-        write("touch", () =>
+        observe.write("touch", () =>
           checked(
             () => ({ place: input.place(tenantId, key), ttlMs: input.time(ttl, "ttl", 1) }),
             ({ place, ttlMs }) => encoded.touch(place, ttlMs)
@@ -146,7 +144,7 @@ export const lift = (encoded: Encoded, options: Options): Effect.Effect<CacheSto
         ),
 
       delete: (tenantId, key) =>
-        write("delete", () =>
+        observe.write("delete", () =>
           checked(
             () => input.place(tenantId, key),
             ({ key, tenantId }) => remove(tenantId, [key])
@@ -208,7 +206,7 @@ export const lift = (encoded: Encoded, options: Options): Effect.Effect<CacheSto
         ),
 
       clear: (tenantId) =>
-        write("clear", () =>
+        observe.write("clear", () =>
           checked(
             () => input.tenant(tenantId),
             (tenantId) =>
@@ -223,7 +221,7 @@ export const lift = (encoded: Encoded, options: Options): Effect.Effect<CacheSto
         Effect.map(encoded.info, (info) => ({ ...info, readOnly: options.readOnly ?? false }))
       ),
 
-      reset: write("reset", () =>
+      reset: observe.write("reset", () =>
         Effect.ensuring(
           encoded.reset(null),
           Effect.sync(() => loads.cutTenant(null))

@@ -7,20 +7,25 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type { DistinctField, ExecuteOptions, OutcomeSchema, Status } from "../CommandStore.js"
 import type { Direction } from "../EventStore.js"
-import { array, describe, fields, identifier, oneOf, options, refuse } from "../internal/validate.js"
+import { direction, pageRequest } from "../internal/pages.js"
 import {
+  array,
   type Defaults,
-  direction,
+  describe,
+  fields,
+  identifier,
   metadata,
+  oneOf,
   optionalIdentifier,
   optionalInteger,
   optionalTime,
   optionalTypes,
-  pageRequest,
+  options,
   payload,
+  refuse,
   time,
   uuid
-} from "../internal/values.js"
+} from "../internal/validate.js"
 import type { EncodedFilter, EncodedNewCommand } from "./CommandStoreEncoded.js"
 import { codec, type OutcomeCodec } from "./outcome.js"
 

@@ -9,7 +9,7 @@ import * as Exit from "effect/Exit"
 import * as Schema from "effect/Schema"
 import * as AST from "effect/SchemaAST"
 import type { OutcomeSchema } from "../CommandStore.js"
-import { exactly } from "../internal/exactEncoding.js"
+import { exactly } from "../internal/encoding.js"
 import { refuse } from "../internal/validate.js"
 import * as Json from "../Json.js"
 

@@ -4,7 +4,7 @@
  */
 import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
-import * as Schema from "effect/Schema"
+import type * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import type {
   Command,
@@ -17,9 +17,7 @@ import type {
   OutcomeSchema,
   TypedCommands
 } from "../CommandStore.js"
-import { InvalidInput } from "../Errors.js"
-import { exactly } from "../internal/exactEncoding.js"
-import { taggedPayload } from "../internal/taggedPayload.js"
+import { tagged } from "../internal/taggedPayload.js"
 
 /** The parts of the contract that are needed at run time: it imports this file, so this file cannot import it. */
 export interface Contract {
@@ -31,20 +29,9 @@ export const typedCommands = <A extends { readonly _tag: string }, I extends { r
   schema: Schema.Schema<A, I, R>,
   { decodeError, tag }: Contract
 ): TypedCommands<A, R> => {
-  const encodeCommand = exactly(Schema.encode(schema))
-  const decodeCommand = Schema.decodeUnknown(schema)
-
-  const encode: TypedCommands<A, R>["encode"] = (command, envelope) =>
-    Effect.mapBoth(encodeCommand(command), {
-      onFailure: (cause) => new InvalidInput({ what: "command", why: `does not fit the schema: ${cause.message}` }),
-      onSuccess: ({ _tag, ...data }) => ({ ...envelope, type: _tag, data })
-    })
-
-  const decode: TypedCommands<A, R>["decode"] = (command) =>
-    Effect.mapBoth(decodeCommand(taggedPayload(command)), {
-      onFailure: (cause) => decodeError(command, cause),
-      onSuccess: (data) => ({ ...command, data })
-    })
+  const command = tagged(schema)
+  const encode: TypedCommands<A, R>["encode"] = (value, envelope) => command.encode(value, "command", envelope)
+  const decode: TypedCommands<A, R>["decode"] = (stored) => command.decode(stored, decodeError)
 
   return {
     encode,

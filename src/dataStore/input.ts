@@ -4,8 +4,7 @@
  */
 import * as Duration from "effect/Duration"
 import type { BucketOptions, ObjectId } from "../DataStore.js"
-import { array, describe, identifier, integer, options, record, refuse } from "../internal/validate.js"
-import { optionalInteger } from "../internal/values.js"
+import { array, describe, identifier, integer, optionalInteger, options, record, refuse } from "../internal/validate.js"
 import type { Condition, ListRequest } from "./DataStoreEncoded.js"
 
 /** What names of objects may not begin with: what a backend has to keep in the buckets themselves is there. */

@@ -19,10 +19,9 @@ import type {
 import { ObjectChanged, ObjectCorrupt, ObjectExists, ObjectTooLarge, Unsupported } from "../DataStore.js"
 import { type InvalidInput, NotFound, type StoreFailure } from "../Errors.js"
 import { Lifted } from "../internal/lifted.js"
-import { writesOf } from "../internal/storeOptions.js"
+import { utc } from "../internal/rows.js"
 import * as Telemetry from "../internal/telemetry.js"
 import { checked, refuse } from "../internal/validate.js"
-import { utc } from "../internal/values.js"
 import * as Uuid from "../Uuid.js"
 import * as bodies from "./bodies.js"
 import * as checksums from "./checksums.js"
@@ -51,8 +50,7 @@ export const relift = <E, R>(
 
 const serviceOf = (encoded: Encoded, options: Options): DataStoreShape => {
   const { backend, capabilities, connection } = encoded
-  const observe = Telemetry.make("DataStore", options.system)
-  const write = writesOf(observe, options.readOnly)
+  const observe = Telemetry.make("DataStore", options.system, options.readOnly)
 
   const need = (operation: string, capability: Flag, asked: boolean): Effect.Effect<void, Unsupported> =>
     !asked || capabilities[capability]
@@ -103,7 +101,7 @@ const serviceOf = (encoded: Encoded, options: Options): DataStoreShape => {
     body: Uint8Array | Stream.Stream<Uint8Array, E, R>,
     putOptions?: PutOptions
   ) =>
-    write("put", (nowMs) =>
+    observe.write("put", (nowMs) =>
       checked(
         () => ({
           id: input.objectId(object, capabilities),
@@ -186,7 +184,7 @@ const serviceOf = (encoded: Encoded, options: Options): DataStoreShape => {
     })
 
   const copy = (operation: string, ...[from, to, copyOptions]: Parameters<DataStoreShape["copy"]>) =>
-    write(operation, (nowMs) =>
+    observe.write(operation, (nowMs) =>
       checked(
         () => ({
           from: input.objectId(from, capabilities, "from"),
@@ -260,7 +258,7 @@ const serviceOf = (encoded: Encoded, options: Options): DataStoreShape => {
       ),
 
     delete: (object, deleteOptions) =>
-      write("delete", () =>
+      observe.write("delete", () =>
         checked(
           () => ({ id: input.objectId(object, capabilities), ifMatch: input.deleteOptions(deleteOptions) }),
           ({ id, ifMatch }) =>
@@ -269,7 +267,7 @@ const serviceOf = (encoded: Encoded, options: Options): DataStoreShape => {
       ),
 
     deleteMany: (bucket, names) =>
-      write("deleteMany", () =>
+      observe.write("deleteMany", () =>
         checked(
           () => ({ bucket: input.bucket(bucket, capabilities), names: [...new Set(input.names(names))] }),
           ({ bucket, names }) =>
@@ -302,7 +300,7 @@ const serviceOf = (encoded: Encoded, options: Options): DataStoreShape => {
 
     buckets: {
       create: (bucket, bucketOptions) =>
-        write("buckets.create", (nowMs) =>
+        observe.write("buckets.create", (nowMs) =>
           checked(
             () => ({ name: input.bucket(bucket, capabilities), given: input.bucketOptions(bucketOptions) }),
             ({ given, name }) =>
@@ -314,7 +312,7 @@ const serviceOf = (encoded: Encoded, options: Options): DataStoreShape => {
           )
         ),
       delete: (bucket) =>
-        write("buckets.delete", () => checked(() => input.bucket(bucket, capabilities), encoded.deleteBucket)),
+        observe.write("buckets.delete", () => checked(() => input.bucket(bucket, capabilities), encoded.deleteBucket)),
       exists: (bucket) =>
         observe.effect("buckets.exists", () => checked(() => input.bucket(bucket, capabilities), encoded.bucketExists)),
       list: observe.effect("buckets.list", () =>
@@ -328,7 +326,7 @@ const serviceOf = (encoded: Encoded, options: Options): DataStoreShape => {
 
     presign: {
       get: (object, presignOptions) => observe.effect("presign.get", () => presign("get")(object, presignOptions)),
-      put: (object, presignOptions) => write("presign.put", () => presign("put")(object, presignOptions))
+      put: (object, presignOptions) => observe.write("presign.put", () => presign("put")(object, presignOptions))
     },
 
     info: observe.effect("info", () =>
@@ -362,9 +360,9 @@ const serviceOf = (encoded: Encoded, options: Options): DataStoreShape => {
       })
     ),
 
-    sweep: (sweepOptions) => write("sweep", () => checked(() => input.sweepAgeMs(sweepOptions), encoded.sweep)),
+    sweep: (sweepOptions) => observe.write("sweep", () => checked(() => input.sweepAgeMs(sweepOptions), encoded.sweep)),
 
-    reset: write("reset", () => encoded.reset)
+    reset: observe.write("reset", () => encoded.reset)
   }
 }
 

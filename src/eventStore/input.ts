@@ -10,21 +10,27 @@ import type {
   ExpectedVersion,
   Guard
 } from "../EventStore.js"
-import { array, fields, identifier, integer, oneOf, options, record, refuse } from "../internal/validate.js"
+import { direction, pageRequest } from "../internal/pages.js"
 import {
+  array,
   type Defaults,
-  direction,
+  fields,
+  identifier,
+  integer,
   metadata,
+  oneOf,
   optionalIdentifier,
   optionalInteger,
   optionalTime,
   optionalTypes,
-  pageRequest,
+  options,
   payload,
+  record,
+  refuse,
   streamId,
   time,
   uuid
-} from "../internal/values.js"
+} from "../internal/validate.js"
 import * as Uuid from "../Uuid.js"
 import type { EncodedAppend, EncodedFilter, EncodedNewEvent } from "./EventStoreEncoded.js"
 

@@ -7,7 +7,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
-import { type InvalidInput, isRetryable, NotFound, type ReadFailure, StoreError } from "../Errors.js"
+import { type InvalidInput, isRetryable, NotFound } from "../Errors.js"
 import type {
   AppendError,
   Appended,
@@ -20,20 +20,11 @@ import type {
 } from "../EventStore.js"
 import { DuplicateEvent, VersionConflict } from "../EventStore.js"
 import { Lifted } from "../internal/lifted.js"
-import {
-  foldPages,
-  type Page,
-  type Pages,
-  pageAt,
-  pageBytes,
-  pagedStream,
-  pageSize,
-  valuePages
-} from "../internal/pages.js"
-import { writesOf } from "../internal/storeOptions.js"
+import * as logs from "../internal/logs.js"
+import { foldPages, type Pages, pageBytes, pagedStream, pageSize, rangePages } from "../internal/pages.js"
+import { unsealed, utc } from "../internal/rows.js"
 import * as Telemetry from "../internal/telemetry.js"
-import { checked } from "../internal/validate.js"
-import { streamId, unsealed, utc, uuid } from "../internal/values.js"
+import { checked, streamId } from "../internal/validate.js"
 import type { JsonObject } from "../Json.js"
 import type { AppendOutcome, Encoded, EncodedAppend, EncodedEvent, Options } from "./EventStoreEncoded.js"
 import * as input from "./input.js"
@@ -50,10 +41,9 @@ export const relift = <E, R>(
   Effect.map(lifted.rewrap(service, wrap), ({ encoded, options }) => lift(encoded, options))
 
 const serviceOf = (encoded: Encoded, options: Options): EventStoreShape => {
-  const observe = Telemetry.make("EventStore", options.system)
+  const observe = Telemetry.make("EventStore", options.system, options.readOnly)
   const instanceId = options.instanceId ?? null
-
-  const write = writesOf(observe, options.readOnly)
+  const queries = logs.queries({ observe, decode, input, through: encoded.head, range: encoded.readFeed, encoded })
 
   const appendBatch = (appends: ReadonlyArray<EncodedAppend>, guards: ReadonlyArray<Guard>) =>
     Effect.flatMap(encoded.append(appends, guards), (outcome) => {
@@ -65,13 +55,20 @@ const serviceOf = (encoded: Encoded, options: Options): EventStoreShape => {
     Effect.suspend(() =>
       checked(
         () => ({ stream: streamId(stream, "stream"), ...input.readOptions(readOptions) }),
-        (request) => streamPage(encoded, request)
+        ({ direction, fromVersion, limit, stream, toVersion }) =>
+          rangePages(
+            (range) => decode.page(encoded.readStream({ ...range, stream, direction })),
+            { fromVersion, toVersion },
+            limit,
+            (range, { version }) =>
+              direction === "forward" ? { ...range, fromVersion: version + 1 } : { ...range, toVersion: version - 1 }
+          )
       )
     )
 
   return {
     append: (stream, events, appendOptions) =>
-      write("append", (nowMs) =>
+      observe.write("append", (nowMs) =>
         checked(
           () => input.append(stream, events, appendOptions, { nowMs, instanceId }),
           (append) => Effect.map(appendBatch([append], []), (results) => results[0] as Appended)
@@ -79,7 +76,7 @@ const serviceOf = (encoded: Encoded, options: Options): EventStoreShape => {
       ),
 
     appendAll: (appends, appendOptions) =>
-      write("appendAll", (nowMs) =>
+      observe.write("appendAll", (nowMs) =>
         checked(
           () => input.appendAll(appends, appendOptions, { nowMs, instanceId }),
           (batch) => appendBatch(batch.appends, batch.guards)
@@ -99,9 +96,14 @@ const serviceOf = (encoded: Encoded, options: Options): EventStoreShape => {
         pagedStream(
           checked(
             () => input.feedOptions(feedOptions),
-            (request) =>
+            ({ after, filter, limit }) =>
               Effect.flatMap(encoded.head, (through) =>
-                feedPage(encoded, request, request.after, through, request.limit)
+                rangePages(
+                  (range) => decode.page(encoded.readFeed({ ...range, filter })),
+                  { after, through, direction: "forward" as const },
+                  limit,
+                  (range, { position }) => ({ ...range, after: position })
+                )
               )
           )
         )
@@ -123,60 +125,23 @@ const serviceOf = (encoded: Encoded, options: Options): EventStoreShape => {
 
     head: observe.effect("head", () => encoded.head),
 
-    get: (id) =>
-      observe.effect("get", () =>
-        checked(
-          () => uuid(id, "id"),
-          (id) =>
-            Effect.flatMap(encoded.get(id), (row) =>
-              row === null
-                ? Effect.succeedNone
-                : Effect.map(decodeAll(Effect.succeed([row])), ([event]) => Option.fromNullable(event))
-            )
-        )
-      ),
+    get: queries.get,
 
-    page: (pageOptions) =>
-      observe.effect("page", () =>
-        checked(
-          () => input.pageOptions(pageOptions),
-          (request) =>
-            Effect.flatMap(encoded.head, (head) => {
-              const { filter } = request
-              const page = pageAt(request, head, (range) => encoded.readFeed({ ...range, filter }))
-              return Effect.flatMap(page, ({ items, next }) =>
-                Effect.map(decodeAll(Effect.succeed(items)), (events) => ({ events, next }))
-              )
-            })
-        )
-      ),
+    page: (pageOptions) => Effect.map(queries.page(pageOptions), ({ items, next }) => ({ events: items, next })),
 
-    distinct: (field, filter) =>
-      observe.stream(
-        "distinct",
-        pagedStream(
-          checked(
-            () => ({ field: input.distinctField(field), filter: input.filter(filter) }),
-            (request) => valuePages((after, limit) => encoded.distinct({ ...request, after, limit }))
-          )
-        )
-      ),
+    distinct: queries.distinct,
 
-    count: (filter) => observe.effect("count", () => checked(() => input.filter(filter), encoded.count)),
+    count: queries.count,
 
     info: observe.effect("info", () =>
       Effect.flatMap(encoded.info, ({ lastEvent, ...info }) =>
-        Effect.map(decodeAll(Effect.succeed(lastEvent === null ? [] : [lastEvent])), ([event]) => ({
-          ...info,
-          readOnly: options.readOnly ?? false,
-          lastEvent: Option.fromNullable(event)
-        }))
+        Effect.map(decode.row(lastEvent), (lastEvent) => ({ ...info, readOnly: options.readOnly ?? false, lastEvent }))
       )
     ),
 
     maintenance: {
       update: (id, changes) =>
-        write("update", () =>
+        observe.write("update", () =>
           checked(
             () => input.update(id, changes),
             (request) =>
@@ -186,8 +151,8 @@ const serviceOf = (encoded: Encoded, options: Options): EventStoreShape => {
           )
         ),
       deleteStream: (stream) =>
-        write("deleteStream", () => checked(() => streamId(stream, "stream"), encoded.deleteStream)),
-      reset: write("reset", () => encoded.reset)
+        observe.write("deleteStream", () => checked(() => streamId(stream, "stream"), encoded.deleteStream)),
+      reset: observe.write("reset", () => encoded.reset)
     }
   }
 }
@@ -237,42 +202,6 @@ const repeatOf = (
   return Effect.succeed(results)
 }
 
-const streamPage = (
-  encoded: Encoded,
-  request: { readonly stream: StreamId } & input.ReadRequest
-): Pages<Event, ReadFailure> => {
-  const { direction, fromVersion, limit, stream, toVersion } = request
-  const bounds = { limit: Math.min(pageSize, limit), maxBytes: pageBytes }
-  return Effect.map(
-    decodePage(encoded.readStream({ stream, direction, fromVersion, toVersion, ...bounds })),
-    ({ items, more }) => {
-      const last = items[items.length - 1]
-      if (last === undefined || !more || items.length === limit) return { items, next: undefined }
-      const rest = direction === "forward" ? { fromVersion: last.version + 1 } : { toVersion: last.version - 1 }
-      return { items, next: streamPage(encoded, { ...request, ...rest, limit: limit - items.length }) }
-    }
-  )
-}
-
-const feedPage = (
-  encoded: Encoded,
-  request: input.FeedRequest,
-  after: number,
-  through: number,
-  limit: number
-): Pages<Event, ReadFailure> => {
-  const { filter } = request
-  const bounds = { limit: Math.min(pageSize, limit), maxBytes: pageBytes }
-  return Effect.map(
-    decodePage(encoded.readFeed({ after, through, direction: "forward", filter, ...bounds })),
-    ({ items, more }) => {
-      const last = items[items.length - 1]
-      if (last === undefined || !more || items.length === limit) return { items, next: undefined }
-      return { items, next: feedPage(encoded, request, last.position, through, limit - items.length) }
-    }
-  )
-}
-
 /**
  * 1. Read pages up to the last known head.
  * 2. There, ask for the head; if it has not moved, wait for a hint or the poll interval, and ask again. If the backend
@@ -302,7 +231,7 @@ const subscription = (
           limit: Math.min(pageSize, start.left),
           maxBytes: pageBytes
         })
-        const { items: events, more } = yield* decodePage(page)
+        const { items: events, more } = yield* decode.page(page)
         const left = start.left - events.length
         const after = more ? (events[events.length - 1] as Event).position : through
         return [
@@ -322,32 +251,12 @@ const subscription = (
     })
   })
 
-const decodeAll = <E>(
-  rows: Effect.Effect<ReadonlyArray<EncodedEvent>, E>
-): Effect.Effect<Array<Event>, E | StoreError> =>
-  Effect.map(decodePage(Effect.map(rows, (items) => ({ items, more: false }))), ({ items }) => items)
-
-const decodePage = <E>(
-  page: Effect.Effect<Page<EncodedEvent>, E>
-): Effect.Effect<{ readonly items: Array<Event>; readonly more: boolean }, E | StoreError> =>
-  Effect.flatMap(page, ({ items: rows, more }) => {
-    const events = new Array<Event>(rows.length)
-    for (let i = 0; i < rows.length; i++) {
-      const row = rows[i] as EncodedEvent
-      try {
-        events[i] = decode(row)
-      } catch (cause) {
-        return Effect.fail(new StoreError({ operation: `decoding event ${row.id}`, cause }))
-      }
-    }
-    return Effect.succeed({ items: events, more })
-  })
-
 // Most events have none.
 const noMetadata: JsonObject = Object.freeze({})
 
-const decode = (row: EncodedEvent): Event => {
-  return {
+const decode = logs.decoder(
+  "event",
+  (row: EncodedEvent): Event => ({
     id: row.id,
     tenantId: row.tenantId,
     domain: row.domain,
@@ -360,5 +269,5 @@ const decode = (row: EncodedEvent): Event => {
     commandId: row.commandId ?? undefined,
     instanceId: row.instanceId ?? undefined,
     createdAt: utc(row.createdAt)
-  }
-}
+  })
+)

@@ -3,24 +3,20 @@
  */
 import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
-import * as Schema from "effect/Schema"
+import type * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import { InvalidInput } from "../Errors.js"
 import type {
   Event,
   EventDecodeError,
   EventStore,
   EventStoreShape,
-  NewEvent,
   ReadError,
   StreamId,
   TypedEvent,
   TypedEvents
 } from "../EventStore.js"
-import { exactly } from "../internal/exactEncoding.js"
-import { taggedPayload } from "../internal/taggedPayload.js"
-import { checked } from "../internal/validate.js"
-import { streamId } from "../internal/values.js"
+import { tagged } from "../internal/taggedPayload.js"
+import { checked, streamId } from "../internal/validate.js"
 import * as input from "./input.js"
 
 /** The parts of the contract that are needed at run time: it imports this file, so this file cannot import it. */
@@ -33,20 +29,8 @@ export const typedEvents = <A extends { readonly _tag: string }, I extends { rea
   schema: Schema.Schema<A, I, R>,
   { decodeError, tag }: Contract
 ): TypedEvents<A, R> => {
-  const encodeEvent = exactly(Schema.encode(schema))
-  const decodeEvent = Schema.decodeUnknown(schema)
-
-  const encodeAt = (event: A, what: string, envelope: object): Effect.Effect<NewEvent, InvalidInput, R> =>
-    Effect.mapBoth(encodeEvent(event), {
-      onFailure: (cause) => new InvalidInput({ what, why: `does not fit the schema: ${cause.message}` }),
-      onSuccess: ({ _tag, ...data }) => ({ ...envelope, type: _tag, data })
-    })
-
-  const decode: TypedEvents<A, R>["decode"] = (event) =>
-    Effect.mapBoth(decodeEvent(taggedPayload(event)), {
-      onFailure: (cause) => decodeError(event, cause),
-      onSuccess: (data) => ({ ...event, data })
-    })
+  const codec = tagged(schema)
+  const decode: TypedEvents<A, R>["decode"] = (stored) => codec.decode(stored, decodeError)
 
   const typed = <E>(events: Stream.Stream<Event, E>): Stream.Stream<TypedEvent<A>, E | EventDecodeError, R> =>
     Stream.mapChunksEffect(events, (chunk) => Effect.map(Effect.forEach(chunk, decode), Chunk.unsafeFromArray))
@@ -77,7 +61,7 @@ export const typedEvents = <A extends { readonly _tag: string }, I extends { rea
     encode: (event, envelope) =>
       checked(
         () => input.envelope(envelope),
-        (envelope) => encodeAt(event, "event", envelope)
+        (envelope) => codec.encode(event, "event", envelope)
       ),
     decode,
     append: (stream, events, options) =>
@@ -86,7 +70,7 @@ export const typedEvents = <A extends { readonly _tag: string }, I extends { rea
           () => input.typedAppend(events, options),
           ({ envelope, events, options }) =>
             Effect.flatMap(
-              Effect.forEach(events, (event, i) => encodeAt(event as A, `events[${i}]`, envelope)),
+              Effect.forEach(events, (event, i) => codec.encode(event as A, `events[${i}]`, envelope)),
               (encoded) => store.append(stream, encoded, options)
             )
         )

@@ -6,7 +6,13 @@ import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
-import { cursor, type Direction, type PageRequest } from "./values.js"
+import { oneOf, optionalInteger, options, refuse } from "./validate.js"
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type Direction = "forward" | "backward"
 
 /** Items of one page. `Stream.runFold` overflows the stack on chunks beyond 8,192. */
 export const pageSize = 1000
@@ -32,6 +38,14 @@ export interface Page<A> {
   readonly more: boolean
 }
 
+/** Positions, and the order in which they are read. */
+export interface Range {
+  readonly after: number
+  /** Inclusive. */
+  readonly through: number
+  readonly direction: Direction
+}
+
 /** Takes a page from the items. An iterator is left where the page ends. */
 export const takePage = <A>(
   items: Iterable<A>,
@@ -48,7 +62,20 @@ export const takePage = <A>(
 }
 
 /** A page, and how to get the next one. */
-export type Pages<A, E> = Effect.Effect<{ readonly items: Array<A>; readonly next: Pages<A, E> | undefined }, E>
+export type Pages<A, E> = Effect.Effect<{ readonly items: ReadonlyArray<A>; readonly next: Pages<A, E> | undefined }, E>
+
+/** All items of a range, page by page: `rest` is the range that is left after an item. */
+export const rangePages = <Range, A, E>(
+  read: (range: Range & PageBounds) => Effect.Effect<Page<A>, E>,
+  range: Range,
+  limit: number,
+  rest: (range: Range, last: A) => Range
+): Pages<A, E> =>
+  Effect.map(read({ ...range, limit: Math.min(pageSize, limit), maxBytes: pageBytes }), ({ items, more }) => {
+    const last = items[items.length - 1]
+    if (last === undefined || !more || items.length === limit) return { items, next: undefined }
+    return { items, next: rangePages(read, rest(range, last), limit - items.length, rest) }
+  })
 
 // A single construct, because each layer of Stream costs as much as reading ten events.
 export const pagedStream = <A, E>(first: Pages<A, E>): Stream.Stream<A, E> =>
@@ -116,9 +143,7 @@ const rangeOf = (
 export const pageAt = <A extends { readonly position: number }, E>(
   request: Omit<PageRequest<unknown>, "filter">,
   through: number,
-  read: (
-    range: PageBounds & { readonly after: number; readonly through: number; readonly direction: Direction }
-  ) => Effect.Effect<Page<A>, E>
+  read: (range: Range & PageBounds) => Effect.Effect<Page<A>, E>
 ): Effect.Effect<{ readonly items: ReadonlyArray<A>; readonly next: Option.Option<string> }, E> => {
   const { direction, limit } = request
   const ask = (at: number | undefined, limit: number) =>
@@ -134,4 +159,40 @@ export const pageAt = <A extends { readonly position: number }, E>(
       next: following.items.length > 0 ? Option.some(cursor(direction, last.position)) : Option.none()
     }))
   })
+}
+
+const pageLimitMax = 1_000
+
+export const direction = (value: unknown, what: string): Direction =>
+  value === undefined ? "forward" : oneOf(value, what, ["forward", "backward"])
+
+export interface PageRequest<F> {
+  readonly at: number | undefined
+  readonly direction: Direction
+  readonly filter: F
+  readonly limit: number
+}
+
+export const pageRequest = <F>(value: unknown, filter: (value: unknown, what: string) => F): PageRequest<F> => {
+  const given = options(value, "options", ["filter", "direction", "cursor", "limit"])
+  const towards = direction(given.direction, "options.direction")
+  return {
+    at: given.cursor === undefined ? undefined : cursorPosition(given.cursor, towards),
+    direction: towards,
+    filter: filter(given.filter, "options.filter"),
+    limit: optionalInteger(given.limit, "options.limit", 1, 100, pageLimitMax)
+  }
+}
+
+/** Version 1 of the cursor: the direction, and the position of the last item of the page before. */
+export const cursor = (towards: Direction, position: number): string =>
+  `1${towards === "forward" ? "f" : "b"}${position.toString(36)}`
+
+const cursorPosition = (value: unknown, towards: Direction): number => {
+  const parts = typeof value === "string" ? /^1([fb])([0-9a-z]{1,11})$/.exec(value) : null
+  if (parts === null) return refuse("options.cursor", "is not a cursor that a page of this store gave")
+  if (parts[1] !== (towards === "forward" ? "f" : "b"))
+    return refuse("options.cursor", "was given for the other direction")
+  const position = Number.parseInt(parts[2] as string, 36)
+  return Number.isSafeInteger(position) ? position : refuse("options.cursor", "is out of range")
 }

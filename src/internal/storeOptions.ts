@@ -4,9 +4,8 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import { type InvalidInput, ReadOnly } from "../Errors.js"
+import type { InvalidInput } from "../Errors.js"
 import { timeoutMs } from "./durations.js"
-import type { Observer } from "./telemetry.js"
 import { checked, describe, fields, identifier, refuse } from "./validate.js"
 
 /** The keys of a record of options, all of them: a forgotten one does not compile. */
@@ -57,11 +56,5 @@ export const pollIntervalOf = (
   const { pollInterval = otherwise } = options
   return checked(() => interval(pollInterval), Effect.succeed)
 }
-
-/** Operations that write. A read-only store refuses them before it checks anything. */
-export const writesOf =
-  (observe: Observer, readOnly: boolean | undefined) =>
-  <A, E, R>(name: string, body: (nowMs: number) => Effect.Effect<A, E, R>): Effect.Effect<A, E | ReadOnly, R> =>
-    readOnly ? Effect.fail(new ReadOnly({ operation: name })) : observe.effect(name, body)
 
 const interval = (value: Duration.DurationInput): Duration.Duration => Duration.millis(timeoutMs(value, "pollInterval"))

@@ -1,7 +1,39 @@
 /**
- * How a stored event or command becomes a value for an application's Schema: its type is the value's `_tag`.
+ * How events and commands of a Schema are stored: a value's `_tag` is the type, and its other members are the data.
  */
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import { InvalidInput } from "../Errors.js"
 import type { Json } from "../Json.js"
+import { exactly } from "./encoding.js"
 
-export const taggedPayload = ({ data, type }: { readonly data: Json; readonly type: string }): unknown =>
+interface Tagged {
+  readonly _tag: string
+}
+
+export interface Stored {
+  readonly type: string
+  readonly data: Json
+}
+
+/** The value that a stored one is for its Schema. */
+export const taggedPayload = ({ data, type }: Stored): unknown =>
   typeof data === "object" && data !== null && !Array.isArray(data) ? { ...data, _tag: type } : data
+
+export const tagged = <A extends Tagged, I extends Tagged, R>(schema: Schema.Schema<A, I, R>) => {
+  const encode = exactly(Schema.encode(schema))
+  const decode = Schema.decodeUnknown(schema)
+  return {
+    /** `what` names the value in errors. */
+    encode: <E extends object>(value: A, what: string, envelope: E) =>
+      Effect.mapBoth(encode(value), {
+        onFailure: (cause) => new InvalidInput({ what, why: `does not fit the schema: ${cause.message}` }),
+        onSuccess: ({ _tag, ...data }) => ({ ...envelope, type: _tag, data })
+      }),
+    decode: <S extends Stored, E>(stored: S, refail: (stored: S, cause: unknown) => E) =>
+      Effect.mapBoth(decode(taggedPayload(stored)), {
+        onFailure: (cause) => refail(stored, cause),
+        onSuccess: (data) => ({ ...stored, data })
+      })
+  }
+}

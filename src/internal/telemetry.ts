@@ -15,6 +15,7 @@ import * as MetricLabel from "effect/MetricLabel"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import * as Tracer from "effect/Tracer"
+import { ReadOnly } from "../Errors.js"
 
 const operations = MetricKey.counter("effect_stores_operations", {
   description: "Operations started, by store and operation",
@@ -34,6 +35,11 @@ const isVisible = ({ currentSpan, currentTracer }: Fiber.RuntimeFiber<unknown, u
 export interface Observer {
   /** Wraps an operation. `body` receives the time of the fiber's Clock. */
   readonly effect: <A, E, R>(name: string, body: (nowMs: number) => Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  /** The same for one that writes. A read-only store refuses it before it checks anything. */
+  readonly write: <A, E, R>(
+    name: string,
+    body: (nowMs: number) => Effect.Effect<A, E, R>
+  ) => Effect.Effect<A, E | ReadOnly, R>
   /** Wraps a stream. It is one operation and one span from its first page to its end, however it ends. */
   readonly stream: <A, E, R>(name: string, self: Stream.Stream<A, E, R>) => Stream.Stream<A, E, R>
   /** Counts a write that is refused with `VersionConflict`. */
@@ -41,7 +47,7 @@ export interface Observer {
 }
 
 /** `store` names the contract (`EventStore`), `backend` what it runs on, in OpenTelemetry's words (`postgresql`). */
-export const make = (store: string, backend: string): Observer => {
+export const make = (store: string, backend: string, readOnly = false): Observer => {
   const counters = new Map<string, Metric.Metric.Counter<number>>()
   // Labels are in the key: those of `Metric.tagged` are merged at every update, which costs 20 times the update itself.
   const label = MetricLabel.make("store", store)
@@ -59,13 +65,15 @@ export const make = (store: string, backend: string): Observer => {
     kind: "client",
     attributes: { "db.system.name": backend, "db.operation.name": name }
   })
+  const effect: Observer["effect"] = (name, body) =>
+    Effect.withFiberRuntime((fiber) => {
+      count(name)
+      const self = body(Context.get(fiber.currentDefaultServices, Clock.Clock).unsafeCurrentTimeMillis())
+      return isVisible(fiber) ? Effect.withSpan(self, `${store}.${name}`, spanOptions(name)) : self
+    })
   return {
-    effect: (name, body) =>
-      Effect.withFiberRuntime((fiber) => {
-        count(name)
-        const self = body(Context.get(fiber.currentDefaultServices, Clock.Clock).unsafeCurrentTimeMillis())
-        return isVisible(fiber) ? Effect.withSpan(self, `${store}.${name}`, spanOptions(name)) : self
-      }),
+    effect,
+    write: (name, body) => (readOnly ? Effect.fail(new ReadOnly({ operation: name })) : effect(name, body)),
     stream: (name, self) =>
       // Not unwrapped from an effect: that would add a layer of Stream, which costs as much as reading ten events.
       Stream.suspend(() => {

@@ -2,11 +2,22 @@
  * Checks of what callers pass, shared by all contract modules. Each throws `InvalidInput`, and the lift turns that into
  * a typed failure in one place (`checked`), so a check that passes costs no Effect.
  */
+import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import { InvalidInput } from "../Errors.js"
+import * as Json from "../Json.js"
+import type { StreamId } from "../StreamId.js"
+import * as Uuid from "../Uuid.js"
 
 /** Longest identifier in UTF-8 bytes: several of them share one index entry, which PostgreSQL bounds near 2.7 kB. */
 export const identifierBytesMax = 255
+
+const typesPerFilterMax = 1_000
+
+// Date.UTC reads the years 0 to 99 as 1900 to 1999.
+const yearZeroMs = Date.parse("0000-01-01T00:00:00Z")
+const year10000Ms = Date.UTC(10000, 0, 1)
 
 export const refuse = (what: string, why: string): never => {
   throw new InvalidInput({ what, why })
@@ -71,6 +82,56 @@ export const options = (value: unknown, what: string, keys: ReadonlyArray<string
   if (prototype !== Object.prototype && prototype !== null) return refuse(what, "must be a plain object")
   return fields(given, what, keys)
 }
+
+/** What is filled in where a value is left out. */
+export interface Defaults {
+  readonly nowMs: number
+  readonly instanceId: string | null
+}
+
+export const streamId = (value: unknown, what: string): StreamId => {
+  const { aggregateId, domain, tenantId } = record(value, what)
+  return {
+    tenantId: identifier(tenantId, `${what}.tenantId`),
+    domain: identifier(domain, `${what}.domain`),
+    aggregateId: identifier(aggregateId, `${what}.aggregateId`)
+  }
+}
+
+export const uuid = (value: unknown, what: string): string =>
+  typeof value === "string" && Uuid.isCanonical(value)
+    ? value
+    : refuse(what, `must be a UUID in lower case, not ${describe(value)}`)
+
+export const payload = (value: unknown, what: string): string => {
+  const text = Json.encode(value, what)
+  if (Either.isLeft(text)) throw text.left
+  return text.right
+}
+
+export const metadata = (value: unknown, what: string): string =>
+  value === undefined ? "{}" : payload(record(value, what), what)
+
+export const optionalIdentifier = (value: unknown, what: string): string | null =>
+  value === undefined ? null : identifier(value, what)
+
+export const time = (value: unknown, what: string): number => {
+  if (!DateTime.isDateTime(value)) return refuse(what, `must be a DateTime, not ${describe(value)}`)
+  const { epochMillis } = value
+  if (!(epochMillis >= yearZeroMs && epochMillis < year10000Ms)) return refuse(what, "must be in the years 0 to 9999")
+  return Number.isInteger(epochMillis) ? epochMillis : refuse(what, "must be whole milliseconds")
+}
+
+export const optionalTime = (value: unknown, what: string): number | null =>
+  value === undefined ? null : time(value, what)
+
+export const optionalTypes = (value: unknown, what: string): ReadonlyArray<string> | null =>
+  value === undefined
+    ? null
+    : array(value, what, 1, typesPerFilterMax).map((type, i) => identifier(type, `${what}[${i}]`))
+
+export const optionalInteger = (value: unknown, what: string, min: number, otherwise: number, max?: number): number =>
+  value === undefined ? otherwise : integer(value, what, min, max)
 
 export const describe = (value: unknown): string => {
   switch (typeof value) {

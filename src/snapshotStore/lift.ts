@@ -6,12 +6,20 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { InvalidInput } from "../Errors.js"
 import type { StreamId } from "../EventStore.js"
-import { JsonText } from "../internal/jsonText.js"
+import { JsonText } from "../internal/encoding.js"
 import { Lifted } from "../internal/lifted.js"
-import { writesOf } from "../internal/storeOptions.js"
+import { utc } from "../internal/rows.js"
 import * as Telemetry from "../internal/telemetry.js"
-import { checked, identifier, integer, options as knownKeys } from "../internal/validate.js"
-import { payload, streamId, time, utc, uuid } from "../internal/values.js"
+import {
+  checked,
+  identifier,
+  integer,
+  options as knownKeys,
+  payload,
+  streamId,
+  time,
+  uuid
+} from "../internal/validate.js"
 import type { NewSnapshot, Snapshot, SnapshotStoreShape } from "../SnapshotStore.js"
 import { SnapshotCorrupt } from "../SnapshotStore.js"
 import * as BackgroundSaves from "./backgroundSaves.js"
@@ -30,15 +38,13 @@ export const relift = <E, R>(
   Effect.flatMap(lifted.rewrap(service, wrap), ({ encoded, options }) => lift(encoded, options))
 
 const serviceOf = (encoded: Encoded, options: Options): Effect.Effect<SnapshotStoreShape, never, Scope.Scope> => {
-  const observe = Telemetry.make("SnapshotStore", options.system)
-
-  const write = writesOf(observe, options.readOnly)
+  const observe = Telemetry.make("SnapshotStore", options.system, options.readOnly)
 
   const save: SnapshotStoreShape["save"] = (stream, snapshot) =>
-    write("save", (nowMs) => checked(() => encode(stream, snapshot, nowMs), encoded.save))
+    observe.write("save", (nowMs) => checked(() => encode(stream, snapshot, nowMs), encoded.save))
 
   const delete_: SnapshotStoreShape["delete"] = (stream) =>
-    write("delete", () => checked(() => streamId(stream, "stream"), encoded.delete))
+    observe.write("delete", () => checked(() => streamId(stream, "stream"), encoded.delete))
 
   return Effect.map(
     BackgroundSaves.make({ save, delete: delete_ }, options.savesMax ?? 8),
@@ -68,7 +74,7 @@ const serviceOf = (encoded: Encoded, options: Options): Effect.Effect<SnapshotSt
         Effect.map(encoded.info, (info) => ({ ...info, readOnly: options.readOnly ?? false }))
       ),
 
-      reset: write("reset", () => encoded.reset)
+      reset: observe.write("reset", () => encoded.reset)
     })
   )
 }

@@ -3,7 +3,7 @@
  */
 import * as Effect from "effect/Effect"
 import type { CreateOutcome, Encoded } from "../../commandStore/CommandStoreEncoded.js"
-import { executing } from "../../sql/executing.js"
+import { executing } from "../../sql/transactions.js"
 import type { Statement } from "../database/access.js"
 import type { Names } from "../database/names.js"
 import { note } from "../database/notes.js"

@@ -2,8 +2,7 @@
  * Pages bounded by bytes in the statement itself, so that nothing beyond the page leaves the server. `octet_length`
  * asks a value in the TOAST table for its size without reading it.
  */
-import type { Page, PageBounds } from "../../internal/pages.js"
-import type { Direction } from "../../internal/values.js"
+import type { Direction, Page, PageBounds } from "../../internal/pages.js"
 
 export interface BoundedRows {
   /** The columns of a row's payload, none of which is null. */

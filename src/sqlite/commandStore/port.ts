@@ -6,8 +6,9 @@ import * as Effect from "effect/Effect"
 import type { CreateOutcome, Encoded, EncodedNewCommand } from "../../commandStore/CommandStoreEncoded.js"
 import { takePage } from "../../internal/pages.js"
 import { created, fromRow, fromRows, payloadRow, type Row, sizeOf, toRow } from "../../sql/commandRows.js"
-import { executing } from "../../sql/executing.js"
+import { executing } from "../../sql/transactions.js"
 import type { SqliteConnection } from "../database/connection.js"
+import { logQueries } from "../database/logQueries.js"
 import type { Names } from "../database/names.js"
 import { makeNote } from "../database/notes.js"
 import type { StoreAccess } from "../database/storeAccess.js"
@@ -62,11 +63,7 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
     finish: ({ attempt, finishedAt, id, outcome, outcomeKeyId, status }) =>
       changeOne("finish", sql.finish, () => [status, outcome, outcomeKeyId, finishedAt, id, attempt]),
 
-    get: (id) =>
-      database.read("get", (connection) => {
-        const row = connection.prepare(sql.get).get(id) as Row | undefined
-        return row === undefined ? null : fromRow(row)
-      }),
+    ...logQueries(database, sql, fromRow),
 
     list: ({ after, direction, filter, limit, maxBytes, through }) =>
       database.read("list", (connection) => {
@@ -74,20 +71,6 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
         const rows = connection.prepare(text).iterate(after, through, ...params, limit)
         const { items, more } = takePage(rows as Iterable<Row>, { limit, maxBytes }, sizeOf)
         return { items: fromRows(items), more }
-      }),
-
-    distinct: ({ after, field, filter, limit }) =>
-      database.read("distinct", (connection) => {
-        const { params, text } = sql.distinct(field, filter)
-        // No value is empty, so all are greater than the empty string.
-        const rows = connection.prepare(text).all(after ?? "", ...params, limit) as Array<[string]>
-        return rows.map(([value]) => value)
-      }),
-
-    count: (filter) =>
-      database.read("count", (connection) => {
-        const { params, text } = sql.count(filter)
-        return (connection.prepare(text).get(...params) as [number])[0]
       }),
 
     info: database.read("info", (connection) =>

@@ -4,7 +4,7 @@
  */
 import type { DistinctField } from "../../CommandStore.js"
 import type { Encoded, EncodedFilter } from "../../commandStore/CommandStoreEncoded.js"
-import type { Direction } from "../../internal/values.js"
+import type { Direction } from "../../internal/pages.js"
 import { column, columns, inserted } from "../../sql/commandRows.js"
 import { commandConditions } from "../../sql/filters.js"
 import { anyOf, filtered, unindexed } from "../database/filters.js"

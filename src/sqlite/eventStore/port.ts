@@ -8,9 +8,10 @@ import type { AppendOutcome, Encoded, EncodedAppend, EncodedNewEvent } from "../
 import { Hints } from "../../internal/Hints.js"
 import { takePage } from "../../internal/pages.js"
 import { fromRow, fromRows, fromStreamRows, type Row, type StreamRow, sizeOf } from "../../sql/eventRows.js"
-import { refusal } from "../../sql/executing.js"
+import { refusal } from "../../sql/transactions.js"
 import type { SqliteConnection } from "../database/connection.js"
 import { isConstraint } from "../database/failures.js"
+import { logQueries } from "../database/logQueries.js"
 import type { Names } from "../database/names.js"
 import { makeNote } from "../database/notes.js"
 import type { StoreAccess } from "../database/storeAccess.js"
@@ -36,57 +37,23 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
     { expected, stream }: EncodedAppend,
     event: EncodedNewEvent
   ): AppendOutcome | undefined => {
-    const { aggregateId, domain, tenantId } = stream
-    const { commandId, createdAt, data, id, instanceId, keyId, metadata, type } = event
+    const place = placeOf(stream)
+    const { id } = event
+    const content = contentOf(event)
     try {
       if (expected === "any" || expected === "streamExists") {
         // `all`, because `get` returns the row and ignores a failure of the commit after it.
         const [row] = connection
           .prepare(expected === "any" ? sql.insertAny : sql.insertExists)
-          .all(
-            id,
-            tenantId,
-            domain,
-            aggregateId,
-            tenantId,
-            domain,
-            aggregateId,
-            type,
-            data,
-            metadata,
-            keyId,
-            commandId,
-            instanceId,
-            createdAt
-          ) as [[number, number]]
+          .all(id, ...place, ...place, ...content) as [[number, number]]
         return { _tag: "Appended", results: [{ version: row[0], position: row[1] }] }
       }
       // Versions have no gaps, so version 1 is free only in an empty stream, and a next version only after the last.
       const after = expected === "noStream" ? 0 : expected
       const { lastInsertRowid } =
         after === 0
-          ? connection
-              .prepare(sql.insert)
-              .run(id, tenantId, domain, aggregateId, 1, type, data, metadata, keyId, commandId, instanceId, createdAt)
-          : connection
-              .prepare(sql.insertAfter)
-              .run(
-                id,
-                tenantId,
-                domain,
-                aggregateId,
-                tenantId,
-                domain,
-                aggregateId,
-                after,
-                type,
-                data,
-                metadata,
-                keyId,
-                commandId,
-                instanceId,
-                createdAt
-              )
+          ? connection.prepare(sql.insert).run(id, ...place, 1, ...content)
+          : connection.prepare(sql.insertAfter).run(id, ...place, ...place, after, ...content)
       return { _tag: "Appended", results: [{ version: after + 1, position: Number(lastInsertRowid) }] }
     } catch (error) {
       if (isConstraint(error)) return undefined
@@ -107,24 +74,12 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
       versions.push(actual)
     }
     const insert = connection.prepare(sql.insert)
-    const results = appends.map(({ events, stream: { aggregateId, domain, tenantId } }, index) => {
+    const results = appends.map(({ events, stream }, index) => {
+      const place = placeOf(stream)
       let version = versions[index] ?? 0
       let position = 0
-      for (const { commandId, createdAt, data, id, instanceId, keyId, metadata, type } of events) {
-        const { lastInsertRowid } = insert.run(
-          id,
-          tenantId,
-          domain,
-          aggregateId,
-          ++version,
-          type,
-          data,
-          metadata,
-          keyId,
-          commandId,
-          instanceId,
-          createdAt
-        )
+      for (const event of events) {
+        const { lastInsertRowid } = insert.run(event.id, ...place, ++version, ...contentOf(event))
         position = Number(lastInsertRowid)
       }
       return { version, position }
@@ -199,25 +154,7 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
         return { items: fromRows(items), more }
       }),
 
-    get: (id) =>
-      database.read("get", (connection) => {
-        const row = connection.prepare(sql.get).get(id) as Row | undefined
-        return row === undefined ? null : fromRow(row)
-      }),
-
-    distinct: ({ after, field, filter, limit }) =>
-      database.read("distinct", (connection) => {
-        const { params, text } = sql.distinct(field, filter)
-        // No value is empty, so all are greater than the empty string.
-        const rows = connection.prepare(text).all(after ?? "", ...params, limit) as Array<[string]>
-        return rows.map(([value]) => value)
-      }),
-
-    count: (filter) =>
-      database.read("count", (connection) => {
-        const { params, text } = sql.count(filter)
-        return (connection.prepare(text).get(...params) as [number])[0]
-      }),
+    ...logQueries(database, sql, fromRow),
 
     info: database.read("info", (connection) =>
       connection.db.transaction(() => {
@@ -263,6 +200,12 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
     hints: hints.register
   }
 }
+
+const placeOf = ({ aggregateId, domain, tenantId }: StreamId) => [tenantId, domain, aggregateId] as const
+
+/** The columns that an event brings with it, in the order of the statements. */
+const contentOf = ({ commandId, createdAt, data, instanceId, keyId, metadata, type }: EncodedNewEvent) =>
+  [type, data, metadata, keyId, commandId, instanceId, createdAt] as const
 
 const isExpected = (expected: ExpectedVersion, actual: number): boolean =>
   expected === "any" ||

@@ -4,7 +4,7 @@
  */
 import type { DistinctField } from "../../EventStore.js"
 import type { EncodedFilter } from "../../eventStore/EventStoreEncoded.js"
-import type { Direction } from "../../internal/values.js"
+import type { Direction } from "../../internal/pages.js"
 import { column, columns, streamColumns } from "../../sql/eventRows.js"
 import { eventConditions } from "../../sql/filters.js"
 import { anyOf, filtered, unindexed } from "../database/filters.js"

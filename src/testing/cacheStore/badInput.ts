@@ -223,7 +223,7 @@ export const badInput = (test: Test, options: PropertyOptions): void => {
       })
     }))
 
-  test("a loader of many that is no function, is a class, or returns no Effect fails typed and leaves nothing locked", () =>
+  test("a loader of many that is no function, or returns no Effect, fails typed and leaves nothing locked", () =>
     Effect.gen(function* () {
       const store = yield* CacheStore
       const tenantId = freshTenant()

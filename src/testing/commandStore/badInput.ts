@@ -20,18 +20,13 @@ import type {
 import { CommandStore } from "../../CommandStore.js"
 import type { At, Operation } from "../hostileCalls.js"
 import { copy, hostileCalls, isSteady, operationsOf, same } from "../hostileCalls.js"
+import { hostileQueries, inTime, type LogWorld } from "../log.js"
 import type { PropertyOptions } from "../suite.js"
 import { collect } from "../suite.js"
 import type { Test } from "./fixtures.js"
 import { freshTenant, newCommand, plain } from "./fixtures.js"
 
-interface World {
-  readonly store: CommandStoreShape
-  /** Commands that no case may change. */
-  readonly fixture: ReadonlyArray<Command>
-  /** The one that is changed. */
-  readonly victim: string
-}
+type World = LogWorld<CommandStoreShape, Command>
 
 const operation = operationsOf<World>({ store: CommandStore.of({} as CommandStoreShape), fixture: [], victim: "" })
 
@@ -78,26 +73,23 @@ const assertStored = (command: Command, given: NewCommand): void => {
   same(command.metadata, copy(metadata ?? {}), "metadata")
 }
 
-/** The commands of the fixture that the filter names; undefined when it looks beyond the fixture. */
-const expectedOf = ({ fixture }: World, filter: Filter | undefined): ReadonlyArray<string> | undefined => {
-  if (filter === undefined || filter === null || filter.tenantId !== fixture[0]?.tenantId) return undefined
-  const { createdFrom, createdUntil, domain, statuses, types } = filter
-  return fixture
-    .filter(
-      (command) =>
-        (domain === undefined || domain === command.domain) &&
-        (types === undefined || types.includes(command.type)) &&
-        (statuses === undefined || statuses.includes(command.status)) &&
-        (createdFrom === undefined || command.createdAt.epochMillis >= createdFrom.epochMillis) &&
-        (createdUntil === undefined || command.createdAt.epochMillis < createdUntil.epochMillis)
+const { assertFound, operations: queries } = hostileQueries(operation, {
+  filterArg,
+  matches: (command, filter) => {
+    const { domain, statuses, types } = filter
+    return (
+      (domain === undefined || domain === command.domain) &&
+      (types === undefined || types.includes(command.type)) &&
+      (statuses === undefined || statuses.includes(command.status)) &&
+      inTime(command, filter)
     )
-    .map(({ id }) => id)
-}
-
-const assertFound = (world: World, filter: Filter | undefined, found: ReadonlyArray<Command>, limit: number): void => {
-  const expected = expectedOf(world, filter)
-  if (expected !== undefined) same(found.map(({ id }) => id).sort(), expected.slice(0, limit).sort(), "what was found")
-}
+  },
+  field: "type" as DistinctField,
+  get: (store, id) => store.get(id),
+  page: (store, options) => Effect.map(store.page(options), ({ commands }) => commands),
+  distinct: (store, field, filter) => store.distinct(field, filter),
+  count: (store, filter) => store.count(filter)
+})
 
 const operations: Readonly<Record<string, Operation<World>>> = {
   create: operation({
@@ -134,15 +126,6 @@ const operations: Readonly<Record<string, Operation<World>>> = {
       })
   }),
 
-  get: operation({
-    args: (at, { victim }) => ({ id: at("id", victim) }),
-    run: (store, { id }) => store.get(id),
-    check: (_, { id }, command) =>
-      Effect.sync(() => {
-        if (Option.isSome(command)) same(command.value.id, id, "id")
-      })
-  }),
-
   list: operation({
     args: (at, world) => ({
       options: at("options", {
@@ -158,41 +141,7 @@ const operations: Readonly<Record<string, Operation<World>>> = {
       })
   }),
 
-  page: operation({
-    args: (at, world) => ({
-      options: at("options", {
-        filter: filterArg(at, "options.filter", tenantOf(world)),
-        direction: at<"forward" | "backward">("options.direction", "forward"),
-        cursor: at<string | undefined>("options.cursor", undefined),
-        limit: at("options.limit", 10)
-      })
-    }),
-    run: (store, { options }) => store.page(options),
-    check: (world, { options }, { commands }) =>
-      Effect.sync(() => {
-        const whole = options !== null && options?.cursor === undefined && options?.direction === "forward"
-        if (whole) assertFound(world, options.filter, commands, options.limit ?? 100)
-      })
-  }),
-
-  distinct: operation({
-    args: (at, world) => ({
-      field: at<DistinctField>("field", "type"),
-      filter: filterArg(at, "filter", tenantOf(world))
-    }),
-    run: (store, { field, filter }) => collect(Stream.take(store.distinct(field, filter), 10)),
-    check: () => Effect.void
-  }),
-
-  count: operation({
-    args: (at, world) => ({ filter: filterArg(at, "filter", tenantOf(world)) }),
-    run: (store, { filter }) => store.count(filter),
-    check: (world, { filter }, count) =>
-      Effect.sync(() => {
-        const expected = expectedOf(world, filter)
-        if (expected !== undefined) assert.equal(count, expected.length)
-      })
-  }),
+  ...queries,
 
   update: operation({
     args: (at, { victim }) => ({

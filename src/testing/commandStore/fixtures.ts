@@ -11,6 +11,7 @@ import * as Option from "effect/Option"
 import type { Command, Filter, NewCommand } from "../../CommandStore.js"
 import { CommandStore } from "../../CommandStore.js"
 import { freshTenant } from "../eventStore/fixtures.js"
+import { timeFilters } from "../log.js"
 import type { Test as AnyTest } from "../suite.js"
 import { collect } from "../suite.js"
 
@@ -80,21 +81,7 @@ export const filters: ReadonlyArray<readonly [name: string, Filter, matches: (co
   ["a type that never was", { types: ["Never"] }, () => false],
   ["one status", { statuses: ["received"] }, ({ status }) => status === "received"],
   ["several statuses", { statuses: ["failed", "succeeded"] }, ({ status }) => status !== "received"],
-  [
-    "time from, inclusive",
-    { createdFrom: DateTime.unsafeMake(1001) },
-    ({ createdAt }) => createdAt.epochMillis >= 1001
-  ],
-  [
-    "time until, exclusive",
-    { createdUntil: DateTime.unsafeMake(1001) },
-    ({ createdAt }) => createdAt.epochMillis < 1001
-  ],
-  [
-    "an empty span of time",
-    { createdFrom: DateTime.unsafeMake(1000), createdUntil: DateTime.unsafeMake(1000) },
-    () => false
-  ],
+  ...timeFilters,
   [
     "all of them together",
     {

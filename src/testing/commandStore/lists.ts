@@ -6,29 +6,12 @@ import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
-import type { Command, DistinctField, Filter, PageOptions } from "../../CommandStore.js"
+import type { DistinctField, Filter, PageOptions } from "../../CommandStore.js"
 import { CommandStore } from "../../CommandStore.js"
+import { awkwardNames, byBytes, walkPages } from "../log.js"
 import { collect, failsWith, isIncreasing, range } from "../suite.js"
 import type { Test } from "./fixtures.js"
 import { assertSameCommands, assortment, filters, freshTenant, ids, newCommand } from "./fixtures.js"
-
-const byBytes = (a: string, b: string): number => Buffer.compare(Buffer.from(a), Buffer.from(b))
-
-// U+FF5E sorts before the emoji by bytes and by code points, and after it by UTF-16 code units.
-const awkward = [
-  "Z",
-  "a",
-  "~",
-  "\u00e9",
-  "e\u0301",
-  "\ud7ff",
-  "\uff5e",
-  "\ufffd",
-  "\u{1f600}",
-  "\u{10ffff}",
-  "a ",
-  "a0"
-]
 
 const createMany = (count: number, tenantId: string) =>
   Effect.flatMap(CommandStore, (store) =>
@@ -37,19 +20,13 @@ const createMany = (count: number, tenantId: string) =>
 
 /** All pages from the first on; `between` runs after each. */
 const walk = <E, R>(options: PageOptions, between: Effect.Effect<unknown, E, R>) =>
-  Effect.gen(function* () {
-    const store = yield* CommandStore
-    const commands: Array<Command> = []
-    let cursor: string | undefined
-    do {
-      const page = yield* store.page({ ...options, cursor })
-      assert.ok(page.commands.length <= (options.limit ?? 100))
-      commands.push(...page.commands)
-      cursor = Option.getOrUndefined(page.next)
-      yield* between
-    } while (cursor !== undefined)
-    return commands
-  })
+  Effect.flatMap(CommandStore, (store) =>
+    walkPages(
+      (cursor) => Effect.map(store.page({ ...options, cursor }), ({ commands, next }) => ({ items: commands, next })),
+      options.limit ?? 100,
+      between
+    )
+  )
 
 export const lists = (test: Test): void => {
   for (const [name, filter, matches] of filters) {
@@ -205,12 +182,12 @@ export const lists = (test: Test): void => {
         const store = yield* CommandStore
         const own = freshTenant()
         const other = field === "tenantId" ? { domain: own } : { tenantId: own }
-        for (const value of [...awkward, ...awkward.slice(0, 3)]) {
+        for (const value of [...awkwardNames, ...awkwardNames.slice(0, 3)]) {
           yield* store.create(newCommand({ ...other, [field]: value }))
         }
         const values = yield* collect(store.distinct(field, other))
-        assert.deepEqual(values, [...awkward].sort(byBytes))
-        assert.notDeepEqual(values, [...awkward].sort())
+        assert.deepEqual(values, [...awkwardNames].sort(byBytes))
+        assert.notDeepEqual(values, [...awkwardNames].sort())
       }))
   }
 

@@ -26,6 +26,7 @@ import type { Json } from "../../Json.js"
 import * as CommandStoreMemory from "../../memory/CommandStoreMemory.js"
 import * as Uuid from "../../Uuid.js"
 import { json } from "../hostile.js"
+import { countStep, distinctStep, pageStep } from "../log.js"
 import type { PropertyOptions } from "../suite.js"
 import { collect, property } from "../suite.js"
 import type { Test } from "./fixtures.js"
@@ -68,7 +69,7 @@ type Step =
       readonly direction: Direction
       readonly limit: number | undefined
     }
-  | { readonly op: "pages"; readonly filter: FilterPlan; readonly direction: Direction; readonly limit: number }
+  | { readonly op: "page"; readonly filter: FilterPlan; readonly direction: Direction; readonly limit: number }
   | { readonly op: "distinct"; readonly field: DistinctField; readonly filter: FilterPlan }
   | { readonly op: "count"; readonly filter: FilterPlan }
   | { readonly op: "update"; readonly slot: number; readonly changes: Changes }
@@ -164,24 +165,9 @@ const history: FastCheck.Arbitrary<ReadonlyArray<Step>> = FastCheck.array(
         limit: optional(FastCheck.integer({ min: 1, max: 5 }))
       })
     ),
-    step(
-      3,
-      FastCheck.record({
-        op: FastCheck.constant("pages"),
-        filter,
-        direction,
-        limit: FastCheck.integer({ min: 1, max: 5 })
-      })
-    ),
-    step(
-      3,
-      FastCheck.record({
-        op: FastCheck.constant("distinct"),
-        field: FastCheck.constantFrom<DistinctField>("tenantId", "domain", "type", "status", "instanceId"),
-        filter
-      })
-    ),
-    step(2, FastCheck.record({ op: FastCheck.constant("count"), filter })),
+    step(3, pageStep(filter)),
+    step(3, distinctStep<FilterPlan, DistinctField>(filter, ["tenantId", "domain", "type", "status", "instanceId"])),
+    step(2, countStep(filter)),
     step(5, FastCheck.record({ op: FastCheck.constant("update"), slot, changes })),
     step(2, FastCheck.record({ op: FastCheck.constant("delete"), slot })),
     step(
@@ -278,7 +264,7 @@ const perform = (step: Step, run: string, store: CommandStoreShape): Effect.Effe
       const listed = collect(store.list({ filter: filterOf(step.filter), direction, limit }))
       return Effect.map(listed, (commands) => commands.map(comparable))
     }
-    case "pages":
+    case "page":
       return Effect.gen(function* () {
         const { direction, limit } = step
         const pages: Array<ReadonlyArray<unknown>> = []

@@ -19,17 +19,13 @@ import type {
 import { EventStore } from "../../EventStore.js"
 import type { At, Operation } from "../hostileCalls.js"
 import { copy, hostileCalls, isSteady, operationsOf, same, streamArg as streamOn } from "../hostileCalls.js"
+import { hostileQueries, inTime, type LogWorld } from "../log.js"
 import type { PropertyOptions } from "../suite.js"
 import { collect } from "../suite.js"
 import type { Test } from "./fixtures.js"
 import { freshStream, newEvents, plain, streamOf } from "./fixtures.js"
 
-interface World {
-  readonly store: EventStoreShape
-  /** Events that no case may change, but through `victim`. */
-  readonly fixture: ReadonlyArray<Event>
-  readonly victim: string
-}
+type World = LogWorld<EventStoreShape, Event>
 
 const operation = operationsOf<World>({ store: EventStore.of({} as EventStoreShape), fixture: [], victim: "" })
 
@@ -82,27 +78,24 @@ const assertStored = (stored: ReadonlyArray<Event>, given: ReadonlyArray<NewEven
   }
 }
 
-/** The events of the fixture that the filter names; undefined when it looks beyond the fixture. */
-const expectedOf = ({ fixture }: World, filter: Filter | undefined): ReadonlyArray<string> | undefined => {
-  if (filter === undefined || filter === null || filter.tenantId !== fixture[0]?.tenantId) return undefined
-  const { aggregateId, commandId, createdFrom, createdUntil, domain, types } = filter
-  return fixture
-    .filter(
-      (event) =>
-        (domain === undefined || domain === event.domain) &&
-        (aggregateId === undefined || aggregateId === event.aggregateId) &&
-        (types === undefined || types.includes(event.type)) &&
-        (commandId === undefined || commandId === event.commandId) &&
-        (createdFrom === undefined || event.createdAt.epochMillis >= createdFrom.epochMillis) &&
-        (createdUntil === undefined || event.createdAt.epochMillis < createdUntil.epochMillis)
+const { assertFound, operations: queries } = hostileQueries(operation, {
+  filterArg,
+  matches: (event, filter) => {
+    const { aggregateId, commandId, domain, types } = filter
+    return (
+      (domain === undefined || domain === event.domain) &&
+      (aggregateId === undefined || aggregateId === event.aggregateId) &&
+      (types === undefined || types.includes(event.type)) &&
+      (commandId === undefined || commandId === event.commandId) &&
+      inTime(event, filter)
     )
-    .map(({ id }) => id)
-}
-
-const assertFound = (world: World, filter: Filter | undefined, found: ReadonlyArray<Event>, limit: number): void => {
-  const expected = expectedOf(world, filter)
-  if (expected !== undefined) same(found.map(({ id }) => id).sort(), expected.slice(0, limit).sort(), "what was found")
-}
+  },
+  field: "type" as DistinctField,
+  get: (store, id) => store.get(id),
+  page: (store, options) => Effect.map(store.page(options), ({ events }) => events),
+  distinct: (store, field, filter) => store.distinct(field, filter),
+  count: (store, filter) => store.count(filter)
+})
 
 const checkStream = (store: EventStoreShape, stream: StreamId, version: number, events: ReadonlyArray<NewEvent>) =>
   Effect.map(collect(store.read(stream, { fromVersion: version - events.length + 1, toVersion: version })), (stored) =>
@@ -206,50 +199,7 @@ const operations: Readonly<Record<string, Operation<World>>> = {
     check: () => Effect.void
   }),
 
-  get: operation({
-    args: (at, { victim }) => ({ id: at("id", victim) }),
-    run: (store, { id }) => store.get(id),
-    check: (_, { id }, event) =>
-      Effect.sync(() => {
-        if (Option.isSome(event)) same(event.value.id, id, "id")
-      })
-  }),
-
-  page: operation({
-    args: (at, world) => ({
-      options: at("options", {
-        filter: filterArg(at, "options.filter", tenantOf(world)),
-        direction: at<"forward" | "backward">("options.direction", "forward"),
-        cursor: at<string | undefined>("options.cursor", undefined),
-        limit: at("options.limit", 10)
-      })
-    }),
-    run: (store, { options }) => store.page(options),
-    check: (world, { options }, { events }) =>
-      Effect.sync(() => {
-        const whole = options !== null && options?.cursor === undefined && options?.direction === "forward"
-        if (whole) assertFound(world, options.filter, events, options.limit ?? 100)
-      })
-  }),
-
-  distinct: operation({
-    args: (at, world) => ({
-      field: at<DistinctField>("field", "type"),
-      filter: filterArg(at, "filter", tenantOf(world))
-    }),
-    run: (store, { field, filter }) => collect(Stream.take(store.distinct(field, filter), 10)),
-    check: () => Effect.void
-  }),
-
-  count: operation({
-    args: (at, world) => ({ filter: filterArg(at, "filter", tenantOf(world)) }),
-    run: (store, { filter }) => store.count(filter),
-    check: (world, { filter }, count) =>
-      Effect.sync(() => {
-        const expected = expectedOf(world, filter)
-        if (expected !== undefined) assert.equal(count, expected.length)
-      })
-  }),
+  ...queries,
 
   update: operation({
     args: (at, { victim }) => ({

@@ -7,6 +7,7 @@ import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import type { Event, Filter } from "../../EventStore.js"
 import { EventStore } from "../../EventStore.js"
+import { timeFilters } from "../log.js"
 import { collect, range } from "../suite.js"
 import type { Test } from "./fixtures.js"
 import { assertFeedOrder, assertSameEvents, freshTenant, ids, newEvents, streamOf } from "./fixtures.js"
@@ -39,21 +40,7 @@ export const filters: ReadonlyArray<readonly [name: string, Filter, matches: (ev
   ["several types", { types: ["Paid", "Shipped", "Never"] }, (event) => event.type !== "Placed"],
   ["a type that never was", { types: ["Never"] }, () => false],
   ["command", { commandId: "command-1" }, (event) => event.commandId === "command-1"],
-  [
-    "time from, inclusive",
-    { createdFrom: DateTime.unsafeMake(1001) },
-    ({ createdAt }) => createdAt.epochMillis >= 1001
-  ],
-  [
-    "time until, exclusive",
-    { createdUntil: DateTime.unsafeMake(1001) },
-    ({ createdAt }) => createdAt.epochMillis < 1001
-  ],
-  [
-    "an empty span of time",
-    { createdFrom: DateTime.unsafeMake(1000), createdUntil: DateTime.unsafeMake(1000) },
-    () => false
-  ],
+  ...timeFilters,
   [
     "all of them together",
     {

@@ -25,6 +25,7 @@ import { EventStore, VersionConflict } from "../../EventStore.js"
 import type { Json } from "../../Json.js"
 import * as EventStoreMemory from "../../memory/EventStoreMemory.js"
 import { json } from "../hostile.js"
+import { countStep, distinctStep, pageStep } from "../log.js"
 import type { PropertyOptions } from "../suite.js"
 import { collect, property } from "../suite.js"
 import type { Test } from "./fixtures.js"
@@ -192,24 +193,12 @@ const history: FastCheck.Arbitrary<ReadonlyArray<Step>> = FastCheck.array(
         limit: optional(FastCheck.integer({ min: 1, max: 5 }))
       })
     ),
+    step(2, pageStep(filter)),
     step(
       2,
-      FastCheck.record({
-        op: FastCheck.constant("page"),
-        filter,
-        direction,
-        limit: FastCheck.integer({ min: 1, max: 5 })
-      })
+      distinctStep<FilterPlan, DistinctField>(filter, ["domain", "aggregateId", "type", "commandId", "instanceId"])
     ),
-    step(
-      2,
-      FastCheck.record({
-        op: FastCheck.constant("distinct"),
-        field: FastCheck.constantFrom<DistinctField>("domain", "aggregateId", "type", "commandId", "instanceId"),
-        filter
-      })
-    ),
-    step(1, FastCheck.record({ op: FastCheck.constant("count"), filter })),
+    step(1, countStep(filter)),
     step(1, FastCheck.record({ op: FastCheck.constant("get"), of: small })),
     step(
       2,

@@ -4,8 +4,9 @@
 import assert from "node:assert/strict"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import type { Event, PageOptions } from "../../EventStore.js"
+import type { PageOptions } from "../../EventStore.js"
 import { EventStore } from "../../EventStore.js"
+import { walkPages } from "../log.js"
 import { collect, failsWith, range } from "../suite.js"
 import { assortment, filters } from "./feed.js"
 import type { Test } from "./fixtures.js"
@@ -13,19 +14,13 @@ import { assertSameEvents, freshTenant, ids, newEvent, newEvents, streamOf } fro
 
 /** All pages from the first on; `between` runs after each. */
 const walk = <E, R>(options: PageOptions, between: Effect.Effect<unknown, E, R>) =>
-  Effect.gen(function* () {
-    const store = yield* EventStore
-    const events: Array<Event> = []
-    let cursor: string | undefined
-    do {
-      const page = yield* store.page({ ...options, cursor })
-      assert.ok(page.events.length <= (options.limit ?? 100))
-      events.push(...page.events)
-      cursor = Option.getOrUndefined(page.next)
-      yield* between
-    } while (cursor !== undefined)
-    return events
-  })
+  Effect.flatMap(EventStore, (store) =>
+    walkPages(
+      (cursor) => Effect.map(store.page({ ...options, cursor }), ({ events, next }) => ({ items: events, next })),
+      options.limit ?? 100,
+      between
+    )
+  )
 
 export const pages = (test: Test): void => {
   for (const limit of [1, 7, 50, 51]) {

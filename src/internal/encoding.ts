@@ -1,5 +1,6 @@
 /**
- * Encoding by a Schema that refuses what the Schema does not know: a misspelt optional field would vanish silently.
+ * Values on their way to a store: encoding by a Schema that refuses what the Schema does not know, since a misspelt
+ * optional field would vanish silently; and values that were encoded before.
  */
 import * as Effect from "effect/Effect"
 import type { ParseError, ParseIssue } from "effect/ParseResult"
@@ -36,4 +37,16 @@ const isPlain = (value: unknown): boolean => {
   if (typeof value !== "object" || value === null) return false
   const prototype: unknown = Object.getPrototypeOf(value)
   return prototype === Object.prototype || prototype === null
+}
+
+/**
+ * A value that was checked and encoded already: its JSON text stands for it on the way to the store, so that it is not
+ * walked a second time.
+ */
+export class JsonText {
+  constructor(readonly text: string) {}
+
+  toString(): string {
+    return this.text
+  }
 }
