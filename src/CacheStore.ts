@@ -32,7 +32,8 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as Stream from "effect/Stream"
 import { undecodable } from "./cacheStore/decode.js"
-import { InvalidInput, type ReadOnly, type StoreFailure } from "./Errors.js"
+
+import { InvalidInput, type ReadFailure, type ReadOnly, type StoreFailure } from "./Errors.js"
 import { exactly } from "./internal/encoding.js"
 import type { Json } from "./Json.js"
 
@@ -158,7 +159,7 @@ export class LoadTimeout extends Schema.TaggedError<LoadTimeout>("effect-stores/
  * @since 0.1.0
  * @category errors
  */
-export type ReadError = InvalidInput | StoreFailure
+export type ReadError = InvalidInput | ReadFailure
 
 /**
  * @since 0.1.0
@@ -296,7 +297,7 @@ export interface CacheStoreShape {
   readonly clear: (tenantId: string) => Effect.Effect<void, WriteError>
 
   /** What this store is, and how much it holds. Counts, so not for hot paths. */
-  readonly info: Effect.Effect<Info, StoreFailure>
+  readonly info: Effect.Effect<Info, ReadFailure>
 
   /** Removes everything of this store, as `invalidate` does, and nothing else that its backend holds. */
   readonly reset: Effect.Effect<void, ReadOnly | StoreFailure>

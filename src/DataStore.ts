@@ -14,7 +14,7 @@ import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as Stream from "effect/Stream"
-import type { InvalidInput, NotFound, ReadOnly, StoreFailure } from "./Errors.js"
+import type { InvalidInput, NotFound, ReadFailure, ReadOnly, StoreFailure } from "./Errors.js"
 
 /**
  * The address of an object.
@@ -333,13 +333,13 @@ export class Unsupported extends Schema.TaggedError<Unsupported>("effect-stores/
  * @since 0.1.0
  * @category errors
  */
-export type ReadError = InvalidInput | NotFound | ObjectCorrupt | StoreFailure
+export type ReadError = InvalidInput | NotFound | ObjectCorrupt | ReadFailure
 
 /**
  * @since 0.1.0
  * @category errors
  */
-export type BodyError = ObjectChanged | ObjectCorrupt | StoreFailure
+export type BodyError = ObjectChanged | ObjectCorrupt | ReadFailure
 
 /**
  * `NotFound` is a bucket that does not exist, or the source of a copy.
@@ -370,9 +370,9 @@ export interface Buckets {
   readonly create: (bucket: string, options?: BucketOptions) => Effect.Effect<boolean, WriteError>
   /** Deletes a bucket without objects, and returns whether there was one. */
   readonly delete: (bucket: string) => Effect.Effect<boolean, WriteError | BucketNotEmpty>
-  readonly exists: (bucket: string) => Effect.Effect<boolean, InvalidInput | StoreFailure>
+  readonly exists: (bucket: string) => Effect.Effect<boolean, InvalidInput | ReadFailure>
   /** In order of their names. */
-  readonly list: Effect.Effect<ReadonlyArray<BucketInfo>, StoreFailure>
+  readonly list: Effect.Effect<ReadonlyArray<BucketInfo>, ReadFailure>
 }
 
 /**
@@ -386,11 +386,11 @@ export interface Presign {
   readonly get: (
     object: ObjectId,
     options?: PresignOptions
-  ) => Effect.Effect<string, InvalidInput | Unsupported | StoreFailure>
+  ) => Effect.Effect<string, InvalidInput | Unsupported | ReadFailure>
   readonly put: (
     object: ObjectId,
     options?: PresignOptions
-  ) => Effect.Effect<string, InvalidInput | ReadOnly | Unsupported | StoreFailure>
+  ) => Effect.Effect<string, InvalidInput | ReadOnly | Unsupported | ReadFailure>
 }
 
 /**
@@ -482,7 +482,7 @@ export interface DataStoreShape {
   }) => Effect.Effect<number, ReadOnly | InvalidInput | StoreFailure>
 
   /** Deletes all objects and buckets of this store, for tests. */
-  readonly reset: Effect.Effect<void, ReadError | ReadOnly>
+  readonly reset: Effect.Effect<void, ReadOnly | StoreFailure>
 }
 
 /**

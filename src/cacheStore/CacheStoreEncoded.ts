@@ -13,7 +13,7 @@ import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { CacheStoreShape } from "../CacheStore.js"
-import type { InvalidInput, StoreFailure } from "../Errors.js"
+import type { InvalidInput, ReadFailure, StoreFailure } from "../Errors.js"
 import type { Pages } from "../internal/pages.js"
 import * as lifted from "./lift.js"
 import { liftOptions } from "./liftOptions.js"
@@ -143,14 +143,14 @@ export interface Encoded {
    * Null for absent. Where `left` is false, `freshMs` of a fresh entry may be any number above 0: to know more may cost
    * more.
    */
-  readonly get: (place: Place, left: boolean) => Effect.Effect<EncodedEntry | null, StoreFailure>
+  readonly get: (place: Place, left: boolean) => Effect.Effect<EncodedEntry | null, ReadFailure>
 
   /** The same, in the order of the keys, which are different. */
   readonly getMany: (
     tenantId: string,
     keys: ReadonlyArray<string>,
     left: boolean
-  ) => Effect.Effect<ReadonlyArray<EncodedEntry | null>, StoreFailure>
+  ) => Effect.Effect<ReadonlyArray<EncodedEntry | null>, ReadFailure>
 
   /** Entries of different places of one tenant, with the same tags. Takes their tickets away. */
   readonly set: (writes: ReadonlyArray<EncodedWrite>) => Effect.Effect<void, StoreFailure>
@@ -189,16 +189,16 @@ export interface Encoded {
   readonly settle: (settlements: ReadonlyArray<Settlement>) => Effect.Effect<ReadonlyArray<boolean>, StoreFailure>
 
   /** The fresh entries of a tenant whose keys begin with the prefix. */
-  readonly list: (tenantId: string, prefix: string) => Pages<EncodedListed, StoreFailure>
+  readonly list: (tenantId: string, prefix: string) => Pages<EncodedListed, ReadFailure>
 
-  readonly count: (tenantId: string, prefix: string) => Effect.Effect<number, StoreFailure>
+  readonly count: (tenantId: string, prefix: string) => Effect.Effect<number, ReadFailure>
 
   /** Removes entries and tickets of one tenant, or of all: also those of loads that end meanwhile. */
   readonly reset: (tenantId: string | null) => Effect.Effect<void, StoreFailure>
 
   readonly info: Effect.Effect<
     { readonly backend: string; readonly connection: string; readonly entries: number },
-    StoreFailure
+    ReadFailure
   >
 
   /** Whether the fiber is in a transaction that this port's operations are part of. */

@@ -12,7 +12,7 @@ import * as Effect from "effect/Effect"
 import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
 import type { CacheBusShape } from "../CacheBus.js"
-import type { StoreFailure } from "../Errors.js"
+import type { ReadFailure, StoreFailure } from "../Errors.js"
 import type { Encoded, EncodedEntry, Settlement } from "./CacheStoreEncoded.js"
 
 /** What is removed from the first level: keys and tags, or all of a tenant, or of every tenant. */
@@ -99,7 +99,7 @@ export const twoLevels = (
     const read = (
       tenantId: string,
       keys: ReadonlyArray<string>
-    ): Effect.Effect<ReadonlyArray<EncodedEntry | null>, StoreFailure> =>
+    ): Effect.Effect<ReadonlyArray<EncodedEntry | null>, ReadFailure> =>
       keys.length === 1
         ? Effect.map(second.get({ tenantId, key: keys[0] as string }, true), (entry) => [entry])
         : second.getMany(tenantId, keys, true)
@@ -108,7 +108,7 @@ export const twoLevels = (
     const fill = (
       tenantId: string,
       keys: ReadonlyArray<string>
-    ): Effect.Effect<ReadonlyArray<EncodedEntry | null>, StoreFailure> =>
+    ): Effect.Effect<ReadonlyArray<EncodedEntry | null>, ReadFailure> =>
       Effect.gen(function* () {
         const startedMs = yield* Clock.currentTimeMillis
         const before = { connection, removalsByTag }

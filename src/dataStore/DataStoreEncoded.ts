@@ -16,7 +16,7 @@ import type {
   ObjectId,
   ReadError
 } from "../DataStore.js"
-import type { InvalidInput, StoreFailure } from "../Errors.js"
+import type { InvalidInput, ReadFailure, StoreFailure } from "../Errors.js"
 import { lift, relift as reliftService } from "./lift.js"
 
 /**
@@ -150,7 +150,7 @@ export interface Encoded {
   ) => Effect.Effect<Written, StoreFailure | E>
 
   /** The object, or null; `"NoBucket"` when there is no such bucket. */
-  readonly open: (object: ObjectId) => Effect.Effect<OpenObject | "NoBucket" | null, StoreFailure | ObjectCorrupt>
+  readonly open: (object: ObjectId) => Effect.Effect<OpenObject | "NoBucket" | null, ReadFailure | ObjectCorrupt>
 
   /**
    * Gives the content of `from` another name and these fields, without the bytes passing through the lift. `Refused`
@@ -177,14 +177,14 @@ export interface Encoded {
   /** False when there was none. */
   readonly deleteBucket: (bucket: string) => Effect.Effect<boolean, BucketNotEmpty | StoreFailure>
 
-  readonly bucketExists: (bucket: string) => Effect.Effect<boolean, StoreFailure>
+  readonly bucketExists: (bucket: string) => Effect.Effect<boolean, ReadFailure>
 
   /** In any order. */
-  readonly buckets: Effect.Effect<ReadonlyArray<{ readonly name: string; readonly createdAt: number }>, StoreFailure>
+  readonly buckets: Effect.Effect<ReadonlyArray<{ readonly name: string; readonly createdAt: number }>, ReadFailure>
 
   /** Null without the capability. */
   readonly presign:
-    | ((method: "get" | "put", object: ObjectId, expiresInSeconds: number) => Effect.Effect<string, StoreFailure>)
+    | ((method: "get" | "put", object: ObjectId, expiresInSeconds: number) => Effect.Effect<string, ReadFailure>)
     | null
 
   /** Deletes what dead processes left and nobody has touched for so long; returns how many. */

@@ -17,7 +17,7 @@ import type {
   PutOptions
 } from "../DataStore.js"
 import { ObjectChanged, ObjectCorrupt, ObjectExists, ObjectTooLarge, Unsupported } from "../DataStore.js"
-import { type InvalidInput, NotFound, type StoreFailure } from "../Errors.js"
+import { type InvalidInput, NotFound, type ReadFailure, type StoreFailure } from "../Errors.js"
 import { Lifted } from "../internal/lifted.js"
 import { utc } from "../internal/rows.js"
 import * as Telemetry from "../internal/telemetry.js"
@@ -217,7 +217,7 @@ const serviceOf = (encoded: Encoded, options: Options): DataStoreShape => {
           id: presignable(input.objectId(object, capabilities)),
           seconds: input.presignSeconds(presignOptions)
         }),
-        ({ id, seconds }): Effect.Effect<string, Unsupported | StoreFailure> =>
+        ({ id, seconds }): Effect.Effect<string, Unsupported | ReadFailure> =>
           encoded.presign === null
             ? Effect.fail(new Unsupported({ operation: `presign.${method}`, why: `${backend} has no URLs` }))
             : encoded.presign(method, id, seconds)

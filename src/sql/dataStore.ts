@@ -22,7 +22,7 @@ import type {
   Written
 } from "../dataStore/DataStoreEncoded.js"
 import { chunkBytes, compareNames, entriesOf } from "../dataStore/DataStoreEncoded.js"
-import { NotFound, StoreError, type StoreFailure } from "../Errors.js"
+import { NotFound, type ReadFailure, StoreError, type StoreFailure } from "../Errors.js"
 import { alongside } from "../internal/alongside.js"
 
 /** Rows read, or written, by one statement: 1 MiB. */
@@ -113,12 +113,12 @@ export interface Statements {
   ) => Effect.Effect<Placed, StoreFailure>
   readonly find: (
     id: ObjectId
-  ) => Effect.Effect<{ readonly object: EncodedObject; readonly inline: Uint8Array | null } | null, StoreFailure>
+  ) => Effect.Effect<{ readonly object: EncodedObject; readonly inline: Uint8Array | null } | null, ReadFailure>
   readonly rows: (
     writeId: string,
     first: number,
     count: number
-  ) => Effect.Effect<ReadonlyArray<Uint8Array>, StoreFailure>
+  ) => Effect.Effect<ReadonlyArray<Uint8Array>, ReadFailure>
   /** Undefined when there was none; else whether there may be rows that nobody needs any more. */
   readonly remove: (id: ObjectId, ifMatch: string | null) => Effect.Effect<boolean | undefined, StoreFailure>
   readonly page: (
@@ -126,18 +126,18 @@ export interface Statements {
     from: string,
     isInclusive: boolean,
     limit: number
-  ) => Effect.Effect<ReadonlyArray<EntryRow>, StoreFailure>
+  ) => Effect.Effect<ReadonlyArray<EntryRow>, ReadFailure>
   readonly discard: (writeId: string) => Effect.Effect<void, StoreFailure>
   /** Some writes whose last sign of life was at or before that. */
-  readonly silent: (untilMs: number) => Effect.Effect<ReadonlyArray<string>, StoreFailure>
+  readonly silent: (untilMs: number) => Effect.Effect<ReadonlyArray<string>, ReadFailure>
   /**
    * Deletes some rows of a write that is still as silent; returns how many, and when there are none the write itself.
    */
   readonly deleteRows: (writeId: string, untilMs: number) => Effect.Effect<number, StoreFailure>
   readonly createBucket: (bucket: string, nowMs: number) => Effect.Effect<boolean, StoreFailure>
   readonly deleteBucket: (bucket: string) => Effect.Effect<boolean | "NotEmpty", StoreFailure>
-  readonly bucketExists: (bucket: string) => Effect.Effect<boolean, StoreFailure>
-  readonly buckets: Effect.Effect<ReadonlyArray<readonly [name: string, createdMs: number]>, StoreFailure>
+  readonly bucketExists: (bucket: string) => Effect.Effect<boolean, ReadFailure>
+  readonly buckets: Effect.Effect<ReadonlyArray<readonly [name: string, createdMs: number]>, ReadFailure>
   readonly reset: Effect.Effect<void, StoreFailure>
 }
 
@@ -199,7 +199,7 @@ export const make = (backend: string, connection: string, sql: Statements): Enco
           : Effect.zipRight(Effect.ignore(sql.discard(writeId)), tidy)
     )
 
-  const list = (bucket: string, request: ListRequest): Stream.Stream<EncodedEntry, StoreFailure> => {
+  const list = (bucket: string, request: ListRequest): Stream.Stream<EncodedEntry, ReadFailure> => {
     const { after, delimiter, prefix } = request
     const start =
       compareNames(prefix, after) > 0 ? { from: prefix, isInclusive: true } : { from: after, isInclusive: false }
@@ -223,8 +223,8 @@ export const make = (backend: string, connection: string, sql: Statements): Enco
     )
   }
 
-  const open = (id: ObjectId): Effect.Effect<OpenObject | "NoBucket" | null, StoreFailure> =>
-    Effect.flatMap(sql.find(id), (found): Effect.Effect<OpenObject | "NoBucket" | null, StoreFailure> => {
+  const open = (id: ObjectId): Effect.Effect<OpenObject | "NoBucket" | null, ReadFailure> =>
+    Effect.flatMap(sql.find(id), (found): Effect.Effect<OpenObject | "NoBucket" | null, ReadFailure> => {
       if (found === null) return Effect.map(sql.bucketExists(id.bucket), (exists) => (exists ? null : "NoBucket"))
       const { inline, object } = found
       return Effect.succeed({
@@ -362,7 +362,7 @@ export const make = (backend: string, connection: string, sql: Statements): Enco
       Stream.unwrap(
         Effect.map(
           sql.bucketExists(bucket),
-          (exists): Stream.Stream<EncodedEntry, NotFound | StoreFailure> =>
+          (exists): Stream.Stream<EncodedEntry, NotFound | ReadFailure> =>
             exists ? list(bucket, request) : Stream.fail(new NotFound({ what: `bucket ${bucket}` }))
         )
       ),

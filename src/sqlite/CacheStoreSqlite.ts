@@ -81,8 +81,8 @@ export const layerFromDatabase: (
 ) => Layer.Layer<CacheStore, InvalidInput | StoreFailure, SqliteDatabase.SqliteDatabase> = layers.layerFromDatabase
 
 /**
- * Opens a file of its own and gives the CacheStore on it, with the database for transactions and the user's own SQL.
- * By default one connection does everything: `Pool.defaults.cacheStore.sqlite`.
+ * Opens the file and gives the CacheStore on it, with the database for transactions and the user's own SQL. By default
+ * one connection does everything, unless the layer of another store shares the file: `Pool.defaults.cacheStore.sqlite`.
  *
  * @since 0.1.0
  * @category layers

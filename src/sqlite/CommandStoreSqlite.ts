@@ -62,7 +62,7 @@ export const makeEncoded: (
 
 /**
  * The CommandStore on an open database, where it shares file, connections and transactions with other stores: `execute`
- * with `transaction` then commits outcome and events together. Only stores on one `SqliteDatabase.layer` share a
+ * with `transaction` then commits outcome and events together. Only stores on one file share a
  * transaction. While such a transaction runs, nobody else writes to the file, not even the lease of another command:
  * keep it shorter than leases, and than the pool's `acquireTimeout`.
  *
@@ -75,9 +75,8 @@ export const layerFromDatabase: (
 
 /**
  * Opens the file and provides the CommandStore on it, with the database for transactions and the user's own SQL. The
- * pool's limits default to `Pool.defaults.commandStore.sqlite`. The `layer` of another store opens another database,
- * even if the file is the same, and `execute` with `transaction` does not extend to it: a write to it inside waits for
- * the lock that the transaction holds, and fails with `PoolTimeout`. See `layerFromDatabase`.
+ * pool's limits default to `Pool.defaults.commandStore.sqlite`. Layers of one file share one database
+ * (`SqliteDatabase.make`), so `execute` with `transaction` extends to the other stores in it.
  *
  * @since 0.1.0
  * @category layers

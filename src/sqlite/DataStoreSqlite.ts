@@ -71,9 +71,8 @@ export const layerFromDatabase: (
 ) => Layer.Layer<DataStore, InvalidInput | StoreFailure, SqliteDatabase.SqliteDatabase> = layers.layerFromDatabase
 
 /**
- * Opens a file of its own and provides the DataStore on it, with the database for transactions and the user's own
- * SQL. The pool's limits are those of
- * `Pool.defaults.dataStore.sqlite` where the options give none.
+ * Opens the file and provides the DataStore on it, with the database for transactions and the user's own SQL. The
+ * pool's limits are those of `Pool.defaults.dataStore.sqlite` where the options give none.
  *
  * @since 0.1.0
  * @category layers

@@ -70,8 +70,9 @@ export const layerFromDatabase: (
 ) => Layer.Layer<SnapshotStore, InvalidInput | StoreFailure, SqliteDatabase.SqliteDatabase> = layers.layerFromDatabase
 
 /**
- * Opens a file of its own and provides the SnapshotStore on it, with the database for transactions and the user's own
- * SQL. By default one connection does everything: `Pool.defaults.snapshotStore.sqlite`.
+ * Opens the file and provides the SnapshotStore on it, with the database for transactions and the user's own SQL. By
+ * default one connection does everything, unless the layer of another store shares the file:
+ * `Pool.defaults.snapshotStore.sqlite`.
  *
  * @since 0.1.0
  * @category layers

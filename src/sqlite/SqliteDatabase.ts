@@ -10,17 +10,13 @@ import * as Config from "effect/Config"
 import type { ConfigError } from "effect/ConfigError"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
-import { type InvalidInput, type ReadFailure, StoreError, type StoreFailure } from "../Errors.js"
+import type { InvalidInput, StoreFailure } from "../Errors.js"
 import { onlyKnown } from "../internal/storeOptions.js"
 import * as Pool from "../Pool.js"
-import { ConnectionPool, OpenFailure, type PoolState } from "../sql/ConnectionPool.js"
-import type { InContext } from "../sql/transactions.js"
-import { type SqlitePool, type Step, Transactions, use } from "./database/access.js"
-import { SqliteConnection } from "./database/connection.js"
-import { checkOwner, explained, failure, isBusy, movedAway } from "./database/failures.js"
+import type { PoolState } from "../sql/ConnectionPool.js"
+import { OpenFile } from "./database/OpenFile.js"
 import { databaseKeys, type Options } from "./database/options.js"
 import { checkedSettings } from "./database/settings.js"
 import * as Client from "./database/sqlClient.js"
@@ -81,10 +77,15 @@ export class SqliteDatabase extends Context.Tag("effect-stores/SqliteDatabase")<
 >() {}
 
 /**
- * Opens the file until the scope closes. If it is moved, deleted or replaced meanwhile, writes fail with `StoreError`,
- * at the latest a second later; what was written in that second is in the moved file. Fails with `InvalidInput` for bad
- * options, with `StoreError` if the path cannot be opened, is not a database, or does not accept the options, and with
- * `PoolTimeout` if other processes keep it locked. `defaults` are the pool's limits where the options give none.
+ * Opens the file until the scope closes. A process opens a file once, whatever it is called: all who open it share its
+ * connections and its transactions, and the last to close closes it. They must agree on `synchronous` and on those
+ * options of the pool that they give, or `InvalidInput` names the option; what one does not give is as the others have
+ * it. A database in memory is shared with nobody.
+ *
+ * If the file is moved, deleted or replaced meanwhile, writes fail with `StoreError`, at the latest a second later;
+ * what was written in that second is in the moved file. Fails with `InvalidInput` for bad options, with `StoreError` if
+ * the path cannot be opened, is not a database, or does not accept the options, and with `PoolTimeout` if other
+ * processes keep it locked. `defaults` are the pool's limits where nobody gives an option.
  *
  * @since 0.1.0
  * @category constructors
@@ -94,110 +95,30 @@ export const make = (
   defaults: Pool.Defaults = Pool.defaults.eventStore.sqlite
 ): Effect.Effect<SqliteDatabaseShape, InvalidInput | StoreFailure, Scope.Scope> =>
   Effect.gen(function* () {
-    const { filename, limits, synchronous } = yield* checkedSettings(yield* onlyKnown(options, databaseKeys), defaults)
-    const single = filename === ":memory:" || limits.maxOpenConns === 1
-
-    let file: string | undefined
-    const openPool = (role: string, maxOpenConns: number, readonly: boolean): SqlitePool => {
-      let openedBefore = false
-      return new ConnectionPool<SqliteConnection>(
-        `${filename} ${role}`,
-        {
-          ...limits,
-          maxOpenConns,
-          maxIdleConns: maxOpenConns,
-          connMaxIdleTimeMs: readonly ? limits.connMaxIdleTimeMs : Number.POSITIVE_INFINITY
-        },
-        {
-          open: (done) => {
-            let result: SqliteConnection | OpenFailure
-            try {
-              if (filename !== ":memory:") checkOwner(filename)
-              const connection = SqliteConnection.open({ filename, synchronous, readonly })
-              file ??= connection.file
-              if (connection.file !== file) {
-                connection.close()
-                throw movedAway(filename)
-              }
-              result = connection
-              openedBefore = true
-            } catch (error) {
-              const operation = `opening ${filename}`
-              // On the first open, a path that cannot be opened is a mistake; later it is a transient shortage.
-              const cause = failure(operation, error)
-              const typed =
-                openedBefore && cause._tag === "StoreUnavailable"
-                  ? cause
-                  : new StoreError({ operation, cause: explained(filename, error) })
-              result = new OpenFailure(typed, isBusy(error))
-            }
-            done(result)
-          },
-          close: (connection) => connection.close(),
-          usable: (connection) => !connection.broken && connection.db.open
-        }
-      )
-    }
-
-    const acquirePool = (role: string, maxOpenConns: number, readonly: boolean) =>
-      Effect.acquireRelease(
-        Effect.sync(() => openPool(role, maxOpenConns, readonly)),
-        (pool) => pool.shutdown
-      )
-
-    // Readers are closed first, so that the writer closes last and checkpoints the log.
-    const writer = yield* acquirePool("writer", 1, false)
-    const readers = single ? writer : yield* acquirePool("readers", limits.maxOpenConns - 1, true)
-    yield* Effect.scoped(writer.acquire)
-
-    const writes = new Transactions(writer)
-    const reads = single ? writes : new Transactions(readers)
-    const reactivity = yield* Reactivity.make
+    const settings = yield* checkedSettings(yield* onlyKnown(options, databaseKeys), defaults)
+    const file = yield* OpenFile.join(settings, yield* Reactivity.make)
+    const { access, reactivity, reads, single, writes } = file
 
     const sql = Client.make({
       transactions: writes,
       current: (fiber) => writes.current(fiber),
       reactivity,
-      streaming: single ? undefined : readers
+      streaming: single ? undefined : reads.pool
     })
-
-    const transaction = <A, E, R>(self: Effect.Effect<A, E, R>) => writes.run(self, identity)
-    const currentRead = (fiber: InContext) => writes.current(fiber) ?? reads.current(fiber)
-
     return {
-      filename,
-      transaction,
+      filename: settings.filename,
+      transaction: access.transaction,
       sql,
-      reader: single ? sql : Client.make({ transactions: reads, current: currentRead, reactivity, streaming: readers }),
-      state: Effect.sync(() => ({ writer: writer.state, readers: readers.state })),
-      [storeAccess]: {
-        connection: filename,
-        transaction,
-        inTransaction: (fiber) => writes.current(fiber) !== undefined,
-        write: <A>(operation: string, step: Step<A>, committed?: (value: A) => void) =>
-          Effect.withFiberRuntime<A, StoreFailure>((fiber) => {
-            const transaction = writes.current(fiber)
-            if (transaction === undefined) {
-              return use(writer, operation, (connection) => {
-                const value = step(connection)
-                committed?.(value)
-                return value
-              })
-            }
-            return transaction.use(operation, (connection) => {
-              const value = step(connection)
-              if (committed !== undefined) transaction.onCommit(() => committed(value))
-              return value
-            })
+      reader: single
+        ? sql
+        : Client.make({
+            transactions: reads,
+            current: (fiber) => file.currentRead(fiber),
+            reactivity,
+            streaming: reads.pool
           }),
-        read: <A>(operation: string, step: Step<A>) =>
-          Effect.withFiberRuntime<A, ReadFailure>((fiber) => {
-            const transaction = currentRead(fiber)
-            const found = transaction === undefined ? use(readers, operation, step) : transaction.use(operation, step)
-            // A step that only reads has nothing to commit.
-            return found as Effect.Effect<A, ReadFailure>
-          })
-      }
+      state: Effect.sync(() => ({ writer: file.writes.pool.state, readers: file.reads.pool.state })),
+      [storeAccess]: access
     }
   })
 

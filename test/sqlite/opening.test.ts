@@ -85,6 +85,13 @@ describe("opening", () => {
     raw.close()
   })
 
+  it("leaves waiting for other processes to the event loop: SQLite itself does not wait", () =>
+    withStore({ filename: freshFile() }, (_, { reader, sql }) =>
+      Effect.gen(function* () {
+        for (const client of [sql, reader]) expect(yield* client`PRAGMA busy_timeout`).toEqual([{ timeout: 0 }])
+      })
+    ))
+
   it("takes its options from Config, and in memory one connection does everything", async () => {
     const layer = EventStoreSqlite.layerConfig({
       filename: Config.string("FILE"),

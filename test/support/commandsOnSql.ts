@@ -262,10 +262,12 @@ export const commandsOnSql = <I, D extends Database>(backend: Backend<I, D>): vo
   commandsInTransactions(backend)
 
   it("an execution in a transaction refuses an append to a store on another database, and says what to do", () =>
-    withStores(({ commands, events }, { database }) =>
+    withStores(({ commands }) =>
       Effect.gen(function* () {
-        const others = yield* Layer.build(Layer.provide(backend.events(), Layer.fresh(database)))
-        const append = Context.get(others, EventStore.EventStore).append(streamOf("a"), [event], { expected: "any" })
+        const { database } = yield* Effect.promise(backend.place)
+        const others = yield* Layer.build(Layer.provide(backend.events(), database))
+        const events = Context.get(others, EventStore.EventStore)
+        const append = events.append(streamOf("a"), [event], { expected: "any" })
         const command = newCommand()
         const execute = commands.execute(command, Effect.as(append, "done"), { success, transaction: true })
         expect(yield* Effect.flip(execute)).toMatchObject({

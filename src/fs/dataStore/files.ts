@@ -5,7 +5,13 @@
 import * as fs from "node:fs"
 import { promisify } from "node:util"
 import * as Effect from "effect/Effect"
-import { CommitOutcomeUnknown, StoreError, type StoreFailure, StoreUnavailable } from "../../Errors.js"
+import {
+  CommitOutcomeUnknown,
+  type ReadFailure,
+  StoreError,
+  type StoreFailure,
+  StoreUnavailable
+} from "../../Errors.js"
 
 /** By callbacks underneath: the handles of `fs/promises` cost as much as a small read. */
 export const open = promisify(fs.open)
@@ -90,13 +96,23 @@ const passing = new Set([
   ...["ESTALE", "ETIMEDOUT"]
 ])
 
-const failure = (operation: string, error: unknown): StoreFailure =>
-  error instanceof CommitOutcomeUnknown || error instanceof StoreUnavailable || error instanceof StoreError
+const readFailure = (operation: string, error: unknown): ReadFailure =>
+  error instanceof StoreUnavailable || error instanceof StoreError
     ? error
     : passing.has(codeOf(error))
       ? new StoreUnavailable({ operation, retryable: true, cause: error })
       : new StoreError({ operation, cause: error })
 
+const failure = (operation: string, error: unknown): StoreFailure =>
+  error instanceof CommitOutcomeUnknown ? error : readFailure(operation, error)
+
+const attempting =
+  <E>(failed: (operation: string, error: unknown) => E) =>
+  <A>(operation: string, run: () => Promise<A>): Effect.Effect<A, E> =>
+    Effect.uninterruptible(Effect.tryPromise({ try: run, catch: (error) => failed(operation, error) }))
+
 /** Runs to its end whatever happens to the fiber. */
-export const attempt = <A>(operation: string, run: () => Promise<A>): Effect.Effect<A, StoreFailure> =>
-  Effect.uninterruptible(Effect.tryPromise({ try: run, catch: (error) => failure(operation, error) }))
+export const attempt = attempting(failure)
+
+/** The same for what only reads. */
+export const attemptRead = attempting(readFailure)

@@ -21,7 +21,7 @@ import type {
   Written
 } from "../../dataStore/DataStoreEncoded.js"
 import { compareNames, entriesOf } from "../../dataStore/DataStoreEncoded.js"
-import { CommitOutcomeUnknown, NotFound, StoreError, type StoreFailure } from "../../Errors.js"
+import { CommitOutcomeUnknown, NotFound, type ReadFailure, StoreError, type StoreFailure } from "../../Errors.js"
 import { alongside } from "../../internal/alongside.js"
 import * as Uuid from "../../Uuid.js"
 import { fileNameOf, nameOf } from "./fileNames.js"
@@ -113,9 +113,9 @@ export const make = ({ root, sync }: Folder): Encoded => {
   }
 
   /** Of what looks into files, and throws `ObjectCorrupt` for what is none of this store's. */
-  const attemptLook = <A>(operation: string, run: () => Promise<A>): Effect.Effect<A, StoreFailure | ObjectCorrupt> =>
+  const attemptLook = <A>(operation: string, run: () => Promise<A>): Effect.Effect<A, ReadFailure | ObjectCorrupt> =>
     Effect.flatMap(
-      files.attempt(operation, () =>
+      files.attemptRead(operation, () =>
         run().then(
           (value) => Effect.succeed(value),
           (error: unknown) => {
@@ -127,7 +127,7 @@ export const make = ({ root, sync }: Folder): Encoded => {
       (looked): Effect.Effect<A, ObjectCorrupt> => looked
     )
 
-  const open = (id: ObjectId): Effect.Effect<OpenObject | "NoBucket" | null, StoreFailure | ObjectCorrupt> =>
+  const open = (id: ObjectId): Effect.Effect<OpenObject | "NoBucket" | null, ReadFailure | ObjectCorrupt> =>
     attemptLook("open", async () => {
       if (!(await isFolder(folderOf(id.bucket)))) return "NoBucket"
       const found = await lookAt(fileOf(id), id)
@@ -148,7 +148,7 @@ export const make = ({ root, sync }: Folder): Encoded => {
   const opened = (id: ObjectId, version: Version) =>
     Effect.acquireRelease(
       Effect.flatMap(
-        files.attempt("read", async () => {
+        files.attemptRead("read", async () => {
           const file = await files.ifThere(files.open(fileOf(id), files.reading))
           if (file === undefined) return undefined
           const { ino, mtimeNs, size } = await files.fstat(file)
@@ -173,8 +173,8 @@ export const make = ({ root, sync }: Folder): Encoded => {
     Stream.unwrapScoped(
       Effect.map(opened(id, version), (file) => {
         const end = offset + length
-        const next = (at: number): Effect.Effect<Uint8Array, StoreFailure> =>
-          files.attempt("read", async () => {
+        const next = (at: number): Effect.Effect<Uint8Array, ReadFailure> =>
+          files.attemptRead("read", async () => {
             const bytes = Buffer.allocUnsafeSlow(Math.min(readBytes, end - at))
             return bytes.subarray(0, await files.readFully(file, bytes, at))
           })
@@ -366,7 +366,7 @@ export const make = ({ root, sync }: Folder): Encoded => {
           return Stream.fromIterable(entriesOf(names, request)).pipe(
             Stream.take(request.limit),
             Stream.mapEffect(
-              (entry): Effect.Effect<EncodedEntry | undefined, StoreFailure | ObjectCorrupt> => {
+              (entry): Effect.Effect<EncodedEntry | undefined, ReadFailure | ObjectCorrupt> => {
                 if (entry._tag === "Prefix") return Effect.succeed(entry)
                 const id = { bucket, name: entry.row.name }
                 return attemptLook("list", async () => {
@@ -412,9 +412,9 @@ export const make = ({ root, sync }: Folder): Encoded => {
         (deleted) => (deleted === "NotEmpty" ? Effect.fail(new BucketNotEmpty({ bucket })) : Effect.succeed(deleted))
       ),
 
-    bucketExists: (bucket) => files.attempt("buckets.exists", () => isFolder(folderOf(bucket))),
+    bucketExists: (bucket) => files.attemptRead("buckets.exists", () => isFolder(folderOf(bucket))),
 
-    buckets: files.attempt("buckets.list", async () => {
+    buckets: files.attemptRead("buckets.list", async () => {
       const found: Array<{ name: string; createdAt: number }> = []
       for (const name of await files.readdir(objects)) {
         const stats = await files.ifThere(files.lstat(folderOf(name)))

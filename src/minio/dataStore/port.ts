@@ -20,7 +20,7 @@ import type {
   Written
 } from "../../dataStore/DataStoreEncoded.js"
 import { compareNames, ownPrefix } from "../../dataStore/DataStoreEncoded.js"
-import { CommitOutcomeUnknown, NotFound, StoreError, type StoreFailure } from "../../Errors.js"
+import { CommitOutcomeUnknown, NotFound, type ReadFailure, StoreError, type StoreFailure } from "../../Errors.js"
 import { alongside } from "../../internal/alongside.js"
 import { read } from "./reading.js"
 import type { Fields, Mark } from "./records.js"
@@ -89,7 +89,7 @@ export const make = (s3: S3, settings: Settings): Encoded => {
     sent._tag === "Done" ? { _tag: "Stored", etag: sent.etag, modifiedAt } : sent
 
   /** The object and what is known of it; looked at again when it is replaced in between. */
-  const look = (id: ObjectId, looks = 0): Effect.Effect<EncodedObject | null, StoreFailure | ObjectCorrupt> =>
+  const look = (id: ObjectId, looks = 0): Effect.Effect<EncodedObject | null, ReadFailure | ObjectCorrupt> =>
     Effect.flatMap(s3.head("open", real(id.bucket), id.name), (headers) => {
       if (headers === undefined) return Effect.succeed(null)
       const mark = markOf(headers)
@@ -107,7 +107,7 @@ export const make = (s3: S3, settings: Settings): Encoded => {
       if (fields !== undefined) return Effect.succeed({ ...object, ...fields, keyId, writeId })
       return Effect.flatMap(
         s3.get("open", real(id.bucket), recordName(writeId)),
-        (text): Effect.Effect<EncodedObject | null, StoreFailure | ObjectCorrupt> => {
+        (text): Effect.Effect<EncodedObject | null, ReadFailure | ObjectCorrupt> => {
           const found = text === undefined ? undefined : sidecarOf(text)
           if (found?.fields != null) return Effect.succeed({ ...object, ...found.fields, keyId, writeId })
           if (text !== undefined) return Effect.fail(corrupt(id, "has a record that is none"))
@@ -123,13 +123,13 @@ export const make = (s3: S3, settings: Settings): Encoded => {
   const bucketOr = <A extends boolean | null>(
     bucket: string,
     otherwise: A
-  ): Effect.Effect<A | "NoBucket", StoreFailure> =>
+  ): Effect.Effect<A | "NoBucket", ReadFailure> =>
     Effect.map(s3.bucketExists(real(bucket)), (exists) => (exists ? otherwise : "NoBucket"))
 
-  const open = (id: ObjectId): Effect.Effect<OpenObject | "NoBucket" | null, StoreFailure | ObjectCorrupt> =>
+  const open = (id: ObjectId): Effect.Effect<OpenObject | "NoBucket" | null, ReadFailure | ObjectCorrupt> =>
     Effect.flatMap(
       look(id),
-      (object): Effect.Effect<OpenObject | "NoBucket" | null, StoreFailure> =>
+      (object): Effect.Effect<OpenObject | "NoBucket" | null, ReadFailure> =>
         object === null
           ? bucketOr(id.bucket, null)
           : Effect.succeed({
@@ -277,7 +277,7 @@ export const make = (s3: S3, settings: Settings): Encoded => {
       page === undefined ? Effect.fail(new NotFound({ what: `bucket ${bucket}` })) : Effect.succeed(page)
     )
 
-  const list = (bucket: string, request: ListRequest): Stream.Stream<EncodedEntry, NotFound | StoreFailure> =>
+  const list = (bucket: string, request: ListRequest): Stream.Stream<EncodedEntry, NotFound | ReadFailure> =>
     Stream.paginateChunkEffect({ marker: request.after, left: request.limit }, ({ left, marker }) =>
       Effect.map(listPage(bucket, request, marker, Math.min(pageKeys, left)), (page) => {
         const entries: Array<EncodedEntry & { readonly at: string }> = []

@@ -4,7 +4,13 @@
  * some), so only what they agree in is relied upon: the status first, then the code, never a message.
  */
 import * as Effect from "effect/Effect"
-import { CommitOutcomeUnknown, StoreError, type StoreFailure, StoreUnavailable } from "../../Errors.js"
+import {
+  CommitOutcomeUnknown,
+  type ReadFailure,
+  StoreError,
+  type StoreFailure,
+  StoreUnavailable
+} from "../../Errors.js"
 import type { Download, NoAnswer, Request, Response, S3Client, TextResponse } from "./client.js"
 import { elements, escaped, textOf } from "./xml.js"
 
@@ -18,7 +24,7 @@ const abortsMax = 4
 
 export const codeOf = ({ text }: TextResponse): string => textOf(text, "Code")
 
-const refusal = (operation: string, { status }: Response, code: string): StoreFailure => {
+const refusal = (operation: string, { status }: Response, code: string): ReadFailure => {
   const cause = new Error(`the server answered ${status}${code === "" ? "" : ` ${code}`}`)
   // 200 with an error in its text is sent by a server that began to answer before it was done.
   return transient.has(status) || status === 409 || status === 200
@@ -26,7 +32,7 @@ const refusal = (operation: string, { status }: Response, code: string): StoreFa
     : new StoreError({ operation, cause })
 }
 
-const silence = (operation: string, { cause }: NoAnswer): StoreFailure =>
+const silence = (operation: string, { cause }: NoAnswer): ReadFailure =>
   new StoreUnavailable({ operation, retryable: true, cause })
 
 export interface Page {
@@ -55,7 +61,7 @@ export const make = (client: S3Client, maxRetries: number) => {
   }
 
   /** For what may be done twice: repeated while the server is silent or cannot do it now. */
-  const send = (operation: string, request: Request, tries = 0): Effect.Effect<TextResponse, StoreFailure> =>
+  const send = (operation: string, request: Request, tries = 0): Effect.Effect<TextResponse, ReadFailure> =>
     Effect.matchEffect(client.send(request), {
       onFailure: (lost) =>
         tries < maxRetries ? again(operation, request, tries) : Effect.fail(silence(operation, lost)),
@@ -265,7 +271,7 @@ export const make = (client: S3Client, maxRetries: number) => {
           bucket,
           query: { "encoding-type": "url", prefix, delimiter, marker, "max-keys": `${maxKeys}` }
         }),
-        (response): Effect.Effect<Page | undefined, StoreFailure> =>
+        (response): Effect.Effect<Page | undefined, ReadFailure> =>
           response.status === 404
             ? Effect.succeed(undefined)
             : Effect.flatMap(expect("list", response, 200), ({ text }) =>

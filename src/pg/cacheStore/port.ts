@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type { Begun, Encoded, EncodedListed, EncodedWrite, Ticket } from "../../cacheStore/CacheStoreEncoded.js"
-import type { StoreFailure } from "../../Errors.js"
+import type { ReadFailure, StoreFailure } from "../../Errors.js"
 import { type Pages, pageSize } from "../../internal/pages.js"
 import { decodeMarks, encodeMarks, keepOf, purgeBatch, sameMarks, type TagMark } from "../../sql/cacheRows.js"
 import type { Names } from "../database/names.js"
@@ -51,7 +51,7 @@ export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded
     )
   }
 
-  const pages = (tenantId: string, prefix: string, after: string): Pages<EncodedListed, StoreFailure> =>
+  const pages = (tenantId: string, prefix: string, after: string): Pages<EncodedListed, ReadFailure> =>
     Effect.map(database.run(sql.list(tenantId, prefix, after, pageSize)), (items) => {
       const last = items[items.length - 1]
       const next = items.length === pageSize && last !== undefined ? pages(tenantId, prefix, last.key) : undefined

@@ -6,6 +6,7 @@ import type Pg from "pg"
 import type { EncodedEntry, EncodedListed, EncodedWrite } from "../../cacheStore/CacheStoreEncoded.js"
 import { entryOf, ever, finite, purgeBatch, type TagMark } from "../../sql/cacheRows.js"
 import type { Statement } from "../database/access.js"
+import type { QueryKind } from "../database/failures.js"
 import type { Names } from "../database/names.js"
 
 const now = "(extract(epoch from clock_timestamp()) * 1000)::bigint"
@@ -36,14 +37,14 @@ export const make = (names: Names) => {
   const tags = names.qualified("cache_tags")
   const times = names.qualified("cache_times")
 
-  const statement = <A>(
-    kind: "read" | "write",
+  const statement = <A, K extends QueryKind>(
+    kind: K,
     operation: string,
     name: string,
     text: string,
     values: Array<unknown>,
     onResult: (result: Pg.QueryResult) => A
-  ): Statement<A> => ({
+  ): Statement<A, K> => ({
     // Names are per connection, and stores with other tables may share it.
     name: `${names.channel}/cache_${name}`,
     text,

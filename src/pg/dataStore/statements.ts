@@ -33,14 +33,14 @@ export const make = (names: Names) => {
   const buckets = names.qualified("buckets")
 
   // Names are per connection, and stores with other tables may share it.
-  const statement = <A>(
+  const statement = <A, K extends QueryKind>(
     name: string,
     operation: string,
-    kind: QueryKind,
+    kind: K,
     text: string,
     values: Array<unknown>,
     onResult: (result: Pg.QueryResult) => A
-  ): Statement<A> => ({
+  ): Statement<A, K> => ({
     name: `${names.channel}/object_${name}`,
     text,
     values,

@@ -15,7 +15,7 @@ import type {
   Place,
   Ticket
 } from "../../cacheStore/CacheStoreEncoded.js"
-import type { StoreFailure } from "../../Errors.js"
+import type { ReadFailure, StoreFailure } from "../../Errors.js"
 import type { Pages } from "../../internal/pages.js"
 import { batch, command, evaluate, isCluster, type Send } from "../database/commands.js"
 import type { RedisDatabaseShape } from "../RedisDatabase.js"
@@ -71,7 +71,7 @@ export const make = (database: RedisDatabaseShape, prefix: string): Encoded => {
     size: number,
     sends: ReadonlyArray<Send>,
     onReply: (reply: unknown, index: number) => A
-  ): Effect.Effect<ReadonlyArray<A>, StoreFailure> =>
+  ): Effect.Effect<ReadonlyArray<A>, ReadFailure> =>
     sends.length === 0
       ? Effect.succeed([])
       : run(operation, size, batch(sends), (replies) => (replies as ReadonlyArray<unknown>).map(onReply))
@@ -83,7 +83,7 @@ export const make = (database: RedisDatabaseShape, prefix: string): Encoded => {
     many: (keys: ReadonlyArray<string>) => Send,
     one: (key: string) => Send,
     onReplies: (replies: unknown) => A
-  ): Effect.Effect<A, StoreFailure> => {
+  ): Effect.Effect<A, ReadFailure> => {
     const [only] = keys
     const single = keys.length === 1 && only !== undefined ? one(only) : undefined
     return run(
@@ -102,7 +102,7 @@ export const make = (database: RedisDatabaseShape, prefix: string): Encoded => {
   const gets = (
     operation: string,
     keys: ReadonlyArray<string>
-  ): Effect.Effect<ReadonlyArray<string | null>, StoreFailure> =>
+  ): Effect.Effect<ReadonlyArray<string | null>, ReadFailure> =>
     perKey(
       operation,
       keys,
@@ -136,7 +136,7 @@ export const make = (database: RedisDatabaseShape, prefix: string): Encoded => {
     operation: string,
     tenants: ReadonlyArray<string>,
     found: ReadonlyArray<Stored | null>
-  ): Effect.Effect<ReadonlyArray<Stored | null>, StoreFailure> => {
+  ): Effect.Effect<ReadonlyArray<Stored | null>, ReadFailure> => {
     const keys = new Map<string, Tag | null>()
     for (const [i, stored] of found.entries()) {
       for (const { name } of stored?.tags ?? []) keys.set(tagKeyOf(tenants[i] as string, name), null)
@@ -182,7 +182,7 @@ export const make = (database: RedisDatabaseShape, prefix: string): Encoded => {
     tenantId: string,
     tags: ReadonlyArray<string>,
     keepMs: number
-  ): Effect.Effect<ReadonlyArray<TagMark>, StoreFailure> =>
+  ): Effect.Effect<ReadonlyArray<TagMark>, ReadFailure> =>
     runAll(
       operation,
       0,
@@ -315,9 +315,9 @@ export const make = (database: RedisDatabaseShape, prefix: string): Encoded => {
     begins: string,
     tenantOf: (key: string) => string,
     keyFrom: number
-  ): Pages<EncodedListed, StoreFailure> => {
+  ): Pages<EncodedListed, ReadFailure> => {
     const seen = new Set<string>()
-    const walk = (page: Pages<Buffer, StoreFailure>): Pages<EncodedListed, StoreFailure> =>
+    const walk = (page: Pages<Buffer, ReadFailure>): Pages<EncodedListed, ReadFailure> =>
       Effect.flatMap(page, ({ items, next }) => {
         const keys = [...new Set(items.map(String))].filter((key) => !seen.has(key))
         for (const key of keys) seen.add(key)
@@ -340,7 +340,7 @@ export const make = (database: RedisDatabaseShape, prefix: string): Encoded => {
     })
   }
 
-  const drain = (page: Pages<unknown, StoreFailure>, count = 0): Effect.Effect<number, StoreFailure> =>
+  const drain = (page: Pages<unknown, ReadFailure>, count = 0): Effect.Effect<number, ReadFailure> =>
     Effect.flatMap(page, ({ items, next }) =>
       next === undefined ? Effect.succeed(count + items.length) : drain(next, count + items.length)
     )

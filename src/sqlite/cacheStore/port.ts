@@ -17,7 +17,7 @@ import type {
   Settlement,
   Ticket
 } from "../../cacheStore/CacheStoreEncoded.js"
-import type { StoreFailure } from "../../Errors.js"
+import type { ReadFailure, StoreFailure } from "../../Errors.js"
 import { type Pages, pageSize } from "../../internal/pages.js"
 import {
   decodeMarks,
@@ -219,7 +219,7 @@ WHERE (tenant_id, key) > (?, ?) AND fresh_ms > ? ORDER BY tenant_id, key LIMIT ?
     })
   }
 
-  const listPage = (tenantId: string, prefix: string, after: string): Pages<EncodedListed, StoreFailure> =>
+  const listPage = (tenantId: string, prefix: string, after: string): Pages<EncodedListed, ReadFailure> =>
     Effect.map(
       reading("list", (connection, nowMs) => {
         const rows = connection.prepare(sql.page).all(tenantId, after, prefix, nowMs, pageSize) as ReadonlyArray<Row>
@@ -234,12 +234,12 @@ WHERE (tenant_id, key) > (?, ?) AND fresh_ms > ? ORDER BY tenant_id, key LIMIT ?
       ({ items, last }) => ({ items, next: last === undefined ? undefined : listPage(tenantId, prefix, last) })
     )
 
-  const drain = (page: Pages<unknown, StoreFailure>, count = 0): Effect.Effect<number, StoreFailure> =>
+  const drain = (page: Pages<unknown, ReadFailure>, count = 0): Effect.Effect<number, ReadFailure> =>
     Effect.flatMap(page, ({ items, next }) =>
       next === undefined ? Effect.succeed(count + items.length) : drain(next, count + items.length)
     )
 
-  const allPage = (tenantId: string, key: string): Pages<null, StoreFailure> =>
+  const allPage = (tenantId: string, key: string): Pages<null, ReadFailure> =>
     Effect.map(
       reading("info", (connection, nowMs) => {
         const rows = connection.prepare(sql.all).all(tenantId, key, nowMs, pageSize) as ReadonlyArray<

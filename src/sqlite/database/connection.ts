@@ -211,10 +211,14 @@ export class SqliteConnection {
 }
 
 /** As bigint, because the inode numbers of some file systems do not fit a double. */
-const identityOf = (file: string): string | undefined => {
+export const identityOf = (file: string): string | undefined => {
   const stats = fs.statSync(file, { bigint: true, throwIfNoEntry: false })
   return stats === undefined ? undefined : `${stats.dev}:${stats.ino}`
 }
+
+/** The identity of a file, or where it would be created. */
+export const placeOf = (file: string): string =>
+  identityOf(file) ?? `${identityOf(path.dirname(file))} ${path.basename(file)}`
 
 /** The least recently used is removed first. */
 class Statements {

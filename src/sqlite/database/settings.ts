@@ -2,6 +2,7 @@
  * The options of a `SqliteDatabase`, checked, and where its file is.
  */
 import * as path from "node:path"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { InvalidInput } from "../../Errors.js"
 import { checked, oneOf, refuse } from "../../internal/validate.js"
@@ -13,7 +14,22 @@ export interface Settings {
   readonly filename: string
   readonly synchronous: Synchronous
   readonly limits: Pool.Limits
+  /** The options of the pool that were given, and are not its defaults. */
+  readonly given: ReadonlySet<PoolOption>
 }
+
+export type PoolOption = keyof Pool.SqlitePoolOptions
+
+const limitNames = {
+  maxOpenConns: "maxOpenConns",
+  connMaxIdleTime: "connMaxIdleTimeMs",
+  acquireTimeout: "acquireTimeoutMs",
+  maxWaiting: "maxWaiting"
+} as const satisfies Record<PoolOption, keyof Pool.Limits>
+
+const poolOptions = Object.keys(limitNames) as ReadonlyArray<PoolOption>
+
+export const limitOf = (limits: Pool.Limits, option: PoolOption): number => limits[limitNames[option]]
 
 export const checkedSettings = (options: Options, defaults: Pool.Defaults): Effect.Effect<Settings, InvalidInput> =>
   Effect.flatMap(
@@ -24,8 +40,17 @@ export const checkedSettings = (options: Options, defaults: Pool.Defaults): Effe
       }),
       Effect.succeed
     ),
-    (settings) => Effect.map(Pool.limits(options.pool, defaults), (limits) => ({ ...settings, limits }))
+    (settings) =>
+      Effect.map(Pool.limits(options.pool, defaults), (limits) => ({
+        ...settings,
+        limits,
+        given: new Set(poolOptions.filter((option) => isGiven(options.pool?.[option])))
+      }))
   )
+
+/** Zero means the default, of a number and of a duration. */
+const isGiven = (value: Duration.DurationInput | undefined): boolean =>
+  value !== undefined && Duration.toMillis(value) !== 0
 
 /** Text that other programs take for something other than a path would become a file of that name. */
 const located = (filename: unknown): string => {

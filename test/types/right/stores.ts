@@ -1,8 +1,8 @@
 /**
  * Commands, events and executions as applications write them. test/types.test.ts compiles this file.
  */
-import { Context, Effect, Schema, Stream } from "effect"
-import { CommandStore, type Errors, EventStore, SnapshotStore } from "effect-stores"
+import { type Cause, Context, Effect, Schema, Stream } from "effect"
+import { type CacheStore, CommandStore, type DataStore, type Errors, EventStore, SnapshotStore } from "effect-stores"
 
 type Stores = CommandStore.CommandStore | EventStore.EventStore | SnapshotStore.SnapshotStore
 type InvalidInput = Errors.InvalidInput | SnapshotStore.SnapshotCorrupt
@@ -95,3 +95,17 @@ export const nothingToRefuse: Effect.Effect<unknown, Known, Stores> = Effect.gen
   const snapshots = yield* SnapshotStore.SnapshotStore
   yield* Effect.all([events.head, events.info, commands.info, snapshots.info])
 })
+
+declare const cache: CacheStore.CacheStoreShape
+declare const data: DataStore.DataStoreShape
+const object = { bucket: "assets", name: "logo" }
+type Missing = Cause.NoSuchElementException | DataStore.ObjectChanged | DataStore.ObjectCorrupt | Errors.NotFound
+export const cachedReads: Effect.Effect<unknown, Errors.InvalidInput | Known> = Effect.all([
+  Effect.all([cache.get("acme", "k"), cache.getMany("acme", ["k"]), cache.count("acme")]),
+  Effect.all([Stream.runDrain(cache.list("acme")), cache.info])
+])
+export const objectReads: Effect.Effect<unknown, Errors.InvalidInput | Missing | Known> = Effect.all([
+  Effect.flatMap(Effect.flatten(data.get(object)), ({ body }) => Stream.runDrain(body)),
+  Effect.all([data.head(object), Stream.runDrain(data.list("assets")), data.count("assets"), data.info]),
+  Effect.all([data.buckets.exists("assets"), data.buckets.list])
+])

@@ -1,0 +1,216 @@
+/**
+ * The files that this process has open, each of them once: two databases on one file would wait for each other's locks,
+ * and could not share a transaction. What opens a file that is open already joins it, and the last to leave closes it.
+ */
+import type * as Reactivity from "@effect/experimental/Reactivity"
+import * as Effect from "effect/Effect"
+import { identity } from "effect/Function"
+import type * as Scope from "effect/Scope"
+import { type InvalidInput, type ReadFailure, StoreError, type StoreFailure } from "../../Errors.js"
+import { checked, refuse } from "../../internal/validate.js"
+import { ConnectionPool, OpenFailure } from "../../sql/ConnectionPool.js"
+import type { InContext } from "../../sql/transactions.js"
+import { type SqlitePool, type Step, Transactions, use } from "./access.js"
+import { identityOf, placeOf, SqliteConnection } from "./connection.js"
+import { checkOwner, explained, failure, isBusy, movedAway } from "./failures.js"
+import { limitOf, type PoolOption, type Settings } from "./settings.js"
+import type { StoreAccess } from "./storeAccess.js"
+
+const inMemory = ":memory:"
+
+const cure =
+  "another layer of this process has the file open with that, and they share its connections: " +
+  "give both the same, or put the stores on one SqliteDatabase.layer with layerFromDatabase"
+
+export class OpenFile {
+  private static readonly all = new Set<OpenFile>()
+
+  readonly writer: SqlitePool
+  readonly writes: Transactions
+  /** The connections that read; absent while there is only one connection. */
+  private reading: Transactions | undefined
+  readonly access: StoreAccess
+  private readonly given = new Set<PoolOption>()
+  private users = 0
+  /** The system's identity of the file, once it was opened. */
+  private file: string | undefined
+
+  /**
+   * 1. Finds the file among those that are open, or adds it; no other fiber runs in between.
+   * 2. Opens the connection that writes, unless that was done. What fails here fails only this caller: others who wait
+   *    for the same try again themselves.
+   * 3. Leaves when the scope closes, and at once when step 2 fails or is interrupted.
+   */
+  static readonly join = (
+    settings: Settings,
+    reactivity: Reactivity.Reactivity.Service
+  ): Effect.Effect<OpenFile, InvalidInput | StoreFailure, Scope.Scope> =>
+    Effect.uninterruptibleMask((restore) =>
+      checked(
+        () => OpenFile.enter(settings, reactivity),
+        (found) =>
+          restore(found.open).pipe(
+            Effect.onError(() => found.leave),
+            Effect.zipRight(Effect.addFinalizer(() => found.leave)),
+            Effect.as(found)
+          )
+      )
+    )
+
+  private static enter(settings: Settings, reactivity: Reactivity.Reactivity.Service): OpenFile {
+    let found = settings.filename === inMemory ? undefined : OpenFile.at(settings.filename)
+    if (found === undefined) {
+      found = new OpenFile(settings, reactivity)
+      OpenFile.all.add(found)
+    } else found.agree(settings)
+    found.users++
+    for (const option of settings.given) found.given.add(option)
+    return found
+  }
+
+  /** Whether the name is another one of the same file does not count; a file that was moved away is another. */
+  private static at(filename: string): OpenFile | undefined {
+    const place = placeOf(filename)
+    for (const open of OpenFile.all) {
+      if (open.settings.filename === inMemory) continue
+      if (open.file === undefined ? placeOf(open.settings.filename) === place : open.file === place && open.inPlace)
+        return open
+    }
+    return undefined
+  }
+
+  private constructor(
+    private readonly settings: Settings,
+    readonly reactivity: Reactivity.Reactivity.Service
+  ) {
+    this.writer = this.pool("writer", 1, false)
+    this.writes = new Transactions(this.writer)
+    this.growTo(settings.limits.maxOpenConns)
+    this.access = {
+      connection: settings.filename,
+      transaction: (self) => this.writes.run(self, identity),
+      inTransaction: (fiber) => this.writes.current(fiber) !== undefined,
+      write: <A>(operation: string, step: Step<A>, committed?: (value: A) => void) =>
+        Effect.withFiberRuntime<A, StoreFailure>((fiber) => {
+          const transaction = this.writes.current(fiber)
+          if (transaction === undefined) {
+            return use(this.writer, operation, (connection) => {
+              const value = step(connection)
+              committed?.(value)
+              return value
+            })
+          }
+          return transaction.use(operation, (connection) => {
+            const value = step(connection)
+            if (committed !== undefined) transaction.onCommit(() => committed(value))
+            return value
+          })
+        }),
+      read: <A>(operation: string, step: Step<A>) =>
+        Effect.withFiberRuntime<A, ReadFailure>((fiber) => {
+          const transaction = this.currentRead(fiber)
+          const found =
+            transaction === undefined ? use(this.reads.pool, operation, step) : transaction.use(operation, step)
+          // A step that only reads has nothing to commit.
+          return found as Effect.Effect<A, ReadFailure>
+        })
+    }
+  }
+
+  /** Whether one connection reads and writes. */
+  get single(): boolean {
+    return this.reading === undefined
+  }
+
+  get reads(): Transactions {
+    return this.reading ?? this.writes
+  }
+
+  currentRead(fiber: InContext) {
+    return this.writes.current(fiber) ?? this.reading?.current(fiber)
+  }
+
+  private get inPlace(): boolean {
+    return identityOf(this.settings.filename) === this.file
+  }
+
+  private readonly open: Effect.Effect<void, StoreFailure> = Effect.suspend(() =>
+    this.file === undefined ? Effect.asVoid(Effect.scoped(this.writer.acquire)) : Effect.void
+  )
+
+  private readonly leave: Effect.Effect<void> = Effect.suspend(() => {
+    this.users--
+    if (this.users > 0) return Effect.void
+    // Before anything is closed, so that nobody joins what is at its end.
+    OpenFile.all.delete(this)
+    // Readers are closed first, so that the writer closes last and checkpoints the log.
+    return Effect.zipRight(this.reading?.pool.shutdown ?? Effect.void, this.writer.shutdown)
+  })
+
+  /**
+   * Throws if the file is open with something else than these settings ask for. Options of the pool that they do not
+   * give are those of the others. A single connection that nobody asked for does not bind who wants more.
+   */
+  private agree({ given, limits, synchronous }: Settings): void {
+    this.same("synchronous", synchronous, this.settings.synchronous)
+    if (!this.given.has("maxOpenConns")) this.growTo(limits.maxOpenConns)
+    for (const option of given) this.same(`pool.${option}`, limitOf(limits, option), limitOf(this.limits, option))
+  }
+
+  private same(what: string, asked: unknown, own: unknown): void {
+    if (asked !== own) refuse(what, `must be ${own}, not ${asked}: ${cure}`)
+  }
+
+  private get limits() {
+    const { limits } = this.settings
+    return { ...limits, maxOpenConns: this.single ? 1 : (this.reading as Transactions).pool.limits.maxOpenConns + 1 }
+  }
+
+  private growTo(maxOpenConns: number): void {
+    if (this.settings.filename === inMemory || !this.single || maxOpenConns === 1) return
+    this.reading = new Transactions(this.pool("readers", maxOpenConns - 1, true))
+  }
+
+  private pool(role: string, maxOpenConns: number, readonly: boolean): SqlitePool {
+    const { filename, limits, synchronous } = this.settings
+    let openedBefore = false
+    const open = (done: (result: SqliteConnection | OpenFailure) => void): void => {
+      let result: SqliteConnection | OpenFailure
+      try {
+        if (filename !== inMemory) checkOwner(filename)
+        const connection = SqliteConnection.open({ filename, synchronous, readonly })
+        this.file ??= connection.file
+        if (connection.file !== this.file) {
+          connection.close()
+          throw movedAway(filename)
+        }
+        result = connection
+        openedBefore = true
+      } catch (error) {
+        const operation = `opening ${filename}`
+        // On the first open, a path that cannot be opened is a mistake; later it is a transient shortage.
+        const cause = failure(operation, error)
+        const typed =
+          openedBefore && cause._tag === "StoreUnavailable"
+            ? cause
+            : new StoreError({ operation, cause: explained(filename, error) })
+        result = new OpenFailure(typed, isBusy(error))
+      }
+      done(result)
+    }
+    return new ConnectionPool<SqliteConnection>(
+      `${filename} ${role}`,
+      {
+        ...limits,
+        maxOpenConns,
+        maxIdleConns: maxOpenConns,
+        connMaxIdleTimeMs: readonly ? limits.connMaxIdleTimeMs : Number.POSITIVE_INFINITY
+      },
+      {
+        open,
+        close: (connection) => connection.close(),
+        usable: (connection) => !connection.broken && connection.db.open
+      }
+    )
+  }
+}
