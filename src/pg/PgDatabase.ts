@@ -21,13 +21,11 @@ import { type InvalidInput, StoreError, type StoreFailure } from "../Errors.js"
 import { onlyKnown } from "../internal/storeOptions.js"
 import * as Pool from "../Pool.js"
 import { ConnectionPool, type PoolState } from "../sql/ConnectionPool.js"
-import { type Isolation, type PgPool, type Statement, statement, submit, Transactions } from "./database/access.js"
+import { accessTo, type Isolation, type StoreAccess, statement, storeAccess, Transactions } from "./database/access.js"
 import { PgConnection } from "./database/connection.js"
-import type { FailureOf, QueryKind } from "./database/failures.js"
 import { databaseKeys, type Options } from "./database/options.js"
 import { checkedSettings, describeConnection } from "./database/settings.js"
 import * as Sql from "./database/sqlClient.js"
-import { type StoreAccess, storeAccess } from "./database/storeAccess.js"
 
 export type { TlsOptions } from "../internal/tls.js"
 export type { PoolState } from "../sql/ConnectionPool.js"
@@ -154,30 +152,6 @@ export const make = (
       [storeAccess]: { connection, transaction, limits, settings, ...accessTo(pool, transactions) }
     }
   })
-
-const accessTo = (
-  pool: PgPool,
-  transactions: Transactions
-): Pick<StoreAccess, "run" | "write" | "submit" | "inTransaction"> => ({
-  run: <A, K extends QueryKind>(query: Statement<A, K>) =>
-    Effect.withFiberRuntime<A, FailureOf<K>>((fiber) => statement(transactions.poolOf(fiber), query)),
-  write: <A>(query: Statement<A>, committed: (value: A) => void) =>
-    Effect.withFiberRuntime<A, StoreFailure>((fiber) => {
-      const transaction = transactions.current(fiber)
-      const { onResult } = query
-      return statement(transaction?.inside ?? pool, {
-        ...query,
-        onResult: (result) => {
-          const value = onResult(result)
-          if (transaction === undefined) committed(value)
-          else transaction.onCommit(() => committed(value))
-          return value
-        }
-      })
-    }),
-  submit: (query, done) => submit(pool, query, done),
-  inTransaction: (fiber) => transactions.current(fiber) !== undefined
-})
 
 /**
  * @since 0.1.0

@@ -6,8 +6,8 @@ import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import Pg from "pg"
 import type { CacheBusShape, Listener } from "../../CacheBus.js"
+import type { StoreAccess } from "../database/access.js"
 import type { Names } from "../database/names.js"
-import type { StoreAccess } from "../database/storeAccess.js"
 
 const pingEveryMs = 500
 const silentAfterMs = 1_500

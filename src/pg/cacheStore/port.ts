@@ -8,8 +8,8 @@ import type { Begun, Encoded, EncodedListed, EncodedWrite, Ticket } from "../../
 import type { ReadFailure, StoreFailure } from "../../Errors.js"
 import { type Pages, pageSize } from "../../internal/pages.js"
 import { decodeMarks, encodeMarks, keepOf, purgeBatch, sameMarks, type TagMark } from "../../sql/cacheRows.js"
+import type { StoreAccess } from "../database/access.js"
 import type { Names } from "../database/names.js"
-import type { StoreAccess } from "../database/storeAccess.js"
 import * as statements from "./statements.js"
 
 /** Between two looks for what is at its end. */

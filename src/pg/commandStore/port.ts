@@ -4,10 +4,9 @@
 import * as Effect from "effect/Effect"
 import type { CreateOutcome, Encoded } from "../../commandStore/CommandStoreEncoded.js"
 import { executing } from "../../sql/transactions.js"
-import type { Statement } from "../database/access.js"
+import type { Statement, StoreAccess } from "../database/access.js"
 import type { Names } from "../database/names.js"
 import { note } from "../database/notes.js"
-import type { StoreAccess } from "../database/storeAccess.js"
 import * as statements from "./statements.js"
 
 export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded> =>

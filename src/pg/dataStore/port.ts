@@ -4,8 +4,8 @@
 import * as Effect from "effect/Effect"
 import type { Encoded } from "../../dataStore/DataStoreEncoded.js"
 import { make as makePort } from "../../sql/dataStore.js"
+import type { StoreAccess } from "../database/access.js"
 import type { Names } from "../database/names.js"
-import type { StoreAccess } from "../database/storeAccess.js"
 import * as statements from "./statements.js"
 
 export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded> =>

@@ -1,7 +1,8 @@
 /**
- * Access to connections: single statements (`statement`), and transactions that hold a connection while an effect runs
- * (`Transactions`). To the effects inside it, a transaction is a pool of one connection. A nested transaction holds
- * that connection and its siblings wait, because PostgreSQL has only one stack of savepoints per connection.
+ * Access to connections: single statements (`statement`), transactions that hold a connection while an effect runs
+ * (`Transactions`), and what the stores use of both (`StoreAccess`). To the effects inside it, a transaction is a pool
+ * of one connection. A nested transaction holds that connection and its siblings wait, because PostgreSQL has only one
+ * stack of savepoints per connection.
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -9,10 +10,13 @@ import * as FiberId from "effect/FiberId"
 import type * as Scope from "effect/Scope"
 import type Pg from "pg"
 import { StoreError, type StoreFailure, StoreUnavailable } from "../../Errors.js"
+import type { Limits } from "../../Pool.js"
 import { ConnectionPool, OpenFailure, type Waiter } from "../../sql/ConnectionPool.js"
+import type { InContext } from "../../sql/transactions.js"
 import * as transactions from "../../sql/transactions.js"
 import type { PgConnection, Query } from "./connection.js"
 import { classify, type FailureOf, type QueryKind } from "./failures.js"
+import type { ConnectionSettings } from "./settings.js"
 
 export type PgPool = ConnectionPool<PgConnection>
 
@@ -227,3 +231,57 @@ const rolledBack = (): StoreError =>
     operation: "COMMIT",
     cause: new Error("a statement of the transaction had failed, so the server rolled it back")
   })
+
+/** Under a symbol that no entry point exports, so that what users see of a database is for users. */
+export const storeAccess: unique symbol = Symbol.for("effect-stores/PgDatabase/storeAccess")
+
+export interface StoreAccess {
+  readonly connection: string
+
+  /** The user's `transaction`, with its default options. */
+  readonly transaction: <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | StoreFailure, R>
+
+  /** Runs a statement on a connection of the pool, or in the transaction of the fiber. */
+  readonly run: <A, K extends QueryKind>(query: Statement<A, K>) => Effect.Effect<A, FailureOf<K>>
+
+  /** The same, and calls back once what it did is committed. */
+  readonly write: <A>(query: Statement<A>, committed: (value: A) => void) => Effect.Effect<A, StoreFailure>
+
+  /**
+   * Runs a statement on a connection of the pool, outside any fiber and transaction. The effect it returns ends the
+   * statement, as interruption ends `run`; `done` is called in any case.
+   */
+  readonly submit: <A>(query: Statement<A>, done: (exit: Exit.Exit<A, StoreFailure>) => void) => Effect.Effect<void>
+
+  /** Whether the fiber is in a transaction of this database. */
+  readonly inTransaction: (fiber: InContext) => boolean
+
+  readonly limits: Limits
+
+  /** The settings of a store's own connection (LISTEN). */
+  readonly settings: ConnectionSettings
+}
+
+export const accessTo = (
+  pool: PgPool,
+  transactions: Transactions
+): Pick<StoreAccess, "run" | "write" | "submit" | "inTransaction"> => ({
+  run: <A, K extends QueryKind>(query: Statement<A, K>) =>
+    Effect.withFiberRuntime<A, FailureOf<K>>((fiber) => statement(transactions.poolOf(fiber), query)),
+  write: <A>(query: Statement<A>, committed: (value: A) => void) =>
+    Effect.withFiberRuntime<A, StoreFailure>((fiber) => {
+      const transaction = transactions.current(fiber)
+      const { onResult } = query
+      return statement(transaction?.inside ?? pool, {
+        ...query,
+        onResult: (result) => {
+          const value = onResult(result)
+          if (transaction === undefined) committed(value)
+          else transaction.onCommit(() => committed(value))
+          return value
+        }
+      })
+    }),
+  submit: (query, done) => submit(pool, query, done),
+  inTransaction: (fiber) => transactions.current(fiber) !== undefined
+})

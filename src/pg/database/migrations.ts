@@ -6,10 +6,9 @@
 import * as Effect from "effect/Effect"
 import type { StoreFailure } from "../../Errors.js"
 import * as migrations from "../../sql/migrations.js"
-import type { Statement } from "./access.js"
+import type { Statement, StoreAccess } from "./access.js"
 import type { Names } from "./names.js"
 import { notesTable } from "./notes.js"
-import type { StoreAccess } from "./storeAccess.js"
 
 export type StoreSchema = migrations.StoreSchema<Names>
 type Migration = migrations.Migration<Names>

@@ -3,9 +3,9 @@
  */
 import * as Effect from "effect/Effect"
 import type { Encoded } from "../../snapshotStore/SnapshotStoreEncoded.js"
+import type { StoreAccess } from "../database/access.js"
 import type { Names } from "../database/names.js"
 import { note } from "../database/notes.js"
-import type { StoreAccess } from "../database/storeAccess.js"
 import * as statements from "./statements.js"
 
 export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded> =>

@@ -31,9 +31,9 @@ import {
   sum,
   type TagMark
 } from "../../sql/cacheRows.js"
+import type { StoreAccess } from "../database/access.js"
 import type { SqliteConnection } from "../database/connection.js"
 import type { Names } from "../database/names.js"
-import type { StoreAccess } from "../database/storeAccess.js"
 
 type Row = readonly [
   key: string,

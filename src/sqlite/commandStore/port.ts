@@ -7,11 +7,11 @@ import type { CreateOutcome, Encoded, EncodedNewCommand } from "../../commandSto
 import { takePage } from "../../internal/pages.js"
 import { created, fromRow, fromRows, payloadRow, type Row, sizeOf, toRow } from "../../sql/commandRows.js"
 import { executing } from "../../sql/transactions.js"
+import type { StoreAccess } from "../database/access.js"
 import type { SqliteConnection } from "../database/connection.js"
 import { logQueries } from "../database/logQueries.js"
 import type { Names } from "../database/names.js"
 import { makeNote } from "../database/notes.js"
-import type { StoreAccess } from "../database/storeAccess.js"
 import * as statements from "./statements.js"
 
 export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded> =>

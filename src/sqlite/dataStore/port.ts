@@ -16,9 +16,9 @@ import {
   type Statements,
   toRow
 } from "../../sql/dataStore.js"
+import type { StoreAccess } from "../database/access.js"
 import type { SqliteConnection } from "../database/connection.js"
 import type { Names } from "../database/names.js"
-import type { StoreAccess } from "../database/storeAccess.js"
 
 export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded> =>
   Effect.sync(() => makePort("Sqlite", database.connection, statements(database, names)))

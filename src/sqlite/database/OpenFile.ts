@@ -4,17 +4,15 @@
  */
 import type * as Reactivity from "@effect/experimental/Reactivity"
 import * as Effect from "effect/Effect"
-import { identity } from "effect/Function"
 import type * as Scope from "effect/Scope"
-import { type InvalidInput, type ReadFailure, StoreError, type StoreFailure } from "../../Errors.js"
+import { type InvalidInput, StoreError, type StoreFailure } from "../../Errors.js"
 import { checked, refuse } from "../../internal/validate.js"
 import { ConnectionPool, OpenFailure } from "../../sql/ConnectionPool.js"
 import type { InContext } from "../../sql/transactions.js"
-import { type SqlitePool, type Step, Transactions, use } from "./access.js"
+import { accessTo, type SqlitePool, type StoreAccess, Transactions } from "./access.js"
 import { identityOf, placeOf, SqliteConnection } from "./connection.js"
 import { checkOwner, explained, failure, isBusy, movedAway } from "./failures.js"
 import { limitOf, type PoolOption, type Settings } from "./settings.js"
-import type { StoreAccess } from "./storeAccess.js"
 
 const inMemory = ":memory:"
 
@@ -86,35 +84,7 @@ export class OpenFile {
     this.writer = this.pool("writer", 1, false)
     this.writes = new Transactions(this.writer)
     this.growTo(settings.limits.maxOpenConns)
-    this.access = {
-      connection: settings.filename,
-      transaction: (self) => this.writes.run(self, identity),
-      inTransaction: (fiber) => this.writes.current(fiber) !== undefined,
-      write: <A>(operation: string, step: Step<A>, committed?: (value: A) => void) =>
-        Effect.withFiberRuntime<A, StoreFailure>((fiber) => {
-          const transaction = this.writes.current(fiber)
-          if (transaction === undefined) {
-            return use(this.writer, operation, (connection) => {
-              const value = step(connection)
-              committed?.(value)
-              return value
-            })
-          }
-          return transaction.use(operation, (connection) => {
-            const value = step(connection)
-            if (committed !== undefined) transaction.onCommit(() => committed(value))
-            return value
-          })
-        }),
-      read: <A>(operation: string, step: Step<A>) =>
-        Effect.withFiberRuntime<A, ReadFailure>((fiber) => {
-          const transaction = this.currentRead(fiber)
-          const found =
-            transaction === undefined ? use(this.reads.pool, operation, step) : transaction.use(operation, step)
-          // A step that only reads has nothing to commit.
-          return found as Effect.Effect<A, ReadFailure>
-        })
-    }
+    this.access = accessTo(settings.filename, this.writes, () => this.reads)
   }
 
   /** Whether one connection reads and writes. */
@@ -209,7 +179,7 @@ export class OpenFile {
       {
         open,
         close: (connection) => connection.close(),
-        usable: (connection) => !connection.broken && connection.db.open
+        usable: SqliteConnection.isUsable
       }
     )
   }

@@ -1,11 +1,14 @@
 /**
- * Access to connections: single steps (`use`), and transactions that hold a connection while an effect runs
- * (`Transactions`). A busy file is retried from timers, never by waiting inside SQLite, so the event loop goes on.
+ * Access to connections: single steps (`use`), transactions that hold a connection while an effect runs
+ * (`Transactions`), and what the stores use of both (`StoreAccess`). A busy file is retried from timers, never by
+ * waiting inside SQLite, so the event loop goes on.
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import { PoolTimeout, StoreError, type StoreFailure } from "../../Errors.js"
+import { identity } from "effect/Function"
+import { PoolTimeout, type ReadFailure, StoreError, type StoreFailure } from "../../Errors.js"
 import { ConnectionPool, OpenFailure } from "../../sql/ConnectionPool.js"
+import type { InContext } from "../../sql/transactions.js"
 import * as transactions from "../../sql/transactions.js"
 import type { SqliteConnection } from "./connection.js"
 import { failure, isBusy } from "./failures.js"
@@ -259,3 +262,60 @@ export class Transactions extends transactions.Transactions<Transaction> {
     })
   }
 }
+
+/** Under a symbol that no entry point exports, so that what users see of a database is for users. */
+export const storeAccess: unique symbol = Symbol.for("effect-stores/SqliteDatabase/storeAccess")
+
+export interface StoreAccess {
+  /** The file. */
+  readonly connection: string
+
+  /** The user's `transaction`. */
+  readonly transaction: <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | StoreFailure, R>
+
+  /**
+   * Runs a step on the connection that writes, or in the transaction of the fiber. `committed` is called once what the
+   * step did is committed.
+   */
+  readonly write: <A>(
+    operation: string,
+    step: Step<A>,
+    committed?: (value: A) => void
+  ) => Effect.Effect<A, StoreFailure>
+
+  /** Runs a step that only reads on a connection that reads, or in the transaction of the fiber. */
+  readonly read: <A>(operation: string, step: Step<A>) => Effect.Effect<A, ReadFailure>
+
+  /** Whether the fiber is in a transaction of this database that can write. */
+  readonly inTransaction: (fiber: InContext) => boolean
+}
+
+/** `reads` is what reads at the moment, which is `writes` where there is only one connection. */
+export const accessTo = (connection: string, writes: Transactions, reads: () => Transactions): StoreAccess => ({
+  connection,
+  transaction: (self) => writes.run(self, identity),
+  inTransaction: (fiber) => writes.current(fiber) !== undefined,
+  write: <A>(operation: string, step: Step<A>, committed?: (value: A) => void) =>
+    Effect.withFiberRuntime<A, StoreFailure>((fiber) => {
+      const transaction = writes.current(fiber)
+      if (transaction === undefined) {
+        return use(writes.pool, operation, (connection) => {
+          const value = step(connection)
+          committed?.(value)
+          return value
+        })
+      }
+      return transaction.use(operation, (connection) => {
+        const value = step(connection)
+        if (committed !== undefined) transaction.onCommit(() => committed(value))
+        return value
+      })
+    }),
+  read: <A>(operation: string, step: Step<A>) =>
+    Effect.withFiberRuntime<A, ReadFailure>((fiber) => {
+      const transaction = writes.current(fiber) ?? reads().current(fiber)
+      const found = transaction === undefined ? use(reads().pool, operation, step) : transaction.use(operation, step)
+      // A step that only reads has nothing to commit.
+      return found as Effect.Effect<A, ReadFailure>
+    })
+})

@@ -31,6 +31,8 @@ const fileCheckMs = 1_000
 export class SqliteConnection {
   /** It must not be used again. */
   broken = false
+
+  static readonly isUsable = (connection: SqliteConnection): boolean => !connection.broken && connection.db.open
   private readonly own: Statements
   private readonly users: Statements
   private readonly beginImmediate: Statement

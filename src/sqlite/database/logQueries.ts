@@ -3,7 +3,7 @@
  */
 import type * as Effect from "effect/Effect"
 import type { ReadFailure } from "../../Errors.js"
-import type { StoreAccess } from "./storeAccess.js"
+import type { StoreAccess } from "./access.js"
 
 interface Query {
   readonly text: string

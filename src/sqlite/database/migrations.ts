@@ -9,10 +9,10 @@ import * as Either from "effect/Either"
 import { identity } from "effect/Function"
 import type { StoreFailure } from "../../Errors.js"
 import * as migrations from "../../sql/migrations.js"
+import type { StoreAccess } from "./access.js"
 import type { SqliteConnection } from "./connection.js"
 import type { Names } from "./names.js"
 import { notesTable } from "./notes.js"
-import type { StoreAccess } from "./storeAccess.js"
 
 export type StoreSchema = migrations.StoreSchema<Names>
 type Migration = migrations.Migration<Names>

@@ -3,8 +3,8 @@
  */
 import type * as Effect from "effect/Effect"
 import type { StoreFailure } from "../../Errors.js"
+import type { StoreAccess } from "./access.js"
 import type { Names } from "./names.js"
-import type { StoreAccess } from "./storeAccess.js"
 
 /** One table for all stores with the same prefix. */
 export const notesTable = ({ qualified }: Names): string => `CREATE TABLE IF NOT EXISTS ${qualified("notes")} (

@@ -4,10 +4,10 @@
 import type { MigrateOptions } from "../../sql/storeLayers.js"
 import * as storeLayers from "../../sql/storeLayers.js"
 import * as SqliteDatabase from "../SqliteDatabase.js"
+import { storeAccess } from "./access.js"
 import * as migrations from "./migrations.js"
 import { checkedNames, type NameOptions } from "./names.js"
 import { databaseKeys } from "./options.js"
-import { storeAccess } from "./storeAccess.js"
 
 export interface PreparationOptions extends NameOptions, MigrateOptions {}
 

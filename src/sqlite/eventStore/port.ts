@@ -9,12 +9,12 @@ import { Hints } from "../../internal/Hints.js"
 import { takePage } from "../../internal/pages.js"
 import { fromRow, fromRows, fromStreamRows, type Row, type StreamRow, sizeOf } from "../../sql/eventRows.js"
 import { refusal } from "../../sql/transactions.js"
+import type { StoreAccess } from "../database/access.js"
 import type { SqliteConnection } from "../database/connection.js"
 import { isConstraint } from "../database/failures.js"
 import { logQueries } from "../database/logQueries.js"
 import type { Names } from "../database/names.js"
 import { makeNote } from "../database/notes.js"
-import type { StoreAccess } from "../database/storeAccess.js"
 import * as statements from "./statements.js"
 
 export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded> =>
