@@ -4,7 +4,7 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { InvalidInput } from "../../Errors.js"
-import * as paths from "../../internal/paths.js"
+import * as connectionOptions from "../../internal/connectionOptions.js"
 import { checked, oneOf, refuse } from "../../internal/validate.js"
 import * as Pool from "../../Pool.js"
 import { type Options, type Synchronous, synchronousLevels } from "./options.js"
@@ -62,5 +62,5 @@ const located = (filename: unknown): string => {
     if (/\?\w+=/.test(filename)) return refused("must be a path without parameters: they are options of their own")
     if (/[\\/]$/.test(filename)) return refused("must be the path of a file, and ends as one of a directory")
   }
-  return paths.located(filename, "filename")
+  return connectionOptions.located(filename, "filename")
 }
