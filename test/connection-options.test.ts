@@ -4,12 +4,16 @@
  * settings, and what is refused is refused before anything is opened.
  */
 import * as fs from "node:fs"
+import * as https from "node:https"
+import type { AddressInfo } from "node:net"
 import * as path from "node:path"
 import { inspect } from "node:util"
 import { Cause, Duration, Effect, Exit, Layer, Option, Redacted } from "effect"
-import { Pool } from "effect-stores"
+import { DataStore, Pool } from "effect-stores"
+import { DataStoreFileSystem } from "effect-stores/fs"
+import { DataStoreMinio } from "effect-stores/minio"
 import { EventStorePg, PgDatabase } from "effect-stores/pg"
-import { RedisDatabase } from "effect-stores/redis"
+import { CacheStoreRedis, RedisDatabase } from "effect-stores/redis"
 import { describe, expect, it, onTestFinished } from "vitest"
 import { checkedSettings, describeConnection, makeClient } from "../src/pg/database/settings.js"
 import { settings as redisSettings } from "../src/redis/database/settings.js"
@@ -461,4 +465,133 @@ describe("absurd numbers are refused by name:", () => {
     expect(limits({ acquireTimeout: undefined }).acquireTimeoutMs).toBe(acquireTimeoutMs)
     expect(limits({ acquireTimeout: Duration.infinity }).acquireTimeoutMs).toBe(Number.POSITIVE_INFINITY)
   })
+})
+
+describe("options of an S3 server", () => {
+  const keys = { accessKey: "key", secretKey: Redacted.make("secret") }
+  const build = (options: object) =>
+    Effect.scoped(Layer.build(DataStoreMinio.layer(untyped({ endpoint: "https://s3.example", ...keys, ...options }))))
+  const files = certificates(temporaryDirectory())
+  const secret = "hunter2"
+
+  it.each([
+    { endpoint: `https://key:${secret}@s3.example` },
+    { endpoint: `https://key:${secret}#@s3.example` },
+    { endpoint: `https://s3.example:${secret}` },
+    { endpoint: `https://s3 .example/${secret}` },
+    { endpoint: `https://s3.example/?X-Amz-Signature=${secret}` },
+    { endpoint: `s3://${secret}` },
+    { endpoint: secret },
+    { publicEndpoint: `https://key:${secret}@public.example` },
+    { publicEndpoint: `https://public example/${secret}` },
+    { accessKey: `${secret}\n` },
+    { accessKey: Redacted.make(secret) },
+    { secretKey: secret },
+    { secretKey: Redacted.make("") },
+    { sessionToken: secret }
+  ])("that are no URL, or no redacted text, are refused and show no secret: %o", async (options) => {
+    expect((await refused(build(options), secret)).what).toBe(Object.keys(options)[0])
+  })
+
+  it.each([
+    [{ useSSL: true }, "a key of options"],
+    [{ endPoint: "s3.example" }, "a key of options"],
+    [{ secure: false }, "a key of options"],
+    [{ region: "" }, "region"],
+    [{ region: 1 }, "region"],
+    [{ capabilities: { putIfNone: true } }, "a key of capabilities"],
+    [{ capabilities: { public: "yes" } }, "capabilities.public"],
+    [{ pool: { maxOpenConns: 3 } }, "a key of pool"],
+    [{ timeout: -1 }, "timeout"],
+    [{ tls: false }, "tls"],
+    [{ tls: { ca: "/etc/ssl/ca.pem" } }, "tls.ca"],
+    [{ tls: { rejectUnauthorised: false } }, "a key of tls"],
+    [{ endpoint: "http://s3.example", tls: { ca: files.authority } }, "tls"]
+  ] as const)("that would have no effect are refused: %o", async (options, what) => {
+    expect((await refused(build(options))).what).toBe(what)
+  })
+})
+
+describe("a server of HTTPS that answers as S3", () => {
+  const files = certificates(temporaryDirectory())
+  const ca = fs.readFileSync(files.authority, "utf8")
+
+  const exists = async (tls?: DataStoreMinio.ServerOptions["tls"]) => {
+    let connections = 0
+    const { cert, key } = files.server
+    const server = https.createServer({ cert: fs.readFileSync(cert), key: fs.readFileSync(key) }, (_, response) => {
+      response.writeHead(200).end()
+    })
+    server.on("connection", () => connections++)
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))
+    onTestFinished(() => void server.close())
+    const endpoint = `https://localhost:${(server.address() as AddressInfo).port}`
+    const layer = DataStoreMinio.layer({ endpoint, accessKey: "key", secretKey: Redacted.make("secret"), tls })
+    const run = <A, E>(use: (store: DataStore.DataStoreShape) => Effect.Effect<A, E>) =>
+      Effect.runPromiseExit(Effect.provide(Effect.flatMap(DataStore.DataStore, use), layer))
+    const read = await run((store) => store.buckets.exists("assets"))
+    const write = await run((store) => store.put({ bucket: "assets", name: "a" }, new Uint8Array(1)))
+    return { read, write, connections }
+  }
+  const failed = (exit: Exit.Exit<unknown, unknown>) => Option.getOrUndefined(Exit.causeOption(exit))
+
+  it("is trusted by the authority that is given", async () => {
+    expect((await exists({ ca })).read).toEqual(Exit.succeed(true))
+    expect((await exists({ rejectUnauthorized: false })).read).toEqual(Exit.succeed(true))
+  })
+
+  it("is not trusted else, whatever the environment says; that is final, in no doubt, and not tried again", async () => {
+    const before = process.env.NODE_TLS_REJECT_UNAUTHORIZED
+    process.env.NODE_TLS_REJECT_UNAUTHORIZED = "0"
+    onTestFinished(() => {
+      if (before === undefined) delete process.env.NODE_TLS_REJECT_UNAUTHORIZED
+      else process.env.NODE_TLS_REJECT_UNAUTHORIZED = before
+    })
+    for (const tls of [undefined, { ca, servername: "elsewhere.example" }]) {
+      const { connections, read, write } = await exists(tls)
+      for (const exit of [read, write]) {
+        expect(failed(exit)).toMatchObject({ error: { _tag: "StoreError", retryable: false } })
+      }
+      expect(connections).toBe(2)
+    }
+  })
+})
+
+describe("a folder of objects", () => {
+  const build = (root: unknown) => Effect.scoped(Layer.build(DataStoreFileSystem.layer(untyped({ root }))))
+
+  it.each(["", "a\0b", 1, "~/objects", "$HOME/objects", "%APPDATA%/o", "file:///objects", "s3://bucket", "a\uD800"])(
+    "is a path, and nothing that only looks like one: %s",
+    async (root) => {
+      expect((await refused(build(root))).what).toBe("root")
+    }
+  )
+
+  it("is resolved when the layer opens", async () => {
+    const [home, elsewhere, before] = [temporaryDirectory(), temporaryDirectory(), process.cwd()]
+    process.chdir(home)
+    onTestFinished(() => process.chdir(before))
+    const put = Effect.gen(function* () {
+      const store = yield* DataStore.DataStore
+      process.chdir(elsewhere)
+      yield* store.buckets.create("assets")
+      yield* store.put({ bucket: "assets", name: "a" }, new Uint8Array(1))
+    })
+    await Effect.runPromise(Effect.provide(put, DataStoreFileSystem.layer({ root: "objects" })))
+    expect(fs.readdirSync(elsewhere)).toEqual([])
+    expect(fs.readdirSync(home)).toEqual(["objects"])
+  })
+})
+
+it.each([
+  [{ url: Redacted.make("redis://h/0?db=1") }, "url"],
+  [{ url: Redacted.make("redis://:hunter2#@h/0") }, "url"],
+  [{ url: "redis://:hunter2@h/0" }, "url"],
+  [{ host: "h", password: "hunter2" }, "password"],
+  [{ host: "h", keyPrefix: "a:" }, "a key of options"],
+  [{ host: "h", pool: { maxOpenConns: 2 } }, "a key of pool"],
+  [{ host: "h", tls: "yes" }, "tls"]
+] as const)("a cache on Redis refuses what it would not do: %o", async (options, what) => {
+  const build = Effect.scoped(Layer.build(CacheStoreRedis.layer(untyped(options))))
+  expect((await refused(build, "hunter2")).what).toBe(what)
 })

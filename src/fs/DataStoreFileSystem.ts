@@ -14,6 +14,7 @@ import * as Layer from "effect/Layer"
 import { DataStore } from "../DataStore.js"
 import * as Encoded from "../dataStore/DataStoreEncoded.js"
 import type { InvalidInput, StoreFailure } from "../Errors.js"
+import { located } from "../internal/connectionOptions.js"
 import { type Keys, onlyKnown } from "../internal/storeOptions.js"
 import { checked, describe, refuse } from "../internal/validate.js"
 import * as port from "./dataStore/port.js"
@@ -47,10 +48,9 @@ const folderKeys: Keys<FolderOptions> = { root: true, sync: true }
 const optionKeys: Keys<Options> = { ...folderKeys, readOnly: true }
 
 const checkedFolder = ({ root, sync = true }: FolderOptions): { readonly root: string; readonly sync: boolean } => {
-  if (typeof root !== "string" || root === "" || root.includes("\0")) {
-    return refuse("root", `must be a path, not ${describe(root)}`)
-  }
-  return typeof sync === "boolean" ? { root, sync } : refuse("sync", `must be true or false, not ${describe(sync)}`)
+  return typeof sync === "boolean"
+    ? { root: located(root, "root"), sync }
+    : refuse("sync", `must be true or false, not ${describe(sync)}`)
 }
 
 /**

@@ -1,11 +1,14 @@
 /**
  * What the options of databases behind a network have in common: names, ports, secrets, and the URL that may stand for
- * them. Each check throws `InvalidInput`, and none shows a value that is a secret or may be a part of one.
+ * them; and the paths of those on this machine. Each check throws `InvalidInput`, and none shows a value that is a
+ * secret or may be a part of one.
  *
  * A URL is taken apart here and not by `URL`, which drops line ends, adds and removes dots, and takes what follows a
  * `#` or a `?` in a password for something else.
  */
+
 import * as net from "node:net"
+import * as path from "node:path"
 import * as Redacted from "effect/Redacted"
 import { describe, integer, refuse } from "./validate.js"
 
@@ -123,3 +126,31 @@ const decoded = (part: string | undefined): string | undefined => {
 }
 
 const malformed = (why: string): never => refuse("url", why)
+
+/**
+ * The absolute path of a file or a folder, resolved once, when a layer opens. Text that other programs take for
+ * something other than a path would become a file of that name, so it is refused.
+ */
+export const located = (value: unknown, what: string): string => {
+  const refused = (why: string) => refuse(what, why)
+  if (typeof value !== "string") return refused(`must be a string, not ${typeof value}`)
+  if (value === "") return refused("must not be empty")
+  if (value.includes("\0")) return refused("must not contain NUL")
+  if (!value.isWellFormed()) return refused("must not contain a lone surrogate")
+  if (value.startsWith("~")) {
+    return refused('must be a path: ~ is for shells; write path.join(os.homedir(), …), or "./~…" for a file')
+  }
+  if (/^(\$|%\w+%)/.test(value)) {
+    return refused('must be a path: variables are for shells; write path.join(process.env.…, …), or "./$…" for a file')
+  }
+  if (/^[a-z][a-z\d+.-]*:/i.test(value) && !isDrive(value)) {
+    return refused('must be a path, not a URI: write "data/events" or "/data/events", or "./a:b" for a file')
+  }
+  try {
+    return path.resolve(value)
+  } catch {
+    return refused("cannot be resolved: the working directory is gone; write an absolute path")
+  }
+}
+
+const isDrive = (value: string): boolean => process.platform === "win32" && /^[a-z]:/i.test(value)

@@ -18,6 +18,7 @@ import { DataStore } from "../DataStore.js"
 import * as Encoded from "../dataStore/DataStoreEncoded.js"
 import type { InvalidInput, StoreFailure } from "../Errors.js"
 import { type Keys, onlyKnown, part } from "../internal/storeOptions.js"
+import { type TlsOptions, tlsOptions } from "../internal/tls.js"
 import { checked, describe, fields, integer, oneOf, refuse } from "../internal/validate.js"
 import * as Pool from "../Pool.js"
 import * as client from "./dataStore/client.js"
@@ -53,6 +54,11 @@ export interface ServerOptions {
   readonly accessKey: string
   readonly secretKey: Redacted.Redacted
   readonly sessionToken?: Redacted.Redacted | undefined
+  /**
+   * Whom to trust, and who one is, at an `https://` endpoint. The certificate is always verified, whatever the
+   * environment says, unless `rejectUnauthorized` is false.
+   */
+  readonly tls?: TlsOptions | undefined
   /** Default `us-east-1`. */
   readonly region?: string | undefined
   /** The bucket in the path of a URL, and not in its host. Default true. */
@@ -101,6 +107,7 @@ const serverKeys: Keys<ServerOptions> = {
   accessKey: true,
   secretKey: true,
   sessionToken: true,
+  tls: true,
   region: true,
   pathStyle: true,
   publicEndpoint: true,
@@ -119,9 +126,7 @@ const MiB = 2 ** 20
 const GiB = 2 ** 30
 
 const text = (value: unknown, what: string): string =>
-  typeof value === "string" && /^[!-~]+$/.test(value)
-    ? value
-    : refuse(what, `must be visible ASCII, not ${describe(value)}`)
+  typeof value === "string" && /^[!-~]+$/.test(value) ? value : refuse(what, "must be visible ASCII")
 
 // Never with the value in the error: it is one.
 const secret = (value: unknown, what: string): string => {
@@ -130,7 +135,8 @@ const secret = (value: unknown, what: string): string => {
 }
 
 const endpointOf = (value: unknown, what: string): URL => {
-  if (typeof value !== "string" || !URL.canParse(value)) return refuse(what, `must be a URL, not ${describe(value)}`)
+  // Never with the value in the error: where it is malformed a part of it may be a secret.
+  if (typeof value !== "string" || !URL.canParse(value)) return refuse(what, "must be a URL: http://host:port")
   const url = new URL(value)
   if (!["http:", "https:"].includes(url.protocol)) return refuse(what, "must begin with http:// or https://")
   if (url.username !== "" || url.password !== "")
@@ -138,6 +144,11 @@ const endpointOf = (value: unknown, what: string): URL => {
   return url.pathname === "/" && url.search === "" && url.hash === ""
     ? url
     : refuse(what, "must have no path and no parameters")
+}
+
+const tlsOf = (value: unknown, { protocol }: URL): TlsOptions | undefined => {
+  if (protocol === "https:") return tlsOptions(value ?? true, "tls") ?? refuse("tls", "must not be false: use http://")
+  return value === undefined ? undefined : refuse("tls", "is for an endpoint that begins with https://")
 }
 
 const flag = (value: unknown, what: string, otherwise: boolean): boolean =>
@@ -179,6 +190,7 @@ const settingsOf = (options: ServerOptions, pool: Pool.HttpLimits) => {
     accessKey: text(options.accessKey, "accessKey"),
     secretKey: secret(options.secretKey, "secretKey"),
     sessionToken: optional(options.sessionToken, undefined, (value) => secret(value, "sessionToken")),
+    tls: tlsOf(options.tls, endpoint),
     region,
     pathStyle: flag(options.pathStyle, "pathStyle", true),
     timeoutMs: optional(options.timeout, 30_000, timeoutMs),

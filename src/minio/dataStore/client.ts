@@ -11,12 +11,16 @@ import * as https from "node:https"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { Client } from "minio"
+import { lastingOf } from "../../internal/socketFailures.js"
+import type { TlsOptions } from "../../internal/tls.js"
 
 export interface Settings {
   readonly endpoint: URL
   readonly accessKey: string
   readonly secretKey: string
   readonly sessionToken: string | undefined
+  /** Of an endpoint that encrypts. */
+  readonly tls: TlsOptions | undefined
   readonly region: string
   readonly pathStyle: boolean
   /** How long the server may say nothing, in milliseconds. */
@@ -49,7 +53,9 @@ export class NoAnswer {
   readonly _tag = "NoAnswer"
   constructor(
     readonly sent: boolean,
-    readonly cause: Error
+    readonly cause: Error,
+    /** It stays so for as long as nobody changes the settings. */
+    readonly lasting = false
   ) {}
 }
 
@@ -97,6 +103,10 @@ const queryOf = (query: Request["query"]): string =>
 /** Refused before anything was sent. */
 const unsent = new Set(["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "EHOSTUNREACH", "ENETUNREACH", "ETIMEDOUT_CONNECT"])
 
+/** A certificate is found wrong before anything is sent, and remains so. Other codes may come in the middle as well. */
+const isOfCertificate = (code: string): boolean =>
+  code === "ERR_TLS_CERT_ALTNAME_INVALID" || (lastingOf(code) === "final" && !/^(E[A-Z]+$|EAI_|ERR_)/.test(code))
+
 const asError = (error: unknown): Error => (error instanceof Error ? error : new Error(String(error)))
 
 export const make = (settings: Settings): Effect.Effect<S3Client, never, Scope.Scope> =>
@@ -108,6 +118,7 @@ export const make = (settings: Settings): Effect.Effect<S3Client, never, Scope.S
       Effect.sync(
         () =>
           new library.Agent({
+            ...settings.tls,
             keepAlive: true,
             maxFreeSockets: settings.maxFreeSockets,
             timeout: settings.idleMs,
@@ -177,7 +188,8 @@ export const make = (settings: Settings): Effect.Effect<S3Client, never, Scope.S
         if (call.response === undefined) {
           const cause = asError(error)
           const code = "code" in cause ? String(cause.code) : ""
-          throw new NoAnswer(call.request !== undefined && !unsent.has(code), cause)
+          const lasting = isOfCertificate(code)
+          throw new NoAnswer(call.request !== undefined && !unsent.has(code) && !lasting, cause, lasting)
         }
       }
       if (call.response === undefined) throw new NoAnswer(true, new Error("there was no response"))

@@ -32,8 +32,8 @@ const refusal = (operation: string, { status }: Response, code: string): ReadFai
     : new StoreError({ operation, cause })
 }
 
-const silence = (operation: string, { cause }: NoAnswer): ReadFailure =>
-  new StoreUnavailable({ operation, retryable: true, cause })
+const silence = (operation: string, { cause, lasting }: NoAnswer): ReadFailure =>
+  lasting ? new StoreError({ operation, cause }) : new StoreUnavailable({ operation, retryable: true, cause })
 
 export interface Page {
   readonly objects: ReadonlyArray<{
@@ -64,7 +64,7 @@ export const make = (client: S3Client, maxRetries: number) => {
   const send = (operation: string, request: Request, tries = 0): Effect.Effect<TextResponse, ReadFailure> =>
     Effect.matchEffect(client.send(request), {
       onFailure: (lost) =>
-        tries < maxRetries ? again(operation, request, tries) : Effect.fail(silence(operation, lost)),
+        tries < maxRetries && !lost.lasting ? again(operation, request, tries) : Effect.fail(silence(operation, lost)),
       onSuccess: (response) =>
         !transient.has(response.status)
           ? Effect.succeed(response)
@@ -107,7 +107,10 @@ export const make = (client: S3Client, maxRetries: number) => {
         }
       )
     return Effect.matchEffect(client.send(request), {
-      onFailure: (lost) => retry(lost.sent, lost.sent ? unknown(operation, lost.cause) : silence(operation, lost)),
+      onFailure: (lost) =>
+        lost.lasting && !isDoubtful
+          ? Effect.fail(silence(operation, lost))
+          : retry(lost.sent, lost.sent ? unknown(operation, lost.cause) : silence(operation, lost)),
       onSuccess: (response) => {
         const sent = answer(response)
         // Refused, after a try of which nothing is known: it may have been refused for what that one did.

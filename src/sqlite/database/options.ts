@@ -31,8 +31,12 @@ export const synchronousLevels: ReadonlyArray<Synchronous> = ["OFF", "NORMAL", "
 export interface Options {
   /**
    * A path, not a URI, or `":memory:"` for a database that ends with its layer. A relative path is resolved when the
-   * layer opens. The directory must be writable even to read: SQLite keeps two more files there. A file of another user
-   * is refused if opening it would leave such files that its owner cannot use.
+   * layer opens. Layers of one file in a process share one database: see `SqliteDatabase.make`.
+   *
+   * The directory must be writable even to read, unless another process has the file open: SQLite keeps two more files
+   * there, `-wal` and `-shm`. A file of another user is refused if opening it would leave such files that its owner
+   * cannot use. A store with `readOnly` opens the connection that writes as well: the last one to close removes those
+   * two files, and a connection that only reads would leave them behind. Where it may not write it reads all the same.
    */
   readonly filename: string
   /** Set and checked whenever a connection is opened. Default `"FULL"`. */

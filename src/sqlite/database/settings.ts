@@ -1,10 +1,10 @@
 /**
  * The options of a `SqliteDatabase`, checked, and where its file is.
  */
-import * as path from "node:path"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { InvalidInput } from "../../Errors.js"
+import * as connectionOptions from "../../internal/connectionOptions.js"
 import { checked, oneOf, refuse } from "../../internal/validate.js"
 import * as Pool from "../../Pool.js"
 import { type Options, type Synchronous, synchronousLevels } from "./options.js"
@@ -52,33 +52,15 @@ export const checkedSettings = (options: Options, defaults: Pool.Defaults): Effe
 const isGiven = (value: Duration.DurationInput | undefined): boolean =>
   value !== undefined && Duration.toMillis(value) !== 0
 
-/** Text that other programs take for something other than a path would become a file of that name. */
 const located = (filename: unknown): string => {
-  const refused = (why: string) => refuse("filename", why)
-  if (typeof filename !== "string") return refused(`must be a string, not ${typeof filename}`)
-  // The driver trims the name, takes an empty one for a temporary database, and cuts it at NUL.
-  if (filename.trim() !== filename || filename === "")
-    return refused("must not be empty, nor start or end with a space")
-  if (filename.includes("\0")) return refused("must not contain NUL")
-  if (!filename.isWellFormed()) return refused("must not contain a lone surrogate")
   if (filename === ":memory:") return filename
-  if (filename.startsWith(":")) return refused('must be ":memory:" for a database in memory; write "./:…" for a file')
-  if (filename.startsWith("~")) {
-    return refused('must be a path: ~ is for shells; write path.join(os.homedir(), …), or "./~…" for a file')
+  const refused = (why: string) => refuse("filename", why)
+  if (typeof filename === "string") {
+    // The driver trims the name, and takes an empty one for a temporary database.
+    if (filename.trim() !== filename) return refused("must not start or end with a space")
+    if (filename.startsWith(":")) return refused('must be ":memory:" for a database in memory; write "./:…" for a file')
+    if (/\?\w+=/.test(filename)) return refused("must be a path without parameters: they are options of their own")
+    if (/[\\/]$/.test(filename)) return refused("must be the path of a file, and ends as one of a directory")
   }
-  if (/^(\$|%\w+%)/.test(filename)) {
-    return refused('must be a path: variables are for shells; write path.join(process.env.…, …), or "./$…" for a file')
-  }
-  if (/^[a-z][a-z\d+.-]*:/i.test(filename) && !isDrive(filename)) {
-    return refused('must be a path, not a URI: write "events.db" or "/data/events.db", or "./a:b" for a file')
-  }
-  if (/\?\w+=/.test(filename)) return refused("must be a path without parameters: they are options of their own")
-  if (/[\\/]$/.test(filename)) return refused("must be the path of a file, and ends as one of a directory")
-  try {
-    return path.resolve(filename)
-  } catch {
-    return refused("cannot be resolved: the working directory is gone; write an absolute path")
-  }
+  return connectionOptions.located(filename, "filename")
 }
-
-const isDrive = (filename: string): boolean => process.platform === "win32" && /^[a-z]:/i.test(filename)
