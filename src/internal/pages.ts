@@ -104,6 +104,19 @@ export const foldPages = <A, E, S>(
     return next === undefined ? Effect.succeed(state) : foldPages(next, state, step)
   })
 
+/** The order of UTF-8 bytes, which is that of code points: in UTF-16, surrogates stand before U+E000 to U+FFFF. */
+export const byBytes = (a: string, b: string): number => {
+  const length = Math.min(a.length, b.length)
+  for (let i = 0; i < length; i++) {
+    const x = a.charCodeAt(i)
+    const y = b.charCodeAt(i)
+    if (x !== y) return isSurrogate(x) === isSurrogate(y) ? x - y : isSurrogate(x) ? 1 : -1
+  }
+  return a.length - b.length
+}
+
+const isSurrogate = (unit: number): boolean => unit >= 0xd800 && unit <= 0xdfff
+
 /** How much larger each page of values is than the one before, and the largest. */
 const valuesGrowth = 256
 const valuesMax = 256_000

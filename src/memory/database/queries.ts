@@ -1,6 +1,7 @@
 /**
  * Queries over rows in memory that several stores have.
  */
+import { byBytes } from "../../internal/pages.js"
 
 /** What each condition of a filter means; one that is forgotten does not compile. */
 export type Conditions<Filter, Row> = {
@@ -29,7 +30,11 @@ export const distinctPage = (
   for (const value of values) {
     if (value !== null && (after === null || byBytes(value, after) > 0)) found.add(value)
   }
-  return [...found].sort(byBytes).slice(0, limit)
+  return inOrder([...found]).slice(0, limit)
 }
 
-const byBytes = (a: string, b: string): number => Buffer.compare(Buffer.from(a), Buffer.from(b))
+/** Strings compare by UTF-16, and much faster than by a function; below the surrogates that is the order of bytes. */
+const inOrder = (values: Array<string>): Array<string> =>
+  values.some((value) => beyondSurrogates.test(value)) ? values.sort(byBytes) : values.sort()
+
+const beyondSurrogates = /[\ud800-\uffff]/

@@ -8,6 +8,7 @@ import type { Direction } from "../../internal/pages.js"
 import { column, columns, inserted } from "../../sql/commandRows.js"
 import { commandConditions } from "../../sql/filters.js"
 import { anyOf, filtered, unindexed } from "../database/filters.js"
+import { boundsOf, distinctOf } from "../database/logQueries.js"
 import type { Names } from "../database/names.js"
 
 type Value = string | number | null
@@ -43,11 +44,13 @@ export const make = (names: Names) => {
       return { text, params }
     },
 
-    distinct: (field: DistinctField, filter: EncodedFilter) => {
-      const { params, where } = filtered(conditions, filter)
-      const name = column[field]
-      return { text: `SELECT DISTINCT ${name} FROM ${commands} WHERE ${name} > ?${where} ORDER BY 1 LIMIT ?`, params }
-    },
+    distinct: (field: DistinctField, filter: EncodedFilter) => ({
+      inOrder: false,
+      ...distinctOf(column[field], commands, filtered(conditions, filter)),
+      few: undefined
+    }),
+
+    bounds: boundsOf(commands),
 
     count: (filter: EncodedFilter) => {
       const { params, where } = filtered(conditions, filter)

@@ -8,6 +8,7 @@ import type { Direction } from "../../internal/pages.js"
 import { column, columns, streamColumns } from "../../sql/eventRows.js"
 import { eventConditions } from "../../sql/filters.js"
 import { anyOf, filtered, unindexed } from "../database/filters.js"
+import { boundsOf, distinctOf, fewOf } from "../database/logQueries.js"
 import type { Names } from "../database/names.js"
 
 const inStream = "tenant_id = ? AND domain = ? AND aggregate_id = ?"
@@ -19,8 +20,25 @@ const unindexedConditions = eventConditions(anyOf, unindexed)
  * Command ids have an index in their order. SQLite would look up the tenant instead, read its rows all over the file,
  * and sort them. A single aggregate has few rows.
  */
-const distinctConditions = (field: DistinctField, { aggregateId }: EncodedFilter) =>
-  field === "commandId" && aggregateId === null ? unindexedConditions : conditions
+const isInOrder = (field: DistinctField, { aggregateId }: EncodedFilter): boolean =>
+  field === "commandId" && aggregateId === null
+
+/** The part of a filter that an index looks up: a command's events, or the beginning of a stream's address. */
+const lookedUp = ({ aggregateId, commandId, domain, tenantId }: EncodedFilter): EncodedFilter | undefined => {
+  if (commandId !== null) return { ...anything, commandId }
+  if (tenantId === null) return undefined
+  return { ...anything, tenantId, domain, aggregateId: domain === null ? null : aggregateId }
+}
+
+const anything: EncodedFilter = {
+  tenantId: null,
+  domain: null,
+  aggregateId: null,
+  types: null,
+  commandId: null,
+  createdFrom: null,
+  createdUntil: null
+}
 
 const orderOf = (direction: Direction): string => (direction === "forward" ? "" : " DESC")
 
@@ -78,10 +96,16 @@ export const make = (names: Names) => {
     byIds: `SELECT ${columns} FROM ${events} WHERE id IN (SELECT value FROM json_each(?))`,
 
     distinct: (field: DistinctField, filter: EncodedFilter) => {
-      const { params, where } = filtered(distinctConditions(field, filter), filter)
-      const name = column[field]
-      return { text: `SELECT DISTINCT ${name} FROM ${events} WHERE ${name} > ?${where} ORDER BY 1 LIMIT ?`, params }
+      const inOrder = isInOrder(field, filter)
+      const found = lookedUp(filter)
+      return {
+        inOrder,
+        ...distinctOf(column[field], events, filtered(inOrder ? unindexedConditions : conditions, filter)),
+        few: found === undefined ? undefined : fewOf(events, filtered(conditions, found))
+      }
     },
+
+    bounds: boundsOf(events),
 
     count: (filter: EncodedFilter) => {
       const { params, where } = filtered(conditions, filter)
