@@ -19,7 +19,7 @@ import { type Budget, measure, type Result, type Workload } from "../harness.js"
 import { profile } from "../profile.js"
 import * as report from "../report.js"
 import { postgres, redis } from "../servers.js"
-import { bentocache, keys, text, workloadsOf } from "./sides.js"
+import { bentocache, keys, text, value, workloadsOf } from "./sides.js"
 
 export const usage = "cache-store [--backend memory,redis,sqlite,pg] [--only TEXT] [--quick] [--profile] [--json FILE]"
 
@@ -56,7 +56,7 @@ const onRedis = async (): Promise<Opened> => {
   const ioredis = {
     name: "ioredis",
     get: async () => JSON.parse((await raw.get("raw:key-1")) ?? "null"),
-    set: () => raw.set("raw:key-1", text, "PX", 60_000),
+    set: () => raw.set("raw:key-1", JSON.stringify(value), "PX", 60_000),
     getMany: async () => (await raw.mget(keys.map((key) => `raw:${key}`))).map((found) => JSON.parse(found ?? "null")),
     getOrSet: async () => JSON.parse((await raw.get("raw:key-1")) ?? "null")
   }
@@ -98,7 +98,7 @@ ON CONFLICT (key) DO UPDATE SET value = excluded.value, end_ms = excluded.end_ms
       {
         name: "better-sqlite3",
         get: async () => get("key-1"),
-        set: async () => put.run("key-1", text, Date.now() + 60_000),
+        set: async () => put.run("key-1", JSON.stringify(value), Date.now() + 60_000),
         getMany: async () => keys.map(get),
         getOrSet: async () => get("key-1")
       }
@@ -139,7 +139,7 @@ on conflict (key) do update set value = excluded.value, end_ms = excluded.end_ms
       {
         name: "pg",
         get,
-        set: () => pool.query({ name: "set", text: put, values: ["key-1", text, 60_000] }),
+        set: () => pool.query({ name: "set", text: put, values: ["key-1", JSON.stringify(value), 60_000] }),
         getMany: async () => {
           const { rows } = await pool.query({
             name: "many",
