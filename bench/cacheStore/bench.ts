@@ -1,7 +1,8 @@
 /**
  * The bench of the CacheStore: in memory beside bentocache, on Redis beside raw ioredis with its own pipelining and
  * bentocache, on SQLite and PostgreSQL beside the bare drivers. `--quick` is for a look; `--profile` shows where the
- * time of our side goes. bentocache is measured where `npm install --no-save bentocache` has put it.
+ * time of our side goes. bentocache and its ioredis are measured where `--bentocache` names a directory in which npm has
+ * installed them, outside of this repository.
  */
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -21,7 +22,8 @@ import * as report from "../report.js"
 import { postgres, redis } from "../servers.js"
 import { bentocache, keys, text, value, workloadsOf } from "./sides.js"
 
-export const usage = "cache-store [--backend memory,redis,sqlite,pg] [--only TEXT] [--quick] [--profile] [--json FILE]"
+export const usage =
+  "cache-store [--backend memory,redis,sqlite,pg] [--only TEXT] [--bentocache DIR] [--quick] [--profile] [--json FILE]"
 
 interface Opened {
   readonly title: string
@@ -29,8 +31,8 @@ interface Opened {
   readonly close: () => Promise<void>
 }
 
-const memory = async (): Promise<Opened> => {
-  const bento = await bentocache(undefined)
+const memory = async (installed: string | undefined): Promise<Opened> => {
+  const bento = await bentocache(installed, undefined)
   const { close, workloads } = workloadsOf(
     CacheStoreMemory.layer(),
     true,
@@ -47,12 +49,12 @@ const memory = async (): Promise<Opened> => {
   }
 }
 
-const onRedis = async (): Promise<Opened> => {
+const onRedis = async (installed: string | undefined): Promise<Opened> => {
   const server = await redis()
   const { port } = new URL(server.url)
   const raw = new Redis(server.url, { enableAutoPipelining: true })
   await raw.mset(keys.flatMap((key) => [`raw:${key}`, text]))
-  const bento = await bentocache(Number(port))
+  const bento = await bentocache(installed, Number(port))
   const ioredis = {
     name: "ioredis",
     get: async () => JSON.parse((await raw.get("raw:key-1")) ?? "null"),
@@ -164,7 +166,7 @@ on conflict (key) do update set value = excluded.value, end_ms = excluded.end_ms
   }
 }
 
-const backends: Readonly<Record<string, () => Promise<Opened>>> = {
+const backends: Readonly<Record<string, (bentocache: string | undefined) => Promise<Opened>>> = {
   memory,
   redis: onRedis,
   sqlite: onSqlite,
@@ -174,6 +176,7 @@ const backends: Readonly<Record<string, () => Promise<Opened>>> = {
 const options = {
   backend: { type: "string", default: "memory,redis,sqlite,pg" },
   only: { type: "string", default: "" },
+  bentocache: { type: "string" },
   quick: { type: "boolean", default: false },
   profile: { type: "boolean", default: false },
   json: { type: "string", default: ".bench/cache-store.json" }
@@ -194,7 +197,7 @@ export const prepare = (args: ReadonlyArray<string>): (() => Promise<void>) => {
     const loadBefore = report.othersLoad()
     const results: Array<Result & { readonly backend: string }> = []
     for (const open of chosen) {
-      const { close, title, workloads } = await open()
+      const { close, title, workloads } = await open(values.bentocache)
       try {
         report.heading(title)
         for (const workload of workloads.filter(({ name }) => name.includes(values.only))) {
