@@ -109,6 +109,7 @@ export interface RedisLimits {
 
 const redisOptions = ["poolSize", "minIdleConns", "maxIdleConns", "maxRetries", "writeTimeout"] as const
 const redis = { poolSize: 20, minIdleConns: 2, maxIdleConns: 10, maxRetries: 3, writeTimeoutMs: 3_000 } as const
+const cacheRedis = { poolSize: 20, minIdleConns: 2, maxIdleConns: 10, maxRetries: 3, writeTimeoutMs: 3_000 } as const
 
 /**
  * Options of a pool of HTTP connections. There is no bound on those in use: what is under way is bounded by who asks.
@@ -190,7 +191,7 @@ export const defaults = {
   commandStore: logs,
   dataStore: { ...logs, minio },
   snapshotStore: states,
-  cacheStore: states
+  cacheStore: { ...states, redis: cacheRedis }
 } as const satisfies Record<string, Record<string, Defaults | RedisLimits | HttpLimits>>
 
 /**

@@ -1,7 +1,8 @@
 /**
  * The bench of the CacheStore: in memory beside bentocache, on Redis beside raw ioredis with its own pipelining and
  * bentocache, on SQLite and PostgreSQL beside the bare drivers. `--quick` is for a look; `--profile` shows where the
- * time of our side goes. bentocache is measured where `npm install --no-save bentocache` has put it.
+ * time of our side goes. bentocache and its ioredis are measured where `--bentocache` names a directory in which npm has
+ * installed them, outside of this repository.
  */
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -19,9 +20,10 @@ import { type Budget, measure, type Result, type Workload } from "../harness.js"
 import { profile } from "../profile.js"
 import * as report from "../report.js"
 import { postgres, redis } from "../servers.js"
-import { bentocache, keys, text, workloadsOf } from "./sides.js"
+import { bentocache, keys, text, value, workloadsOf } from "./sides.js"
 
-export const usage = "cache-store [--backend memory,redis,sqlite,pg] [--only TEXT] [--quick] [--profile] [--json FILE]"
+export const usage =
+  "cache-store [--backend memory,redis,sqlite,pg] [--only TEXT] [--bentocache DIR] [--quick] [--profile] [--json FILE]"
 
 interface Opened {
   readonly title: string
@@ -29,8 +31,8 @@ interface Opened {
   readonly close: () => Promise<void>
 }
 
-const memory = async (): Promise<Opened> => {
-  const bento = await bentocache(undefined)
+const memory = async (installed: string | undefined): Promise<Opened> => {
+  const bento = await bentocache(installed, undefined)
   const { close, workloads } = workloadsOf(
     CacheStoreMemory.layer(),
     true,
@@ -47,16 +49,16 @@ const memory = async (): Promise<Opened> => {
   }
 }
 
-const onRedis = async (): Promise<Opened> => {
+const onRedis = async (installed: string | undefined): Promise<Opened> => {
   const server = await redis()
   const { port } = new URL(server.url)
   const raw = new Redis(server.url, { enableAutoPipelining: true })
   await raw.mset(keys.flatMap((key) => [`raw:${key}`, text]))
-  const bento = await bentocache(Number(port))
+  const bento = await bentocache(installed, Number(port))
   const ioredis = {
     name: "ioredis",
     get: async () => JSON.parse((await raw.get("raw:key-1")) ?? "null"),
-    set: () => raw.set("raw:key-1", text, "PX", 60_000),
+    set: () => raw.set("raw:key-1", JSON.stringify(value), "PX", 60_000),
     getMany: async () => (await raw.mget(keys.map((key) => `raw:${key}`))).map((found) => JSON.parse(found ?? "null")),
     getOrSet: async () => JSON.parse((await raw.get("raw:key-1")) ?? "null")
   }
@@ -98,7 +100,7 @@ ON CONFLICT (key) DO UPDATE SET value = excluded.value, end_ms = excluded.end_ms
       {
         name: "better-sqlite3",
         get: async () => get("key-1"),
-        set: async () => put.run("key-1", text, Date.now() + 60_000),
+        set: async () => put.run("key-1", JSON.stringify(value), Date.now() + 60_000),
         getMany: async () => keys.map(get),
         getOrSet: async () => get("key-1")
       }
@@ -139,7 +141,7 @@ on conflict (key) do update set value = excluded.value, end_ms = excluded.end_ms
       {
         name: "pg",
         get,
-        set: () => pool.query({ name: "set", text: put, values: ["key-1", text, 60_000] }),
+        set: () => pool.query({ name: "set", text: put, values: ["key-1", JSON.stringify(value), 60_000] }),
         getMany: async () => {
           const { rows } = await pool.query({
             name: "many",
@@ -164,7 +166,7 @@ on conflict (key) do update set value = excluded.value, end_ms = excluded.end_ms
   }
 }
 
-const backends: Readonly<Record<string, () => Promise<Opened>>> = {
+const backends: Readonly<Record<string, (bentocache: string | undefined) => Promise<Opened>>> = {
   memory,
   redis: onRedis,
   sqlite: onSqlite,
@@ -174,6 +176,7 @@ const backends: Readonly<Record<string, () => Promise<Opened>>> = {
 const options = {
   backend: { type: "string", default: "memory,redis,sqlite,pg" },
   only: { type: "string", default: "" },
+  bentocache: { type: "string" },
   quick: { type: "boolean", default: false },
   profile: { type: "boolean", default: false },
   json: { type: "string", default: ".bench/cache-store.json" }
@@ -194,7 +197,7 @@ export const prepare = (args: ReadonlyArray<string>): (() => Promise<void>) => {
     const loadBefore = report.othersLoad()
     const results: Array<Result & { readonly backend: string }> = []
     for (const open of chosen) {
-      const { close, title, workloads } = await open()
+      const { close, title, workloads } = await open(values.bentocache)
       try {
         report.heading(title)
         for (const workload of workloads.filter(({ name }) => name.includes(values.only))) {

@@ -1,7 +1,10 @@
 /**
  * What the bench of the CacheStore calls: ours through an Effect runtime, the drivers as their users call them, and
- * bentocache where it is installed.
+ * bentocache where it is given.
  */
+import { createRequire } from "node:module"
+import { join } from "node:path"
+import { pathToFileURL } from "node:url"
 import { Effect, type Layer, ManagedRuntime } from "effect"
 import { CacheStore } from "effect-stores"
 import { effectSide, promiseSide, type Side, type Workload } from "../harness.js"
@@ -10,6 +13,8 @@ export const tenant = "tenant"
 export const keys = Array.from({ length: 100 }, (_, i) => `key-${i}`)
 export const value = { id: "order-1", total: 12.5, lines: [1, 2, 3], note: "n".repeat(200) }
 export const text = JSON.stringify(value)
+
+const inARow = 1_000
 
 export interface Raw {
   readonly name: string
@@ -73,7 +78,33 @@ export const workloadsOf = (
       }
     })
   )
-  return { workloads, close: () => runtime.dispose() }
+  /** Without the steps to and from each call: what a program that does much else in its fiber pays. */
+  const rowsOf = (operation: "get" | "getOrSet"): Workload => ({
+    name: `${operation === "get" ? operation : "getOrSet, a hit"}, ${inARow} in a row`,
+    concurrency: 1,
+    events: inARow,
+    prepare,
+    ours: effectSide("effect-stores", runtime, true, () => Effect.repeatN(ours[operation], inARow - 1)),
+    raw: raws.flatMap(({ name, [operation]: body }) =>
+      body === undefined
+        ? []
+        : [
+            promiseSide(name, async () => {
+              for (let i = 0; i < inARow; i++) await body()
+            })
+          ]
+    ),
+    bars: Object.fromEntries(
+      raws.flatMap(({ name }) => {
+        const bar = barsOf(name, operation, 1)
+        return bar === undefined ? [] : [[name, bar]]
+      })
+    )
+  })
+  return {
+    workloads: takesTurns ? [...workloads, rowsOf("get"), rowsOf("getOrSet")] : workloads,
+    close: () => runtime.dispose()
+  }
 }
 
 interface Bento {
@@ -90,11 +121,14 @@ interface BentoModules {
   readonly redisDriver: (options: object) => unknown
 }
 
-/** Undefined where it is not installed. */
+/** Undefined where no directory is given in which it is installed. */
 export const bentocache = async (
+  directory: string | undefined,
   redisPort: number | undefined
 ): Promise<(Raw & { close: () => Promise<void> }) | undefined> => {
-  const load = async (name: string): Promise<Record<string, unknown> | undefined> => import(name).catch(() => undefined)
+  if (directory === undefined) return undefined
+  const { resolve } = createRequire(join(directory, "package.json"))
+  const load = async (name: string): Promise<Record<string, unknown>> => import(pathToFileURL(resolve(name)).href)
   const modules = {
     ...(await load("bentocache")),
     ...(await load("bentocache/drivers/memory")),

@@ -15,6 +15,7 @@ import type * as Scope from "effect/Scope"
 import type { CacheStoreShape } from "../CacheStore.js"
 import type { InvalidInput, ReadFailure, StoreFailure } from "../Errors.js"
 import type { Pages } from "../internal/pages.js"
+import type { Json } from "../Json.js"
 import * as lifted from "./lift.js"
 import { liftOptions } from "./liftOptions.js"
 
@@ -48,6 +49,20 @@ export interface EncodedEntry extends Payload {
   /** What is left of its time to live; not above 0 when it is stale, `Infinity` when it lives for ever. */
   readonly freshMs: number
   readonly tags: ReadonlyArray<string>
+  /** Of a backend in this process; only where the value is not sealed. */
+  readonly parsed?: Parsed | undefined
+}
+
+/**
+ * Where a backend keeps a value also as JSON, so that it is parsed once: `make` fills it, and copies from it. `text` is
+ * what it was parsed from: an entry with another value was made from this one by a wrapped port.
+ *
+ * @since 0.1.0
+ * @category encoded
+ */
+export interface Parsed {
+  readonly text: string
+  json?: Json
 }
 
 /**

@@ -2,19 +2,23 @@
  * From what a backend gives to what a caller gets, with the count of what readers found.
  */
 import * as Metric from "effect/Metric"
+import * as MetricKey from "effect/MetricKey"
+import * as MetricLabel from "effect/MetricLabel"
 import * as Option from "effect/Option"
-import type { Json } from "../Json.js"
+import type { Json, JsonObject } from "../Json.js"
 import type { EncodedEntry } from "./CacheStoreEncoded.js"
 
-const reads = Metric.counter("effect_stores_cache_reads", {
+const reads = MetricKey.counter("effect_stores_cache_reads", {
   description: "Values asked for, by what was found",
   incremental: true
 })
 
-// Made once: labels that are added at an update cost many times the update.
-const hit = Metric.tagged(reads, "outcome", "hit")
-const miss = Metric.tagged(reads, "outcome", "miss")
-const stale = Metric.tagged(reads, "outcome", "stale")
+// Labels are in the key: those of `Metric.tagged` are merged at every update, which costs 20 times the update itself.
+const outcome = (name: string) =>
+  Metric.fromMetricKey(MetricKey.taggedWithLabels(reads, [MetricLabel.make("outcome", name)]))
+const hit = outcome("hit")
+const miss = outcome("miss")
+const stale = outcome("stale")
 
 /** What was stored and is no value to who reads it: no JSON, sealed with a key that is not there, of another Schema. */
 export const undecodable = Metric.counter("effect_stores_cache_undecodable", {
@@ -36,6 +40,22 @@ export const decode = (entry: EncodedEntry | null): Option.Option<Json> => {
   return value
 }
 
+/** The same for the entries of many keys. */
+export const decodeMany = (
+  keys: ReadonlyArray<string>,
+  entries: ReadonlyArray<EncodedEntry | null>
+): ReadonlyMap<string, Json> => {
+  const found = new Map<string, Json>()
+  for (let i = 0; i < keys.length; i++) {
+    const entry = entries[i] ?? null
+    const value = entry !== null && entry.freshMs > 0 ? read(entry) : Option.none()
+    if (Option.isSome(value)) found.set(keys[i] as string, value.value)
+  }
+  if (found.size > 0) hit.unsafeUpdate(found.size, [])
+  if (found.size < keys.length) miss.unsafeUpdate(keys.length - found.size, [])
+  return found
+}
+
 /** The value of an entry that is stale, when it is to be served. */
 export const decodeStale = (entry: EncodedEntry | null): Option.Option<Json> => {
   const value = entry === null ? Option.none() : read(entry)
@@ -46,13 +66,29 @@ export const decodeStale = (entry: EncodedEntry | null): Option.Option<Json> => 
 /** For whoever would wait for it in vain. */
 export const isReadable = (entry: EncodedEntry): boolean => Option.isSome(parse(entry))
 
-const parse = (entry: EncodedEntry): Option.Option<Json> => {
-  if (entry.keyId === null) {
-    try {
-      return Option.some(JSON.parse(entry.value))
-    } catch {}
+const parse = ({ keyId, parsed, value }: EncodedEntry): Option.Option<Json> => {
+  if (keyId !== null) return Option.none()
+  try {
+    if (parsed?.text !== value) return Option.some(JSON.parse(value))
+    // Undefined is no JSON.
+    if (parsed.json === undefined) parsed.json = JSON.parse(value) as Json
+    return Option.some(copy(parsed.json))
+  } catch {
+    return Option.none()
   }
-  return Option.none()
+}
+
+/** What one reader does to its value no other one sees. */
+const copy = (json: Json): Json => {
+  if (typeof json !== "object" || json === null) return json
+  if (Array.isArray(json)) return json.map(copy)
+  const copied: { [key: string]: Json } = { ...(json as JsonObject) }
+  // Also an own `__proto__`, which is there already, so that assigning to it sets no prototype.
+  for (const key in copied) {
+    const part = copied[key] as Json
+    if (typeof part === "object" && part !== null) copied[key] = copy(part)
+  }
+  return copied
 }
 
 const read = (entry: EncodedEntry): Option.Option<Json> => {

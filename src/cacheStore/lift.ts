@@ -4,7 +4,6 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { CacheStoreShape, Listed } from "../CacheStore.js"
@@ -15,7 +14,7 @@ import * as Telemetry from "../internal/telemetry.js"
 import { checked, refuse } from "../internal/validate.js"
 import type { Json } from "../Json.js"
 import type { Encoded, EncodedListed, Options } from "./CacheStoreEncoded.js"
-import { decode } from "./decode.js"
+import { decode, decodeMany } from "./decode.js"
 import * as input from "./input.js"
 import * as Loads from "./loads.js"
 
@@ -31,18 +30,23 @@ export const relift = <E, R>(
 export const encodedOf = (service: CacheStoreShape): Effect.Effect<Encoded, InvalidInput> =>
   Effect.map(lifted.rewrap(service, Effect.succeed), ({ encoded }) => encoded)
 
+/**
+ * What those who ask from now on need not wait for: loads that the removal has made void. It ends no load and guards
+ * nothing, because what a void load brings is not confirmed, so it may be left out where the removal fails. Not before
+ * the removal: a load that begins in between may still see what is about to go.
+ */
+const andThen = <A, E>(removal: Effect.Effect<A, E>, cut: () => void): Effect.Effect<A, E> =>
+  Effect.map(removal, (result) => {
+    cut()
+    return result
+  })
+
 export const lift = (encoded: Encoded, options: Options): Effect.Effect<CacheStoreShape, never, Scope.Scope> =>
   Effect.map(Loads.make(encoded, options), (loads) => {
     const observe = Telemetry.make("CacheStore", options.system, options.readOnly)
 
     const remove = (tenantId: string, keys: ReadonlyArray<string>) =>
-      keys.length === 0
-        ? Effect.void
-        : Effect.ensuring(
-            encoded.remove(tenantId, keys),
-            // Not before: a load that begins in between may still see what is about to go.
-            Effect.sync(() => loads.cut(tenantId, keys))
-          )
+      keys.length === 0 ? Effect.void : andThen(encoded.remove(tenantId, keys), () => loads.cut(tenantId, keys))
 
     const deleteMany: CacheStoreShape["deleteMany"] = (tenantId, keys) =>
       observe.write("deleteMany", () =>
@@ -63,15 +67,15 @@ export const lift = (encoded: Encoded, options: Options): Effect.Effect<CacheSto
           checked(
             () => input.target(tenantId, target),
             ({ keys, tags, tenantId }) =>
-              Effect.ensuring(
+              andThen(
                 Effect.zipRight(
                   tags.length === 0 ? Effect.void : byTags(tenantId, tags),
                   keys.length === 0 ? Effect.void : byKeys(tenantId, keys)
                 ),
-                Effect.sync(() => {
+                () => {
                   loads.cut(tenantId, keys)
                   loads.cutTags(tenantId, tags)
-                })
+                }
               )
           )
         )
@@ -82,12 +86,9 @@ export const lift = (encoded: Encoded, options: Options): Effect.Effect<CacheSto
         checked(check, (writes) =>
           writes[0] === undefined
             ? Effect.void
-            : Effect.ensuring(
-                encoded.set(writes),
-                Effect.sync(() => {
-                  for (const { key, tenantId } of writes) loads.cut(tenantId, [key])
-                })
-              )
+            : andThen(encoded.set(writes), () => {
+                for (const { key, tenantId } of writes) loads.cut(tenantId, [key])
+              })
         )
       )
 
@@ -107,14 +108,7 @@ export const lift = (encoded: Encoded, options: Options): Effect.Effect<CacheSto
             ({ keys, tenantId }) =>
               keys.length === 0
                 ? Effect.succeed(new Map<string, Json>())
-                : Effect.map(encoded.getMany(tenantId, keys, false), (entries) => {
-                    const found = new Map<string, Json>()
-                    for (const [i, key] of keys.entries()) {
-                      const value = decode(entries[i] ?? null)
-                      if (Option.isSome(value)) found.set(key, value.value)
-                    }
-                    return found
-                  })
+                : Effect.map(encoded.getMany(tenantId, keys, false), (entries) => decodeMany(keys, entries))
           )
         ),
 
@@ -127,11 +121,7 @@ export const lift = (encoded: Encoded, options: Options): Effect.Effect<CacheSto
         observe.write("setIfAbsent", () =>
           checked(
             () => input.write(input.place(tenantId, key), value, "value", input.life(setOptions)),
-            (write) =>
-              Effect.ensuring(
-                encoded.setIfAbsent(write),
-                Effect.sync(() => loads.cut(write.tenantId, [write.key]))
-              )
+            (write) => andThen(encoded.setIfAbsent(write), () => loads.cut(write.tenantId, [write.key]))
           )
         ),
 
@@ -209,11 +199,7 @@ export const lift = (encoded: Encoded, options: Options): Effect.Effect<CacheSto
         observe.write("clear", () =>
           checked(
             () => input.tenant(tenantId),
-            (tenantId) =>
-              Effect.ensuring(
-                encoded.reset(tenantId),
-                Effect.sync(() => loads.cutTenant(tenantId))
-              )
+            (tenantId) => andThen(encoded.reset(tenantId), () => loads.cutTenant(tenantId))
           )
         ),
 
@@ -221,12 +207,7 @@ export const lift = (encoded: Encoded, options: Options): Effect.Effect<CacheSto
         Effect.map(encoded.info, (info) => ({ ...info, readOnly: options.readOnly ?? false }))
       ),
 
-      reset: observe.write("reset", () =>
-        Effect.ensuring(
-          encoded.reset(null),
-          Effect.sync(() => loads.cutTenant(null))
-        )
-      )
+      reset: observe.write("reset", () => andThen(encoded.reset(null), () => loads.cutTenant(null)))
     }
     return lifted.add(store, encoded, options)
   })

@@ -28,15 +28,22 @@ export const refuse = (what: string, why: string): never => {
  * replace them).
  */
 export const identifier = (value: unknown, what: string): string => {
+  if (isIdentifier(value)) return value
   if (typeof value !== "string") return refuse(what, `must be a string, not ${describe(value)}`)
   if (value.length === 0) return refuse(what, "must not be empty")
   if (value.length * 3 > identifierBytesMax && Buffer.byteLength(value) > identifierBytesMax) {
     return refuse(what, `must not exceed ${identifierBytesMax} bytes of UTF-8`)
   }
   if (value.includes("\0")) return refuse(what, "must not contain NUL")
-  if (!value.isWellFormed()) return refuse(what, "must not contain a lone surrogate")
-  return value
+  return refuse(what, "must not contain a lone surrogate")
 }
+
+export const isIdentifier = (value: unknown): value is string =>
+  typeof value === "string" &&
+  value.length > 0 &&
+  (value.length * 3 <= identifierBytesMax || Buffer.byteLength(value) <= identifierBytesMax) &&
+  !value.includes("\0") &&
+  value.isWellFormed()
 
 export const integer = (value: unknown, what: string, min: number, max = Number.MAX_SAFE_INTEGER): number => {
   if (typeof value !== "number" || !Number.isInteger(value)) {

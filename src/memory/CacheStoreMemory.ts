@@ -25,7 +25,8 @@ export interface Bounds {
   /** Default 100,000. */
   readonly maxEntries?: number | undefined
   /**
-   * Of the UTF-8 text of tenants, keys, tags and values; what the engine needs beside it is not counted. A value that
+   * Of the UTF-8 text of tenants, keys, tags and values; what the engine needs beside it is not counted, nor the parsed
+   * form that is kept of values of up to 1,024 characters. A value that
    * by itself is larger is not stored, and makes nobody go: the set succeeds, and the key is absent. Default 64 MiB.
    */
   readonly maxBytes?: number | undefined

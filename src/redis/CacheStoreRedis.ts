@@ -15,6 +15,7 @@ import * as Encoded from "../cacheStore/CacheStoreEncoded.js"
 import type { InvalidInput, StoreFailure } from "../Errors.js"
 import { type Keys, onlyKnown } from "../internal/storeOptions.js"
 import { checked, fields, identifier, refuse } from "../internal/validate.js"
+import * as Pool from "../Pool.js"
 import * as port from "./cacheStore/port.js"
 import { command } from "./database/commands.js"
 import * as RedisDatabase from "./RedisDatabase.js"
@@ -110,7 +111,10 @@ export const layer = ({
 }: Options): Layer.Layer<CacheStore | RedisDatabase.RedisDatabase, InvalidInput | StoreFailure> => {
   const options = { breaker, lease, prefix, readOnly }
   return Layer.unwrapEffect(
-    Effect.as(checkedOptions(options), Layer.provideMerge(layerFromDatabase(options), RedisDatabase.layer(database)))
+    Effect.as(
+      checkedOptions(options),
+      Layer.provideMerge(layerFromDatabase(options), RedisDatabase.layer(database, Pool.defaults.cacheStore.redis))
+    )
   )
 }
 

@@ -68,15 +68,19 @@ export class RedisDatabase extends Context.Tag("effect-stores/RedisDatabase")<Re
 
 /**
  * Opens the database until the scope closes. Fails with `InvalidInput` for bad options, with `StoreUnavailable` if the
- * server does not respond, and with `StoreError` if it refuses, for example because of a wrong password.
+ * server does not respond, and with `StoreError` if it refuses, for example because of a wrong password. The pool's
+ * limits are `defaults` where the options give none.
  *
  * @since 0.1.0
  * @category constructors
  */
-export const make = (options: Options): Effect.Effect<RedisDatabaseShape, InvalidInput | StoreFailure, Scope.Scope> =>
+export const make = (
+  options: Options,
+  defaults: Pool.RedisLimits = Pool.defaults.snapshotStore.redis
+): Effect.Effect<RedisDatabaseShape, InvalidInput | StoreFailure, Scope.Scope> =>
   Effect.gen(function* () {
     const { connect, connection } = yield* checked(() => settings(options), Effect.succeed)
-    const limits = yield* Pool.redisLimits(options.pool, Pool.defaults.snapshotStore.redis)
+    const limits = yield* Pool.redisLimits(options.pool, defaults)
     const pool = yield* Effect.acquireRelease(
       Effect.sync(() => new ClientPool(connection, limits, (onError) => connect(limits, onError))),
       (pool) => pool.shutdown
@@ -96,8 +100,10 @@ export const make = (options: Options): Effect.Effect<RedisDatabaseShape, Invali
  * @since 0.1.0
  * @category layers
  */
-export const layer = (options: Options): Layer.Layer<RedisDatabase, InvalidInput | StoreFailure> =>
-  Layer.scoped(RedisDatabase, make(options))
+export const layer = (
+  options: Options,
+  defaults?: Pool.RedisLimits
+): Layer.Layer<RedisDatabase, InvalidInput | StoreFailure> => Layer.scoped(RedisDatabase, make(options, defaults))
 
 /**
  * @since 0.1.0
@@ -106,7 +112,10 @@ export const layer = (options: Options): Layer.Layer<RedisDatabase, InvalidInput
 export const layerConfig = (
   config: Config.Config.Wrap<Options>
 ): Layer.Layer<RedisDatabase, InvalidInput | StoreFailure | ConfigError.ConfigError> =>
-  Layer.scoped(RedisDatabase, Effect.flatMap(Config.unwrap(config), make))
+  Layer.scoped(
+    RedisDatabase,
+    Effect.flatMap(Config.unwrap(config), (options) => make(options))
+  )
 
 const option = <A>(config: Config.Config<A>): Config.Config<A | undefined> => Config.withDefault(config, undefined)
 

@@ -40,6 +40,39 @@ describe("the bounds of the CacheStore in memory", () => {
     })
   )
 
+  it.scoped("entries that fill the bytes to the last one stay, and one byte more makes the oldest go", () =>
+    Effect.gen(function* () {
+      const each = bytesOf("t", "a", "1")
+      const { cache, size } = yield* bounded({ maxBytes: 3 * each })
+      for (const key of ["a", "b", "c"]) yield* cache.set("t", key, 1)
+      assert.deepStrictEqual(yield* size, { entries: 3, bytes: 3 * each })
+      yield* cache.set("t", "c", 10)
+      assert.deepStrictEqual([...(yield* cache.getMany("t", ["a", "b", "c"])).keys()], ["b", "c"])
+    })
+  )
+
+  it.scoped("a port that was wrapped reads its own values, and the store beneath still its own", () =>
+    Effect.gen(function* () {
+      const { cache } = yield* bounded({})
+      const wrapped = yield* CacheStoreEncoded.relift(cache, (encoded) =>
+        Effect.succeed({
+          ...encoded,
+          get: (place, left) =>
+            Effect.map(encoded.get(place, left), (entry) => entry && { ...entry, value: `[${entry.value}]` })
+        })
+      )
+      yield* cache.set("t", "k", 1)
+      for (const [store, value] of [
+        [cache, 1],
+        [wrapped, [1]],
+        [cache, 1],
+        [wrapped, [1]]
+      ] as const) {
+        assert.deepStrictEqual(yield* store.get("t", "k"), Option.some(value))
+      }
+    })
+  )
+
   it.scoped("a value that is larger than the bound is not stored, and makes nobody go", () =>
     Effect.gen(function* () {
       const { cache, size } = yield* bounded({ maxBytes: 100 })

@@ -63,7 +63,7 @@ const processes = (start: () => Promise<Place>): void => {
       const value = await use((cache) => cache.getOrSet("t", key, Effect.succeed("new"), { hardTimeout: "10 seconds" }))
       assert.strictEqual(value, "new")
     }
-  }, 300_000)
+  }, 600_000)
 
   it(`what a stopped loader brings after its lease replaces nothing (${rounds} times)`, async () => {
     for (let round = 0; round < rounds; round++) {
@@ -83,7 +83,7 @@ const processes = (start: () => Promise<Place>): void => {
       assert.ok(["new", "old"].includes(String(value)))
       assert.deepStrictEqual(await use((cache) => cache.get("t", key)), Option.some("newer"))
     }
-  }, 300_000)
+  }, 600_000)
 
   it("of 64 in 4 processes that set a key if it is absent one does", async () => {
     const workers = Array.from({ length: 4 }, () => spawn({ WORKER_MODE: "race" }))

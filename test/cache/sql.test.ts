@@ -54,7 +54,7 @@ const onSql = (open: () => Promise<() => Promise<Opened>>): void => {
       return Number(rows[0]?.n) === 1 && Number(tags[0]?.n) === 1
     })
     assert.deepStrictEqual(await stores[1].run((cache) => cache.get("t", "kept")), Option.some(1))
-  }, 120_000)
+  }, 300_000)
 
   it("an invalidation inside a transaction takes effect with its commit, and not with a rollback", async () => {
     const start = await open()

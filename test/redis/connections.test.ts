@@ -4,7 +4,8 @@
  */
 import * as net from "node:net"
 import { inspect } from "node:util"
-import { Config, ConfigProvider, Effect, Exit, Fiber, Redacted } from "effect"
+import { Config, ConfigProvider, Effect, Exit, Fiber, FiberId, Redacted } from "effect"
+import { Pool } from "effect-stores"
 import { RedisDatabase, SnapshotStoreRedis } from "effect-stores/redis"
 import { afterAll, beforeAll, expect, it, onTestFinished } from "vitest"
 import { describeOwnRedis } from "../support/backends.js"
@@ -80,6 +81,37 @@ describeOwnRedis("the pool on Redis", () => {
     cutUpTo(2)
     expect(failure(await one.exit(save(2, "retried")))).toMatchObject({ _tag: "StoreUnavailable", retryable: true })
     expect(cuts).toBe(2)
+  })
+
+  it("an interrupted command is not tried again when its connection fails", async () => {
+    const proxy = await proxyOf(server)
+    const store = open({ host: "127.0.0.1", port: proxy.port })
+    await store.run(latest())
+    let fiber: Fiber.RuntimeFiber<unknown, unknown> | undefined
+    let sent = 0
+    proxy.onData = (data) => {
+      if (!/evalsha/.test(data)) return "pass"
+      sent++
+      fiber?.unsafeInterruptAsFork(FiberId.none)
+      return "cut"
+    }
+    fiber = store.runFork(save(1, "interrupted"))
+    expect(Exit.isInterrupted(await Effect.runPromise(Fiber.await(fiber)))).toBe(true)
+    // Longer than the pause before the first retry.
+    await new Promise((resolve) => setTimeout(resolve, 250))
+    expect(sent).toBe(1)
+  })
+
+  it("limits that are not given are those that the store opens the database with", async () => {
+    const defaults = { ...Pool.defaults.cacheStore.redis, minIdleConns: 4 }
+    await Effect.runPromise(
+      Effect.scoped(
+        Effect.gen(function* () {
+          yield* RedisDatabase.make(at(server, {}), defaults)
+          yield* Effect.promise(() => until("four connections", async () => (await clients(server)).length === 4))
+        })
+      )
+    )
   })
 
   it("a server that is silent fails commands after writeTimeout, and serves again when it speaks", async () => {

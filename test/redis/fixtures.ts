@@ -85,7 +85,7 @@ export interface Proxy {
 }
 
 /** A proxy before a server, until the end of the test. */
-export const proxyOf = async (server: RedisServer): Promise<Proxy> => {
+export const proxyOf = async (server: Pick<RedisServer, "port">): Promise<Proxy> => {
   const open = new Set<net.Socket>()
   const listener = net.createServer((near) => {
     const nth = ++proxy.accepted

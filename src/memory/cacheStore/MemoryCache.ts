@@ -3,7 +3,7 @@
  * bytes they have, exactly.
  */
 import * as Metric from "effect/Metric"
-import type { EncodedWrite } from "../../cacheStore/CacheStoreEncoded.js"
+import type { EncodedWrite, Parsed } from "../../cacheStore/CacheStoreEncoded.js"
 
 const evictions = Metric.counter("effect_stores_cache_evicted", {
   description: "Entries that a bound of memory has put out, or kept from coming in",
@@ -12,8 +12,12 @@ const evictions = Metric.counter("effect_stores_cache_evicted", {
 const evicted = Metric.tagged(evictions, "reason", "bound")
 const tooLarge = Metric.tagged(evictions, "reason", "too_large")
 
+/** Of larger texts no second form is kept: it would take much memory that no bound knows of. */
+const parsedMax = 1_024
+
 export interface Node extends EncodedWrite {
   readonly bytes: number
+  readonly parsed: Parsed | undefined
   freshUntil: number
   keepUntil: number
   /** When which of its tags was expired, the last time. */
@@ -61,7 +65,7 @@ export class MemoryCache {
   }
 
   put(write: EncodedWrite, nowMs: number): void {
-    const { graceMs, key, tenantId, ttlMs } = write
+    const { graceMs, key, keyId, tags, tenantId, ttlMs, value } = write
     const before = this.tenants.get(tenantId)?.get(key)
     if (before !== undefined) this.delete(before)
     const bytes = bytesOf(write)
@@ -72,8 +76,15 @@ export class MemoryCache {
     }
     const freshUntil = nowMs + ttlMs
     const node: Node = {
-      ...write,
+      tenantId,
+      key,
+      value,
+      keyId,
+      ttlMs,
+      graceMs,
+      tags,
       bytes,
+      parsed: keyId === null && value.length <= parsedMax ? { text: value } : undefined,
       freshUntil,
       keepUntil: freshUntil + graceMs,
       expired: undefined,
@@ -86,7 +97,7 @@ export class MemoryCache {
       this.tenants.set(tenantId, keys)
     }
     keys.set(key, node)
-    for (const tag of write.tags) this.nodesOf(tenantId, tag).add(node)
+    for (const tag of tags) this.nodesOf(tenantId, tag).add(node)
     this.link(node)
     this.entries++
     this.bytes += bytes

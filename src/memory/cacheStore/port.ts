@@ -36,6 +36,7 @@ const entryOf = (node: Node, nowMs: number): EncodedEntry => ({
   value: node.value,
   keyId: node.keyId,
   tags: node.tags,
+  parsed: node.parsed,
   freshMs: node.expired === undefined ? node.freshUntil - nowMs : 0
 })
 

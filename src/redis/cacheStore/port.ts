@@ -43,7 +43,7 @@ interface Tag {
 }
 
 /** Before what is in a key's name only these two would be ambiguous; the key itself comes last and may be anything. */
-const part = (text: string): string => text.replace(/[%:]/g, encodeURIComponent)
+const part = (text: string): string => (/[%:]/.test(text) ? text.replace(/[%:]/g, encodeURIComponent) : text)
 
 const parseTag = (text: string | null): Tag | null => {
   const [generation, expiries, expiredAt] = text === null ? [] : text.split(":")
@@ -222,6 +222,11 @@ export const make = (database: RedisDatabaseShape, prefix: string): Encoded => {
 
   const simpleEntry = (text: string | null): EncodedEntry | null => entryOf(parse(text, 0, 1))
 
+  const getWhole = (place: Place): Effect.Effect<EncodedEntry | null, ReadFailure> =>
+    Effect.flatMap(look("get", [keyOf(place)]), ([stored]) =>
+      Effect.map(judgeOne("get", place.tenantId, stored ?? null), entryOf)
+    )
+
   const putIfAbsent = (
     write: EncodedWrite,
     args: ReadonlyArray<string>,
@@ -356,19 +361,16 @@ export const make = (database: RedisDatabaseShape, prefix: string): Encoded => {
 
   return {
     get: (place, left) => {
-      const key = keyOf(place)
-      const whole = Effect.flatMap(look("get", [key]), ([stored]) =>
-        Effect.map(judgeOne("get", place.tenantId, stored ?? null), entryOf)
-      )
-      if (left) return whole
+      if (left) return getWhole(place)
       return Effect.flatMap(
-        run("get", 0, command("get", [key]), (reply) => reply as string | null),
-        (text) => (isComplex(text) ? whole : Effect.succeed(simpleEntry(text)))
+        run("get", 0, command("get", [keyOf(place)]), (reply) => reply as string | null),
+        (text) => (isComplex(text) ? getWhole(place) : Effect.succeed(simpleEntry(text)))
       )
     },
 
     getMany: (tenantId, keys, left) => {
-      const names = keys.map((key) => keyOf({ tenantId, key }))
+      const begin = entriesOf(tenantId)
+      const names = keys.map((key) => begin + key)
       const whole = (names: ReadonlyArray<string>) =>
         Effect.flatMap(look("getMany", names), (found) =>
           Effect.map(

@@ -22,11 +22,11 @@ export interface Request<A> {
   readonly onReply: (reply: unknown) => A
 }
 
-/** From this load on a connection is busy, and the next command looks for another. */
-const busyLoad = 64
+/** With so many bytes under way a connection is busy, and the next command looks for another. */
+const busyBytes = 256 * 1024
 
-/** Bytes that occupy a connection for as long as a command does by itself. */
-const bytesPerLoad = 4_096
+/** Bytes that occupy a connection for as long as a command does by itself. A single connection serves many of these. */
+const commandBytes = 256
 
 /** How often the pool maintains itself, and how long surplus connections stay open unused. */
 const tendEveryMs = 1_000
@@ -91,84 +91,99 @@ export class ClientPool {
    *    `writeTimeout`.
    */
   run<A>(request: Request<A>): Effect.Effect<A, StoreError | StoreUnavailable> {
-    const { onReply, operation, send, size } = request
-    const load = 1 + size / bytesPerLoad
-    return Effect.async<A, StoreError | StoreUnavailable>((resume) => {
-      let settled = false
-      let retries = 0
-      let owing: Client | undefined
-      let sentAt = 0
-      let again: NodeJS.Timeout | undefined
-      const settle = (exit: Effect.Effect<A, StoreError | StoreUnavailable>) => {
-        settled = true
-        clearTimeout(timer)
-        clearTimeout(again)
-        resume(exit)
-      }
-      const leave = () => {
-        settled = true
-        clearTimeout(again)
-        // Otherwise callers less patient than `writeTimeout` would keep a silent connection for ever.
-        if (owing === undefined) clearTimeout(timer)
-        else timer.unref()
-      }
-      const expire = () => {
-        // The nodes of a cluster are observed together, so a single silent node cannot be told apart.
-        if (owing !== undefined && (isCluster(owing.driver) || owing.heardAt < sentAt)) this.retire(owing)
-        if (settled) return
-        const cause = new Error(`no answer within ${this.limits.writeTimeoutMs} ms`)
-        settle(Effect.fail(new StoreUnavailable({ operation, retryable: true, cause })))
-      }
-      // After a long synchronous step, timers run first, although the reply may have arrived long ago.
-      const timer = setTimeout(() => setImmediate(expire), this.limits.writeTimeoutMs)
+    return this.attempt(request, 0, undefined)
+  }
 
-      const attempt = () => {
-        if (this.closed !== undefined) {
-          const cause = new Error("the connections were closed")
-          return settle(Effect.fail(new StoreUnavailable({ operation, retryable: false, cause })))
-        }
-        const chosen = this.choose()
-        owing = chosen
-        sentAt = performance.now()
-        chosen.load += load
-        chosen.inFlight++
-        const back = () => {
-          owing = undefined
-          if (settled) clearTimeout(timer)
-          chosen.load -= load
-          chosen.inFlight--
-          chosen.idleSince = performance.now()
-        }
-        send(chosen.driver).then(
-          (reply) => {
-            back()
-            chosen.heardAt = chosen.idleSince
-            if (settled) return
-            try {
-              settle(Effect.succeed(onReply(reply)))
-            } catch (cause) {
-              settle(Effect.fail(new StoreError({ operation, cause })))
-            }
-          },
-          (thrown) => {
-            back()
-            const error = rootOf(thrown, chosen.error)
-            const code = replyCode(error)
-            if (code !== undefined) chosen.heardAt = chosen.idleSince
-            // It is no longer the master, and the driver would not look for the new one.
-            if (code === "READONLY") this.retire(chosen)
-            if (settled) return
-            const failure = classify(error, operation)
-            if (!failure.retryable || retries === this.limits.maxRetries || hasRetried(thrown)) {
-              return settle(Effect.fail(failure))
-            }
-            again = setTimeout(attempt, backoffMs * 4 ** retries++)
-          }
-        )
+  // Without a finalizer for interruption, which would cost half as much as the command: an effect that is interrupted
+  // resumes nothing, so what it would do after this attempt is not done.
+  private attempt<A>(
+    request: Request<A>,
+    retries: number,
+    firstSentAt: number | undefined
+  ): Effect.Effect<A, StoreError | StoreUnavailable> {
+    const { onReply, operation, send, size } = request
+    return Effect.async<A, StoreError | StoreUnavailable>((resume) => {
+      if (this.closed !== undefined) {
+        const cause = new Error("the connections were closed")
+        return resume(Effect.fail(new StoreUnavailable({ operation, retryable: false, cause })))
       }
-      attempt()
-      return Effect.sync(leave)
+      const client = this.choose()
+      const load = commandBytes + size
+      const sentAt = performance.now()
+      const startedAt = firstSentAt ?? sentAt
+      let late = false
+      const expire = () => {
+        if (late) return
+        late = true
+        // The nodes of a cluster are observed together, so a single silent node cannot be told apart.
+        if (isCluster(client.driver) || client.heardAt < sentAt) this.retire(client)
+        resume(this.expired(operation))
+      }
+      // After a long synchronous step, timers run first, although the reply may have arrived long ago. The socket keeps
+      // the process, not the timer: nobody may be waiting any more.
+      const leftMs = this.limits.writeTimeoutMs - (sentAt - startedAt)
+      const timer = setTimeout(() => setImmediate(expire), leftMs).unref()
+      const back = () => {
+        clearTimeout(timer)
+        client.load -= load
+        client.inFlight--
+        client.idleSince = performance.now()
+      }
+      client.load += load
+      client.inFlight++
+      send(client.driver).then(
+        (reply) => {
+          back()
+          client.heardAt = client.idleSince
+          if (late) return
+          late = true
+          try {
+            resume(Effect.succeed(onReply(reply)))
+          } catch (cause) {
+            resume(Effect.fail(new StoreError({ operation, cause })))
+          }
+        },
+        (thrown) => {
+          back()
+          const error = rootOf(thrown, client.error)
+          const code = replyCode(error)
+          if (code !== undefined) client.heardAt = client.idleSince
+          // It is no longer the master, and the driver would not look for the new one.
+          if (code === "READONLY") this.retire(client)
+          if (late) return
+          late = true
+          const failure = classify(error, operation)
+          resume(
+            !failure.retryable || retries === this.limits.maxRetries || hasRetried(thrown)
+              ? Effect.fail(failure)
+              : this.again(request, retries, startedAt)
+          )
+        }
+      )
     })
+  }
+
+  /** The next attempt after a pause. */
+  private again<A>(
+    request: Request<A>,
+    retries: number,
+    startedAt: number
+  ): Effect.Effect<A, StoreError | StoreUnavailable> {
+    return Effect.async((resume) => {
+      const leftMs = this.limits.writeTimeoutMs - (performance.now() - startedAt)
+      const pauseMs = backoffMs * 4 ** retries
+      const timer = setTimeout(
+        () =>
+          resume(pauseMs < leftMs ? this.attempt(request, retries + 1, startedAt) : this.expired(request.operation)),
+        Math.min(pauseMs, leftMs)
+      )
+      return Effect.sync(() => clearTimeout(timer))
+    })
+  }
+
+  private expired(operation: string): Effect.Effect<never, StoreUnavailable> {
+    const cause = new Error(`no answer within ${this.limits.writeTimeoutMs} ms`)
+    return Effect.fail(new StoreUnavailable({ operation, retryable: true, cause }))
   }
 
   /** Closes all connections. Running commands fail, and so do later ones. */
@@ -191,7 +206,7 @@ export class ClientPool {
     let least: Client | undefined
     let connecting: Client | undefined
     for (const client of this.clients) {
-      if (client.load < busyLoad) {
+      if (client.load < busyBytes) {
         if (client.ready) return client
         connecting ??= client
       }

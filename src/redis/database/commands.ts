@@ -44,6 +44,27 @@ export const evaluate =
     })
   }
 
+/** Drivers whose commands of this turn of the event loop are held back until its end. */
+const holding = new WeakSet<Driver>()
+
+/**
+ * A write to a socket costs more than a command, so the commands of one turn of the event loop leave by one write to the
+ * socket of each node. Beside the driver's own way to do that, this one lets each command be redirected, retried and
+ * interrupted by itself, whatever node its keys are on.
+ */
+const hold = (driver: Driver): void => {
+  if (holding.has(driver)) return
+  const streams = (isCluster(driver) ? driver.nodes() : [driver]).flatMap(({ stream }) => stream ?? [])
+  // It is connecting, and keeps commands by itself.
+  if (streams.length === 0) return
+  holding.add(driver)
+  for (const stream of streams) stream.cork()
+  setImmediate(() => {
+    holding.delete(driver)
+    for (const stream of streams) stream.uncork()
+  })
+}
+
 const send = (
   driver: Driver,
   name: string,
@@ -51,22 +72,13 @@ const send = (
   encoding: "utf8" | null
 ): Promise<unknown> => {
   const sent = new Command(name, [...args], { replyEncoding: encoding })
+  hold(driver)
   driver.sendCommand(sent)
   return sent.promise
 }
 
-/**
- * Sends several commands by one write to the socket of each node, and gives their replies in order. The driver's own
- * pipelines would refuse keys of different nodes, and fail all commands where one is redirected.
- */
+/** Sends several commands, by one write to the socket of each node, and gives their replies in order. */
 export const batch =
   (sends: ReadonlyArray<Send>): Send =>
-  (driver) => {
-    const streams = (isCluster(driver) ? driver.nodes() : [driver]).flatMap(({ stream }) => stream ?? [])
-    for (const stream of streams) stream.cork()
-    try {
-      return Promise.all(sends.map((send) => send(driver)))
-    } finally {
-      for (const stream of streams) stream.uncork()
-    }
-  }
+  (driver) =>
+    Promise.all(sends.map((send) => send(driver)))

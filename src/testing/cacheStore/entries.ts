@@ -216,6 +216,18 @@ export const entries = (test: Test): void => {
       )
     }))
 
+  test("the grace of a touched entry begins at the end of its new time to live", () =>
+    Effect.gen(function* () {
+      const cache = yield* CacheStore
+      const tenantId = freshTenant()
+      for (const tags of [[], ["t"]]) {
+        yield* cache.set(tenantId, "k", 1, { ttl: hour, grace: hour, tags })
+        assert.equal(yield* cache.touch(tenantId, "k", 1), true)
+        yield* eventually("the end", Effect.map(cache.get(tenantId, "k"), Option.isNone))
+        assert.equal(yield* cache.getOrSet(tenantId, "k", Effect.never, { hardTimeout: 100 }), 1)
+      }
+    }))
+
   test("a list tells the time to live that is left, infinity of what lives for ever", () =>
     Effect.gen(function* () {
       const cache = yield* CacheStore
