@@ -6,6 +6,7 @@ import { randomUUID } from "node:crypto"
 import * as Effect from "effect/Effect"
 import { type CryptoError, KeyCheckFailed, NotEncrypted, Tampered, UnsupportedFormat } from "../CryptoError.js"
 import { InvalidInput } from "../Errors.js"
+import { addSealed, isSealed } from "../internal/sealedPorts.js"
 import * as envelope from "./formats/envelope.js"
 import type { Key } from "./keys/key.js"
 import type { KeyRing } from "./keys/ring.js"
@@ -85,7 +86,7 @@ const rowsUnbroken = 64
 const charsUnbroken = 512 * 1024
 
 /** Opens the rows of a page one after the other; the first that does not open fails the page, so none is left out. */
-export const openAll = <Row extends { readonly data?: string; readonly state?: string }>(
+export const openAll = <Row extends { readonly data?: string; readonly state?: string; readonly value?: string }>(
   { ring }: Cipher,
   rows: ReadonlyArray<Row>,
   keyIds: (row: Row, add: (id: string) => void) => void,
@@ -107,7 +108,7 @@ export const openAll = <Row extends { readonly data?: string; readonly state?: s
           )
         }
         const row = rows[i] as Row
-        chars += row.data?.length ?? row.state?.length ?? 0
+        chars += (row.data ?? row.state ?? row.value)?.length ?? 0
         const result = open(row, find)
         if (isError(result)) return Effect.fail(result)
         opened[i] = result
@@ -157,20 +158,12 @@ export const prepare = <E>(
     return (yield* note("id", fresh)) ?? fresh
   })
 
-/** The ports that are sealed, so that none is sealed twice: what was sealed in between would be opened by nobody. */
-export class Sealed<Port extends object> {
-  private readonly ports = new WeakSet<Port>()
-
-  constructor(private readonly store: string) {}
-
-  refuse(port: Port): Effect.Effect<void, InvalidInput> {
-    return this.ports.has(port)
-      ? Effect.fail(new InvalidInput({ what: this.store, why: "is sealed already" }))
-      : Effect.void
-  }
-
-  add(port: Port): Port {
-    this.ports.add(port)
-    return port
-  }
-}
+/** Makes a sealed port of one that is not sealed already. */
+export const sealing = <Port extends object, E, R>(
+  store: string,
+  port: Port,
+  seal: Effect.Effect<Port, E, R>
+): Effect.Effect<Port, E | InvalidInput, R> =>
+  isSealed(port)
+    ? Effect.fail(new InvalidInput({ what: store, why: "is sealed already" }))
+    : Effect.map(seal, addSealed)

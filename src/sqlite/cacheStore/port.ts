@@ -33,6 +33,7 @@ import {
 } from "../../sql/cacheRows.js"
 import type { SqliteConnection } from "../database/connection.js"
 import type { Names } from "../database/names.js"
+import { makeNote } from "../database/notes.js"
 import type { StoreAccess } from "../database/storeAccess.js"
 
 type Row = readonly [
@@ -372,6 +373,8 @@ WHERE (tenant_id, key) > (?, ?) AND fresh_ms > ? ORDER BY tenant_id, key LIMIT ?
       connection: database.connection,
       entries
     })),
+
+    note: makeNote(database, names, "CacheStore"),
 
     inTransaction: database.read("get", ({ db }) => db.inTransaction).pipe(Effect.orElseSucceed(() => false))
   }
