@@ -54,7 +54,7 @@ export const sealText = (key: Key, context: Uint8Array, text: string): string =>
  * The bytes of an envelope in base64url. The decoder skips what is no base64url, so text with anything else in it is
  * found by its length.
  */
-const bytesOf = (text: string, place: () => string): Buffer | UnsupportedFormat => {
+export const bytesOf = (text: string, place: () => string): Buffer | UnsupportedFormat => {
   // What a backend finds stored need not make sense.
   if (typeof text !== "string") return new UnsupportedFormat({ place: place(), why: "is no text" })
   const bytes = Buffer.from(text, "base64url")
@@ -131,14 +131,15 @@ export const isError = <A extends object>(result: A | CryptoError): result is Cr
 /**
  * The random id of a store, which is part of every context in it, so that nothing can be moved here from another store.
  * Before that, each key is held against the check value that the store has kept since the key's first use. `note`
- * keeps a value under a name unless there is one, and gives what is kept.
+ * keeps a value under a name unless there is one, and gives what is kept. A store that keeps nothing has no id.
  */
 export const prepare = <E>(
   cipher: Cipher,
   store: string,
-  note: (name: string, value: string | null) => Effect.Effect<string | null, E>
+  note: ((name: string, value: string | null) => Effect.Effect<string | null, E>) | null
 ): Effect.Effect<string, E | CryptoError | KeyCheckFailed> =>
   Effect.gen(function* () {
+    if (note === null) return ""
     const { ring } = cipher
     for (const { id, primary, status } of ring.keys) {
       if (status === "disabled") continue

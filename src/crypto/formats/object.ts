@@ -36,6 +36,8 @@ export const headBytes = headerBytes + floe.headerBytes
 
 export const parameters: floe.Parameters = { segmentBytes: 65_536 }
 
+const plainPerSegment = floe.plainLength(parameters, parameters.segmentBytes) as number
+
 const label = Buffer.from("effect-stores O1")
 const bodyLabel = Buffer.from("effect-stores O1 body")
 const padding = Buffer.alloc(headerBytes - paddingAt)
@@ -113,6 +115,13 @@ export const bodyAad = (object: ObjectKey): Buffer => Buffer.concat([bodyLabel, 
 /** Of a whole object, its head included; undefined when no plaintext gives so many. */
 export const plainLength = (bytes: number): number | undefined => floe.plainLength(parameters, bytes - headBytes)
 
+/** The longest plaintext whose object has at most so many bytes. */
+export const plainLengthMax = (bytes: number): number => {
+  const body = Math.max(0, bytes - headBytes)
+  const rest = plainLength(headBytes + (body % parameters.segmentBytes))
+  return Math.floor(body / parameters.segmentBytes) * plainPerSegment + (rest ?? 0)
+}
+
 export const sealedLength = (plainBytes: number): number => headBytes + floe.sealedLength(parameters, plainBytes)
 
 /** How much goes through between two turns of the event loop, a millisecond or less. */
@@ -148,22 +157,36 @@ const through = <E, R>(
   )
 }
 
+/** A body to come: its header, and its segments, which may be asked for again, since each has a nonce of its own. */
+export interface Body {
+  readonly header: Buffer
+  readonly segments: <E, R>(source: Stream.Stream<Uint8Array, E, R>) => Stream.Stream<Uint8Array, E | CryptoError, R>
+}
+
+export const beginBody = (object: ObjectKey): Body => {
+  const message = floe.Message.begin(object.key, bodyAad(object), parameters)
+  return {
+    header: message.header,
+    segments: (source) =>
+      Stream.suspend(() => {
+        const sealer = new floe.Sealer(message)
+        return through(
+          source,
+          (piece) => sealer.push(piece),
+          () => [sealer.end()]
+        )
+      })
+  }
+}
+
 /** The body of an object, its header first. The message of it is a new one for every run of the stream. */
 export const sealBody = <E, R>(
   object: ObjectKey,
   source: Stream.Stream<Uint8Array, E, R>
 ): Stream.Stream<Uint8Array, E | CryptoError, R> =>
   Stream.suspend(() => {
-    const message = floe.Message.begin(object.key, bodyAad(object), parameters)
-    const sealer = new floe.Sealer(message)
-    return Stream.concat(
-      Stream.make<[Uint8Array]>(message.header),
-      through(
-        source,
-        (piece) => sealer.push(piece),
-        () => [sealer.end()]
-      )
-    )
+    const { header, segments } = beginBody(object)
+    return Stream.concat(Stream.make<[Uint8Array]>(header), segments(source))
   })
 
 const flawed = (flaw: floe.Flaw, keyId: string, place: () => string): CryptoError =>
@@ -221,8 +244,6 @@ export interface SealedRange {
   readonly skip: number
   readonly length: number
 }
-
-const plainPerSegment = floe.plainLength(parameters, parameters.segmentBytes) as number
 
 /** For `0 <= offset`, `0 < length`, `offset + length <= plainBytes` of an object with `bytes` bytes. */
 export const rangeOf = (offset: number, length: number, bytes: number): SealedRange => {
