@@ -10,10 +10,14 @@ import { describe, test } from "vitest"
 import { keyBytesOf } from "../crypto/fixtures.js"
 import { sealed } from "./support.js"
 
-const world = Effect.map(CacheStoreMemory.makeEncoded(), ({ encoded }) => ({
-  port: encoded,
-  layer: Layer.scoped(CacheStore.CacheStore, CacheStoreEncoded.make(encoded, { system: "memory" }))
-}))
+const world = Effect.map(
+  // A port of its own for each call.
+  Effect.suspend(() => CacheStoreMemory.makeEncoded()),
+  ({ encoded }) => ({
+    port: encoded,
+    layer: Layer.scoped(CacheStore.CacheStore, CacheStoreEncoded.make(encoded, { system: "memory" }))
+  })
+)
 
 const undecodable = Metric.counter("effect_stores_cache_undecodable", {
   description: "Stored values that could not be read, and counted as absent",

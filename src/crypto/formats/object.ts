@@ -126,7 +126,12 @@ export const sealedLength = (plainBytes: number): number => headBytes + floe.sea
 
 /** How much goes through between two turns of the event loop, a millisecond or less. */
 const bytesUnbroken = 1024 * 1024
-const pieceBytes = parameters.segmentBytes
+const pieceBytes = 4 * parameters.segmentBytes
+/** What a step costs that has few bytes, in bytes. */
+const stepBytes = 16 * 1024
+
+// Of all streams together, since they share the loop: many small ones must not keep a large one from its turn.
+let unbroken = 0
 
 /** A large piece would be encrypted in one go. */
 const pieces = function* (bytes: Uint8Array): Generator<Uint8Array> {
@@ -139,7 +144,6 @@ const through = <E, R>(
   step: (piece: Uint8Array) => ReadonlyArray<Uint8Array> | CryptoError,
   end: () => ReadonlyArray<Uint8Array> | CryptoError
 ): Stream.Stream<Uint8Array, E | CryptoError, R> => {
-  let unbroken = 0
   const given = (result: ReadonlyArray<Uint8Array> | CryptoError) =>
     "_tag" in result ? Effect.fail(result) : Effect.succeed(Chunk.unsafeFromArray(result))
   return source.pipe(
@@ -147,7 +151,7 @@ const through = <E, R>(
     Stream.rechunk(1),
     Stream.mapEffect((piece) => {
       const result = given(step(piece))
-      unbroken += piece.length
+      unbroken += piece.length + stepBytes
       if (unbroken < bytesUnbroken) return result
       unbroken = 0
       return Effect.zipRight(turn, result)
