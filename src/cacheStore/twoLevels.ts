@@ -13,7 +13,7 @@ import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
 import type { CacheBusShape } from "../CacheBus.js"
 import type { StoreFailure } from "../Errors.js"
-import { addSealed, isSealed } from "../internal/sealedPorts.js"
+import { addSealed, isSealed } from "../internal/lifted.js"
 import type { Encoded, EncodedEntry, Settlement } from "./CacheStoreEncoded.js"
 
 /** What is removed from the first level: keys and tags, or all of a tenant, or of every tenant. */
