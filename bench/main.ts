@@ -1,5 +1,5 @@
 /**
- * `npm run bench -- event-store [options]`, and so for `aggregate`, `cache-store` and `data-store`.
+ * `npm run bench -- event-store [options]`, and so for `aggregate`, `cache-store`, `data-store` and `crypto`.
  *
  * Runs on the built library, as an application would. This file chooses the bench; what it measures and its options are
  * in its folder. Servers are those of EFFECT_STORES_TEST_PG_URL (an empty database, please) and
@@ -7,6 +7,7 @@
  */
 import * as aggregate from "./aggregate/bench.js"
 import * as cacheStore from "./cacheStore/bench.js"
+import * as crypto from "./crypto/bench.js"
 import * as dataStore from "./dataStore/bench.js"
 import * as eventStore from "./eventStore/bench.js"
 
@@ -19,7 +20,8 @@ const benches: Readonly<Record<string, Bench>> = {
   "event-store": eventStore,
   aggregate,
   "cache-store": cacheStore,
-  "data-store": dataStore
+  "data-store": dataStore,
+  crypto
 }
 
 const prepared = () => {

@@ -5,17 +5,19 @@
  *     npm run demo                       the repository this project was cloned into
  *     npm run demo -- ../other           another repository
  *     npm run demo -- --db history.db    another file than .demo/<repository>.db
+ *     npm run demo -- --encrypt          encrypted, into .demo/<repository>-encrypted.db
  *
  * Exit codes: 0 done, 2 the arguments or the path are no good, 3 a repository without commits, 4 the store failed,
  * 5 the history was rewritten since the last import, 130 stopped with Ctrl-C.
  */
-import { mkdirSync, realpathSync } from "node:fs"
+import { randomBytes } from "node:crypto"
+import { existsSync, mkdirSync, realpathSync, writeFileSync } from "node:fs"
 import * as Path from "node:path"
 import { fileURLToPath } from "node:url"
 import { parseArgs } from "node:util"
 import { NodeRuntime } from "@effect/platform-node"
 import { Console, Data, Effect, Exit, Layer } from "effect"
-import { EventStore } from "effect-stores"
+import { CryptoService, EventStore } from "effect-stores"
 import { EventStoreSqlite, SnapshotStoreSqlite } from "effect-stores/sqlite"
 import * as BundledHistory from "./BundledHistory.js"
 import * as GitLog from "./GitLog.js"
@@ -23,7 +25,7 @@ import { SourceError } from "./History.js"
 import { importHistory } from "./importHistory.js"
 import { describeImport, printReport, showProgress } from "./report.js"
 
-const usage = "Usage: npm run demo -- [path of a git repository] [--db file]"
+const usage = "Usage: npm run demo -- [path of a git repository] [--db file] [--encrypt]"
 
 const project = realpathSync(fileURLToPath(new URL("../..", import.meta.url)))
 
@@ -36,11 +38,11 @@ const commandLine = Effect.try({
   try: () => {
     const { positionals, values } = parseArgs({
       allowPositionals: true,
-      options: { db: { type: "string" }, help: { type: "boolean", short: "h" } }
+      options: { db: { type: "string" }, encrypt: { type: "boolean" }, help: { type: "boolean", short: "h" } }
     })
     if (positionals.length > 1) throw new Error("one path at most")
     if (values.db === "" || positionals[0] === "") throw new Error("an empty path")
-    return { path: positionals[0], db: values.db, help: values.help === true }
+    return { path: positionals[0], db: values.db, encrypt: values.encrypt === true, help: values.help === true }
   },
   catch: (error) => new UsageError({ message: `${error instanceof Error ? error.message : error}\n${usage}` })
 })
@@ -82,11 +84,44 @@ const useBundled = ({ message }: { readonly message: string }) =>
     BundledHistory.open(BundledHistory.path)
   )
 
+/**
+ * The key file, made when there is none. Here it lies beside the database, so that the demo can be run again; whoever
+ * takes the one then has the other, so an application keeps it elsewhere.
+ */
+const keyFile = (filename: string) =>
+  Effect.try({
+    try: () => {
+      const file = `${filename}.keys.json`
+      const keys = { primary: "demo", keys: [{ id: "demo", key: randomBytes(32).toString("hex") }] }
+      if (!existsSync(file)) writeFileSync(file, JSON.stringify(keys), { mode: 0o600, flag: "wx" })
+      return file
+    },
+    catch: (error) => new FileError({ message: `the key file of ${filename} cannot be created: ${error}` })
+  })
+
+const stores = (filename: string) =>
+  Layer.provideMerge(
+    SnapshotStoreSqlite.layerFromDatabase(),
+    EventStoreSqlite.layer({
+      filename,
+      // A power failure may take the last commits with it, as a whole; the next run imports them again.
+      synchronous: "NORMAL"
+    })
+  )
+
+/** The same stores, encrypted: nothing else of the demo knows. */
+const encryptedStores = (filename: string) =>
+  Layer.unwrapEffect(
+    Effect.map(keyFile(filename), (file) =>
+      stores(filename).pipe(CryptoService.seal, Layer.provide(CryptoService.layerFile(file)))
+    )
+  )
+
 const program = Effect.gen(function* () {
-  const { db, help, path } = yield* commandLine
+  const { db, encrypt, help, path } = yield* commandLine
   if (help) return yield* Console.log(usage)
   const history = yield* chooseHistory(path)
-  const filename = db ?? Path.join(project, ".demo", `${history.id}.db`)
+  const filename = db ?? Path.join(project, ".demo", `${history.id}${encrypt ? "-encrypted" : ""}.db`)
   yield* Effect.try({
     try: () => mkdirSync(Path.dirname(filename), { recursive: true }),
     catch: (error) => new FileError({ message: `${filename} cannot be created: ${error}` })
@@ -99,16 +134,7 @@ const program = Effect.gen(function* () {
     yield* Console.log(describeImport(imported, yield* store.count({ tenantId: history.id })))
     yield* printReport(history, imported)
   }).pipe(
-    Effect.provide(
-      Layer.provideMerge(
-        SnapshotStoreSqlite.layerFromDatabase(),
-        EventStoreSqlite.layer({
-          filename,
-          // A power failure may take the last commits with it, as a whole; the next run imports them again.
-          synchronous: "NORMAL"
-        })
-      )
-    ),
+    Effect.provide(encrypt ? encryptedStores(filename) : stores(filename)),
     Effect.onInterrupt(() => Console.error("\nStopped. Run it again to go on from here."))
   )
 })

@@ -216,6 +216,12 @@ export interface Encoded {
     ReadFailure
   >
 
+  /**
+   * What a layer that seals keeps beside the entries: returns the value under this name; if there is none, and one is
+   * given, keeps that first. One atomic step. `reset` leaves it alone.
+   */
+  readonly note: (name: string, value: string | null) => Effect.Effect<string | null, StoreFailure>
+
   /** Whether the fiber is in a transaction that this port's operations are part of. */
   readonly inTransaction: Effect.Effect<boolean>
 }

@@ -13,6 +13,7 @@ import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
 import type { CacheBusShape } from "../CacheBus.js"
 import type { ReadFailure, StoreFailure } from "../Errors.js"
+import { addSealed, isSealed } from "../internal/lifted.js"
 import type { Encoded, EncodedEntry, Settlement } from "./CacheStoreEncoded.js"
 
 /** What is removed from the first level: keys and tags, or all of a tenant, or of every tenant. */
@@ -164,7 +165,7 @@ export const twoLevels = (
       )
     }
 
-    return {
+    const levels: Encoded = {
       get: (place, left) => {
         if (!usable || left) return second.get(place, left)
         const { key, tenantId } = place
@@ -215,8 +216,11 @@ export const twoLevels = (
 
       info: second.info,
 
+      note: second.note,
+
       inTransaction: second.inTransaction
     }
+    return isSealed(first) || isSealed(second) ? addSealed(levels) : levels
   })
 
 const removalOf = (text: string): Removal => {

@@ -9,9 +9,7 @@ import type { InvalidInput, StoreFailure } from "../Errors.js"
 import { ContextWriter } from "./formats/context.js"
 import type { FindKey } from "./formats/envelope.js"
 import type { Key } from "./keys/key.js"
-import { type Cipher, openAll, openText, prepare, refusedPlain, Sealed, seals, sealText } from "./sealer.js"
-
-const sealed = new Sealed<Encoded>("CommandStore")
+import { type Cipher, openAll, openText, prepare, refusedPlain, sealing, seals, sealText } from "./sealer.js"
 
 /** Of commands that this process executes, so that the outcome is sealed without reading the command again. */
 const placesMax = 10_000
@@ -107,11 +105,11 @@ export const seal = (
   cipher: Cipher,
   port: Encoded
 ): Effect.Effect<Encoded, InvalidInput | StoreFailure | KeyCheckFailed> =>
-  Effect.gen(function* () {
-    yield* sealed.refuse(port)
-    const storeId = yield* prepare(cipher, "CommandStore", port.note)
-    return sealed.add(overPort(cipher, port, storeId))
-  })
+  sealing(
+    "CommandStore",
+    port,
+    Effect.map(prepare(cipher, "CommandStore", port.note), (storeId) => overPort(cipher, port, storeId))
+  )
 
 const overPort = (cipher: Cipher, port: Encoded, storeId: string): Encoded => {
   const codec = commandCodec(cipher, storeId)

@@ -17,7 +17,7 @@ import { type StreamId, streamKey, streamName } from "../StreamId.js"
 import { ContextWriter } from "./formats/context.js"
 import type { FindKey } from "./formats/envelope.js"
 import type { Key } from "./keys/key.js"
-import { type Cipher, openAll, openText, prepare, refusedPlain, Sealed, seals, sealText } from "./sealer.js"
+import { type Cipher, openAll, openText, prepare, refusedPlain, sealing, seals, sealText } from "./sealer.js"
 import { Turns } from "./turns.js"
 
 /** How often an append under `any` is sent again because others were faster, with pauses from the fourth time on. */
@@ -32,8 +32,6 @@ const versionsMax = 10_000
 
 /** No version of a stream: an append that expects it changes nothing, and says what there is. */
 const noVersion = Number.MAX_SAFE_INTEGER
-
-const sealed = new Sealed<Encoded>("EventStore")
 
 /** An event's metadata is seldom anything: then none is stored, and the context of its data says so. */
 const noMetadata = "{}"
@@ -115,11 +113,11 @@ export const seal = (
   cipher: Cipher,
   port: Encoded
 ): Effect.Effect<Encoded, InvalidInput | StoreFailure | KeyCheckFailed> =>
-  Effect.gen(function* () {
-    yield* sealed.refuse(port)
-    const storeId = yield* prepare(cipher, "EventStore", port.note)
-    return sealed.add(overPort(cipher, port, storeId))
-  })
+  sealing(
+    "EventStore",
+    port,
+    Effect.map(prepare(cipher, "EventStore", port.note), (storeId) => overPort(cipher, port, storeId))
+  )
 
 const overPort = (cipher: Cipher, port: Encoded, storeId: string): Encoded => {
   const codec = eventCodec(cipher, storeId)

@@ -4,15 +4,21 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import { CacheStore } from "../CacheStore.js"
 import { CommandStore } from "../CommandStore.js"
 import type { KeyCheckFailed } from "../CryptoError.js"
+import * as CacheStoreEncoded from "../cacheStore/CacheStoreEncoded.js"
 import * as CommandStoreEncoded from "../commandStore/CommandStoreEncoded.js"
+import { DataStore } from "../DataStore.js"
+import * as DataStoreEncoded from "../dataStore/DataStoreEncoded.js"
 import { InvalidInput, type StoreFailure } from "../Errors.js"
 import { EventStore } from "../EventStore.js"
 import * as EventStoreEncoded from "../eventStore/EventStoreEncoded.js"
 import { SnapshotStore } from "../SnapshotStore.js"
 import * as SnapshotStoreEncoded from "../snapshotStore/SnapshotStoreEncoded.js"
+import * as cacheStore from "./cacheStore.js"
 import * as commandStore from "./commandStore.js"
+import * as dataStore from "./dataStore.js"
 import * as eventStore from "./eventStore.js"
 import type { Cipher } from "./sealer.js"
 import * as snapshotStore from "./snapshotStore.js"
@@ -42,6 +48,8 @@ const sealings: ReadonlyArray<Sealing> = [
   sealing(CommandStore, (service, cipher) =>
     CommandStoreEncoded.relift(service, (port) => commandStore.seal(cipher, port))
   ),
+  sealing(CacheStore, (service, cipher) => CacheStoreEncoded.relift(service, (port) => cacheStore.seal(cipher, port))),
+  sealing(DataStore, (service, cipher) => DataStoreEncoded.relift(service, (port) => dataStore.seal(cipher, port))),
   sealing(SnapshotStore, (service, cipher) =>
     SnapshotStoreEncoded.relift(service, (port) => snapshotStore.seal(cipher, port))
   )

@@ -6,6 +6,7 @@ import { randomUUID } from "node:crypto"
 import * as Effect from "effect/Effect"
 import { type CryptoError, KeyCheckFailed, NotEncrypted, Tampered, UnsupportedFormat } from "../CryptoError.js"
 import { InvalidInput } from "../Errors.js"
+import { addSealed, isSealed } from "../internal/lifted.js"
 import * as envelope from "./formats/envelope.js"
 import type { Key } from "./keys/key.js"
 import type { KeyRing } from "./keys/ring.js"
@@ -53,7 +54,7 @@ export const sealText = (key: Key, context: Uint8Array, text: string): string =>
  * The bytes of an envelope in base64url. The decoder skips what is no base64url, so text with anything else in it is
  * found by its length.
  */
-const bytesOf = (text: string, place: () => string): Buffer | UnsupportedFormat => {
+export const bytesOf = (text: string, place: () => string): Buffer | UnsupportedFormat => {
   // What a backend finds stored need not make sense.
   if (typeof text !== "string") return new UnsupportedFormat({ place: place(), why: "is no text" })
   const bytes = Buffer.from(text, "base64url")
@@ -85,7 +86,7 @@ const rowsUnbroken = 64
 const charsUnbroken = 512 * 1024
 
 /** Opens the rows of a page one after the other; the first that does not open fails the page, so none is left out. */
-export const openAll = <Row extends { readonly data?: string; readonly state?: string }>(
+export const openAll = <Row extends { readonly data?: string; readonly state?: string; readonly value?: string }>(
   { ring }: Cipher,
   rows: ReadonlyArray<Row>,
   keyIds: (row: Row, add: (id: string) => void) => void,
@@ -107,7 +108,7 @@ export const openAll = <Row extends { readonly data?: string; readonly state?: s
           )
         }
         const row = rows[i] as Row
-        chars += row.data?.length ?? row.state?.length ?? 0
+        chars += (row.data ?? row.state ?? row.value)?.length ?? 0
         const result = open(row, find)
         if (isError(result)) return Effect.fail(result)
         opened[i] = result
@@ -130,14 +131,15 @@ export const isError = <A extends object>(result: A | CryptoError): result is Cr
 /**
  * The random id of a store, which is part of every context in it, so that nothing can be moved here from another store.
  * Before that, each key is held against the check value that the store has kept since the key's first use. `note`
- * keeps a value under a name unless there is one, and gives what is kept.
+ * keeps a value under a name unless there is one, and gives what is kept. A store that keeps nothing has no id.
  */
 export const prepare = <E>(
   cipher: Cipher,
   store: string,
-  note: (name: string, value: string | null) => Effect.Effect<string | null, E>
+  note: ((name: string, value: string | null) => Effect.Effect<string | null, E>) | null
 ): Effect.Effect<string, E | CryptoError | KeyCheckFailed> =>
   Effect.gen(function* () {
+    if (note === null) return ""
     const { ring } = cipher
     for (const { id, primary, status } of ring.keys) {
       if (status === "disabled") continue
@@ -157,20 +159,12 @@ export const prepare = <E>(
     return (yield* note("id", fresh)) ?? fresh
   })
 
-/** The ports that are sealed, so that none is sealed twice: what was sealed in between would be opened by nobody. */
-export class Sealed<Port extends object> {
-  private readonly ports = new WeakSet<Port>()
-
-  constructor(private readonly store: string) {}
-
-  refuse(port: Port): Effect.Effect<void, InvalidInput> {
-    return this.ports.has(port)
-      ? Effect.fail(new InvalidInput({ what: this.store, why: "is sealed already" }))
-      : Effect.void
-  }
-
-  add(port: Port): Port {
-    this.ports.add(port)
-    return port
-  }
-}
+/** Makes a sealed port of one that is not sealed already. */
+export const sealing = <Port extends object, E, R>(
+  store: string,
+  port: Port,
+  seal: Effect.Effect<Port, E, R>
+): Effect.Effect<Port, E | InvalidInput, R> =>
+  isSealed(port)
+    ? Effect.fail(new InvalidInput({ what: store, why: "is sealed already" }))
+    : Effect.map(seal, addSealed)

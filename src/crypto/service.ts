@@ -25,7 +25,7 @@ export interface WatermarkOptions {
   readonly events?: number | undefined
   /** The greatest position of a plain command. */
   readonly commands?: number | undefined
-  /** The latest time of a plain snapshot, cache entry or object. */
+  /** The latest time of a plain snapshot or object. With it no plain cache entry is read: none says when it was put. */
   readonly createdUntil?: DateTime.Utc | undefined
 }
 

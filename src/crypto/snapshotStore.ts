@@ -10,9 +10,7 @@ import { checksum, type Encoded, type EncodedSnapshot } from "../snapshotStore/S
 import { ContextWriter } from "./formats/context.js"
 import type { FindKey } from "./formats/envelope.js"
 import type { Key } from "./keys/key.js"
-import { type Cipher, openText, prepare, refusedPlain, Sealed, seals, sealText } from "./sealer.js"
-
-const sealed = new Sealed<Encoded>("SnapshotStore")
+import { type Cipher, openText, prepare, refusedPlain, sealing, seals, sealText } from "./sealer.js"
 
 const checked = (snapshot: Omit<EncodedSnapshot, "checksum">): EncodedSnapshot => ({
   ...snapshot,
@@ -55,22 +53,25 @@ export const seal = (
   cipher: Cipher,
   port: Encoded
 ): Effect.Effect<Encoded, InvalidInput | StoreFailure | KeyCheckFailed> =>
-  Effect.gen(function* () {
-    yield* sealed.refuse(port)
-    const codec = snapshotCodec(cipher, yield* prepare(cipher, "SnapshotStore", port.note))
-    return sealed.add({
-      ...port,
-      save: seals(cipher)
-        ? (snapshot) => Effect.flatMap(cipher.ring.primary, (key) => port.save(codec.seal(key, snapshot)))
-        : port.save,
-      latest: (stream, atMost) =>
-        Effect.flatMap(port.latest(stream, atMost), (row) =>
-          row === null || !isWhole(row)
-            ? Effect.succeed(row)
-            : Effect.flatMap(cipher.ring.finding(new Set(row.keyId === null ? [] : [row.keyId])), (find) => {
-                const opened = codec.open(row, find)
-                return "_tag" in opened ? Effect.fail(opened) : Effect.succeed(opened)
-              })
-        )
+  sealing(
+    "SnapshotStore",
+    port,
+    Effect.map(prepare(cipher, "SnapshotStore", port.note), (storeId) => {
+      const codec = snapshotCodec(cipher, storeId)
+      return {
+        ...port,
+        save: seals(cipher)
+          ? (snapshot) => Effect.flatMap(cipher.ring.primary, (key) => port.save(codec.seal(key, snapshot)))
+          : port.save,
+        latest: (stream, atMost) =>
+          Effect.flatMap(port.latest(stream, atMost), (row) =>
+            row === null || !isWhole(row)
+              ? Effect.succeed(row)
+              : Effect.flatMap(cipher.ring.finding(new Set(row.keyId === null ? [] : [row.keyId])), (find) => {
+                  const opened = codec.open(row, find)
+                  return "_tag" in opened ? Effect.fail(opened) : Effect.succeed(opened)
+                })
+          )
+      }
     })
-  })
+  )

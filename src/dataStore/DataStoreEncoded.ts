@@ -31,7 +31,10 @@ export interface EncodedFields {
   /** JSON of a record of texts, up to some 13 KiB; empty for an object that was not put by this library. */
   readonly metadata: string
   readonly keyId: string | null
-  /** See `checksum`. Null for an object that was not put by this library. */
+  /**
+   * SHA-256 of all bytes in hexadecimal, a full stop, and the checksums of its pieces; those and the full stop are left
+   * out by a port that verifies what it reads itself. Null for an object that was not put by this library.
+   */
   readonly checksums: string | null
 }
 
@@ -187,6 +190,12 @@ export interface Encoded {
     | ((method: "get" | "put", object: ObjectId, expiresInSeconds: number) => Effect.Effect<string, ReadFailure>)
     | null
 
+  /**
+   * What a layer that seals keeps beside the objects: returns the value under this name; if there is none, and one is
+   * given, keeps that first. One atomic step. `reset` leaves it alone. Null where there is no place beside the buckets.
+   */
+  readonly note: ((name: string, value: string | null) => Effect.Effect<string | null, StoreFailure>) | null
+
   /** Deletes what dead processes left and nobody has touched for so long; returns how many. */
   readonly sweep: (olderThanMs: number) => Effect.Effect<number, StoreFailure>
 
@@ -226,6 +235,7 @@ export const relift: <E, R>(
   wrap: (encoded: Encoded) => Effect.Effect<Encoded, E, R>
 ) => Effect.Effect<DataStoreShape, E | InvalidInput, R> = reliftService
 
-export { chunkBytes } from "./checksums.js"
+export { verified } from "./bodies.js"
+export { chunkBytes, Regrouping, Summing } from "./checksums.js"
 export { compareNames, entriesOf } from "./entries.js"
 export { ownPrefix } from "./input.js"

@@ -35,11 +35,17 @@ export class Summing {
 
 const form = /^([0-9a-f]{64})\.((?:[\w-]{16})*)$/
 
+const wholeForm = /^[0-9a-f]{64}$/
+
+export interface Checksums {
+  readonly sha256: string
+  /** Null when the port has verified what it gives. */
+  readonly fits: ((index: number, piece: Uint8Array) => boolean) | null
+}
+
 /** The checksums of a body of that size; undefined for a text that cannot be theirs. */
-export const parse = (
-  text: string,
-  size: number
-): { readonly sha256: string; readonly fits: (index: number, piece: Uint8Array) => boolean } | undefined => {
+export const parse = (text: string, size: number): Checksums | undefined => {
+  if (wholeForm.test(text)) return { sha256: text, fits: null }
   const found = form.exec(text)
   if (found === null) return undefined
   const [, sha256 = "", sums = ""] = found

@@ -39,3 +39,16 @@ export class Lifted<Service extends object, Encoded, Options> {
       : Effect.map(wrap(parts.encoded), (encoded) => ({ encoded, options: parts.options }))
   }
 }
+
+/**
+ * The ports that seal what goes through them. None is sealed again, because what was sealed in between would be opened
+ * by nobody; so whatever is built over a sealed port is one itself.
+ */
+const sealedPorts = new WeakSet<object>()
+
+export const isSealed = (port: object): boolean => sealedPorts.has(port)
+
+export const addSealed = <Port extends object>(port: Port): Port => {
+  sealedPorts.add(port)
+  return port
+}

@@ -20,6 +20,7 @@ import type {
 import { chunkBytes, compareNames, entriesOf, make } from "../dataStore/DataStoreEncoded.js"
 import { type InvalidInput, NotFound } from "../Errors.js"
 import { onlyKnown } from "../internal/storeOptions.js"
+import { makeNote } from "./database/notes.js"
 
 /**
  * @since 0.1.0
@@ -166,6 +167,8 @@ export const makeEncoded: Effect.Effect<Encoded> = Effect.sync(() => {
     buckets: Effect.sync(() => [...buckets].map(([name, { createdAt }]) => ({ name, createdAt }))),
 
     presign: null,
+
+    note: makeNote(),
 
     sweep: () => Effect.succeed(0),
 

@@ -138,6 +138,7 @@ export interface Statements {
   readonly deleteBucket: (bucket: string) => Effect.Effect<boolean | "NotEmpty", StoreFailure>
   readonly bucketExists: (bucket: string) => Effect.Effect<boolean, ReadFailure>
   readonly buckets: Effect.Effect<ReadonlyArray<readonly [name: string, createdMs: number]>, ReadFailure>
+  readonly note: (name: string, value: string | null) => Effect.Effect<string | null, StoreFailure>
   readonly reset: Effect.Effect<void, StoreFailure>
 }
 
@@ -379,6 +380,8 @@ export const make = (backend: string, connection: string, sql: Statements): Enco
     buckets: Effect.map(sql.buckets, (rows) => rows.map(([name, createdAt]) => ({ name, createdAt }))),
 
     presign: null,
+
+    note: sql.note,
 
     sweep: (olderThanMs) => Effect.flatMap(now, (nowMs) => collect(nowMs - olderThanMs)),
 

@@ -32,6 +32,11 @@ export interface ContractOptions extends suites.ContractOptions<DataStore> {
    */
   readonly damage?: ((object: ObjectId, offset: number) => Effect.Effect<void, unknown>) | undefined
   /**
+   * What a store that seals its objects calls what was damaged, and the bytes that it verifies at once. By default
+   * `ObjectCorrupt`, and 256 KiB.
+   */
+  readonly damaged?: { readonly error: "ObjectCorrupt" | "Tampered"; readonly pieceBytes: number } | undefined
+  /**
    * How many files, rows or uploads there are that belong to no object, which must be none after every operation that
    * has failed. Without it what is left behind is not tested.
    */
@@ -73,7 +78,7 @@ export const contract = <E>(name: string, layer: Layer.Layer<DataStore, E>, opti
     copies(test, largeBytes)
     lists(test)
     atomicity(test, largeBytes, options.leftBehind)
-    if (options.damage !== undefined) integrity(test, largeBytes, options.damage)
+    if (options.damage !== undefined) integrity(test, largeBytes, options.damage, options.damaged)
     buckets(test, options.bucketsExclude ?? true)
     maintenance(test, { secrets: options.secrets ?? [] })
     if (options.readOnly !== undefined) readOnly(test, options.readOnly)

@@ -3,11 +3,11 @@
  * has done it says line by line.
  *
  * `put`: replaces one object with bodies that say their number. `large <bytes>`: puts, gets, gets parts of and copies one
- * object of that size, and says how much its memory grew and how long the event loop stood still.
+ * object of that size, and says how much its memory grew and how long the event loop stood still. Sealed with WORKER_KEY.
  */
 import { monitorEventLoopDelay } from "node:perf_hooks"
-import { Effect, type Layer, Option, Redacted, Stream } from "effect"
-import { DataStore } from "effect-stores"
+import { Effect, Layer, Option, Redacted, Stream } from "effect"
+import { CryptoService, DataStore } from "effect-stores"
 import { DataStoreFileSystem } from "effect-stores/fs"
 import { DataStoreMinio } from "effect-stores/minio"
 import { DataStorePg } from "effect-stores/pg"
@@ -95,7 +95,16 @@ const large = Effect.gen(function* () {
 
 const layer = layers[backend]
 if (layer === undefined) throw new Error(`no backend ${backend}`)
-Effect.runPromise(Effect.provide(mode === "large" ? large : put, layer())).catch((error) => {
+const stored =
+  process.env.WORKER_KEY === undefined
+    ? layer()
+    : layer().pipe(
+        CryptoService.seal,
+        Layer.provide(
+          CryptoService.layer({ keys: [{ id: "k1", key: Redacted.make(process.env.WORKER_KEY) }], primary: "k1" })
+        )
+      )
+Effect.runPromise(Effect.provide(mode === "large" ? large : put, stored)).catch((error) => {
   process.stderr.write(String(error))
   process.exitCode = 1
 })

@@ -3,25 +3,8 @@
  * that are other than they were, that rotate or are disabled, and stores with plain rows.
  */
 import assert from "node:assert/strict"
-import { randomBytes } from "node:crypto"
-import * as fs from "node:fs"
 import * as path from "node:path"
-import { inspect } from "node:util"
-import {
-  Cause,
-  Chunk,
-  Context,
-  DateTime,
-  Duration,
-  Effect,
-  Exit,
-  Layer,
-  Logger,
-  LogLevel,
-  Option,
-  Redacted,
-  Stream
-} from "effect"
+import { Cause, Chunk, Context, DateTime, Duration, Effect, Exit, Layer, Option, Redacted, Stream } from "effect"
 import {
   CommandStore,
   CryptoService,
@@ -87,49 +70,6 @@ const failure = async <A, E, R, E2>(layer: Layer.Layer<R, E2>, program: Effect.E
   assert.ok(Option.isSome(error), Cause.pretty(exit.cause))
   return error.value as { readonly _tag: string; readonly message: string }
 }
-
-describe("on the disk, in logs and in what can be looked at", () => {
-  test("is no word of what was stored, and no byte of a key", { timeout: 120_000 }, async () => {
-    const marker = randomBytes(24).toString("hex")
-    const filename = freshFile()
-    const logged: Array<string> = []
-    const logger = Logger.make(({ cause, message }) => void logged.push(inspect([message, cause], { depth: 9 })))
-    const state = { text: marker, list: Array.from({ length: 20 }, () => marker) }
-    const shown = await run(
-      sealedOn(filename, k1),
-      Effect.gen(function* () {
-        const store = yield* EventStore.EventStore
-        const commands = yield* CommandStore.CommandStore
-        const snapshots = yield* SnapshotStore.SnapshotStore
-        for (let i = 0; i < 100; i++) {
-          const one = { ...stream, aggregateId: `a-${i}` }
-          const event = { id: idOf(i + 1), type: "Happened", data: { marker }, metadata: { marker } }
-          yield* store.append(one, [event], { expected: i % 2 === 0 ? "any" : "noStream" })
-          const command = { id: idOf(i + 1), tenantId: "acme", domain: "Account", type: "Do", data: marker }
-          yield* commands.create({ ...command, metadata: { marker } })
-          yield* commands.update(command.id, { status: "succeeded", outcome: { marker } })
-          yield* snapshots.save(one, { version: 1, lastEventMark: mark, schemaVersion: "1", state })
-        }
-        yield* store.maintenance.update(idOf(1), { data: { marker, again: true } })
-        const services = yield* Effect.context<Stores | SqliteDatabase.SqliteDatabase>()
-        yield* tamper("UPDATE es_events SET data = metadata WHERE version = 1")
-        const error = yield* Effect.flip(store.get(idOf(2)))
-        yield* Effect.logError("what an application logs", error)
-        return [store, commands, snapshots, services, error].flatMap((value) => [
-          inspect(value, { depth: 12, showHidden: true }),
-          JSON.stringify(value)
-        ])
-      }).pipe(Effect.provide(Logger.replace(Logger.defaultLogger, logger)), Logger.withMinimumLogLevel(LogLevel.Trace))
-    )
-    const files = fs.readdirSync(path.dirname(filename)).map((name) => path.join(path.dirname(filename), name))
-    const texts = [...shown, ...logged, ...files.map((file) => fs.readFileSync(file, "latin1"))]
-    assert.ok(texts.join("").length > 100_000)
-    const bytes = keyBytesOf("k1")
-    const secrets = [marker, Buffer.from(marker).toString("base64url").slice(0, 30), bytes.toString("latin1")]
-    const keys = [bytes.toString("hex"), bytes.toString("base64url"), [...bytes].join(","), [...bytes].join(", ")]
-    for (const secret of [...secrets, ...keys]) for (const text of texts) assert.ok(!text.includes(secret))
-  })
-})
 
 describe("what somebody has changed on the disk", () => {
   const changed = async (statement: string, program: Effect.Effect<unknown, unknown, Stores>) => {
@@ -366,6 +306,14 @@ describe("sealing", () => {
       Layer.provide(k1)
     )
     assert.match((await failure(none, Effect.void)).message, /gives no store/)
+  })
+
+  test("leaves what nobody can read without it: a typed error names the key", async () => {
+    const filename = freshFile()
+    await run(sealedOn(filename, k1), append(1, 1))
+    const error = await failure(allOn(filename), readAll)
+    assert.equal(error._tag, "StoreError")
+    assert.match(error.message, /k1/)
   })
 
   test("takes a user's own port", async () => {

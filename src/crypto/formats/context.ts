@@ -24,7 +24,8 @@ const tags = {
   object: 16,
   metadata: 17,
   subject: 18,
-  purpose: 19
+  purpose: 19,
+  write: 20
 } as const
 
 export type ContextField = keyof typeof tags

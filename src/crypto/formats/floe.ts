@@ -129,35 +129,63 @@ const segmentAad = (position: number, isLast: boolean): Buffer => {
   return out
 }
 
+/** Bytes that wait for more. As large as they are, up to a bound: most messages are short. */
+class Waiting {
+  filled = 0
+  private buffer = Buffer.alloc(0)
+
+  constructor(private readonly bytesMax: number) {}
+
+  get bytes(): Buffer {
+    return this.buffer.subarray(0, this.filled)
+  }
+
+  add(piece: Uint8Array): void {
+    const filled = this.filled + piece.length
+    if (filled > this.buffer.length) {
+      const larger = Buffer.allocUnsafe(Math.min(this.bytesMax, Math.max(filled, this.buffer.length * 4)))
+      this.buffer.copy(larger, 0, 0, this.filled)
+      this.buffer = larger
+    }
+    this.buffer.set(piece, this.filled)
+    this.filled = filled
+  }
+}
+
 /** Segments out of plaintext that comes in pieces of any size. The last one is known as such only at the end. */
 export class Sealer {
-  private readonly buffer: Buffer
-  private filled = 0
+  private readonly waiting: Waiting
   private position = 0
 
   constructor(private readonly message: Message) {
-    this.buffer = Buffer.allocUnsafeSlow(message.plainBytes)
+    this.waiting = new Waiting(message.plainBytes)
   }
 
   push(piece: Uint8Array): ReadonlyArray<Buffer> {
+    const { message, waiting } = this
     const out: Array<Buffer> = []
     let at = 0
     while (at < piece.length) {
       // Full, and something follows: it is not the last.
-      if (this.filled === this.buffer.length) {
-        out.push(this.message.seal(this.position++, this.buffer, false))
-        this.filled = 0
+      if (waiting.filled === message.plainBytes) {
+        out.push(message.seal(this.position++, waiting.bytes, false))
+        waiting.filled = 0
       }
-      const taken = Math.min(piece.length - at, this.buffer.length - this.filled)
-      this.buffer.set(piece.subarray(at, at + taken), this.filled)
-      this.filled += taken
+      const left = piece.length - at
+      if (waiting.filled === 0 && left > message.plainBytes) {
+        out.push(message.seal(this.position++, piece.subarray(at, at + message.plainBytes), false))
+        at += message.plainBytes
+        continue
+      }
+      const taken = Math.min(left, message.plainBytes - waiting.filled)
+      waiting.add(piece.subarray(at, at + taken))
       at += taken
     }
     return out
   }
 
   end(): Buffer {
-    return this.message.seal(this.position++, this.buffer.subarray(0, this.filled), true)
+    return this.message.seal(this.position++, this.waiting.bytes, true)
   }
 }
 
@@ -166,37 +194,47 @@ export class Sealer {
  * has been authenticated. `end` finds what is cut off; of a range, whose end is no end of the message, it is not asked.
  */
 export class Opener {
-  private readonly buffer: Buffer
-  private filled = 0
+  private readonly waiting: Waiting
   private isDone = false
 
   constructor(
     private readonly message: Message,
     private position = 0
   ) {
-    this.buffer = Buffer.allocUnsafeSlow(message.parameters.segmentBytes)
+    this.waiting = new Waiting(message.parameters.segmentBytes)
   }
 
   push(piece: Uint8Array): ReadonlyArray<Buffer> | Flaw {
+    const { waiting } = this
+    const bytes = Buffer.from(piece.buffer, piece.byteOffset, piece.byteLength)
     const out: Array<Buffer> = []
     let at = 0
-    while (at < piece.length) {
+    while (at < bytes.length) {
       if (this.isDone) return "trailing"
       // First the length, then the rest.
-      const wanted = this.filled < lengthBytes ? lengthBytes : this.length
-      if (wanted < segmentOverhead && this.filled >= lengthBytes) return "segment"
-      const taken = Math.min(piece.length - at, wanted - this.filled)
-      this.buffer.set(piece.subarray(at, at + taken), this.filled)
-      this.filled += taken
+      if (waiting.filled < lengthBytes && waiting.filled + bytes.length - at < lengthBytes) {
+        waiting.add(bytes.subarray(at))
+        return out
+      }
+      if (waiting.filled > 0 && waiting.filled < lengthBytes) {
+        const taken = lengthBytes - waiting.filled
+        waiting.add(bytes.subarray(at, at + taken))
+        at += taken
+      }
+      const marked = (waiting.filled > 0 ? waiting.bytes : bytes.subarray(at)).readUInt32BE(0)
+      const { segmentBytes } = this.message.parameters
+      const length = marked === notLast ? segmentBytes : marked
+      if (length < segmentOverhead || length > segmentBytes) return "segment"
+      const taken = Math.min(bytes.length - at, length - waiting.filled)
+      const isWhole = waiting.filled + taken === length
+      if (waiting.filled > 0 || !isWhole) waiting.add(bytes.subarray(at, at + taken))
+      const segment = waiting.filled > 0 ? waiting.bytes : bytes.subarray(at, at + taken)
       at += taken
-      if (this.filled < lengthBytes) continue
-      const { length } = this
-      if (length < segmentOverhead || length > this.buffer.length) return "segment"
-      if (this.filled < length) continue
-      const isLast = this.buffer.readUInt32BE(0) !== notLast
-      const plaintext = this.message.open(this.position++, this.buffer.subarray(0, length), isLast)
+      if (!isWhole) return out
+      const isLast = marked !== notLast
+      const plaintext = this.message.open(this.position++, segment, isLast)
       if (plaintext === undefined) return "segment"
-      this.filled = 0
+      waiting.filled = 0
       this.isDone = isLast
       if (plaintext.length > 0) out.push(plaintext)
     }
@@ -205,11 +243,6 @@ export class Opener {
 
   end(): Flaw | undefined {
     return this.isDone ? undefined : "truncated"
-  }
-
-  private get length(): number {
-    const marked = this.buffer.readUInt32BE(0)
-    return marked === notLast ? this.buffer.length : marked
   }
 }
 

@@ -36,6 +36,8 @@ export const headBytes = headerBytes + floe.headerBytes
 
 export const parameters: floe.Parameters = { segmentBytes: 65_536 }
 
+const plainPerSegment = floe.plainLength(parameters, parameters.segmentBytes) as number
+
 const label = Buffer.from("effect-stores O1")
 const bodyLabel = Buffer.from("effect-stores O1 body")
 const padding = Buffer.alloc(headerBytes - paddingAt)
@@ -113,11 +115,23 @@ export const bodyAad = (object: ObjectKey): Buffer => Buffer.concat([bodyLabel, 
 /** Of a whole object, its head included; undefined when no plaintext gives so many. */
 export const plainLength = (bytes: number): number | undefined => floe.plainLength(parameters, bytes - headBytes)
 
+/** The longest plaintext whose object has at most so many bytes. */
+export const plainLengthMax = (bytes: number): number => {
+  const body = Math.max(0, bytes - headBytes)
+  const rest = plainLength(headBytes + (body % parameters.segmentBytes))
+  return Math.floor(body / parameters.segmentBytes) * plainPerSegment + (rest ?? 0)
+}
+
 export const sealedLength = (plainBytes: number): number => headBytes + floe.sealedLength(parameters, plainBytes)
 
 /** How much goes through between two turns of the event loop, a millisecond or less. */
 const bytesUnbroken = 1024 * 1024
-const pieceBytes = parameters.segmentBytes
+const pieceBytes = 4 * parameters.segmentBytes
+/** What a step costs that has few bytes, in bytes. */
+const stepBytes = 16 * 1024
+
+// Of all streams together, since they share the loop: many small ones must not keep a large one from its turn.
+let unbroken = 0
 
 /** A large piece would be encrypted in one go. */
 const pieces = function* (bytes: Uint8Array): Generator<Uint8Array> {
@@ -130,7 +144,6 @@ const through = <E, R>(
   step: (piece: Uint8Array) => ReadonlyArray<Uint8Array> | CryptoError,
   end: () => ReadonlyArray<Uint8Array> | CryptoError
 ): Stream.Stream<Uint8Array, E | CryptoError, R> => {
-  let unbroken = 0
   const given = (result: ReadonlyArray<Uint8Array> | CryptoError) =>
     "_tag" in result ? Effect.fail(result) : Effect.succeed(Chunk.unsafeFromArray(result))
   return source.pipe(
@@ -138,7 +151,7 @@ const through = <E, R>(
     Stream.rechunk(1),
     Stream.mapEffect((piece) => {
       const result = given(step(piece))
-      unbroken += piece.length
+      unbroken += piece.length + stepBytes
       if (unbroken < bytesUnbroken) return result
       unbroken = 0
       return Effect.zipRight(turn, result)
@@ -148,22 +161,36 @@ const through = <E, R>(
   )
 }
 
+/** A body to come: its header, and its segments, which may be asked for again, since each has a nonce of its own. */
+export interface Body {
+  readonly header: Buffer
+  readonly segments: <E, R>(source: Stream.Stream<Uint8Array, E, R>) => Stream.Stream<Uint8Array, E | CryptoError, R>
+}
+
+export const beginBody = (object: ObjectKey): Body => {
+  const message = floe.Message.begin(object.key, bodyAad(object), parameters)
+  return {
+    header: message.header,
+    segments: (source) =>
+      Stream.suspend(() => {
+        const sealer = new floe.Sealer(message)
+        return through(
+          source,
+          (piece) => sealer.push(piece),
+          () => [sealer.end()]
+        )
+      })
+  }
+}
+
 /** The body of an object, its header first. The message of it is a new one for every run of the stream. */
 export const sealBody = <E, R>(
   object: ObjectKey,
   source: Stream.Stream<Uint8Array, E, R>
 ): Stream.Stream<Uint8Array, E | CryptoError, R> =>
   Stream.suspend(() => {
-    const message = floe.Message.begin(object.key, bodyAad(object), parameters)
-    const sealer = new floe.Sealer(message)
-    return Stream.concat(
-      Stream.make<[Uint8Array]>(message.header),
-      through(
-        source,
-        (piece) => sealer.push(piece),
-        () => [sealer.end()]
-      )
-    )
+    const { header, segments } = beginBody(object)
+    return Stream.concat(Stream.make<[Uint8Array]>(header), segments(source))
   })
 
 const flawed = (flaw: floe.Flaw, keyId: string, place: () => string): CryptoError =>
@@ -221,8 +248,6 @@ export interface SealedRange {
   readonly skip: number
   readonly length: number
 }
-
-const plainPerSegment = floe.plainLength(parameters, parameters.segmentBytes) as number
 
 /** For `0 <= offset`, `0 < length`, `offset + length <= plainBytes` of an object with `bytes` bytes. */
 export const rangeOf = (offset: number, length: number, bytes: number): SealedRange => {

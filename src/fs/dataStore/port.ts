@@ -1,5 +1,6 @@
 /**
- * The DataStore's port on a folder: `objects/<bucket>/<file>`, and `incoming/<write id>` for what is being written.
+ * The DataStore's port on a folder: `objects/<bucket>/<file>`, `incoming/<write id>` for what is being written, and
+ * `notes/` for what a layer that seals keeps.
  *
  * A write goes to a file of its own in `incoming`, which is synced and then renamed into its place (linked, if there
  * must be none yet), and then the folder is synced: it is there whole or not at all, and after a power cut too.
@@ -62,6 +63,7 @@ interface Folder {
 export const make = ({ root, sync }: Folder): Encoded => {
   const objects = path.join(root, "objects")
   const incoming = path.join(root, "incoming")
+  const notes = path.join(root, "notes")
   const folderOf = (bucket: string) => path.join(objects, bucket)
   const fileOf = ({ bucket, name }: ObjectId) => path.join(folderOf(bucket), fileNameOf(name))
 
@@ -283,6 +285,28 @@ export const make = ({ root, sync }: Folder): Encoded => {
     )
   }
 
+  const writeNew = async (at: string, text: string): Promise<void> => {
+    const file = await files.open(at, files.creating)
+    try {
+      await files.writeFully(file, Buffer.from(text), 0)
+      if (sync) await files.fsync(file)
+    } finally {
+      await files.close(file)
+    }
+  }
+
+  const textOf = async (at: string): Promise<string | undefined> => {
+    const file = await files.ifThere(files.open(at, files.reading))
+    if (file === undefined) return undefined
+    try {
+      const { size } = await files.fstat(file)
+      const bytes = Buffer.allocUnsafe(Number(size))
+      return bytes.toString("utf8", 0, await files.readFully(file, bytes, 0))
+    } finally {
+      await files.close(file)
+    }
+  }
+
   return {
     backend: "FileSystem",
     connection: root,
@@ -424,6 +448,26 @@ export const make = ({ root, sync }: Folder): Encoded => {
     }),
 
     presign: null,
+
+    note: (name, value) =>
+      files.attempt("note", async () => {
+        const file = path.join(notes, Buffer.from(name).toString("hex"))
+        const found = await textOf(file)
+        if (found !== undefined || value === null) return found ?? null
+        await files.mkdir(notes, { recursive: true })
+        // Linked when it is whole; of several that do so one is first, and all return that one's.
+        const temporary = path.join(incoming, Uuid.v7(Date.now()))
+        await writeNew(temporary, value)
+        try {
+          await files.link(temporary, file)
+        } catch (error) {
+          if (files.codeOf(error) !== "EEXIST") throw error
+        } finally {
+          await files.ifThere(files.unlink(temporary))
+        }
+        if (sync) for (const folder of [notes, root]) await files.syncFolder(folder)
+        return (await textOf(file)) ?? null
+      }),
 
     sweep: (olderThanMs) =>
       files.attempt("sweep", async () => {

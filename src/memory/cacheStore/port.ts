@@ -16,6 +16,7 @@ import type {
   Ticket
 } from "../../cacheStore/CacheStoreEncoded.js"
 import { type Pages, pageSize } from "../../internal/pages.js"
+import { makeNote } from "../database/notes.js"
 import { isFresh, type MemoryCache, type Node } from "./MemoryCache.js"
 
 interface Held {
@@ -188,6 +189,8 @@ export const make = (cache: MemoryCache): Encoded => {
       connection: "memory",
       entries: freshOf(null, "", nowMs).length
     })),
+
+    note: makeNote(),
 
     inTransaction: Effect.succeed(false)
   }

@@ -503,6 +503,9 @@ export const make = (s3: S3, settings: Settings): Encoded => {
       ? (method, { bucket, name }, seconds) => s3.presign(method, real(bucket), name, seconds, settings.publicEndpoint)
       : null,
 
+    // Buckets are all that there is.
+    note: null,
+
     sweep: (olderThanMs) =>
       Effect.flatMap(buckets, (all) =>
         Effect.reduce(all, 0, (sum, { name }) => Effect.map(sweepBucket(name, olderThanMs), (count) => sum + count))

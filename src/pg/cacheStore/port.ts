@@ -10,6 +10,7 @@ import { type Pages, pageSize } from "../../internal/pages.js"
 import { decodeMarks, encodeMarks, keepOf, purgeBatch, sameMarks, type TagMark } from "../../sql/cacheRows.js"
 import type { StoreAccess } from "../database/access.js"
 import type { Names } from "../database/names.js"
+import { note } from "../database/notes.js"
 import * as statements from "./statements.js"
 
 /** Between two looks for what is at its end. */
@@ -155,6 +156,8 @@ export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded
       connection: database.connection,
       entries
     })),
+
+    note: (name, value) => database.run(note(names, "CacheStore", name, value)),
 
     inTransaction: Effect.withFiberRuntime((fiber) => Effect.succeed(database.inTransaction(fiber)))
   }

@@ -6,6 +6,7 @@ import type { Encoded } from "../../dataStore/DataStoreEncoded.js"
 import { make as makePort } from "../../sql/dataStore.js"
 import type { StoreAccess } from "../database/access.js"
 import type { Names } from "../database/names.js"
+import { note } from "../database/notes.js"
 import * as statements from "./statements.js"
 
 export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded> =>
@@ -38,6 +39,7 @@ export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded
         ),
       bucketExists: (bucket) => database.run(sql.bucketExists(bucket)),
       buckets: database.run(sql.buckets),
+      note: (name, value) => database.run(note(names, "DataStore", name, value)),
       reset: database.run(sql.reset)
     })
   })

@@ -60,6 +60,8 @@ export const make = (database: RedisDatabaseShape, prefix: string): Encoded => {
   const entriesOf = (tenantId: string) => `${prefix}{k:${part(tenantId)}:`
   const keyOf = ({ key, tenantId }: Place) => `${entriesOf(tenantId)}${key}`
   const tagsOf = (tenantId: string) => `${prefix}{t:${part(tenantId)}:`
+  // Like no other: no entry, and no SnapshotStore with the same prefix.
+  const notes = `${prefix}}c`
   const tagKeyOf = (tenantId: string, tag: string) => `${tagsOf(tenantId)}${tag}`
 
   const run = <A>(operation: string, size: number, send: Send, onReply: (reply: unknown) => A) =>
@@ -516,6 +518,18 @@ export const make = (database: RedisDatabaseShape, prefix: string): Encoded => {
       connection: database.connection,
       entries
     })),
+
+    note: (name, value) =>
+      run(
+        "note",
+        0,
+        // What is kept once never changes, so two commands are as good as one.
+        async (driver) => {
+          if (value !== null) await command("hsetnx", [notes, name, value])(driver)
+          return command("hget", [notes, name])(driver)
+        },
+        (reply) => (typeof reply === "string" ? reply : null)
+      ),
 
     inTransaction: Effect.succeed(false)
   }

@@ -34,6 +34,7 @@ import {
 import type { StoreAccess } from "../database/access.js"
 import type { SqliteConnection } from "../database/connection.js"
 import type { Names } from "../database/names.js"
+import { makeNote } from "../database/notes.js"
 
 type Row = readonly [
   key: string,
@@ -372,6 +373,8 @@ WHERE (tenant_id, key) > (?, ?) AND fresh_ms > ? ORDER BY tenant_id, key LIMIT ?
       connection: database.connection,
       entries
     })),
+
+    note: makeNote(database, names, "CacheStore"),
 
     inTransaction: database.read("get", ({ db }) => db.inTransaction).pipe(Effect.orElseSucceed(() => false))
   }

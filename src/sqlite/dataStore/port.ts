@@ -19,11 +19,13 @@ import {
 import type { StoreAccess } from "../database/access.js"
 import type { SqliteConnection } from "../database/connection.js"
 import type { Names } from "../database/names.js"
+import { makeNote } from "../database/notes.js"
 
 export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded> =>
   Effect.sync(() => makePort("Sqlite", database.connection, statements(database, names)))
 
-const statements = (database: StoreAccess, { qualified }: Names): Statements => {
+const statements = (database: StoreAccess, names: Names): Statements => {
+  const { qualified } = names
   const objects = qualified("objects")
   const rows = qualified("object_rows")
   const uploads = qualified("object_uploads")
@@ -166,6 +168,8 @@ const statements = (database: StoreAccess, { qualified }: Names): Statements => 
       "buckets.list",
       (connection) => connection.prepare(sql.buckets).all() as Array<[string, number]>
     ),
+
+    note: makeNote(database, names, "DataStore"),
 
     reset: Effect.asVoid(
       step("reset", (connection) => {

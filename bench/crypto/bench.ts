@@ -1,0 +1,120 @@
+/**
+ * The bench of encryption: envelopes and object streams beside the cipher alone, and stores sealed beside the same
+ * stores plain. `--quick` is for a look; `--profile` shows where the time of our side goes.
+ */
+import { mkdtempSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { parseArgs } from "node:util"
+import { Layer, Redacted } from "effect"
+import { EventStoreMemory, SnapshotStoreMemory } from "effect-stores/memory"
+import { EventStorePg, PgDatabase, SnapshotStorePg } from "effect-stores/pg"
+import { EventStoreSqlite, SnapshotStoreSqlite, SqliteDatabase } from "effect-stores/sqlite"
+import { type Budget, measure, type Result, type Workload } from "../harness.js"
+import { profile } from "../profile.js"
+import * as report from "../report.js"
+import { postgres } from "../servers.js"
+import { objects, records, stores } from "./sides.js"
+
+export const usage =
+  "crypto [--what records,objects,memory,sqlite,pg] [--only TEXT] [--quick] [--profile] [--json FILE]"
+
+interface Opened {
+  readonly title: string
+  readonly workloads: ReadonlyArray<Workload>
+  readonly close: () => Promise<void>
+}
+
+const nothing = async () => {}
+
+const inMemory = async (): Promise<Opened> => {
+  const layer = () => Layer.mergeAll(EventStoreMemory.layer(), SnapshotStoreMemory.layer())
+  return { title: "Stores in memory, sealed and plain", ...stores(layer(), layer(), true, undefined) }
+}
+
+const onSqlite = async (): Promise<Opened> => {
+  const directory = mkdtempSync(join(tmpdir(), "bench-crypto-"))
+  const layer = (name: string) =>
+    Layer.mergeAll(EventStoreSqlite.layerFromDatabase(), SnapshotStoreSqlite.layerFromDatabase()).pipe(
+      Layer.provide(SqliteDatabase.layer({ filename: join(directory, name), synchronous: "NORMAL" }))
+    )
+  const { close, workloads } = stores(layer("plain.db"), layer("sealed.db"), true, undefined)
+  return {
+    title: "Stores on SQLite, synchronous NORMAL, sealed and plain",
+    workloads,
+    close: async () => {
+      await close()
+      rmSync(directory, { recursive: true })
+    }
+  }
+}
+
+const onPg = async (): Promise<Opened> => {
+  const server = await postgres()
+  const layer = (prefix: string) =>
+    Layer.mergeAll(EventStorePg.layerFromDatabase({ prefix }), SnapshotStorePg.layerFromDatabase({ prefix })).pipe(
+      Layer.provide(PgDatabase.layer({ url: Redacted.make(server.url) }))
+    )
+  const { close, workloads } = stores(layer("plain_"), layer("sealed_"), false, 0.9)
+  return {
+    title: "Stores on PostgreSQL, sealed and plain",
+    workloads,
+    close: async () => {
+      await close()
+      await server.stop()
+    }
+  }
+}
+
+const parts: Readonly<Record<string, () => Promise<Opened>>> = {
+  records: async () => ({ title: "Records", workloads: records, close: nothing }),
+  objects: async () => ({ title: "Objects", workloads: await objects(), close: nothing }),
+  memory: inMemory,
+  sqlite: onSqlite,
+  pg: onPg
+}
+
+const options = {
+  what: { type: "string", default: Object.keys(parts).join(",") },
+  only: { type: "string", default: "" },
+  quick: { type: "boolean", default: false },
+  profile: { type: "boolean", default: false },
+  json: { type: "string", default: ".bench/crypto.json" }
+} as const
+
+/** Throws at once for arguments that it does not know. */
+export const prepare = (args: ReadonlyArray<string>): (() => Promise<void>) => {
+  const { values } = parseArgs({ args: [...args], options })
+  const chosen = values.what.split(",").map((name) => {
+    const named = parts[name]
+    if (named === undefined) throw new Error(`nothing called ${name}`)
+    return named
+  })
+  return async () => {
+    const budget: Budget = values.quick
+      ? { rounds: 3, turnMs: 70, warmUpMs: 200 }
+      : { rounds: 13, turnMs: 140, warmUpMs: 350 }
+    const loadBefore = report.othersLoad()
+    const results: Array<Result & { readonly backend: string }> = []
+    for (const open of chosen) {
+      const { close, title, workloads } = await open()
+      try {
+        report.heading(title)
+        for (const workload of workloads.filter(({ name }) => name.includes(values.only))) {
+          if (values.profile) {
+            await profile(workload)
+            continue
+          }
+          const result = await measure(workload, budget)
+          report.print(result)
+          results.push({ backend: title, ...result })
+        }
+      } finally {
+        await close()
+      }
+    }
+    if (values.profile) return
+    report.summary(results)
+    report.write(values.json, "crypto", results, { budget, loadBefore })
+  }
+}

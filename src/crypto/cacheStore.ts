@@ -1,0 +1,163 @@
+/**
+ * The CacheStore's port, sealed: a value is bound to its tenant and key. What does not open is no value, and the lift
+ * counts it as absent: a cache may lose what it likes.
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import type { CryptoError, KeyCheckFailed } from "../CryptoError.js"
+import type { Begun, Encoded, EncodedEntry, EncodedWrite, Place, Settlement } from "../cacheStore/CacheStoreEncoded.js"
+import type { InvalidInput, StoreFailure } from "../Errors.js"
+import { ContextWriter } from "./formats/context.js"
+import type { FindKey } from "./formats/envelope.js"
+import type { Key } from "./keys/key.js"
+import { type Cipher, openAll, openText, prepare, refusedPlain, sealing, seals, sealText } from "./sealer.js"
+
+/** What no reader takes for a value: a plain one that the policy refuses. */
+const noKey = ""
+
+/** Between two looks whether the store still has the id that this process knows. */
+const lookEveryMs = 5_000
+
+/** When a plain value was stored nobody knows: with a watermark, it may have been after. */
+const unknownTime = Number.MAX_SAFE_INTEGER
+
+interface Row extends EncodedEntry, Place {
+  /** Whether it may have been moved here: from another place, or from a store of another id. */
+  readonly moved?: boolean
+}
+
+/** How values are sealed and opened, for the port and for who works on stored entries. */
+export const cacheCodec = (cipher: Cipher, storeId: string) => {
+  const context = ({ key, tenantId }: Place): Buffer =>
+    new ContextWriter().text("kind", "cache").text("store", storeId).text("tenant", tenantId).text("key", key).bytes
+
+  const named =
+    ({ key, tenantId }: Place) =>
+    () =>
+      `the cached value ${key} of ${tenantId}`
+
+  const seal = (key: Key | null, write: EncodedWrite): EncodedWrite =>
+    key === null ? write : { ...write, value: sealText(key, context(write), write.value), keyId: key.id }
+
+  const open = (row: Row, find: FindKey): string | CryptoError =>
+    row.keyId === null
+      ? (refusedPlain(cipher, unknownTime, "createdUntilMs", named(row)) ?? row.value)
+      : openText(find, row.keyId, context(row), row.value, named(row))
+
+  /** A row that does not open keeps its key, so that the lift calls it unreadable. */
+  const openRow = (row: Row, find: FindKey): Row => {
+    const value = open(row, find)
+    if (typeof value === "string") return { ...row, value, keyId: null }
+    return { ...row, keyId: row.keyId ?? noKey, moved: value._tag === "Tampered" }
+  }
+
+  const openRows = (rows: ReadonlyArray<Row>): Effect.Effect<ReadonlyArray<Row>, CryptoError> =>
+    openAll(cipher, rows, addKeyId, openRow)
+
+  return { seal, open, openRows }
+}
+
+const addKeyId = ({ keyId }: Row, add: (id: string) => void): void => {
+  if (keyId !== null) add(keyId)
+}
+
+export const seal = (
+  cipher: Cipher,
+  port: Encoded
+): Effect.Effect<Encoded, InvalidInput | StoreFailure | KeyCheckFailed> =>
+  sealing(
+    "CacheStore",
+    port,
+    Effect.map(prepare(cipher, "CacheStore", port.note), (storeId) => overPort(cipher, port, storeId))
+  )
+
+const overPort = (cipher: Cipher, port: Encoded, firstId: string): Encoded => {
+  let storeId = firstId
+  let codec = cacheCodec(cipher, storeId)
+  let lookedMs = Number.NEGATIVE_INFINITY
+  const primary: Effect.Effect<Key | null, CryptoError> = seals(cipher) ? cipher.ring.primary : Effect.succeed(null)
+
+  /**
+   * A cache may be emptied by its server, the id with it, and the next process then draws another. Whoever finds what
+   * it cannot open therefore looks, now and then, whether its own id still holds. True when it does not.
+   */
+  const hasNewId: Effect.Effect<boolean> = Effect.flatMap(Clock.currentTimeMillis, (nowMs) => {
+    if (nowMs - lookedMs < lookEveryMs) return Effect.succeed(false)
+    lookedMs = nowMs
+    return Effect.match(port.note("id", storeId), {
+      onFailure: () => false,
+      onSuccess: (id) => {
+        if (id === null || id === storeId) return false
+        storeId = id
+        codec = cacheCodec(cipher, id)
+        return true
+      }
+    })
+  })
+
+  const openRows = (rows: ReadonlyArray<Row>): Effect.Effect<ReadonlyArray<Row>, CryptoError> =>
+    Effect.flatMap(codec.openRows(rows), (opened) =>
+      opened.some(({ moved }) => moved)
+        ? Effect.flatMap(hasNewId, (isNew) => (isNew ? codec.openRows(rows) : Effect.succeed(opened)))
+        : Effect.succeed(opened)
+    )
+
+  const openEntries = (
+    tenantId: string,
+    keys: ReadonlyArray<string>,
+    entries: ReadonlyArray<EncodedEntry | null>
+  ): Effect.Effect<ReadonlyArray<EncodedEntry | null>, CryptoError> => {
+    const rows = entries.flatMap((entry, i) => (entry === null ? [] : [{ ...entry, tenantId, key: keys[i] as string }]))
+    return rows.length === 0
+      ? Effect.succeed(entries)
+      : Effect.map(openRows(rows), (opened) => {
+          let next = 0
+          return entries.map((entry) => (entry === null ? null : (opened[next++] as Row)))
+        })
+  }
+
+  const begin: Encoded["begin"] = (request) =>
+    Effect.flatMap(port.begin(request), (begun) =>
+      openEntries(
+        request.tenantId,
+        request.keys,
+        begun.map(({ entry }) => entry)
+      ).pipe(
+        Effect.map((entries) => begun.map((one, i) => ({ ...one, entry: entries[i] ?? null }) as Begun)),
+        // The caller will not hear of its tickets.
+        Effect.tapError(() => giveBack(begun.flatMap((one) => (one._tag === "Granted" ? [one.ticket] : []))))
+      )
+    )
+
+  const giveBack = (tickets: ReadonlyArray<Settlement["ticket"]>): Effect.Effect<void> =>
+    tickets.length === 0
+      ? Effect.void
+      : Effect.ignore(port.settle(tickets.map((ticket) => ({ ticket, write: null, holdMs: 0 }))))
+
+  const settle: Encoded["settle"] = (settlements) =>
+    settlements.every(({ write }) => write === null)
+      ? port.settle(settlements)
+      : Effect.flatMap(
+          Effect.tapError(primary, () => giveBack(settlements.map(({ ticket }) => ticket))),
+          (key) =>
+            port.settle(
+              settlements.map((one) => (one.write === null ? one : { ...one, write: codec.seal(key, one.write) }))
+            )
+        )
+
+  return {
+    ...port,
+    get: (place, left) =>
+      Effect.flatMap(port.get(place, left), (entry) =>
+        entry === null
+          ? Effect.succeed(null)
+          : Effect.map(openRows([{ ...entry, ...place }]), ([opened]) => opened as EncodedEntry)
+      ),
+    getMany: (tenantId, keys, left) =>
+      Effect.flatMap(port.getMany(tenantId, keys, left), (entries) => openEntries(tenantId, keys, entries)),
+    set: (writes) => Effect.flatMap(primary, (key) => port.set(writes.map((write) => codec.seal(key, write)))),
+    setIfAbsent: (write) => Effect.flatMap(primary, (key) => port.setIfAbsent(codec.seal(key, write))),
+    begin,
+    settle
+  }
+}

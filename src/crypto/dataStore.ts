@@ -1,0 +1,258 @@
+/**
+ * The DataStore's port, sealed: a body is an object of the format O1, and what is known of it is bound, like its key
+ * header, to bucket, name, content type and the id of its write. The header of an object stands before its body, where
+ * it is found without the store, and beside it, where a copy replaces it without a look at the body.
+ */
+import * as Chunk from "effect/Chunk"
+import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
+import { type CryptoError, type KeyCheckFailed, Tampered, Truncated, UnsupportedFormat } from "../CryptoError.js"
+import type { BodyError, ObjectId } from "../DataStore.js"
+import {
+  type Encoded,
+  type EncodedEntry,
+  type EncodedFields,
+  type EncodedObject,
+  type OpenObject,
+  Regrouping,
+  Summing,
+  verified,
+  type Written
+} from "../dataStore/DataStoreEncoded.js"
+import type { InvalidInput, StoreFailure } from "../Errors.js"
+import { ContextWriter } from "./formats/context.js"
+import type { FindKey } from "./formats/envelope.js"
+import * as format from "./formats/object.js"
+import type { Key } from "./keys/key.js"
+import { bytesOf, type Cipher, isError, openText, prepare, refusedPlain, sealing, seals, sealText } from "./sealer.js"
+
+type Place = ObjectId & Pick<EncodedFields, "contentType"> & { readonly writeId: string | null }
+type Field = "header" | "metadata" | "checksums"
+
+/** An object's key, with what the body begins with behind the key header. */
+interface Secret {
+  readonly object: format.ObjectKey
+  readonly bodyHeader: Buffer
+}
+
+interface Opened {
+  /** As the lift is to see it. */
+  readonly object: EncodedObject
+  readonly secret: Secret
+}
+
+const sumForm = /^(\d{1,16})\.([0-9a-f]{64})$/
+
+/** How what is known of objects is sealed and opened, for the port and for who works on stored objects. */
+export const objectCodec = (cipher: Cipher, storeId: string) => {
+  const context = (place: Place, field: Field): Buffer =>
+    new ContextWriter()
+      .text("kind", "object")
+      .text("store", storeId)
+      .text("type", place.contentType)
+      .text("field", field)
+      .text("bucket", place.bucket)
+      .text("object", place.name)
+      .text("write", place.writeId ?? "").bytes
+
+  const named =
+    ({ bucket, name }: ObjectId) =>
+    () =>
+      `the object ${bucket}/${name}`
+
+  const seal = (
+    key: Key,
+    place: Place,
+    { bodyHeader, object }: Secret,
+    metadata: string
+  ): Pick<EncodedFields, "metadata" | "keyId"> => {
+    const head = Buffer.concat([format.wrap(key, context(place, "header"), object), bodyHeader])
+    const sealed = sealText(key, context(place, "metadata"), metadata)
+    return { metadata: `${head.toString("base64url")}.${sealed}`, keyId: key.id }
+  }
+
+  /** The checksum of the plaintext, and its size: so that both are known to be true before the body is read. */
+  const sealSums = (key: Key, place: Place, size: number, sha256: string): string =>
+    sealText(key, context(place, "checksums"), `${size}.${sha256}`)
+
+  const openSecret = (row: EncodedObject, keyId: string, head: string, find: FindKey): Secret | CryptoError => {
+    const place = named(row)
+    const bytes = bytesOf(head, place)
+    if (!Buffer.isBuffer(bytes)) return bytes
+    const inside = format.keyIdOf(bytes, place)
+    if (typeof inside !== "string") return inside
+    if (inside !== keyId) return new Tampered({ keyId, place: place() })
+    if (bytes.length !== format.headBytes) return new Truncated({ place: place() })
+    const object = format.unwrap(find, context(row, "header"), bytes, place)
+    return isError(object) ? object : { object, bodyHeader: bytes.subarray(format.headerBytes) }
+  }
+
+  /** Of an object that is sealed. */
+  const open = (row: EncodedObject, keyId: string, find: FindKey): Opened | CryptoError => {
+    const place = named(row)
+    const [head, sealed, ...rest] = row.metadata.split(".")
+    if (head === undefined || sealed === undefined || rest.length > 0 || row.checksums === null)
+      return new UnsupportedFormat({ place: place(), why: "has no key header" })
+    const secret = openSecret(row, keyId, head, find)
+    if (isError(secret)) return secret
+    const metadata = openText(find, keyId, context(row, "metadata"), sealed, place)
+    if (typeof metadata !== "string") return metadata
+    const sums = openText(find, keyId, context(row, "checksums"), row.checksums, place)
+    if (typeof sums !== "string") return sums
+    const [, size, sha256 = ""] = sumForm.exec(sums) ?? []
+    if (Number(size) !== format.plainLength(row.size)) return new Truncated({ place: place() })
+    return { object: { ...row, metadata, checksums: sha256, keyId: null, size: Number(size) }, secret }
+  }
+
+  const refused = (row: EncodedObject) => refusedPlain(cipher, row.modifiedAt, "createdUntilMs", named(row))
+
+  return { seal, sealSums, open, refused, named }
+}
+
+export const seal = (
+  cipher: Cipher,
+  port: Encoded
+): Effect.Effect<Encoded, InvalidInput | StoreFailure | KeyCheckFailed> =>
+  sealing(
+    "DataStore",
+    port,
+    Effect.map(prepare(cipher, "DataStore", port.note), (storeId) => overPort(cipher, port, storeId))
+  )
+
+const overPort = (cipher: Cipher, port: Encoded, storeId: string): Encoded => {
+  const codec = objectCodec(cipher, storeId)
+  const { capabilities } = port
+
+  /** Null: it is plain, and welcome. */
+  const opened = (row: EncodedObject): Effect.Effect<Opened | null, CryptoError> => {
+    const { keyId } = row
+    if (keyId === null) {
+      const refused = codec.refused(row)
+      return refused === undefined ? Effect.succeed(null) : Effect.fail(refused)
+    }
+    return Effect.flatMap(cipher.ring.finding(new Set([keyId])), (find) => {
+      const found = codec.open(row, keyId, find)
+      return isError(found) ? Effect.fail(found) : Effect.succeed(found)
+    })
+  }
+
+  const openedOver = ({ object: row, read }: OpenObject): Effect.Effect<OpenObject, CryptoError> =>
+    Effect.map(opened(row), (found): OpenObject => {
+      if (found === null) return { object: row, read }
+      const { object, secret } = found
+      const opening = { ...secret, keyId: row.keyId ?? "", place: codec.named(row) }
+      return {
+        object,
+        read: (offset, length) => {
+          const range = format.rangeOf(offset, length, row.size)
+          return format.openRange(opening, range, read(range.from, range.to - range.from))
+        }
+      }
+    })
+
+  const put: Encoded["put"] = ({ finish, ...given }, body, condition) => {
+    if (!seals(cipher)) return port.put({ ...given, finish }, body, condition)
+    return Effect.flatMap(cipher.ring.primary, (key) => {
+      const object = format.newObjectKey()
+      const { header: bodyHeader, segments } = format.beginBody(object)
+      const fields = codec.seal(key, given, { object, bodyHeader }, given.metadata)
+      // The header before the body is the one beside it.
+      const head = Buffer.from(fields.metadata.slice(0, fields.metadata.indexOf(".")), "base64url")
+      let size = 0
+      const counted = Stream.suspend(() => {
+        size = 0
+        return Stream.map(body, (piece) => {
+          size += piece.byteLength
+          return piece
+        })
+      })
+      return port.put(
+        {
+          ...given,
+          ...fields,
+          size: given.size === null ? null : format.sealedLength(given.size),
+          finish: () => ({ checksums: codec.sealSums(key, given, size, (finish().checksums ?? "").slice(0, 64)) })
+        },
+        regrouped(Stream.concat(Stream.make<[Uint8Array]>(head), segments(counted))),
+        condition
+      )
+    })
+  }
+
+  /** A copy by way of this process: of what is plain and is to be sealed, or the other way round. */
+  const copyThrough = (
+    source: OpenObject,
+    to: Parameters<Encoded["copy"]>[1],
+    condition: Parameters<Encoded["copy"]>[2]
+  ): Effect.Effect<Written, StoreFailure | BodyError> => {
+    const { size } = source.object
+    const summing = new Summing()
+    const body = Stream.map(verified(source, 0, size), (piece) => {
+      summing.add(piece)
+      return piece
+    })
+    return put({ ...to, size, keyId: null, finish: () => ({ checksums: summing.text() }) }, body, condition)
+  }
+
+  const copy: Encoded["copy"] = (from, to, condition) =>
+    Effect.flatMap(port.open(from), (source): Effect.Effect<Written, StoreFailure | BodyError> => {
+      if (source === null || source === "NoBucket" || source.object.etag !== from.etag)
+        return Effect.succeed<Written>({ _tag: "Refused" })
+      const row = source.object
+      if (seals(cipher) !== (row.keyId !== null))
+        return Effect.flatMap(openedOver(source), (source) => copyThrough(source, to, condition))
+      return Effect.flatMap(opened(row), (found) => {
+        if (found === null) return port.copy(row, to, condition)
+        const { object, secret } = found
+        return Effect.flatMap(cipher.ring.primary, (key) => {
+          const checksums = codec.sealSums(key, to, object.size, object.checksums ?? "")
+          return port.copy(row, { ...to, ...codec.seal(key, to, secret, to.metadata), checksums }, condition)
+        })
+      })
+    })
+
+  /** Where the backend does not say whether it is sealed, all of a store that takes nothing else is. */
+  const entryOf = (entry: EncodedEntry): EncodedEntry => {
+    if (entry._tag === "Prefix" || entry.keyId === null) return entry
+    if (entry.keyId === undefined && cipher.policy !== "RequireEncrypt") return entry
+    return { ...entry, size: format.plainLength(entry.size) ?? entry.size }
+  }
+
+  return {
+    ...port,
+    capabilities: {
+      ...capabilities,
+      // Who has no key would get what is sealed, and put what nobody can open.
+      presign: false,
+      public: false,
+      sizeMax: format.plainLengthMax(capabilities.sizeMax),
+      conditionalSizeMax: format.plainLengthMax(capabilities.conditionalSizeMax)
+    },
+    put,
+    open: (id) =>
+      Effect.flatMap(
+        port.open(id),
+        (found): Effect.Effect<OpenObject | "NoBucket" | null, CryptoError> =>
+          found === null || found === "NoBucket" ? Effect.succeed(found) : openedOver(found)
+      ),
+    copy,
+    list: (bucket, request) => Stream.map(port.list(bucket, request), entryOf),
+    presign: null
+  }
+}
+
+/** In pieces as a port takes them. */
+const regrouped = <E, R>(source: Stream.Stream<Uint8Array, E, R>): Stream.Stream<Uint8Array, E, R> =>
+  Stream.suspend(() => {
+    const regrouping = new Regrouping()
+    const rest = Stream.suspend(() => {
+      const bytes = regrouping.rest()
+      return bytes === undefined ? Stream.empty : Stream.make(bytes)
+    })
+    return Stream.concat(
+      Stream.mapChunks(source, (pieces) =>
+        Chunk.flatMap(pieces, (piece) => Chunk.unsafeFromArray(regrouping.push(piece)))
+      ),
+      rest
+    )
+  })

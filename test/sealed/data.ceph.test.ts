@@ -1,0 +1,42 @@
+/**
+ * The DataStore's contract on Ceph's gateway, sealed: users of the store cannot tell.
+ */
+import { Redacted } from "effect"
+import { DataStoreMinio } from "effect-stores/minio"
+import { DataStoreSuite } from "effect-stores/testing"
+import { afterAll } from "vitest"
+import { damageOnS3, leftOnS3 } from "../data/s3.js"
+import { isFull } from "../support/aggregates.js"
+import { describeWith } from "../support/backends.js"
+import { startCeph } from "../support/s3.js"
+import { damaged, names, sealed, sealedAt } from "./support.js"
+
+describeWith("ceph", "DataStore on Ceph's gateway, sealed", async () => {
+  const name = "sealed DataStore on Ceph's gateway"
+  const { accessKey, endpoint, secretKey, stop } = await startCeph()
+  afterAll(stop)
+  const options = (bucketPrefix: string): DataStoreMinio.Options => ({
+    endpoint,
+    accessKey,
+    secretKey: Redacted.make(secretKey),
+    partBytes: 5 * 2 ** 20,
+    capabilities: { putIfAbsent: true, putIfMatch: "unquoted", public: true, objectLocking: true },
+    bucketPrefix
+  })
+  const layer = (bucketPrefix: string) => sealed(DataStoreMinio.layer(options(bucketPrefix)))
+  const damage = damageOnS3(options("c-"))
+
+  DataStoreSuite.contract(name, layer("c-"), {
+    readOnly: sealed(DataStoreMinio.layer({ ...options("c-"), readOnly: true })),
+    secrets: [secretKey],
+    largeBytes: 11 * 2 ** 20,
+    bucketsExclude: false,
+    leftBehind: leftOnS3(options("c-")),
+    damage: (object, offset) => damage(object, sealedAt(offset)),
+    damaged,
+    timeoutMs: 180_000
+  })
+  DataStoreSuite.names(name, layer("n-"), { ...names, names: isFull ? 10_000 : 40 })
+  DataStoreSuite.badInput(name, layer("b-"), { cases: isFull ? 10_000 : 200, timeoutMs: 3_600_000 })
+  DataStoreSuite.model(name, layer("m-"), { runs: isFull ? 300 : 5, timeoutMs: 3_600_000 })
+})
