@@ -48,8 +48,8 @@ export const evaluate =
 const holding = new WeakSet<Driver>()
 
 /**
- * A write to a socket costs more than a command, so the commands of one turn of the event loop leave by one write to the
- * socket of each node. Beside the driver's own way to do that, this one lets each command be redirected, retried and
+ * A write to a socket costs more than a command, so the commands of one turn of the event loop leave by one write to
+ * the socket of each node. Unlike the driver's own pipelining, this lets each command be redirected, retried and
  * interrupted by itself, whatever node its keys are on.
  */
 const hold = (driver: Driver): void => {
