@@ -8,7 +8,7 @@ import { byBytes } from "../../internal/pages.js"
 import type { StoreAccess } from "./access.js"
 import type { SqliteConnection } from "./connection.js"
 
-interface Query {
+export interface Query {
   readonly text: string
   readonly params: ReadonlyArray<unknown>
 }
