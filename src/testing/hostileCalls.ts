@@ -14,7 +14,7 @@ import type { StreamId } from "../EventStore.js"
 import type { Hostile } from "./hostile.js"
 import * as hostile from "./hostile.js"
 import type { PropertyOptions } from "./suite.js"
-import { property } from "./suite.js"
+import { isEnough, property } from "./suite.js"
 
 /** Gives the value for a place of the arguments: the right one, unless the case put another there. */
 export type At = <A>(place: string, right: A) => A
@@ -156,5 +156,7 @@ export const hostileCalls = <World, E>(
     )
 
     // The generator would be useless if it only ever made one kind of outcome.
-    assert.ok(refusals > options.runs / 10 && successes > options.runs / 20, `${refusals}, ${successes}`)
+    const cases = { of: options.runs, usual: 10_000 }
+    assert.ok(isEnough(refusals, { ...cases, share: 1 / 10 }), `${refusals} of ${options.runs} refused`)
+    assert.ok(isEnough(successes, { ...cases, share: 1 / 20 }), `${successes} of ${options.runs} accepted`)
   })

@@ -117,6 +117,13 @@ export const property = <A, E, R>(
     })
   })
 
+/**
+ * Whether at least a share of the random cases was of a kind, without which the generator would be useless. Of far fewer
+ * cases than `usual`, all may by chance be of another kind, so nothing is said about them.
+ */
+export const isEnough = (found: number, { of, share, usual }: { of: number; share: number; usual: number }): boolean =>
+  of < usual / 2 || found > of * share
+
 export const collect = <A, E, R>(stream: Stream.Stream<A, E, R>): Effect.Effect<Array<A>, E, R> =>
   Effect.map(Stream.runCollect(stream), Chunk.toArray)
 

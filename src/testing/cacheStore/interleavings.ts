@@ -217,11 +217,11 @@ const naive = (store: CacheStoreShape): CacheStoreShape => ({
 })
 
 export const interleavings = <E>(test: Test, layer: Layer.Layer<CacheStore, E>, given: PropertyOptions): void => {
-  const holds = (change: (store: CacheStoreShape) => CacheStoreShape) =>
+  const holds = (change: (store: CacheStoreShape) => CacheStoreShape, options = given) =>
     Effect.gen(function* () {
       const one = change(yield* CacheStore)
       const two = change(Context.get(yield* Layer.build(layer), CacheStore))
-      yield* property(history, given, (steps) =>
+      yield* property(history, options, (steps) =>
         Effect.gen(function* () {
           const world = new World(`interleaved-${randomUUID()}`, [one, two])
           const exit = yield* Effect.exit(Effect.forEach(steps, world.run, { discard: true }))
@@ -237,7 +237,8 @@ export const interleavings = <E>(test: Test, layer: Layer.Layer<CacheStore, E>, 
     holds((store) => store))
 
   test("the same property finds a store that looks, loads and sets", () =>
-    Effect.map(Effect.exit(holds(naive)), (exit) => {
-      assert.ok(Exit.isFailure(exit) && String(exit.cause).includes("get of"), String(exit))
+    // A few histories may all miss it. They end with the first that does not.
+    Effect.map(Effect.exit(holds(naive, { runs: Math.max(300, given.runs) })), (exit) => {
+      assert.ok(Exit.isFailure(exit) && /(get|ask) of/.test(String(exit.cause)), String(exit))
     }))
 }

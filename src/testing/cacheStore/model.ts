@@ -13,7 +13,7 @@ import type { Json } from "../../Json.js"
 import * as CacheStoreMemory from "../../memory/CacheStoreMemory.js"
 import { json } from "../hostile.js"
 import type { PropertyOptions } from "../suite.js"
-import { collect, property } from "../suite.js"
+import { collect, isEnough, property } from "../suite.js"
 import type { Test } from "./fixtures.js"
 import { hour } from "./fixtures.js"
 
@@ -198,7 +198,10 @@ export const model = (test: Test, options: PropertyOptions): void => {
       // A generator that never reaches an outcome proves nothing about it.
       if (options.runs >= 100) {
         for (const kind of ["get some", "get none", "setIfAbsent true", "setIfAbsent false", "touch true", "fail"]) {
-          assert.ok((seen.get(kind) ?? 0) > options.runs / 20, `too few histories reach: ${kind}`)
+          assert.ok(
+            isEnough(seen.get(kind) ?? 0, { of: options.runs, share: 1 / 20, usual: 300 }),
+            `too few histories reach: ${kind}`
+          )
         }
       }
     }))

@@ -28,7 +28,7 @@ import * as Uuid from "../../Uuid.js"
 import { json } from "../hostile.js"
 import { countStep, distinctStep, pageStep } from "../log.js"
 import type { PropertyOptions } from "../suite.js"
-import { collect, property } from "../suite.js"
+import { collect, isEnough, property } from "../suite.js"
 import type { Test } from "./fixtures.js"
 
 type End = "success" | "nothing" | "failure" | "other failure" | "defect"
@@ -327,7 +327,10 @@ export const model = (test: Test, options: PropertyOptions): void => {
       // A generator that never reaches an outcome proves nothing about it.
       if (options.runs >= 100) {
         for (const kind of kinds)
-          assert.ok((seen.get(kind) ?? 0) > options.runs / 50, `too few histories reach: ${kind}`)
+          assert.ok(
+            isEnough(seen.get(kind) ?? 0, { of: options.runs, share: 1 / 50, usual: 300 }),
+            `too few histories reach: ${kind}`
+          )
       }
     }))
 }

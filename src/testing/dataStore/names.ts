@@ -8,7 +8,7 @@ import * as Option from "effect/Option"
 import { DataStore } from "../../DataStore.js"
 import { text as anyText } from "../hostile.js"
 import type { PropertyOptions } from "../suite.js"
-import { failsWith } from "../suite.js"
+import { failsWith, isEnough } from "../suite.js"
 import type { Test } from "./fixtures.js"
 import {
   assertAbsent,
@@ -218,7 +218,9 @@ export const names = (test: Test, { runs, seed }: PropertyOptions): void => {
       const bucket = yield* freshBucket
       yield* Effect.forEach(wrong, (each) => failsWith(store.put({ bucket, name: each }, text("x")), "InvalidInput"))
       assert.deepEqual(yield* listed(bucket), [])
-      assert.ok(right.size > runs / 4 && wrong.size > runs / 100, `${right.size} of ${runs}`)
+      const names = { of: runs, usual: 10_000 }
+      assert.ok(isEnough(right.size, { ...names, share: 1 / 4 }), `${right.size} of ${runs} right`)
+      assert.ok(isEnough(wrong.size, { ...names, share: 1 / 100 }), `${wrong.size} of ${runs} wrong`)
       yield* roundTrip([...right])
     }))
 }

@@ -27,7 +27,7 @@ import * as EventStoreMemory from "../../memory/EventStoreMemory.js"
 import { json } from "../hostile.js"
 import { countStep, distinctStep, pageStep } from "../log.js"
 import type { PropertyOptions } from "../suite.js"
-import { collect, property } from "../suite.js"
+import { collect, isEnough, property } from "../suite.js"
 import type { Test } from "./fixtures.js"
 import { plain } from "./fixtures.js"
 
@@ -434,7 +434,10 @@ export const model = (test: Test, options: PropertyOptions): void => {
       // A generator that never reaches an outcome proves nothing about it.
       if (options.runs >= 100) {
         for (const kind of ["append", "append failed", "appendAll", "appendAll failed", "repeat", "repeat failed"]) {
-          assert.ok((seen.get(kind) ?? 0) > options.runs / 10, `too few histories reach: ${kind}`)
+          assert.ok(
+            isEnough(seen.get(kind) ?? 0, { of: options.runs, share: 1 / 10, usual: 300 }),
+            `too few histories reach: ${kind}`
+          )
         }
       }
     }))

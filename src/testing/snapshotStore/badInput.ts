@@ -13,6 +13,7 @@ import { SnapshotStore } from "../../SnapshotStore.js"
 import type { At, Operation } from "../hostileCalls.js"
 import { copy, hostileCalls, isSteady, operationsOf, same, streamArg } from "../hostileCalls.js"
 import type { PropertyOptions } from "../suite.js"
+import { isEnough } from "../suite.js"
 import type { Test } from "./fixtures.js"
 import { freshStream, newSnapshot, plain, quietly } from "./fixtures.js"
 
@@ -152,6 +153,9 @@ export const badInput = (test: Test, options: PropertyOptions): void => {
       })
       // What failed left nothing behind anywhere.
       assert.equal((yield* store.info).snapshots - snapshots, world.live.size)
-      assert.ok(world.inBackground > options.runs / 50, `${world.inBackground} in the background`)
+      assert.ok(
+        isEnough(world.inBackground, { of: options.runs, share: 1 / 50, usual: 10_000 }),
+        `${world.inBackground} in the background`
+      )
     }))
 }

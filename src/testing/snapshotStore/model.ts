@@ -15,7 +15,7 @@ import type { NewSnapshot, SnapshotStoreShape } from "../../SnapshotStore.js"
 import { SnapshotStore } from "../../SnapshotStore.js"
 import { json } from "../hostile.js"
 import type { PropertyOptions } from "../suite.js"
-import { property } from "../suite.js"
+import { isEnough, property } from "../suite.js"
 import type { Test } from "./fixtures.js"
 import { plain, quietly } from "./fixtures.js"
 
@@ -158,7 +158,10 @@ export const model = (test: Test, options: PropertyOptions): void => {
       // A generator that never reaches an outcome proves nothing about it.
       if (options.runs >= 100) {
         for (const kind of ["save true", "save false", "latest Some", "latest None", "delete true", "delete false"]) {
-          assert.ok((seen.get(kind) ?? 0) > options.runs / 10, `too few histories reach: ${kind}`)
+          assert.ok(
+            isEnough(seen.get(kind) ?? 0, { of: options.runs, share: 1 / 10, usual: 300 }),
+            `too few histories reach: ${kind}`
+          )
         }
       }
     }))
