@@ -37,7 +37,10 @@ export const cacheCodec = (cipher: Cipher, storeId: string) => {
       `the cached value ${key} of ${tenantId}`
 
   const seal = (key: Key | null, write: EncodedWrite): EncodedWrite =>
-    key === null ? write : { ...write, value: sealText(key, context(write), write.value), keyId: key.id }
+    // What has a key already did not open, in the level behind this one: sealed anew it would pass for authentic.
+    key === null || write.keyId !== null
+      ? write
+      : { ...write, value: sealText(key, context(write), write.value), keyId: key.id }
 
   const open = (row: Row, find: FindKey): string | CryptoError =>
     row.keyId === null
@@ -48,7 +51,8 @@ export const cacheCodec = (cipher: Cipher, storeId: string) => {
   const openRow = (row: Row, find: FindKey): Row => {
     const value = open(row, find)
     if (typeof value === "string") return { ...row, value, keyId: null }
-    return { ...row, keyId: row.keyId ?? noKey, moved: value._tag === "Tampered" }
+    const refused = row.keyId === null
+    return { ...row, value: refused ? "" : row.value, keyId: row.keyId ?? noKey, moved: value._tag === "Tampered" }
   }
 
   const openRows = (rows: ReadonlyArray<Row>): Effect.Effect<ReadonlyArray<Row>, CryptoError> =>

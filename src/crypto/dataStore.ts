@@ -126,6 +126,10 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): Encoded => {
   /** Null: it is plain, and welcome. */
   const opened = (row: EncodedObject): Effect.Effect<Opened | null, CryptoError> => {
     const { keyId } = row
+    // A backend of files or of S3 reads them from text that anybody may have written.
+    if (!areTexts([row.metadata, row.contentType]) || !areTextsOrNull([row.writeId, row.checksums, keyId])) {
+      return Effect.fail(new UnsupportedFormat({ place: codec.named(row)(), why: "has fields that are no text" }))
+    }
     if (keyId === null) {
       const refused = codec.refused(row)
       return refused === undefined ? Effect.succeed(null) : Effect.fail(refused)
@@ -198,15 +202,15 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): Encoded => {
     Effect.flatMap(port.open(from), (source): Effect.Effect<Written, StoreFailure | BodyError> => {
       if (source === null || source === "NoBucket" || source.object.etag !== from.etag)
         return Effect.succeed<Written>({ _tag: "Refused" })
-      const row = source.object
+      const row = asked(source.object, from)
       if (seals(cipher) !== (row.keyId !== null))
-        return Effect.flatMap(openedOver(source), (source) => copyThrough(source, to, condition))
+        return Effect.flatMap(openedOver({ ...source, object: row }), (source) => copyThrough(source, to, condition))
       return Effect.flatMap(opened(row), (found) => {
-        if (found === null) return port.copy(row, to, condition)
+        if (found === null) return port.copy(source.object, to, condition)
         const { object, secret } = found
         return Effect.flatMap(cipher.ring.primary, (key) => {
           const checksums = codec.sealSums(key, to, object.size, object.checksums ?? "")
-          return port.copy(row, { ...to, ...codec.seal(key, to, secret, to.metadata), checksums }, condition)
+          return port.copy(source.object, { ...to, ...codec.seal(key, to, secret, to.metadata), checksums }, condition)
         })
       })
     })
@@ -233,13 +237,18 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): Encoded => {
       Effect.flatMap(
         port.open(id),
         (found): Effect.Effect<OpenObject | "NoBucket" | null, CryptoError> =>
-          found === null || found === "NoBucket" ? Effect.succeed(found) : openedOver(found)
+          found === null || found === "NoBucket"
+            ? Effect.succeed(found)
+            : openedOver({ ...found, object: asked(found.object, id) })
       ),
     copy,
     list: (bucket, request) => Stream.map(port.list(bucket, request), entryOf),
     presign: null
   }
 }
+
+/** The place that an object is bound to is the one that was asked for, whatever the backend says it has found. */
+const asked = (row: EncodedObject, { bucket, name }: ObjectId): EncodedObject => ({ ...row, bucket, name })
 
 /** In pieces as a port takes them. */
 const regrouped = <E, R>(source: Stream.Stream<Uint8Array, E, R>): Stream.Stream<Uint8Array, E, R> =>
@@ -256,3 +265,7 @@ const regrouped = <E, R>(source: Stream.Stream<Uint8Array, E, R>): Stream.Stream
       rest
     )
   })
+
+const areTexts = (fields: ReadonlyArray<unknown>): boolean => fields.every((field) => typeof field === "string")
+
+const areTextsOrNull = (fields: ReadonlyArray<unknown>): boolean => areTexts(fields.filter((field) => field !== null))

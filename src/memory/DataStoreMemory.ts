@@ -78,7 +78,7 @@ export const makeEncoded: Effect.Effect<Encoded> = Effect.sync(() => {
         return Stream.fromIterable(
           pieces.flatMap((piece, i) => {
             const at = i * chunkBytes
-            const part = piece.slice(Math.max(0, offset - at), Math.max(0, end - at))
+            const part = copyOf(piece, Math.max(0, offset - at), Math.max(0, end - at))
             return part.byteLength === 0 ? [] : [part]
           })
         ).pipe(Stream.rechunk(1))
@@ -104,7 +104,7 @@ export const makeEncoded: Effect.Effect<Encoded> = Effect.sync(() => {
 
     put: ({ finish, ...given }, body, condition) =>
       // A copy, as the caller's bytes stay the caller's.
-      Effect.map(Stream.runCollect(Stream.map(body, (piece) => piece.slice())), (chunk) => {
+      Effect.map(Stream.runCollect(Stream.map(body, (piece) => copyOf(piece))), (chunk) => {
         const pieces = Chunk.toReadonlyArray(chunk)
         const size = pieces.reduce((sum, piece) => sum + piece.byteLength, 0)
         return store({ ...given, size, ...finish(), etag: given.writeId }, pieces, condition)
@@ -188,3 +188,7 @@ export const layer = (options: Options = {}): Layer.Layer<DataStore, InvalidInpu
       return make(yield* makeEncoded, { system: "memory", readOnly })
     })
   )
+
+/** Not its own method: that of a Buffer gives a view. */
+const copyOf = (piece: Uint8Array, from?: number, to?: number): Uint8Array =>
+  Uint8Array.prototype.slice.call(piece, from, to)

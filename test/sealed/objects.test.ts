@@ -341,6 +341,31 @@ describe("what somebody has done to a stored object", () => {
       })
     ))
 
+  test("beside which something else than text stands, it is UnsupportedFormat and no defect", () =>
+    run(randomBytes(1_000), ({ raw, tried }) =>
+      Effect.gen(function* () {
+        for (const field of ["metadata", "contentType", "writeId", "checksums", "keyId"]) {
+          for (const value of [5, {}]) {
+            const object = { ...raw.object, [field]: value } as DataStoreEncoded.EncodedObject
+            assert.equal((yield* tried({ ...raw, object })).tag, "UnsupportedFormat", `${field}: ${String(value)}`)
+          }
+        }
+      })
+    ))
+
+  test("is bound to the place that was asked for, whatever the backend says it has found", () =>
+    run(randomBytes(1_000), ({ port, raw }) =>
+      Effect.gen(function* () {
+        const lying = Layer.succeed(
+          DataStore.DataStore,
+          DataStoreEncoded.make({ ...port, open: () => port.open(id) }, { system: "memory" })
+        )
+        yield* store(port, raw)
+        const outcome = yield* Effect.provide(reading({ ...id, name: "another" }, Buffer.alloc(0)), sealed(lying))
+        assert.equal(outcome.tag, "Tampered")
+      })
+    ))
+
   test("what is beside one version is not taken for another's", () =>
     run(randomBytes(1_000), ({ port, raw, tried }) =>
       Effect.gen(function* () {

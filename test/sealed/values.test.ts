@@ -162,6 +162,19 @@ describe("a cache", () => {
     }).pipe(Effect.scoped, Effect.runPromise)
   })
 
+  test("that was put beside the seal stays absent, whichever level is asked", async () => {
+    await Effect.gen(function* () {
+      const { layer, port } = yield* world
+      yield* port.set([{ ...place, value: '{"admin":true}', keyId: null, ttlMs: 60_000, graceMs: 0, tags: [] }])
+      const levels = CacheStoreTwoLevels.layer({ first: sealed(CacheStoreMemory.layer()), second: sealed(layer) })
+      yield* Effect.gen(function* () {
+        const store = yield* CacheStore.CacheStore
+        for (const _ of [1, 2, 3]) assert.deepEqual(yield* store.get("acme", "k"), Option.none())
+        assert.equal((yield* store.getMany("acme", ["k"])).size, 0)
+      }).pipe(Effect.provide(levels))
+    }).pipe(Effect.scoped, Effect.runPromise)
+  })
+
   test("on two levels is sealed once: a level that is sealed makes both", async () => {
     const levels = (
       first: Layer.Layer<CacheStore.CacheStore, unknown>,
