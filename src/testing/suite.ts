@@ -118,8 +118,8 @@ export const property = <A, E, R>(
   })
 
 /**
- * Whether at least a share of the random cases was of a kind, without which the generator would be useless. Of far fewer
- * cases than `usual`, all may by chance be of another kind, so nothing is said about them.
+ * Whether at least a share of the random cases was of a kind, without which the generator would be useless. Nothing is
+ * said about far fewer cases than `usual`: by chance all of them may be of another kind.
  */
 export const isEnough = (found: number, { of, share, usual }: { of: number; share: number; usual: number }): boolean =>
   of < usual / 2 || found > of * share

@@ -122,8 +122,13 @@ export class ClientPool {
       // After a long synchronous step, timers run first, although the reply may have arrived long ago. The socket keeps
       // the process, not the timer: nobody may be waiting any more.
       const leftMs = this.limits.writeTimeoutMs - (sentAt - startedAt)
-      const timer = setTimeout(() => setImmediate(expire), leftMs).unref()
+      let timer: NodeJS.Timeout | undefined
+      // Not before the command leaves, which is at the end of this turn, however long that takes.
+      const leaving = setImmediate(() => {
+        timer = setTimeout(() => setImmediate(expire), leftMs).unref()
+      })
       const back = () => {
+        clearImmediate(leaving)
         clearTimeout(timer)
         client.load -= load
         client.inFlight--

@@ -123,8 +123,12 @@ export class OpenFile {
    */
   private agree({ given, limits, synchronous }: Settings): void {
     this.same("synchronous", synchronous, this.settings.synchronous)
+    const same = (option: PoolOption) =>
+      this.same(`pool.${option}`, limitOf(limits, option), limitOf(this.limits, option))
+    for (const option of given) if (option !== "maxOpenConns") same(option)
+    // Last, since whoever is refused must not have changed anything.
     if (!this.given.has("maxOpenConns")) this.growTo(limits.maxOpenConns)
-    for (const option of given) this.same(`pool.${option}`, limitOf(limits, option), limitOf(this.limits, option))
+    if (given.has("maxOpenConns")) same("maxOpenConns")
   }
 
   private same(what: string, asked: unknown, own: unknown): void {

@@ -219,8 +219,14 @@ export const identityOf = (file: string): string | undefined => {
 }
 
 /** The identity of a file, or where it would be created. */
-export const placeOf = (file: string): string =>
-  identityOf(file) ?? `${identityOf(path.dirname(file))} ${path.basename(file)}`
+export const placeOf = (file: string): string => {
+  try {
+    return identityOf(file) ?? `${identityOf(path.dirname(file))} ${path.basename(file)}`
+  } catch {
+    // Opening it fails as well, and says why.
+    return file
+  }
+}
 
 /** The least recently used is removed first. */
 class Statements {
