@@ -16,22 +16,14 @@ import { CacheStoreRedis } from "effect-stores/redis"
 import { CacheStoreSqlite } from "effect-stores/sqlite"
 import { Redis } from "ioredis"
 import Pg from "pg"
-import { type Budget, measure, type Result, type Workload } from "../harness.js"
-import { profile } from "../profile.js"
-import * as report from "../report.js"
+import { type Part, runParts } from "../parts.js"
 import { postgres, redis } from "../servers.js"
 import { bentocache, keys, text, value, workloadsOf } from "./sides.js"
 
 export const usage =
   "cache-store [--backend memory,redis,sqlite,pg] [--only TEXT] [--bentocache DIR] [--quick] [--profile] [--json FILE]"
 
-interface Opened {
-  readonly title: string
-  readonly workloads: ReadonlyArray<Workload>
-  readonly close: () => Promise<void>
-}
-
-const memory = async (installed: string | undefined): Promise<Opened> => {
+const memory = async (installed: string | undefined): Promise<Part> => {
   const bento = await bentocache(installed, undefined)
   const { close, workloads } = workloadsOf(
     CacheStoreMemory.layer(),
@@ -49,7 +41,7 @@ const memory = async (installed: string | undefined): Promise<Opened> => {
   }
 }
 
-const onRedis = async (installed: string | undefined): Promise<Opened> => {
+const onRedis = async (installed: string | undefined): Promise<Part> => {
   const server = await redis()
   const { port } = new URL(server.url)
   const raw = new Redis(server.url, { enableAutoPipelining: true })
@@ -80,7 +72,7 @@ const onRedis = async (installed: string | undefined): Promise<Opened> => {
   }
 }
 
-const onSqlite = async (): Promise<Opened> => {
+const onSqlite = async (): Promise<Part> => {
   const directory = mkdtempSync(join(tmpdir(), "bench-cache-"))
   const db = new Database(join(directory, "raw.db"))
   db.pragma("journal_mode = WAL")
@@ -118,7 +110,7 @@ ON CONFLICT (key) DO UPDATE SET value = excluded.value, end_ms = excluded.end_ms
   }
 }
 
-const onPg = async (): Promise<Opened> => {
+const onPg = async (): Promise<Part> => {
   const server = await postgres()
   const pool = new Pg.Pool({ connectionString: server.url, max: 10 })
   await pool.query("create table raw_cache (key text primary key, value text not null, end_ms bigint not null)")
@@ -166,7 +158,7 @@ on conflict (key) do update set value = excluded.value, end_ms = excluded.end_ms
   }
 }
 
-const backends: Readonly<Record<string, (bentocache: string | undefined) => Promise<Opened>>> = {
+const backends: Readonly<Record<string, (bentocache: string | undefined) => Promise<Part>>> = {
   memory,
   redis: onRedis,
   sqlite: onSqlite,
@@ -190,31 +182,10 @@ export const prepare = (args: ReadonlyArray<string>): (() => Promise<void>) => {
     if (named === undefined) throw new Error(`no backend ${name}`)
     return named
   })
-  return async () => {
-    const budget: Budget = values.quick
-      ? { rounds: 3, turnMs: 70, warmUpMs: 200 }
-      : { rounds: 13, turnMs: 140, warmUpMs: 350 }
-    const loadBefore = report.othersLoad()
-    const results: Array<Result & { readonly backend: string }> = []
-    for (const open of chosen) {
-      const { close, title, workloads } = await open(values.bentocache)
-      try {
-        report.heading(title)
-        for (const workload of workloads.filter(({ name }) => name.includes(values.only))) {
-          if (values.profile) {
-            await profile(workload)
-            continue
-          }
-          const result = await measure(workload, budget)
-          report.print(result)
-          results.push({ backend: title, ...result })
-        }
-      } finally {
-        await close()
-      }
-    }
-    if (values.profile) return
-    report.summary(results)
-    report.write(values.json, "cache-store", results, { budget, loadBefore })
-  }
+  return () =>
+    runParts(
+      "cache-store",
+      chosen.map((open) => () => open(values.bentocache)),
+      values
+    )
 }

@@ -10,29 +10,21 @@ import { Layer, Redacted } from "effect"
 import { EventStoreMemory, SnapshotStoreMemory } from "effect-stores/memory"
 import { EventStorePg, PgDatabase, SnapshotStorePg } from "effect-stores/pg"
 import { EventStoreSqlite, SnapshotStoreSqlite, SqliteDatabase } from "effect-stores/sqlite"
-import { type Budget, measure, type Result, type Workload } from "../harness.js"
-import { profile } from "../profile.js"
-import * as report from "../report.js"
+import { type Part, runParts } from "../parts.js"
 import { postgres } from "../servers.js"
 import { objects, records, stores } from "./sides.js"
 
 export const usage =
   "crypto [--what records,objects,memory,sqlite,pg] [--only TEXT] [--quick] [--profile] [--json FILE]"
 
-interface Opened {
-  readonly title: string
-  readonly workloads: ReadonlyArray<Workload>
-  readonly close: () => Promise<void>
-}
-
 const nothing = async () => {}
 
-const inMemory = async (): Promise<Opened> => {
+const inMemory = async (): Promise<Part> => {
   const layer = () => Layer.mergeAll(EventStoreMemory.layer(), SnapshotStoreMemory.layer())
   return { title: "Stores in memory, sealed and plain", ...stores(layer(), layer(), true, undefined) }
 }
 
-const onSqlite = async (): Promise<Opened> => {
+const onSqlite = async (): Promise<Part> => {
   const directory = mkdtempSync(join(tmpdir(), "bench-crypto-"))
   const layer = (name: string) =>
     Layer.mergeAll(EventStoreSqlite.layerFromDatabase(), SnapshotStoreSqlite.layerFromDatabase()).pipe(
@@ -49,7 +41,7 @@ const onSqlite = async (): Promise<Opened> => {
   }
 }
 
-const onPg = async (): Promise<Opened> => {
+const onPg = async (): Promise<Part> => {
   const server = await postgres()
   const layer = (prefix: string) =>
     Layer.mergeAll(EventStorePg.layerFromDatabase({ prefix }), SnapshotStorePg.layerFromDatabase({ prefix })).pipe(
@@ -66,7 +58,7 @@ const onPg = async (): Promise<Opened> => {
   }
 }
 
-const parts: Readonly<Record<string, () => Promise<Opened>>> = {
+const parts: Readonly<Record<string, () => Promise<Part>>> = {
   records: async () => ({ title: "Records", workloads: records, close: nothing }),
   objects: async () => ({ title: "Objects", workloads: await objects(), close: nothing }),
   memory: inMemory,
@@ -90,31 +82,5 @@ export const prepare = (args: ReadonlyArray<string>): (() => Promise<void>) => {
     if (named === undefined) throw new Error(`nothing called ${name}`)
     return named
   })
-  return async () => {
-    const budget: Budget = values.quick
-      ? { rounds: 3, turnMs: 70, warmUpMs: 200 }
-      : { rounds: 13, turnMs: 140, warmUpMs: 350 }
-    const loadBefore = report.othersLoad()
-    const results: Array<Result & { readonly backend: string }> = []
-    for (const open of chosen) {
-      const { close, title, workloads } = await open()
-      try {
-        report.heading(title)
-        for (const workload of workloads.filter(({ name }) => name.includes(values.only))) {
-          if (values.profile) {
-            await profile(workload)
-            continue
-          }
-          const result = await measure(workload, budget)
-          report.print(result)
-          results.push({ backend: title, ...result })
-        }
-      } finally {
-        await close()
-      }
-    }
-    if (values.profile) return
-    report.summary(results)
-    report.write(values.json, "crypto", results, { budget, loadBefore })
-  }
+  return () => runParts("crypto", chosen, values)
 }

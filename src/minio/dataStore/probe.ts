@@ -94,10 +94,9 @@ export const probe = (s3: S3, bucketPrefix: string, endpoint: URL) =>
           ]
         }),
         Effect.promise(() =>
-          fetch(`${endpoint.origin}/${bucket}/there`).then(
-            (response) => response.text(),
-            () => ""
-          )
+          fetch(`${endpoint.origin}/${bucket}/there`)
+            .then((response) => response.text())
+            .catch(() => "")
         )
       )
     )

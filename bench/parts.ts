@@ -1,0 +1,45 @@
+/**
+ * A bench in parts, each with what it opens: its workloads are measured one after the other, and it is closed. With
+ * `profile` nothing is measured, and it is shown where the time of our side goes.
+ */
+import { type Budget, measure, type Result, type Workload } from "./harness.js"
+import { profile } from "./profile.js"
+import * as report from "./report.js"
+
+export interface Part {
+  readonly title: string
+  readonly workloads: ReadonlyArray<Workload>
+  readonly close: () => Promise<void>
+}
+
+export const runParts = async (
+  name: string,
+  parts: ReadonlyArray<() => Promise<Part>>,
+  options: { readonly only: string; readonly quick: boolean; readonly profile: boolean; readonly json: string }
+): Promise<void> => {
+  const budget: Budget = options.quick
+    ? { rounds: 3, turnMs: 70, warmUpMs: 200 }
+    : { rounds: 13, turnMs: 140, warmUpMs: 350 }
+  const loadBefore = report.othersLoad()
+  const results: Array<Result & { readonly backend: string }> = []
+  for (const open of parts) {
+    const { close, title, workloads } = await open()
+    try {
+      report.heading(title)
+      for (const workload of workloads.filter(({ name }) => name.includes(options.only))) {
+        if (options.profile) {
+          await profile(workload)
+          continue
+        }
+        const result = await measure(workload, budget)
+        report.print(result)
+        results.push({ backend: title, ...result })
+      }
+    } finally {
+      await close()
+    }
+  }
+  if (options.profile) return
+  report.summary(results)
+  report.write(options.json, name, results, { budget, loadBefore })
+}
