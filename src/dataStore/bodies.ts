@@ -74,7 +74,13 @@ export const summed = <E, R, E2 extends { readonly _tag: string }>(
   )
 }
 
-/** The bytes of a range, in which the backend reads whole pieces and each is verified before it is given. */
+/**
+ * The bytes of a range, of which the backend reads whole pieces: each is verified before it is given. Fails with
+ * `ObjectCorrupt` where they do not fit their checksums. For layers that wrap a port and read a body themselves.
+ *
+ * @since 0.1.0
+ * @category bodies
+ */
 export const verified = (
   { object, read }: OpenObject,
   offset: number,

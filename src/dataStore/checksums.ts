@@ -4,7 +4,12 @@
  */
 import { createHash, type Hash } from "node:crypto"
 
-/** Pieces in which bodies are written, verified and read: a range of one byte costs one of them. */
+/**
+ * Bytes of a piece, in which bodies are written, verified and read: a range of one byte costs one of them.
+ *
+ * @since 0.1.0
+ * @category bodies
+ */
 export const chunkBytes = 256 * 1024
 
 /** 12 bytes are 16 characters of base64 without padding. */
@@ -14,20 +19,26 @@ const sumLength = 16
 const sumOf = (piece: Uint8Array): string =>
   createHash("sha256").update(piece).digest().toString("base64url", 0, sumBytes)
 
-/** Sums up a body, piece by piece. */
+/**
+ * Sums up a body, piece by piece.
+ *
+ * @since 0.1.0
+ * @category bodies
+ */
 export class Summing {
+  /** Bytes so far. */
   size = 0
   private readonly whole: Hash = createHash("sha256")
   private readonly pieces: Array<string> = []
 
-  /** All but the last have `chunkBytes`. */
+  /** All but the last must have `chunkBytes`; `Regrouping` makes them so. */
   add(piece: Uint8Array): void {
     this.size += piece.byteLength
     this.whole.update(piece)
     this.pieces.push(sumOf(piece))
   }
 
-  /** Ends it. */
+  /** Ends it: the checksums as a port stores them. */
   text(): string {
     return `${this.whole.digest("hex")}.${this.pieces.join("")}`
   }
@@ -56,7 +67,12 @@ export const parse = (text: string, size: number): Checksums | undefined => {
   }
 }
 
-/** Regroups bytes that come in pieces of any size into pieces of `chunkBytes`, copying only what has to be joined. */
+/**
+ * Regroups bytes that come in pieces of any size into pieces of `chunkBytes`, copying only what has to be joined.
+ *
+ * @since 0.1.0
+ * @category bodies
+ */
 export class Regrouping {
   private buffer: Buffer | undefined
   private filled = 0

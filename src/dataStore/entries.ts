@@ -2,23 +2,11 @@
  * Lists of names in order of their UTF-8 bytes, with what lies behind a delimiter given as one prefix: for backends
  * that cannot do it themselves.
  */
+import { byBytes } from "../internal/pages.js"
 import type { ListRequest } from "./DataStoreEncoded.js"
 
-/**
- * By UTF-8 bytes. JavaScript compares by UTF-16, which differs where a surrogate meets a character from U+E000 on:
- * those are moved to where UTF-8 has them. (The technique of fixing up code units is that of ICU.)
- */
-export const compareNames = (a: string, b: string): number => {
-  const length = Math.min(a.length, b.length)
-  for (let i = 0; i < length; i++) {
-    const left = a.charCodeAt(i)
-    const right = b.charCodeAt(i)
-    if (left !== right) return fixUp(left) - fixUp(right)
-  }
-  return a.length - b.length
-}
-
-const fixUp = (unit: number): number => (unit < 0xd800 ? unit : unit < 0xe000 ? unit + 0x2000 : unit - 0x800)
+/** The order of names in lists: that of their UTF-8 bytes. */
+export const compareNames: (a: string, b: string) => number = byBytes
 
 export interface Named {
   readonly name: string

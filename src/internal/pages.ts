@@ -104,18 +104,21 @@ export const foldPages = <A, E, S>(
     return next === undefined ? Effect.succeed(state) : foldPages(next, state, step)
   })
 
-/** The order of UTF-8 bytes, which is that of code points: in UTF-16, surrogates stand before U+E000 to U+FFFF. */
+/**
+ * The order of UTF-8 bytes. JavaScript compares by UTF-16, which differs where a surrogate meets a character from
+ * U+E000 on: those are moved to where UTF-8 has them. (The technique of fixing up code units is that of ICU.)
+ */
 export const byBytes = (a: string, b: string): number => {
   const length = Math.min(a.length, b.length)
   for (let i = 0; i < length; i++) {
-    const x = a.charCodeAt(i)
-    const y = b.charCodeAt(i)
-    if (x !== y) return isSurrogate(x) === isSurrogate(y) ? x - y : isSurrogate(x) ? 1 : -1
+    const left = a.charCodeAt(i)
+    const right = b.charCodeAt(i)
+    if (left !== right) return fixUp(left) - fixUp(right)
   }
   return a.length - b.length
 }
 
-const isSurrogate = (unit: number): boolean => unit >= 0xd800 && unit <= 0xdfff
+const fixUp = (unit: number): number => (unit < 0xd800 ? unit : unit < 0xe000 ? unit + 0x2000 : unit - 0x800)
 
 /** How much larger each page of values is than the one before, and the largest. */
 const valuesGrowth = 256

@@ -25,8 +25,6 @@ interface TimeFilter {
 
 type Direction = "forward" | "backward"
 
-export const byBytes = (a: string, b: string): number => Buffer.compare(Buffer.from(a), Buffer.from(b))
-
 /** U+FF5E sorts before the emoji by bytes and by code points, and after it by UTF-16 code units. */
 export const awkwardNames = [
   "Z",

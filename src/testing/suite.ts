@@ -139,6 +139,9 @@ export const failsWith = <A, E extends { readonly _tag: string }, R, const Tag e
     return error.value as Extract<E, { readonly _tag: Tag }>
   })
 
+/** The order of UTF-8 bytes, by another way than the backends have. */
+export const byBytes = (a: string, b: string): number => Buffer.compare(Buffer.from(a), Buffer.from(b))
+
 export const range = (from: number, to: number): Array<number> =>
   Array.from({ length: Math.max(0, to - from + 1) }, (_, i) => from + i)
 

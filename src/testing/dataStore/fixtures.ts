@@ -90,8 +90,6 @@ export const inPieces = (bytes: Uint8Array, size: number): Stream.Stream<Uint8Ar
     at >= bytes.byteLength ? Option.none() : Option.some([bytes.subarray(at, at + size), at + size] as const)
   ).pipe(Stream.rechunk(1))
 
-export const byBytes = (a: string, b: string): number => Buffer.compare(Buffer.from(a), Buffer.from(b))
-
 /** One turn of the event loop, in which drivers and servers go on. */
 export const turn = Effect.async<void>((resume) => {
   setImmediate(() => resume(Effect.void))

@@ -6,9 +6,9 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import { DataStore } from "../../DataStore.js"
-import { collect, range } from "../suite.js"
+import { byBytes, collect, range } from "../suite.js"
 import type { Test } from "./fixtures.js"
-import { byBytes, bytesOf, freshBucket, listed, text, textOf } from "./fixtures.js"
+import { bytesOf, freshBucket, listed, text, textOf } from "./fixtures.js"
 
 const filled = (names: ReadonlyArray<string>) =>
   Effect.gen(function* () {

@@ -8,19 +8,9 @@ import * as Option from "effect/Option"
 import { DataStore } from "../../DataStore.js"
 import { text as anyText } from "../hostile.js"
 import type { PropertyOptions } from "../suite.js"
-import { failsWith, isEnough } from "../suite.js"
+import { byBytes, failsWith, isEnough } from "../suite.js"
 import type { Test } from "./fixtures.js"
-import {
-  assertAbsent,
-  assertStored,
-  byBytes,
-  freshBucket,
-  freshObject,
-  listed,
-  read,
-  sameBytes,
-  text
-} from "./fixtures.js"
+import { assertAbsent, assertStored, freshBucket, freshObject, listed, read, sameBytes, text } from "./fixtures.js"
 
 const odd: ReadonlyArray<string> = [
   ...["007", "1e3", "0x10", "1.0", "true", "null", "undefined", "NaN", "-0", " 5", "12345678901234567890", "0"],
