@@ -163,6 +163,17 @@ describeOwnRedis("the pool on Redis", () => {
     await until("an answer", async () => Exit.isSuccess(await store.exit(latest("paused"))))
   })
 
+  it("a command's time runs from when it leaves, however long the turn goes on that sends it", async () => {
+    const store = open(at(server, { pool: { writeTimeout: 400 } }))
+    await store.run(save(1, "blocked"))
+    // The server answers after the turn, and well within the time.
+    await server.command("client", "pause", 550, "all")
+    const fiber = store.runFork(latest("blocked"))
+    const until = performance.now() + 500
+    while (performance.now() < until);
+    expect(await Effect.runPromise(Fiber.join(fiber))).toBe(1)
+  })
+
   it("an interrupted command returns at once, also while the server is silent, and harms no other", async () => {
     const frozen = await startRedis()
     onTestFinished(() => frozen.stop())

@@ -69,7 +69,8 @@ describe("opening", () => {
     const directory = temporaryDirectory()
     const text = path.join(directory, "text.db")
     fs.writeFileSync(text, "this is a text and no database, long enough to have a header\n".repeat(100))
-    for (const filename of [path.join(directory, "missing", "a.db"), directory, text]) {
+    const unopenable = [path.join(text, "a.db"), path.join(directory, "n".repeat(300))]
+    for (const filename of [path.join(directory, "missing", "a.db"), directory, text, ...unopenable]) {
       expect(await opening({ filename })).toMatchObject({ _tag: "StoreError", operation: `opening ${filename}` })
     }
   })

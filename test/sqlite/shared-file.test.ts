@@ -137,6 +137,19 @@ describe("options", () => {
     ["pool.connMaxIdleTime", { pool: { connMaxIdleTime: "2 minutes" } }, { pool: { connMaxIdleTime: "1 minute" } }],
     ["pool.maxWaiting", { pool: { maxWaiting: 5 } }, { pool: { maxWaiting: 6 } }]
   ] as const
+  it("of who is refused change nothing for the others", () =>
+    run(
+      Effect.gen(function* () {
+        const filename = freshFile()
+        yield* opened(SnapshotStoreSqlite.layer({ filename }))
+        const asked = { maxOpenConns: 5, acquireTimeout: "1 second" } as const
+        expect(yield* Effect.flip(openedEvents({ filename, pool: asked }))).toMatchObject({
+          what: "pool.acquireTimeout"
+        })
+        yield* openedEvents({ filename, pool: { maxOpenConns: 3 } })
+      })
+    ))
+
   it.each(cases)(
     "that two layers of a file ask for differently are refused by name: %s, %o, %o",
     (what, first, second) =>
