@@ -5,8 +5,7 @@
 import type Pg from "pg"
 import type { EncodedEntry, EncodedListed, EncodedWrite } from "../../cacheStore/CacheStoreEncoded.js"
 import { entryOf, ever, finite, purgeBatch, type TagMark } from "../../sql/cacheRows.js"
-import type { Statement } from "../database/access.js"
-import type { QueryKind } from "../database/failures.js"
+import { preparing } from "../database/access.js"
 import type { Names } from "../database/names.js"
 
 const now = "(extract(epoch from clock_timestamp()) * 1000)::bigint"
@@ -37,23 +36,7 @@ export const make = (names: Names) => {
   const tags = names.qualified("cache_tags")
   const times = names.qualified("cache_times")
 
-  const statement = <A, K extends QueryKind>(
-    kind: K,
-    operation: string,
-    name: string,
-    text: string,
-    values: Array<unknown>,
-    onResult: (result: Pg.QueryResult) => A
-  ): Statement<A, K> => ({
-    // Names are per connection, and stores with other tables may share it.
-    name: `${names.channel}/cache_${name}`,
-    text,
-    values,
-    rowMode: "array",
-    operation,
-    kind,
-    onResult
-  })
+  const statement = preparing(names, "cache")
 
   const done = (): void => undefined
 
@@ -118,9 +101,9 @@ on conflict (tenant_id, key) do update set ${replaced}`
   return {
     get: (tenantId: string, key: string) =>
       statement(
+        "get",
+        "get",
         "read",
-        "get",
-        "get",
         `${found} where e.tenant_id = $1 and e.key = $2 and ${isThere}`,
         [tenantId, key],
         ({ rows }) => (rows[0] === undefined ? null : entryFrom(rows[0]))
@@ -128,9 +111,9 @@ on conflict (tenant_id, key) do update set ${replaced}`
 
     getMany: (operation: string, tenantId: string, keys: ReadonlyArray<string>) =>
       statement(
-        "read",
-        operation,
         "get_many",
+        operation,
+        "read",
         `${found} where e.tenant_id = $1 and e.key = any ($2) and ${isThere}`,
         [tenantId, keys],
         (result) => {
@@ -142,9 +125,9 @@ on conflict (tenant_id, key) do update set ${replaced}`
     /** The tags that live long enough; null unless all do. */
     lookAtTags: (operation: string, tenantId: string, names: ReadonlyArray<string>, keepMs: number) =>
       statement(
-        "read",
-        operation,
         "look_at_tags",
+        operation,
+        "read",
         `select tag, generation, expiries from ${tags}
 where tenant_id = $1 and tag = any ($2) and kept_ms >= ${sum(now, "$3::bigint")}`,
         [tenantId, names, finite(keepMs)],
@@ -154,9 +137,9 @@ where tenant_id = $1 and tag = any ($2) and kept_ms >= ${sum(now, "$3::bigint")}
     // Longer than it must, so that not every write of an entry is one of its tags.
     takeTags: (operation: string, tenantId: string, names: ReadonlyArray<string>, keepMs: number) =>
       statement(
-        "write",
-        operation,
         "take_tags",
+        operation,
+        "write",
         `insert into ${tags} as stored (tenant_id, tag, generation, expiries, expired_ms, kept_ms)
 select $1, tag, gen_random_uuid()::text, 0, 0, case when $3 >= ${ever} then ${ever} else ${now} + 2 * $3::bigint end
 from unnest($2::text[]) tag order by tag
@@ -167,13 +150,13 @@ returning tag, generation, expiries`,
       ),
 
     set: (writes: ReadonlyArray<EncodedWrite>, marks: string | null) =>
-      statement("write", "set", "set", inserted, put(writes, marks), done),
+      statement("set", "set", "write", inserted, put(writes, marks), done),
 
     setIfAbsent: (write: EncodedWrite, marks: string | null) =>
       statement(
-        "write",
-        "setIfAbsent",
         "set_if_absent",
+        "setIfAbsent",
+        "write",
         `${inserted} where not (${isFreshAs("stored")})`,
         put([write], marks),
         (result) => result.rowCount === 1
@@ -182,9 +165,9 @@ returning tag, generation, expiries`,
     /** The tags of what was touched, and their new time to live; null for nothing. */
     touch: (tenantId: string, key: string, ttlMs: number) =>
       statement(
+        "touch",
+        "touch",
         "write",
-        "touch",
-        "touch",
         `update ${entries} e set fresh_ms = f.ms, kept_ms = k.ms, end_ms = greatest(k.ms, e.lease_ms)
 from ${entries} o
 cross join lateral (select ${sum(now, "$3::bigint")} as ms) f
@@ -200,9 +183,9 @@ returning e.tags, e.grace_ms`,
 
     remove: (tenantId: string, keys: ReadonlyArray<string>) =>
       statement(
+        "delete",
+        "delete",
         "write",
-        "delete",
-        "delete",
         `with l as materialized (${locked()})
 delete from ${entries} e using l where (e.tenant_id, e.key) = (l.tenant_id, l.key)`,
         [tenantId, keys],
@@ -211,9 +194,9 @@ delete from ${entries} e using l where (e.tenant_id, e.key) = (l.tenant_id, l.ke
 
     expire: (tenantId: string, keys: ReadonlyArray<string>) =>
       statement(
+        "expire",
+        "expire",
         "write",
-        "expire",
-        "expire",
         `with l as materialized (${locked()})
 update ${entries} e set token = null, lease_ms = 0, marks = null, fresh_ms = least(e.fresh_ms, n.ms),
   kept_ms = case when e.fresh_ms > n.ms then least(e.kept_ms, ${sum("n.ms", "e.grace_ms")}) else e.kept_ms end,
@@ -226,9 +209,9 @@ where (e.tenant_id, e.key) = (l.tenant_id, l.key)`,
 
     invalidateTags: (tenantId: string, names: ReadonlyArray<string>) =>
       statement(
-        "write",
-        "invalidate",
         "invalidate_tags",
+        "invalidate",
+        "write",
         `with l as materialized (
   select tenant_id, tag from ${tags} where tenant_id = $1 and tag = any ($2) order by tag for update
 ) delete from ${tags} t using l where (t.tenant_id, t.tag) = (l.tenant_id, l.tag)`,
@@ -238,9 +221,9 @@ where (e.tenant_id, e.key) = (l.tenant_id, l.key)`,
 
     expireTags: (tenantId: string, names: ReadonlyArray<string>) =>
       statement(
-        "write",
-        "expire",
         "expire_tags",
+        "expire",
+        "write",
         `with l as materialized (
   select tenant_id, tag from ${tags} where tenant_id = $1 and tag = any ($2) order by tag for update
 ) update ${tags} t set expiries = t.expiries + 1, expired_ms = ${now} from l
@@ -259,9 +242,9 @@ where (t.tenant_id, t.tag) = (l.tenant_id, l.tag)`,
       refreshMs: number
     ) =>
       statement(
+        "begin",
+        "begin",
         "write",
-        "begin",
-        "begin",
         `insert into ${entries} as stored
   (tenant_id, key, token, lease_ms, marks, fresh_ms, kept_ms, grace_ms, end_ms)
 select $1, u.key, $3, l.ms, $5::text, 0, 0, 0, l.ms
@@ -280,9 +263,9 @@ returning key`,
 
     renew: (tenantId: string, keys: ReadonlyArray<string>, token: string, leaseMs: number) =>
       statement(
+        "renew",
+        "renew",
         "write",
-        "renew",
-        "renew",
         `with l as materialized (${locked(` and token = $3`)})
 update ${entries} e set lease_ms = n.ms + $4::bigint, end_ms = greatest(e.kept_ms, n.ms + $4::bigint)
 from l cross join (select ${now} as ms) n
@@ -295,9 +278,9 @@ returning e.key`,
     /** Stores where the ticket still is; the keys where it was. */
     fill: (writes: ReadonlyArray<EncodedWrite>, marks: string | null, token: string) =>
       statement(
-        "write",
-        "settle",
         "fill",
+        "settle",
+        "write",
         `with l as materialized (${locked(` and token = $8`)})
 update ${entries} e set token = null, lease_ms = 0, marks = null, fresh_ms = f.ms, kept_ms = k.ms,
   grace_ms = $6::bigint, end_ms = k.ms, tags = $7::text, key_id = u.key_id, value = u.value
@@ -314,9 +297,9 @@ returning e.key`,
     /** Takes tickets away, or lets them stay for so long. What is without a value then is left to the purge. */
     release: (tenantId: string, keys: ReadonlyArray<string>, token: string, holdMs: number) =>
       statement(
-        "write",
-        "settle",
         "release",
+        "settle",
+        "write",
         `with l as materialized (${locked(` and token = $3`)})
 update ${entries} e set
   token = case when $4::bigint > 0 then e.token end,
@@ -332,9 +315,9 @@ returning e.key`,
 
     list: (tenantId: string, prefix: string, after: string, limit: number) =>
       statement(
+        "list",
+        "list",
         "read",
-        "list",
-        "list",
         `select e.key, t.fresh, n.ms from ${living}
 where e.tenant_id = $1 and e.key >= $2 and e.key > $3 and starts_with(e.key, $2) and ${isThere} and t.fresh > n.ms
 order by e.key limit $4`,
@@ -350,9 +333,9 @@ order by e.key limit $4`,
 
     count: (tenantId: string, prefix: string) =>
       statement(
+        "count",
+        "count",
         "read",
-        "count",
-        "count",
         `select count(*)::int from ${living}
 where e.tenant_id = $1 and e.key >= $2 and starts_with(e.key, $2) and ${isThere} and t.fresh > n.ms`,
         [tenantId, prefix],
@@ -360,9 +343,9 @@ where e.tenant_id = $1 and e.key >= $2 and starts_with(e.key, $2) and ${isThere}
       ),
 
     countAll: statement(
-      "read",
-      "info",
       "count_all",
+      "info",
+      "read",
       `select count(*)::int from ${living} where ${isThere} and t.fresh > n.ms`,
       [],
       ({ rows }) => (rows[0] as readonly [number])[0]
@@ -371,11 +354,11 @@ where e.tenant_id = $1 and e.key >= $2 and starts_with(e.key, $2) and ${isThere}
     /** Of one tenant, or of all. Tags go with the entries, and void what was begun with them. */
     reset: (tenantId: string | null) =>
       tenantId === null
-        ? statement("write", "reset", "reset", `with t as (delete from ${tags}) delete from ${entries}`, [], done)
+        ? statement("reset", "reset", "write", `with t as (delete from ${tags}) delete from ${entries}`, [], done)
         : statement(
+            "clear",
+            "clear",
             "write",
-            "clear",
-            "clear",
             `with t as (delete from ${tags} where tenant_id = $1) delete from ${entries} where tenant_id = $1`,
             [tenantId],
             done
@@ -385,9 +368,9 @@ where e.tenant_id = $1 and e.key >= $2 and starts_with(e.key, $2) and ${isThere}
     purge: (table: "entries" | "tags") => {
       const [name, end] = table === "entries" ? [entries, "end_ms"] : [tags, "kept_ms"]
       return statement(
-        "write",
-        "purge",
         `purge_${table}`,
+        "purge",
+        "write",
         `delete from ${name} where ctid = any (array(
   select ctid from ${name} where ${end} < ${ever} and ${end} <= ${now}
   order by ${end} limit ${purgeBatch} for update skip locked

@@ -17,8 +17,7 @@ import {
   type StoredRow,
   toRow
 } from "../../sql/dataStore.js"
-import type { Statement } from "../database/access.js"
-import type { QueryKind } from "../database/failures.js"
+import { preparing, type Statement } from "../database/access.js"
 import type { Names } from "../database/names.js"
 
 /** A bytea as text. */
@@ -32,23 +31,7 @@ export const make = (names: Names) => {
   const uploads = names.qualified("object_uploads")
   const buckets = names.qualified("buckets")
 
-  // Names are per connection, and stores with other tables may share it.
-  const statement = <A, K extends QueryKind>(
-    name: string,
-    operation: string,
-    kind: K,
-    text: string,
-    values: Array<unknown>,
-    onResult: (result: Pg.QueryResult) => A
-  ): Statement<A, K> => ({
-    name: `${names.channel}/object_${name}`,
-    text,
-    values,
-    rowMode: "array",
-    operation,
-    kind,
-    onResult
-  })
+  const statement = preparing(names, "object")
 
   const changed = ({ rowCount }: Pg.QueryResult): number => rowCount ?? 0
   const first = <R>({ rows }: Pg.QueryResult): R | undefined => rows[0]

@@ -16,6 +16,7 @@ import type { InContext } from "../../sql/transactions.js"
 import * as transactions from "../../sql/transactions.js"
 import type { PgConnection, Query } from "./connection.js"
 import { classify, type FailureOf, type QueryKind } from "./failures.js"
+import type { Names } from "./names.js"
 import type { ConnectionSettings } from "./settings.js"
 
 export type PgPool = ConnectionPool<PgConnection>
@@ -28,6 +29,29 @@ export interface Statement<A, K extends QueryKind = QueryKind> extends Query {
   /** The user's own SQL receives values as the driver reads them. */
   readonly raw?: boolean
 }
+
+/**
+ * Makes the prepared statements of a store. Their names belong to a connection, and stores with other tables may share
+ * it, so the store and its tables are in them.
+ */
+export const preparing =
+  ({ channel }: Pick<Names, "channel">, store: string) =>
+  <A, K extends QueryKind>(
+    name: string,
+    operation: string,
+    kind: K,
+    text: string,
+    values: Array<unknown>,
+    onResult: (result: Pg.QueryResult) => A
+  ): Statement<A, K> => ({
+    name: `${channel}/${store}_${name}`,
+    text,
+    values,
+    rowMode: "array",
+    operation,
+    kind,
+    onResult
+  })
 
 /**
  * Runs a statement on a connection of the pool, as one Effect node. An interrupted waiter leaves the queue at once; a
