@@ -6,6 +6,7 @@ import { randomUUID } from "node:crypto"
 import * as Effect from "effect/Effect"
 import { type CryptoError, KeyCheckFailed, NotEncrypted, Tampered, UnsupportedFormat } from "../CryptoError.js"
 import { InvalidInput } from "../Errors.js"
+import { turn } from "../internal/fibers.js"
 import { addSealed, isSealed } from "../internal/lifted.js"
 import * as envelope from "./formats/envelope.js"
 import type { Key } from "./keys/key.js"
@@ -118,12 +119,6 @@ export const openAll = <Row extends { readonly data?: string; readonly state?: s
     return some(0)
   })
 }
-
-/** A turn of the event loop: fibers alone yield by microtasks, which would not let it on. */
-export const turn: Effect.Effect<void> = Effect.async((resume) => {
-  const immediate = setImmediate(() => resume(Effect.void))
-  return Effect.sync(() => clearImmediate(immediate))
-})
 
 export const isError = <A extends object>(result: A | CryptoError): result is CryptoError =>
   "_tag" in result && result instanceof Error

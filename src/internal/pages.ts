@@ -6,6 +6,7 @@ import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
+import { turn } from "./fibers.js"
 import { oneOf, optionalInteger, options, refuse } from "./validate.js"
 
 /**
@@ -139,12 +140,17 @@ export const valuePages = <E>(
     return pieces(values, more ? valuePages(page, last, Math.min(valuesMax, limit * valuesGrowth)) : undefined)
   })
 
+/** Values that a caller gets in one turn of the event loop. */
+const valuesPerTurn = 16 * pageSize
+
 /** A large page in pieces of `pageSize`. */
-const pieces = <A, E>(items: ReadonlyArray<A>, rest: Pages<A, E> | undefined, from = 0): Pages<A, E> =>
-  Effect.sync(() => {
+const pieces = <A, E>(items: ReadonlyArray<A>, rest: Pages<A, E> | undefined, from = 0): Pages<A, E> => {
+  const piece = Effect.sync(() => {
     const to = from + pageSize
     return { items: items.slice(from, to), next: to < items.length ? pieces(items, rest, to) : rest }
   })
+  return items.length > valuesPerTurn && from % valuesPerTurn === 0 ? Effect.zipRight(turn, piece) : piece
+}
 
 /** The range of positions, up to `through`, of a page that was asked for by cursor. */
 const rangeOf = (

@@ -23,7 +23,7 @@ import type {
 } from "../dataStore/DataStoreEncoded.js"
 import { chunkBytes, compareNames, entriesOf } from "../dataStore/DataStoreEncoded.js"
 import { NotFound, type ReadFailure, StoreError, type StoreFailure } from "../Errors.js"
-import { alongside } from "../internal/alongside.js"
+import { alongside } from "../internal/fibers.js"
 
 /** Rows read, or written, by one statement: 1 MiB. */
 export const rowsAtOnce = 4

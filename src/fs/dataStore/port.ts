@@ -23,7 +23,7 @@ import type {
 } from "../../dataStore/DataStoreEncoded.js"
 import { compareNames, entriesOf } from "../../dataStore/DataStoreEncoded.js"
 import { CommitOutcomeUnknown, NotFound, type ReadFailure, StoreError, type StoreFailure } from "../../Errors.js"
-import { alongside } from "../../internal/alongside.js"
+import { alongside } from "../../internal/fibers.js"
 import * as Uuid from "../../Uuid.js"
 import { fileNameOf, nameOf } from "./fileNames.js"
 import * as files from "./files.js"

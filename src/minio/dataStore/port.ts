@@ -21,7 +21,7 @@ import type {
 } from "../../dataStore/DataStoreEncoded.js"
 import { compareNames, ownPrefix } from "../../dataStore/DataStoreEncoded.js"
 import { CommitOutcomeUnknown, NotFound, type ReadFailure, StoreError, type StoreFailure } from "../../Errors.js"
-import { alongside } from "../../internal/alongside.js"
+import { alongside } from "../../internal/fibers.js"
 import { read } from "./reading.js"
 import type { Fields, Mark } from "./records.js"
 import { fits, headersOf, markOf, recordName, type Sidecar, sidecarOf, sidecarText } from "./records.js"

@@ -7,6 +7,7 @@ import { executing } from "../../sql/transactions.js"
 import type { Statement, StoreAccess } from "../database/access.js"
 import type { Names } from "../database/names.js"
 import { note } from "../database/notes.js"
+import { valuesOf } from "../database/pages.js"
 import * as statements from "./statements.js"
 
 export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded> =>
@@ -36,7 +37,7 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
     finish: (request) => changedOne(sql.finish(request)),
     get: (id) => database.run(sql.get(id)),
     list: (request) => database.run(sql.list(request)),
-    distinct: (request) => database.run(sql.distinct(request)),
+    distinct: (request) => Effect.flatMap(database.run(sql.distinct(request)), (rows) => valuesOf(rows)),
     count: (filter) => database.run(sql.count(filter)),
     info: Effect.map(database.run(sql.info), (found) => ({
       backend: "Pg",

@@ -26,7 +26,7 @@ import { commandConditions } from "../../sql/filters.js"
 import type { Statement } from "../database/access.js"
 import { anyOf, where } from "../database/filters.js"
 import type { Names } from "../database/names.js"
-import { orderOf, pageOf, rowCount } from "../database/pages.js"
+import { distinct, distinctRows, orderOf, pageOf, rowCount } from "../database/pages.js"
 
 type Request<K extends keyof Encoded> = Encoded[K] extends (request: infer R) => unknown ? R : never
 
@@ -156,15 +156,7 @@ export const make = (names: Names) => {
       const name = column[field]
       const values: Array<unknown> = [after, limit]
       const { shape, sql } = where(indexed, filter, values)
-      return read(
-        "distinct",
-        `_${name}_${shape}`,
-        `select distinct ${name} from ${commands}
-         where ${name} is not null and ($1::text is null or ${name} > $1)${sql}
-         order by ${name} limit $2`,
-        values,
-        ({ rows }) => (rows as ReadonlyArray<readonly [string]>).map(([value]) => value)
-      )
+      return read("distinct", `_${name}_${shape}`, distinct(name, commands, sql), values, distinctRows)
     },
 
     count: (filter: EncodedFilter) => {

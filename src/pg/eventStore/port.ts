@@ -12,6 +12,7 @@ import type { Statement, StoreAccess } from "../database/access.js"
 import { sqlStateOf } from "../database/failures.js"
 import type { Names } from "../database/names.js"
 import { note } from "../database/notes.js"
+import { valuesOf } from "../database/pages.js"
 import * as GroupCommit from "./GroupCommit.js"
 import * as PgHints from "./hints.js"
 import type { Attempt } from "./statements.js"
@@ -59,7 +60,7 @@ export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded
       head: database.run(sql.head),
       readFeed: (request) => database.run(sql.readFeed(request)),
       get: (id) => database.run(sql.get(id)),
-      distinct: (request) => database.run(sql.distinct(request)),
+      distinct: (request) => Effect.flatMap(database.run(sql.distinct(request)), (rows) => valuesOf(rows)),
       count: (filter) => database.run(sql.count(filter)),
       info: Effect.map(Effect.all([database.run(sql.info), database.run(sql.last)]), ([counts, lastEvent]) => ({
         backend: "Pg",

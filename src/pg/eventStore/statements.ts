@@ -26,7 +26,7 @@ import { eventConditions } from "../../sql/filters.js"
 import type { Statement } from "../database/access.js"
 import { anyOf, where } from "../database/filters.js"
 import type { Names } from "../database/names.js"
-import { type BoundedRows, orderOf, pageOf, rowCount } from "../database/pages.js"
+import { type BoundedRows, distinct, distinctRows, orderOf, pageOf, rowCount } from "../database/pages.js"
 import * as functions from "./functions.js"
 import { isLarge, payload } from "./schema.js"
 
@@ -266,14 +266,7 @@ export const make = (names: Names) => {
       const name = column[request.field]
       const values: Array<unknown> = [request.after, request.limit]
       const { shape, sql } = where(conditions, request.filter, values)
-      return read(
-        `distinct_${name}_${shape}`,
-        `select distinct ${name} from ${events}
-         where ${name} is not null and ($1::text is null or ${name} > $1)${sql}
-         order by ${name} limit $2`,
-        values,
-        (result) => (result.rows as ReadonlyArray<readonly [string]>).map(([value]) => value)
-      )
+      return read(`distinct_${name}_${shape}`, distinct(name, events, sql), values, distinctRows)
     },
 
     count: (filter: EncodedFilter) => {

@@ -4,6 +4,7 @@
  */
 import * as Effect from "effect/Effect"
 import type { ReadFailure } from "../../Errors.js"
+import { turn } from "../../internal/fibers.js"
 import { byBytes } from "../../internal/pages.js"
 import type { StoreAccess } from "./access.js"
 import type { SqliteConnection } from "./connection.js"
@@ -105,12 +106,13 @@ export const logQueries = <Row, Encoded, Field, Filter>(
     Effect.flatMap(
       database.read("distinct", (connection) => {
         const end = Math.min(last, first + stretchLength - 1)
-        return merged(found, valuesOf(connection, query, { from: [first, end], after, limit }), limit)
+        return valuesOf(connection, query, { from: [first, end], after, limit })
       }),
-      (found) => {
-        const next = first + stretchLength
-        return next > last ? Effect.succeed(found) : byStretches(query, after, limit, next, last, found)
-      }
+      (values) =>
+        Effect.flatMap(merged(found, values, limit), (found) => {
+          const next = first + stretchLength
+          return next > last ? Effect.succeed(found) : byStretches(query, after, limit, next, last, found)
+        })
     )
 
   return {
@@ -157,19 +159,29 @@ export const logQueries = <Row, Encoded, Field, Filter>(
   }
 }
 
-/** The first values of two lists that are in order, each once. */
-const merged = (a: ReadonlyArray<string>, b: ReadonlyArray<string>, limit: number): ReadonlyArray<string> => {
+/** The first values of two lists that are in order, each once; many in several turns. */
+const merged = (
+  a: ReadonlyArray<string>,
+  b: ReadonlyArray<string>,
+  limit: number
+): Effect.Effect<ReadonlyArray<string>> => {
   const values: Array<string> = []
   let i = 0
   let j = 0
-  while (values.length < limit) {
-    const x = a[i]
-    const y = b[j]
-    if (x === undefined && y === undefined) break
-    const order = x === undefined ? 1 : y === undefined ? -1 : byBytes(x, y)
-    if (order <= 0) i++
-    if (order >= 0) j++
-    values.push((order <= 0 ? x : y) as string)
-  }
-  return values
+  const some = (until: number): Effect.Effect<ReadonlyArray<string>> =>
+    Effect.suspend(() => {
+      while (values.length < until) {
+        const x = a[i]
+        const y = b[j]
+        if (x === undefined && y === undefined) return Effect.succeed(values)
+        const order = x === undefined ? 1 : y === undefined ? -1 : byBytes(x, y)
+        if (order <= 0) i++
+        if (order >= 0) j++
+        values.push((order <= 0 ? x : y) as string)
+      }
+      return until === limit
+        ? Effect.succeed(values)
+        : Effect.zipRight(turn, some(Math.min(limit, until + stretchLength)))
+    })
+  return some(Math.min(limit, stretchLength))
 }

@@ -1,5 +1,6 @@
 /**
- * Something that goes on beside an effect for as long as that runs.
+ * What Effect's own operators on fibers leave open: something that goes on beside an effect for exactly as long as that
+ * runs, and a turn of the event loop.
  */
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -18,3 +19,9 @@ export const alongside = <A, E, R, R2>(
     () => self,
     (fiber) => Effect.asVoid(Fiber.interrupt(fiber))
   )
+
+/** A turn of the event loop: fibers alone yield by microtasks, which would not let it on. */
+export const turn: Effect.Effect<void> = Effect.async((resume) => {
+  const immediate = setImmediate(() => resume(Effect.void))
+  return Effect.sync(() => clearImmediate(immediate))
+})
