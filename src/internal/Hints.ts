@@ -5,6 +5,9 @@
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 
+/** At most one report to the other processes in this time; appends in between share the next. */
+const coalesceMs = 20
+
 interface Latch {
   open: boolean
   wake: (() => void) | undefined
@@ -12,6 +15,11 @@ interface Latch {
 
 export class Hints {
   private readonly latches = new Set<Latch>()
+  private timer: NodeJS.Timeout | undefined
+  private again = false
+
+  /** `tell` tells the other processes. It is not awaited, and may fail. */
+  constructor(private readonly tell: () => void = () => {}) {}
 
   /** Whether any reader is registered. */
   get listened(): boolean {
@@ -23,6 +31,28 @@ export class Hints {
       latch.open = true
       latch.wake?.()
     }
+  }
+
+  /** This process has committed an append. */
+  appended(): void {
+    this.signal()
+    if (this.timer === undefined) this.report()
+    else this.again = true
+  }
+
+  private report(): void {
+    this.tell()
+    this.timer = setTimeout(() => {
+      this.timer = undefined
+      if (this.again) {
+        this.again = false
+        this.report()
+      }
+    }, coalesceMs).unref()
+  }
+
+  close(): void {
+    clearTimeout(this.timer)
   }
 
   /** Registers until the scope closes. The effect it returns waits for a hint given since it last ran. */

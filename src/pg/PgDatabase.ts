@@ -20,9 +20,9 @@ import type * as Scope from "effect/Scope"
 import { type InvalidInput, StoreError, type StoreFailure } from "../Errors.js"
 import { onlyKnown } from "../internal/storeOptions.js"
 import * as Pool from "../Pool.js"
-import { ConnectionPool, type PoolState } from "../sql/ConnectionPool.js"
+import type { PoolState } from "../sql/ConnectionPool.js"
 import { accessTo, type Isolation, type StoreAccess, statement, storeAccess, Transactions } from "./database/access.js"
-import { PgConnection } from "./database/connection.js"
+import { type PgPool, poolOf } from "./database/connection.js"
 import { databaseKeys, type Options } from "./database/options.js"
 import { checkedSettings, describeConnection } from "./database/settings.js"
 import * as Sql from "./database/sqlClient.js"
@@ -108,37 +108,7 @@ export const make = (
     const limits = yield* Pool.limits(options.pool, defaults)
     const connection = describeConnection(Redacted.value(settings.client))
 
-    const pool = yield* Effect.acquireRelease(
-      Effect.sync(() => {
-        let known = false
-        const pool: ConnectionPool<PgConnection> = new ConnectionPool(connection, limits, {
-          open: (done) =>
-            PgConnection.open(
-              settings,
-              known,
-              (lost) => pool.discardIdle(lost),
-              (result) => {
-                known ||= result instanceof PgConnection
-                done(result)
-              }
-            ),
-          close: (connection) => connection.close(),
-          // A transaction that was left open would swallow the next statements.
-          usable: (connection) => connection.usable && connection.outsideTransaction
-        })
-        return pool
-      }),
-      (pool) => pool.shutdown
-    )
-    yield* Effect.acquireRelease(
-      Effect.sync(() =>
-        setInterval(() => {
-          const now = Date.now()
-          for (const connection of pool.connections) connection.checkSilence(now)
-        }, 1_000).unref()
-      ),
-      (timer) => Effect.sync(() => clearInterval(timer))
-    )
+    const pool = yield* poolOf(connection, settings, limits)
     yield* examineServer(pool)
 
     const transactions = new Transactions(pool)
@@ -173,7 +143,7 @@ export const layerConfig = (
   )
 
 /** What a server must be, and what its operator should know. */
-const examineServer = (pool: ConnectionPool<PgConnection>): Effect.Effect<void, StoreFailure> =>
+const examineServer = (pool: PgPool): Effect.Effect<void, StoreFailure> =>
   Effect.gen(function* () {
     const found = yield* statement(pool, {
       text: "select name, setting from pg_settings where name = any ($1)",

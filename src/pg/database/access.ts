@@ -14,12 +14,10 @@ import type { Limits } from "../../Pool.js"
 import { ConnectionPool, OpenFailure, type Waiter } from "../../sql/ConnectionPool.js"
 import type { InContext } from "../../sql/transactions.js"
 import * as transactions from "../../sql/transactions.js"
-import type { PgConnection, Query } from "./connection.js"
+import type { PgConnection, PgPool, Query } from "./connection.js"
 import { classify, type FailureOf, type QueryKind } from "./failures.js"
 import type { Names } from "./names.js"
 import type { ConnectionSettings } from "./settings.js"
-
-export type PgPool = ConnectionPool<PgConnection>
 
 export interface Statement<A, K extends QueryKind = QueryKind> extends Query {
   /** What errors call it. */

@@ -4,8 +4,10 @@
  */
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
+import type * as Scope from "effect/Scope"
 import Pg from "pg"
-import type { OpenFailure } from "../../sql/ConnectionPool.js"
+import type { Limits } from "../../Pool.js"
+import { ConnectionPool, type OpenFailure } from "../../sql/ConnectionPool.js"
 import { isPlanDead, openFailure } from "./failures.js"
 import { type ConnectionSettings, makeClient } from "./settings.js"
 
@@ -129,7 +131,7 @@ export class PgConnection {
       this.refused = undefined
       this.active--
       settled = true
-      if (name !== undefined && isPlanDead(error)) this.dead = true
+      if (error && name !== undefined && isPlanDead(error)) this.dead = true
       done(error ?? undefined, result)
       onSettled?.()
     }
@@ -190,3 +192,46 @@ export class PgConnection {
     })
   }
 }
+
+export type PgPool = ConnectionPool<PgConnection>
+
+/** Connections with these settings, opened as they are needed; closed with the scope. */
+export const poolOf = (
+  name: string,
+  settings: ConnectionSettings,
+  limits: Limits
+): Effect.Effect<PgPool, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const pool = yield* Effect.acquireRelease(
+      Effect.sync(() => {
+        let known = false
+        const pool: PgPool = new ConnectionPool(name, limits, {
+          open: (done) =>
+            PgConnection.open(
+              settings,
+              known,
+              (lost) => pool.discardIdle(lost),
+              (result) => {
+                known ||= result instanceof PgConnection
+                done(result)
+              }
+            ),
+          close: (connection) => connection.close(),
+          // A transaction that was left open would swallow the next statements.
+          usable: (connection) => connection.usable && connection.outsideTransaction
+        })
+        return pool
+      }),
+      (pool) => pool.shutdown
+    )
+    yield* Effect.acquireRelease(
+      Effect.sync(() =>
+        setInterval(() => {
+          const now = Date.now()
+          for (const connection of pool.connections) connection.checkSilence(now)
+        }, 1_000).unref()
+      ),
+      (timer) => Effect.sync(() => clearInterval(timer))
+    )
+    return pool
+  })

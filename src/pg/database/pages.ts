@@ -1,6 +1,6 @@
 /**
- * Pages of rows and of values. Rows are bounded by bytes in the statement itself, so that nothing beyond the page leaves
- * the server: `octet_length` asks a value in the TOAST table for its size without reading it.
+ * Pages of rows and of values. Rows are bounded by bytes in the statement itself, so that nothing beyond the page
+ * leaves the server: `octet_length` asks a value in the TOAST table for its size without reading it.
  */
 import * as Effect from "effect/Effect"
 import type Pg from "pg"

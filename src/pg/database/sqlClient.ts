@@ -14,8 +14,8 @@ import { ConnectionPool } from "../../sql/ConnectionPool.js"
 import * as sqlClient from "../../sql/sqlClient.js"
 import { statementError, transactionError } from "../../sql/sqlClient.js"
 import type { InContext } from "../../sql/transactions.js"
-import { type PgPool, statement, type Transactions } from "./access.js"
-import type { PgConnection } from "./connection.js"
+import { statement, type Transactions } from "./access.js"
+import type { PgConnection, PgPool } from "./connection.js"
 
 export const make = (transactions: Transactions, reactivity: Reactivity.Reactivity.Service): SqlClient.SqlClient => {
   const connection = connectionOf((fiber) => transactions.poolOf(fiber))

@@ -10,49 +10,23 @@ import type Pg from "pg"
 import { Hints } from "../../internal/Hints.js"
 import { type ConnectionSettings, makeListener } from "../database/settings.js"
 
-/** At most one NOTIFY in this time; appends in between share the next. */
-const coalesceMs = 20
-
 /** Between a lost connection and the next attempt. */
 const reconnectMs = 500
 
-export interface PgHints {
-  /** Reports that this process has committed an append. */
-  readonly appended: () => void
-  readonly register: Effect.Effect<Effect.Effect<void>, never, Scope.Scope>
-}
-
-/** `send` notifies the other processes. It is not awaited, and may fail. */
+/** `notify` is not awaited, and may fail. */
 export const make = (
   settings: ConnectionSettings,
   channel: string,
-  send: () => void
-): Effect.Effect<PgHints, never, Scope.Scope> =>
+  notify: () => void
+): Effect.Effect<{ readonly hints: Hints; readonly register: Hints["register"] }, never, Scope.Scope> =>
   Effect.gen(function* () {
-    const hints = new Hints()
+    const hints = yield* Effect.acquireRelease(
+      Effect.sync(() => new Hints(notify)),
+      (hints) => Effect.sync(() => hints.close())
+    )
     // One connection listens for all subscribers of the process, from the first to the last.
     const listening = yield* RcRef.make({ acquire: listen(settings, channel, () => hints.signal()) })
-    let timer: NodeJS.Timeout | undefined
-    let again = false
-    const notify = () => {
-      send()
-      timer = setTimeout(() => {
-        timer = undefined
-        if (again) {
-          again = false
-          notify()
-        }
-      }, coalesceMs).unref()
-    }
-    yield* Effect.addFinalizer(() => Effect.sync(() => clearTimeout(timer)))
-    return {
-      appended: () => {
-        hints.signal()
-        if (timer === undefined) notify()
-        else again = true
-      },
-      register: Effect.zipRight(RcRef.get(listening), hints.register)
-    }
+    return { hints, register: Effect.zipRight(RcRef.get(listening), hints.register) }
   })
 
 /** A connection that listens until the scope closes, and is opened again whenever it is lost. */

@@ -22,7 +22,8 @@ export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded
   Effect.gen(function* () {
     const sql = statements.make(names)
     // Outside any transaction and any fiber. If it fails, a hint is lost and nothing else.
-    const hints = yield* PgHints.make(database.settings, names.channel, () => database.submit(sql.notify, () => {}))
+    const notify = () => database.submit(sql.notify, () => {})
+    const { hints, register } = yield* PgHints.make(database.settings, names.channel, notify)
     const appended = (answer: Attempt) => {
       if (typeof answer === "object" && answer._tag === "Appended") hints.appended()
     }
@@ -73,7 +74,7 @@ export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded
       deleteStream: (stream) => database.run(sql.deleteStream(stream)),
       reset: database.run(sql.reset),
       note: (name, value) => database.run(note(names, "EventStore", name, value)),
-      hints: hints.register
+      hints: register
     }
   })
 
