@@ -9,6 +9,7 @@ import * as ConfigError from "effect/ConfigError"
 import type * as Duration from "effect/Duration"
 import * as Either from "effect/Either"
 import { InvalidInput } from "./Errors.js"
+import { duration, integer, nameOf, options } from "./internal/config.js"
 import { durationMs, timerMaxMs } from "./internal/durations.js"
 import { describe, fields, invalid, record } from "./internal/validate.js"
 
@@ -307,84 +308,75 @@ const time = (value: unknown, what: string, otherwiseMs: number): Either.Either<
     ? Either.right(otherwiseMs)
     : Either.try({ try: () => durationMs(value, what) || otherwiseMs, catch: invalid })
 
-const option = <A>(config: Config.Config<A>): Config.Config<A | undefined> => Config.withDefault(config, undefined)
+const readers = {
+  maxOpenConns: integer,
+  maxIdleConns: integer,
+  connMaxLifetime: duration,
+  connMaxIdleTime: duration,
+  acquireTimeout: duration,
+  maxWaiting: integer
+} as const
+
+const { connMaxLifetime: _, maxIdleConns: __, ...sqliteReaders } = readers
 
 const valid = <A extends object>(
   config: Config.Config<A>,
-  check: (options: A) => Either.Either<unknown, InvalidInput> = (options) => limits(options, defaults.eventStore.pg)
+  check: (options: A) => Either.Either<unknown, InvalidInput>
 ): Config.Config<A> =>
   Config.mapOrFail(config, (options) =>
     Either.mapBoth(check(options), {
-      onLeft: (error) => ConfigError.InvalidData([error.what.slice("pool.".length)], error.why),
+      onLeft: (error) => ConfigError.InvalidData([nameOf(error.what.slice("pool.".length))], error.why),
       onRight: () => options
     })
   )
 
 /**
- * Pool options from the keys `maxOpenConns`, `maxIdleConns`, `connMaxLifetime`, `connMaxIdleTime`, `acquireTimeout`
- * (durations such as `"30 minutes"`) and `maxWaiting`, each optional. Nest it: with `Config.nested(Pool.config,
- * "POOL")` the environment variables are `POOL_maxOpenConns` and so on. Only these keys are read, so a misspelt one is
- * not noticed, and its option keeps the default.
+ * Pool options from the variables `MAX_OPEN_CONNS`, `MAX_IDLE_CONNS`, `CONN_MAX_LIFETIME`, `CONN_MAX_IDLE_TIME`,
+ * `ACQUIRE_TIMEOUT` (durations such as `30s` or `5 minutes`) and `MAX_WAITING`, each optional; an empty one is absent.
+ * Nest it: with `Config.nested(Pool.config, "POOL")` the environment variables are `POOL_MAX_OPEN_CONNS` and so on.
+ * Only these are read, so a misspelt one is not noticed, and its option keeps the default.
  *
  * @since 0.1.0
  * @category config
  */
-export const config: Config.Config<PoolOptions> = valid(
-  Config.all({
-    maxOpenConns: option(Config.integer("maxOpenConns")),
-    maxIdleConns: option(Config.integer("maxIdleConns")),
-    connMaxLifetime: option(Config.duration("connMaxLifetime")),
-    connMaxIdleTime: option(Config.duration("connMaxIdleTime")),
-    acquireTimeout: option(Config.duration("acquireTimeout")),
-    maxWaiting: option(Config.integer("maxWaiting"))
-  })
-)
+export const config: Config.Config<PoolOptions> = valid(options(readers), (given) => limits(given, logs.pg))
 
 /**
- * The same for a Sqlite database, without `maxIdleConns` and `connMaxLifetime`, which are not read.
+ * The same for a Sqlite database, without `MAX_IDLE_CONNS` and `CONN_MAX_LIFETIME`, which are not read.
  *
  * @since 0.1.0
  * @category config
  */
-export const sqliteConfig: Config.Config<SqlitePoolOptions> = valid(
-  Config.all({
-    maxOpenConns: option(Config.integer("maxOpenConns")),
-    connMaxIdleTime: option(Config.duration("connMaxIdleTime")),
-    acquireTimeout: option(Config.duration("acquireTimeout")),
-    maxWaiting: option(Config.integer("maxWaiting"))
-  })
+export const sqliteConfig: Config.Config<SqlitePoolOptions> = valid(options(sqliteReaders), (given) =>
+  limits(given, logs.sqlite)
 )
 
 /**
- * The options of a Redis pool from the keys `poolSize`, `minIdleConns`, `maxIdleConns`, `maxRetries` and `writeTimeout`
- * (a duration), each optional.
+ * The options of a Redis pool from the variables `POOL_SIZE`, `MIN_IDLE_CONNS`, `MAX_IDLE_CONNS`, `MAX_RETRIES` and
+ * `WRITE_TIMEOUT` (a duration), each optional.
  *
  * @since 0.1.0
  * @category config
  */
 export const redisConfig: Config.Config<RedisPoolOptions> = valid(
-  Config.all({
-    poolSize: option(Config.integer("poolSize")),
-    minIdleConns: option(Config.integer("minIdleConns")),
-    maxIdleConns: option(Config.integer("maxIdleConns")),
-    maxRetries: option(Config.integer("maxRetries")),
-    writeTimeout: option(Config.duration("writeTimeout"))
+  options({
+    poolSize: integer,
+    minIdleConns: integer,
+    maxIdleConns: integer,
+    maxRetries: integer,
+    writeTimeout: duration
   }),
-  (options) => redisLimits(options, redis)
+  (given) => redisLimits(given, redis)
 )
 
 /**
- * The options of a pool of HTTP connections from the keys `maxIdleConns`, `maxIdleConnsPerHost` and `idleConnTimeout`
- * (a duration), each optional.
+ * The options of a pool of HTTP connections from the variables `MAX_IDLE_CONNS`, `MAX_IDLE_CONNS_PER_HOST` and
+ * `IDLE_CONN_TIMEOUT` (a duration), each optional.
  *
  * @since 0.1.0
  * @category config
  */
 export const httpConfig: Config.Config<HttpPoolOptions> = valid(
-  Config.all({
-    maxIdleConns: option(Config.integer("maxIdleConns")),
-    maxIdleConnsPerHost: option(Config.integer("maxIdleConnsPerHost")),
-    idleConnTimeout: option(Config.duration("idleConnTimeout"))
-  }),
-  (options) => httpLimits(options, minio)
+  options({ maxIdleConns: integer, maxIdleConnsPerHost: integer, idleConnTimeout: duration }),
+  (given) => httpLimits(given, minio)
 )

@@ -156,8 +156,8 @@ describe("pool options", () => {
     )
 
   it("from Config one that the backend does not have is refused, and one that is absent is not", async () => {
-    expect(await fromEnvironment([["POOL_maxOpenConns", "3"]])).toBe("done")
-    expect(await fromEnvironment([["POOL_maxIdleConns", "3"]])).toMatch(/^a key of pool: .*, not "maxIdleConns"$/)
+    expect(await fromEnvironment([["POOL_MAX_OPEN_CONNS", "3"]])).toBe("done")
+    expect(await fromEnvironment([["POOL_MAX_IDLE_CONNS", "3"]])).toMatch(/^a key of pool: .*, not "maxIdleConns"$/)
   })
 })
 

@@ -19,10 +19,10 @@ import type {
   StreamId
 } from "../EventStore.js"
 import { DuplicateEvent, VersionConflict } from "../EventStore.js"
+import { unsealed, utc } from "../internal/encoding.js"
 import { Lifted } from "../internal/lifted.js"
 import * as logs from "../internal/logs.js"
 import { foldPages, type Pages, pageBytes, pagedStream, pageSize, rangePages } from "../internal/pages.js"
-import { unsealed, utc } from "../internal/rows.js"
 import * as Telemetry from "../internal/telemetry.js"
 import { checked, streamId } from "../internal/validate.js"
 import type { JsonObject } from "../Json.js"

@@ -1,7 +1,8 @@
 /**
- * Values on their way to a store: encoding by a Schema that refuses what the Schema does not know, since a misspelt
- * optional field would vanish silently; and values that were encoded before.
+ * Values on their way to a store and back: encoding by a Schema that refuses what the Schema does not know, since a
+ * misspelt optional field would vanish silently; values that were encoded before; what a lift makes of a port's rows.
  */
+import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import type { ParseError, ParseIssue } from "effect/ParseResult"
 import type { ParseOptions } from "effect/SchemaAST"
@@ -49,4 +50,20 @@ export class JsonText {
   toString(): string {
     return this.text
   }
+}
+
+let lastUtc = DateTime.unsafeMake(0)
+
+/** Making one costs more than the rest of an event, and the events of one append share their time. */
+export const utc = (epochMs: number): DateTime.Utc => {
+  if (lastUtc.epochMillis !== epochMs) lastUtc = DateTime.unsafeMake(epochMs)
+  return lastUtc
+}
+
+/**
+ * The text of a payload. Throws if it is sealed, since only a layer with keys can open it; the lift adds what was read.
+ */
+export const unsealed = (text: string, keyId: string | null): string => {
+  if (keyId !== null) throw new Error(`it is sealed with key ${keyId}, and the store was opened without keys`)
+  return text
 }

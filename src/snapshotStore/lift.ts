@@ -6,9 +6,8 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { InvalidInput } from "../Errors.js"
 import type { StreamId } from "../EventStore.js"
-import { JsonText } from "../internal/encoding.js"
+import { JsonText, utc } from "../internal/encoding.js"
 import { Lifted } from "../internal/lifted.js"
-import { utc } from "../internal/rows.js"
 import * as Telemetry from "../internal/telemetry.js"
 import {
   checked,

@@ -202,7 +202,7 @@ describePg("CommandStore on PostgreSQL", () => {
           ["URL", url],
           ["SCHEMA", "apart"],
           ["INSTANCE", "one"],
-          ["POOL.maxIdleConns", "3"]
+          ["POOL.MAX_IDLE_CONNS", "3"]
         ])
       )
       yield* Effect.gen(function* () {

@@ -548,7 +548,7 @@ describePg("PgDatabase", () => {
             ConfigProvider.fromMap(
               new Map([
                 ["DATABASE_URL", url],
-                ["POOL.maxOpenConns", "3"]
+                ["POOL.MAX_OPEN_CONNS", "3"]
               ])
             )
           )
@@ -560,13 +560,13 @@ describePg("PgDatabase", () => {
               ConfigProvider.fromMap(
                 new Map([
                   ["DATABASE_URL", url],
-                  ["POOL.maxOpenConns", "-3"]
+                  ["POOL.MAX_OPEN_CONNS", "-3"]
                 ])
               )
             )
           )
         )
-        assert.include(String(bad), "maxOpenConns")
+        assert.include(String(bad), "POOL.MAX_OPEN_CONNS")
         assert.notInclude(String(bad), url)
       })
     )

@@ -203,7 +203,7 @@ describePg("SnapshotStore on PostgreSQL", () => {
         new Map([
           ["URL", url],
           ["SCHEMA", "apart"],
-          ["POOL.maxOpenConns", "3"]
+          ["POOL.MAX_OPEN_CONNS", "3"]
         ])
       )
       yield* Effect.gen(function* () {

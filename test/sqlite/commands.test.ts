@@ -66,7 +66,7 @@ describe("CommandStore on SQLite", () => {
       new Map([
         ["FILE", filename],
         ["INSTANCE", "one"],
-        ["POOL.maxOpenConns", "2"]
+        ["POOL.MAX_OPEN_CONNS", "2"]
       ])
     )
     await Effect.gen(function* () {

@@ -101,7 +101,7 @@ describe("opening", () => {
     const provider = ConfigProvider.fromMap(
       new Map([
         ["FILE", ":memory:"],
-        ["POOL.maxOpenConns", "4"]
+        ["POOL.MAX_OPEN_CONNS", "4"]
       ])
     )
     const program = Effect.gen(function* () {

@@ -64,6 +64,9 @@ describe("a file that another process has locked", () => {
   })
 })
 
+/** A traced process stops at each call of the system: with all processors busy that takes minutes. */
+const tracedTimeoutMs = 900_000
+
 describeWith("strace", "on the disk", () => {
   it("every append is synced before it is acknowledged", async () => {
     const filename = freshFile()
@@ -83,7 +86,7 @@ describeWith("strace", "on the disk", () => {
     }
     expect(acknowledged).toBe(50)
     expect(unsynced).toEqual([])
-  })
+  }, tracedTimeoutMs)
 
   it("a sync that fails is CommitOutcomeUnknown, and repeating the append leaves each event once", async () => {
     const filename = freshFile()
@@ -103,5 +106,5 @@ describeWith("strace", "on the disk", () => {
         expect(events.map(({ data }) => data)).toEqual(Array.from({ length: 50 }, (_, i) => i))
       )
     )
-  })
+  }, tracedTimeoutMs)
 })

@@ -80,7 +80,7 @@ describe("SnapshotStore on SQLite", () => {
     const config = ConfigProvider.fromMap(
       new Map([
         ["FILE", filename],
-        ["POOL.maxOpenConns", "2"]
+        ["POOL.MAX_OPEN_CONNS", "2"]
       ])
     )
     await Effect.gen(function* () {

@@ -197,7 +197,7 @@ export const snapshotsOnSql = <I, D extends Database>(backend: Backend<I, D>): v
             expect(endless.unsafePoll()).toBe(null)
             yield* Fiber.interrupt(endless)
           }),
-        { maxOpenConns: 1, acquireTimeout: 100 }
+        { maxOpenConns: 1, acquireTimeout: 2_000 }
       ))
   })
 

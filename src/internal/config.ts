@@ -1,0 +1,114 @@
+/**
+ * Variables as operators write them, for Config: the name of an option in upper case, a plain decimal number, a
+ * duration with its unit. An empty variable is an absent one. No error shows a value, because a variable that was mixed
+ * up may hold a secret.
+ */
+import * as Config from "effect/Config"
+import * as ConfigError from "effect/ConfigError"
+import * as Duration from "effect/Duration"
+import * as Either from "effect/Either"
+import * as Redacted from "effect/Redacted"
+
+/** Reads one variable by its name; `undefined` when it is absent. */
+export type Reader<A> = (name: string) => Config.Config<A | undefined>
+
+const parsed =
+  <A>(parse: (text: string) => A | undefined, must: string): Reader<A> =>
+  (name) =>
+    Config.mapOrFail(Config.withDefault(Config.string(name), ""), (text) => {
+      const trimmed = text.trim()
+      if (trimmed === "") return Either.right(undefined)
+      const value = parse(trimmed)
+      return value === undefined ? Either.left(ConfigError.InvalidData([name], must)) : Either.right(value)
+    })
+
+export const text: Reader<string> = parsed((text) => text, "")
+
+/** Not trimmed: a space may belong to it. */
+export const secret: Reader<Redacted.Redacted> = (name) =>
+  Config.map(Config.withDefault(Config.redacted(name), undefined), (value) =>
+    value === undefined || Redacted.value(value) === "" ? undefined : value
+  )
+
+export const integer: Reader<number> = parsed((text) => {
+  const value = /^\d{1,15}$/.test(text) ? Number(text) : undefined
+  return value !== undefined && Number.isSafeInteger(value) ? value : undefined
+}, "must be a whole number of decimal digits, without a sign, a point or an exponent")
+
+export const flag: Reader<boolean> = parsed(
+  (text) => (text === "true" ? true : text === "false" ? false : undefined),
+  "must be true or false"
+)
+
+export const oneOf = <const A extends string>(values: ReadonlyArray<A>): Reader<A> =>
+  parsed((text) => values.find((value) => value === text), `must be one of ${values.join(", ")}`)
+
+export const list: Reader<ReadonlyArray<string>> = parsed(
+  (text) =>
+    text
+      .split(",")
+      .map((part) => part.trim())
+      .filter((part) => part !== ""),
+  ""
+)
+
+const units: Readonly<Record<string, number>> = {
+  ms: 1,
+  milli: 1,
+  millisecond: 1,
+  s: 1_000,
+  second: 1_000,
+  m: 60_000,
+  minute: 60_000,
+  h: 3_600_000,
+  hour: 3_600_000,
+  d: 86_400_000,
+  day: 86_400_000,
+  week: 604_800_000
+}
+
+const durationOf = (text: string): Duration.Duration | undefined => {
+  if (text === "infinity") return Duration.infinity
+  if (text === "0") return Duration.zero
+  const [, amount, unit = ""] = /^(\d{1,15}) ?([a-z]+)$/.exec(text) ?? []
+  const unitMs = units[unit] ?? units[unit.replace(/s$/, "")]
+  return amount === undefined || unitMs === undefined ? undefined : Duration.millis(Number(amount) * unitMs)
+}
+
+export const duration: Reader<Duration.Duration> = parsed(
+  durationOf,
+  "must be a whole number and a unit, as in 500ms, 30s, 5 minutes or 1 hour, or 0, or infinity"
+)
+
+/** `maxOpenConns` is read from `MAX_OPEN_CONNS`. */
+export const nameOf = (option: string): string => option.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()
+
+type Options<T extends Record<string, Reader<unknown>>> = {
+  readonly [K in keyof T]?: T[K] extends Reader<infer A> ? A | undefined : never
+}
+
+/** Options, each from the variable of its name; those that are absent are left out. */
+export const options = <T extends Record<string, Reader<unknown>>>(readers: T): Config.Config<Options<T>> =>
+  Config.map(
+    Config.all(
+      Object.entries(readers).map(([option, read]) => Config.map(read(nameOf(option)), (value) => ({ option, value })))
+    ),
+    (found) =>
+      Object.fromEntries(
+        found.flatMap(({ option, value }) => (value === undefined ? [] : [[option, value]]))
+      ) as Options<T>
+  )
+
+/** Fails, naming the variable, when an option that must be given is absent. */
+export const required =
+  <K extends string>(...keys: ReadonlyArray<K>) =>
+  <O extends { readonly [P in K]?: unknown }>(
+    config: Config.Config<O>
+  ): Config.Config<O & { readonly [P in K]-?: Exclude<O[P], undefined> }> =>
+    Config.mapOrFail(config, (options) => {
+      const missing = keys.filter((key) => options[key] === undefined)
+      const errors = missing.map((key) => ConfigError.MissingData([nameOf(key)], "must be given"))
+      return errors.length === 0
+        ? Either.right(options as O & { readonly [P in K]-?: Exclude<O[P], undefined> })
+        : Either.left(errors.reduce((all, error) => ConfigError.And(all, error)))
+    })
