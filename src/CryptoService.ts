@@ -17,6 +17,7 @@ import * as sources from "./crypto/keys/sources.js"
 import { sealAll } from "./crypto/seal.js"
 import * as service from "./crypto/service.js"
 import type { InvalidInput, StoreFailure } from "./Errors.js"
+import * as variables from "./internal/config.js"
 import { type Keys, onlyKnown } from "./internal/storeOptions.js"
 
 export {
@@ -96,10 +97,10 @@ export const layer = (options: Options): Layer.Layer<CryptoService, InvalidInput
   )
 
 /**
- * Options from Config: `keys` lists `id=key` or `id=key:status`, separated by commas or white space, each key in
- * hexadecimal or base64url; `primary` names the one that seals. Empty counts as absent. Nest it: with
- * `Config.nested(CryptoService.config, "ENCRYPTION")` the variables are `ENCRYPTION_keys`, `ENCRYPTION_primary` and
- * `ENCRYPTION_policy`. No error shows a value of `keys`.
+ * Options from Config: `KEYS` lists `id=key` or `id=key:status`, separated by commas or white space, each key in
+ * hexadecimal or base64url; `PRIMARY` names the one that seals. Empty counts as absent. Nest it: with
+ * `Config.nested(CryptoService.config, "ENCRYPTION")` the variables are `ENCRYPTION_KEYS`, `ENCRYPTION_PRIMARY` and
+ * `ENCRYPTION_POLICY`. No error shows a value of `KEYS`.
  *
  * @since 0.1.0
  * @category config
@@ -107,10 +108,7 @@ export const layer = (options: Options): Layer.Layer<CryptoService, InvalidInput
 export const config: Config.Config<Options> = Config.map(
   Config.all([
     sources.ringConfig,
-    Config.withDefault(
-      Config.literal("RequireEncrypt", "EncryptAllowPlaintext", "ForbidEncryptAllowDecrypt")("policy"),
-      undefined
-    )
+    variables.oneOf(["RequireEncrypt", "EncryptAllowPlaintext", "ForbidEncryptAllowDecrypt"])("POLICY")
   ]),
   ([ring, policy]) => ({ ...ring, policy })
 )

@@ -199,12 +199,20 @@ const namesOf = (files: ReadonlyArray<Document>) => {
   const words = new Set(files.flatMap(({ text }) => [...wordsOf(text)]))
   const modules = new Map(files.map((file) => [path.posix.basename(file.file, ".ts"), declaredIn(file)]))
 
+  const listed = fs.readFileSync(new URL("../docs/configuration.md", import.meta.url), "utf8")
+  const variables = [...listed.matchAll(/`([A-Z][A-Z_]+)`/g)].map(([, name = ""]) => name)
+
   /**
    * Of a dotted name the first part may be a module, ours or Effect's, which then must have the rest. Else each part must
-   * be a word of the code, be it a variable of the environment with the prefix of an example.
+   * be a word of the code, be it a variable of the environment with the prefix of an example. A variable is one, or the
+   * beginning or the end of one, that docs/configuration.md lists.
    */
+  const isVariable = (quoted: string): boolean =>
+    variables.some((name) => name.startsWith(quoted) || name.endsWith(`_${quoted}`))
+
   const isKnown = (quoted: string): boolean => {
     if (foreign.has(quoted) || modules.has(quoted.replace(/\.ts$/, ""))) return true
+    if (/^[A-Z][A-Z_]*_[A-Z_]*$/.test(quoted) && isVariable(quoted)) return true
     const [first = "", ...rest] = quoted.split(".")
     const own = modules.get(first)
     const effects = (effect as Record<string, unknown>)[first]

@@ -70,8 +70,14 @@ describe("importing an entry point", () => {
     assert.deepEqual(specifiers.filter(isForeign), [])
   })
 
-  test("neither loads all of Effect", async () => {
-    for (const entry of ["effect-stores", "effect-stores/memory"]) {
+  test("effect-stores/stores loads no driver and no backend", async () => {
+    const { names, specifiers } = await run("effect-stores/stores")
+    assert.equal(names, "Stores,StoresTest")
+    assert.deepEqual(specifiers.filter(isForeign), [])
+  })
+
+  test("none of them loads all of Effect", async () => {
+    for (const entry of ["effect-stores", "effect-stores/memory", "effect-stores/stores"]) {
       assert.ok(!(await run(entry)).specifiers.includes("effect"), `${entry} imports the barrel`)
     }
   })

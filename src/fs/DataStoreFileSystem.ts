@@ -14,6 +14,7 @@ import * as Layer from "effect/Layer"
 import { DataStore } from "../DataStore.js"
 import * as Encoded from "../dataStore/DataStoreEncoded.js"
 import type { InvalidInput, StoreFailure } from "../Errors.js"
+import * as variables from "../internal/config.js"
 import { located } from "../internal/connectionOptions.js"
 import { type Keys, onlyKnown } from "../internal/storeOptions.js"
 import { checked, describe, refuse } from "../internal/validate.js"
@@ -98,3 +99,13 @@ export const layerConfig = (
   config: Config.Config.Wrap<Options>
 ): Layer.Layer<DataStore, InvalidInput | StoreFailure | ConfigError> =>
   Layer.unwrapEffect(Effect.map(Config.unwrap(config), layer))
+
+/**
+ * Options from the variables `ROOT`, which must be given, `SYNC` and `READ_ONLY`.
+ *
+ * @since 0.1.0
+ * @category config
+ */
+export const config: Config.Config<Options> = variables.required("root")(
+  variables.options({ root: variables.text, sync: variables.flag, readOnly: variables.flag })
+)

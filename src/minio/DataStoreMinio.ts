@@ -17,6 +17,7 @@ import type * as Scope from "effect/Scope"
 import { DataStore } from "../DataStore.js"
 import * as Encoded from "../dataStore/DataStoreEncoded.js"
 import type { InvalidInput, StoreFailure } from "../Errors.js"
+import * as variables from "../internal/config.js"
 import { type Keys, onlyKnown, part } from "../internal/storeOptions.js"
 import { type TlsOptions, tlsOptions } from "../internal/tls.js"
 import { checked, describe, fields, integer, oneOf, refuse } from "../internal/validate.js"
@@ -301,42 +302,49 @@ export const probe = (options: ServerOptions): Effect.Effect<Probe, InvalidInput
     )
   )
 
-const option = <A>(config: Config.Config<A>): Config.Config<A | undefined> => Config.withDefault(config, undefined)
-
 /**
- * Options from the keys `endpoint`, `accessKey`, `secretKey`, `sessionToken`, `region`, `pathStyle`, `publicEndpoint`,
- * `bucketPrefix`, `partBytes`, `copyBytes`, `timeout`, `maxRetries`, `readOnly`, those of `Pool.httpConfig` nested as
- * `pool`, and `putIfAbsent`, `putIfMatch`, `region`, `public` and `objectLocking` nested as `capabilities`.
+ * Options from the variables `ENDPOINT`, `ACCESS_KEY` and `SECRET_KEY`, which must be given, `SESSION_TOKEN`, `REGION`,
+ * `PATH_STYLE`, `PUBLIC_ENDPOINT`, `BUCKET_PREFIX`, `PART_BYTES`, `COPY_BYTES`, `TIMEOUT` (a duration), `MAX_RETRIES`,
+ * `READ_ONLY`, those of `Pool.httpConfig` nested as `POOL`, and `PUT_IF_ABSENT`, `PUT_IF_MATCH`, `REGION`, `PUBLIC` and
+ * `OBJECT_LOCKING` nested as `CAPABILITIES`.
  *
  * @since 0.1.0
  * @category config
  */
 export const config: Config.Config<Options> = Config.map(
   Config.all({
-    endpoint: Config.string("endpoint"),
-    accessKey: Config.string("accessKey"),
-    secretKey: Config.redacted("secretKey"),
-    sessionToken: option(Config.redacted("sessionToken")),
-    region: option(Config.string("region")),
-    pathStyle: option(Config.boolean("pathStyle")),
-    publicEndpoint: option(Config.string("publicEndpoint")),
-    bucketPrefix: option(Config.string("bucketPrefix")),
-    partBytes: option(Config.integer("partBytes")),
-    copyBytes: option(Config.integer("copyBytes")),
-    timeout: option(Config.duration("timeout")),
-    maxRetries: option(Config.integer("maxRetries")),
-    readOnly: option(Config.boolean("readOnly")),
-    pool: Config.nested(Pool.httpConfig, "pool"),
+    server: variables.required(
+      "endpoint",
+      "accessKey",
+      "secretKey"
+    )(
+      variables.options({
+        endpoint: variables.text,
+        accessKey: variables.text,
+        secretKey: variables.secret,
+        sessionToken: variables.secret,
+        region: variables.text,
+        pathStyle: variables.flag,
+        publicEndpoint: variables.text,
+        bucketPrefix: variables.text,
+        partBytes: variables.integer,
+        copyBytes: variables.integer,
+        timeout: variables.duration,
+        maxRetries: variables.integer,
+        readOnly: variables.flag
+      })
+    ),
+    pool: Config.nested(Pool.httpConfig, "POOL"),
     capabilities: Config.nested(
-      Config.all({
-        putIfAbsent: option(Config.boolean("putIfAbsent")),
-        putIfMatch: option(Config.literal("quoted", "unquoted")("putIfMatch")),
-        region: option(Config.boolean("region")),
-        public: option(Config.boolean("public")),
-        objectLocking: option(Config.boolean("objectLocking"))
+      variables.options({
+        putIfAbsent: variables.flag,
+        putIfMatch: variables.oneOf(["quoted", "unquoted"]),
+        region: variables.flag,
+        public: variables.flag,
+        objectLocking: variables.flag
       }),
-      "capabilities"
+      "CAPABILITIES"
     )
   }),
-  (all) => part<Options>(all, optionKeys)
+  ({ capabilities, pool, server }) => ({ ...server, pool, capabilities })
 )

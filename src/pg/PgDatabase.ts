@@ -18,6 +18,7 @@ import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import { type InvalidInput, StoreError, type StoreFailure } from "../Errors.js"
+import * as variables from "../internal/config.js"
 import { onlyKnown } from "../internal/storeOptions.js"
 import * as Pool from "../Pool.js"
 import type { PoolState } from "../sql/ConnectionPool.js"
@@ -141,6 +142,33 @@ export const layerConfig = (
     PgDatabase,
     Effect.flatMap(Config.unwrap(config), (options) => make(options))
   )
+
+/**
+ * Options from the variables `URL`, or `HOST`, `PORT`, `DATABASE`, `USERNAME`, `PASSWORD` and `SSL` (true or false),
+ * and `APPLICATION_NAME`, `CONNECT_TIMEOUT`, `STATEMENT_TIMEOUT`, `LOCK_TIMEOUT` and `IDLE_IN_TRANSACTION_TIMEOUT`
+ * (durations), each optional, and those of `Pool.config` nested as `POOL`.
+ *
+ * @since 0.1.0
+ * @category config
+ */
+export const config: Config.Config<Options> = Config.zipWith(
+  variables.options({
+    url: variables.secret,
+    host: variables.text,
+    port: variables.integer,
+    database: variables.text,
+    username: variables.text,
+    password: variables.secret,
+    ssl: variables.flag,
+    applicationName: variables.text,
+    connectTimeout: variables.duration,
+    statementTimeout: variables.duration,
+    lockTimeout: variables.duration,
+    idleInTransactionTimeout: variables.duration
+  }),
+  Config.nested(Pool.config, "POOL"),
+  (options, pool) => ({ ...options, pool })
+)
 
 /** What a server must be, and what its operator should know. */
 const examineServer = (pool: PgPool): Effect.Effect<void, StoreFailure> =>

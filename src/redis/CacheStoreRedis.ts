@@ -13,6 +13,7 @@ import { CacheBus, type Listener } from "../CacheBus.js"
 import { CacheStore } from "../CacheStore.js"
 import * as Encoded from "../cacheStore/CacheStoreEncoded.js"
 import type { InvalidInput, StoreFailure } from "../Errors.js"
+import * as variables from "../internal/config.js"
 import { type Keys, onlyKnown } from "../internal/storeOptions.js"
 import { checked, fields, identifier, refuse } from "../internal/validate.js"
 import * as Pool from "../Pool.js"
@@ -126,7 +127,7 @@ export const layer = ({
  * import { Config } from "effect"
  * import { CacheStoreRedis } from "effect-stores/redis"
  *
- * // CACHE_url=redis://localhost:6379
+ * // CACHE_URL=redis://localhost:6379
  * const layer = CacheStoreRedis.layerConfig(Config.nested(CacheStoreRedis.config, "CACHE"))
  * ```
  *
@@ -139,22 +140,20 @@ export const layerConfig = (
   Layer.unwrapEffect(Effect.map(Config.unwrap(config), layer))
 
 /**
- * Options from the keys of `RedisDatabase.config`, `prefix`, `readOnly`, `lease` (a duration) and `breaker`.
+ * Options from the variables of `RedisDatabase.config`, `PREFIX`, `READ_ONLY`, `LEASE` (a duration) and `BREAKER`.
  *
  * @since 0.1.0
  * @category config
  */
-export const config: Config.Config<Options> = Config.map(
-  Config.all([
-    RedisDatabase.config,
-    Config.all({
-      prefix: Config.withDefault(Config.string("prefix"), undefined),
-      readOnly: Config.withDefault(Config.boolean("readOnly"), undefined),
-      lease: Config.withDefault(Config.duration("lease"), undefined),
-      breaker: Config.withDefault(Config.boolean("breaker"), undefined)
-    })
-  ]),
-  ([database, store]) => ({ ...database, ...store })
+export const config: Config.Config<Options> = Config.zipWith(
+  RedisDatabase.config,
+  variables.options({
+    prefix: variables.text,
+    readOnly: variables.flag,
+    lease: variables.duration,
+    breaker: variables.flag
+  }),
+  (database, store) => ({ ...database, ...store })
 )
 
 /**

@@ -12,6 +12,7 @@ import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import type { InvalidInput, ReadFailure, StoreError, StoreFailure, StoreUnavailable } from "../Errors.js"
+import * as variables from "../internal/config.js"
 import type { Pages } from "../internal/pages.js"
 import { checked } from "../internal/validate.js"
 import * as Pool from "../Pool.js"
@@ -97,6 +98,25 @@ export const make = (
   })
 
 /**
+ * How many connections the server allows to all its clients; `undefined` if it does not say.
+ *
+ * @since 0.1.0
+ * @category getters
+ */
+export const maxClients = (
+  database: RedisDatabaseShape
+): Effect.Effect<number | undefined, StoreError | StoreUnavailable> =>
+  database.run({
+    operation: "info",
+    size: 0,
+    send: command("info", ["clients"]),
+    onReply: (reply) => {
+      const [, count] = /^maxclients:(\d+)/m.exec(String(reply)) ?? []
+      return count === undefined ? undefined : Number(count)
+    }
+  })
+
+/**
  * @since 0.1.0
  * @category layers
  */
@@ -117,64 +137,65 @@ export const layerConfig = (
     Effect.flatMap(Config.unwrap(config), (options) => make(options))
   )
 
-const option = <A>(config: Config.Config<A>): Config.Config<A | undefined> => Config.withDefault(config, undefined)
-
-const nodes = (name: string): Config.Config<ReadonlyArray<Node> | undefined> =>
-  option(
-    Config.mapOrFail(Config.array(Config.nonEmptyString(), name), (texts) =>
-      Either.all(
-        texts.map((text): Either.Either<Node, ConfigError.ConfigError> => {
-          const [, v6, host = v6, port] = text.trim().match(/^(?:\[([^\]]+)\]|([^:]+))(?::(\d+))?$/) ?? []
-          return host === undefined
-            ? Either.left(ConfigError.InvalidData([name], "must be host:port,host:port"))
-            : Either.right({ host, port: port === undefined ? undefined : Number(port) })
-        })
-      )
-    )
+const nodes: variables.Reader<ReadonlyArray<Node>> = (name) =>
+  Config.mapOrFail(variables.list(name), (texts) =>
+    texts === undefined
+      ? Either.right(undefined)
+      : Either.all(
+          texts.map((text): Either.Either<Node, ConfigError.ConfigError> => {
+            const [, v6, host = v6, port] = text.match(/^(?:\[([^\]]+)\]|([^:]+))(?::(\d+))?$/) ?? []
+            return host === undefined
+              ? Either.left(ConfigError.InvalidData([name], "must be host:port,host:port"))
+              : Either.right({ host, port: port === undefined ? undefined : Number(port) })
+          })
+        )
   )
 
 /**
- * Options from the keys `mode` (`Standalone`, the default, `Sentinel` or `Cluster`), `username`, `password`, `tls`,
- * `connectionName` and those of the mode: `url`, `host`, `port` and `db`; `sentinels` (`host:port,host:port`), `name`,
- * `db`, `sentinelUsername`, `sentinelPassword` and `sentinelTls`; or `nodes`. The pool's are nested as `pool`.
+ * Options from the variables `MODE` (`Standalone`, the default, `Sentinel` or `Cluster`), `USERNAME`, `PASSWORD`,
+ * `TLS`, `CONNECTION_NAME` and those of the mode: `URL`, `HOST`, `PORT` and `DB`; `SENTINELS`
+ * (`host:port,host:port`), `NAME`, `DB`, `SENTINEL_USERNAME`, `SENTINEL_PASSWORD` and `SENTINEL_TLS`; or `NODES`. The
+ * pool's are nested as `POOL`.
  *
  * @example
  * ```ts
  * import { Config } from "effect"
  * import { RedisDatabase } from "effect-stores/redis"
  *
- * // REDIS_mode=Cluster REDIS_nodes=10.0.0.1:6379,10.0.0.2:6379 REDIS_pool_poolSize=10
+ * // REDIS_MODE=Cluster REDIS_NODES=10.0.0.1:6379,10.0.0.2:6379 REDIS_POOL_POOL_SIZE=10
  * const layer = RedisDatabase.layerConfig(Config.nested(RedisDatabase.config, "REDIS"))
  * ```
  *
  * @since 0.1.0
  * @category config
  */
-export const config: Config.Config<Options> = Config.all({
-  mode: Config.withDefault(Config.literal("Standalone", "Sentinel", "Cluster")("mode"), "Standalone" as const),
-  username: option(Config.string("username")),
-  password: option(Config.redacted("password")),
-  tls: option(Config.boolean("tls")),
-  connectionName: option(Config.string("connectionName")),
-  pool: Config.nested(Pool.redisConfig, "pool"),
-  url: option(Config.redacted("url")),
-  host: option(Config.string("host")),
-  port: option(Config.integer("port")),
-  db: option(Config.integer("db")),
-  sentinels: nodes("sentinels"),
-  name: option(Config.string("name")),
-  sentinelUsername: option(Config.string("sentinelUsername")),
-  sentinelPassword: option(Config.redacted("sentinelPassword")),
-  sentinelTls: option(Config.boolean("sentinelTls")),
-  nodes: nodes("nodes")
-}).pipe(
-  Config.mapOrFail((all) => {
-    const given = Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined))
+export const config: Config.Config<Options> = Config.zipWith(
+  variables.options({
+    mode: variables.oneOf(["Standalone", "Sentinel", "Cluster"]),
+    username: variables.text,
+    password: variables.secret,
+    tls: variables.flag,
+    connectionName: variables.text,
+    url: variables.secret,
+    host: variables.text,
+    port: variables.integer,
+    db: variables.integer,
+    sentinels: nodes,
+    name: variables.text,
+    sentinelUsername: variables.text,
+    sentinelPassword: variables.secret,
+    sentinelTls: variables.flag,
+    nodes
+  }),
+  Config.nested(Pool.redisConfig, "POOL"),
+  (options, pool) => ({ ...options, pool })
+).pipe(
+  Config.mapOrFail((given) => {
     try {
       settings(given as unknown as Options)
     } catch (error) {
       const { what, why } = error as InvalidInput
-      return Either.left(ConfigError.InvalidData([what], why))
+      return Either.left(ConfigError.InvalidData([variables.nameOf(what)], why))
     }
     return Either.right(given as unknown as Options)
   })

@@ -10,6 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { InvalidInput, StoreFailure } from "../Errors.js"
 import type { StreamId } from "../EventStore.js"
+import * as variables from "../internal/config.js"
 import { type Keys, onlyKnown } from "../internal/storeOptions.js"
 import { checked, fields, identifier, refuse } from "../internal/validate.js"
 import { SnapshotStore } from "../SnapshotStore.js"
@@ -240,7 +241,7 @@ export const layer = ({
  * import { Config } from "effect"
  * import { SnapshotStoreRedis } from "effect-stores/redis"
  *
- * // SNAPSHOTS_url=redis://localhost:6379
+ * // SNAPSHOTS_URL=redis://localhost:6379
  * const layer = SnapshotStoreRedis.layerConfig(Config.nested(SnapshotStoreRedis.config, "SNAPSHOTS"))
  * ```
  *
@@ -253,18 +254,13 @@ export const layerConfig = (
   Layer.unwrapEffect(Effect.map(Config.unwrap(config), layer))
 
 /**
- * Options from the keys of `RedisDatabase.config`, `prefix` and `readOnly`.
+ * Options from the variables of `RedisDatabase.config`, `PREFIX` and `READ_ONLY`.
  *
  * @since 0.1.0
  * @category config
  */
-export const config: Config.Config<Options> = Config.map(
-  Config.all([
-    RedisDatabase.config,
-    Config.all({
-      prefix: Config.withDefault(Config.string("prefix"), undefined),
-      readOnly: Config.withDefault(Config.boolean("readOnly"), undefined)
-    })
-  ]),
-  ([database, store]) => ({ ...database, ...store })
+export const config: Config.Config<Options> = Config.zipWith(
+  RedisDatabase.config,
+  variables.options({ prefix: variables.text, readOnly: variables.flag }),
+  (database, store) => ({ ...database, ...store })
 )

@@ -13,12 +13,13 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import type { InvalidInput, StoreFailure } from "../Errors.js"
+import * as variables from "../internal/config.js"
 import { onlyKnown } from "../internal/storeOptions.js"
 import * as Pool from "../Pool.js"
 import type { PoolState } from "../sql/ConnectionPool.js"
 import { type StoreAccess, storeAccess } from "./database/access.js"
 import { OpenFile } from "./database/OpenFile.js"
-import { databaseKeys, type Options } from "./database/options.js"
+import { databaseKeys, type Options, synchronousLevels } from "./database/options.js"
 import { checkedSettings } from "./database/settings.js"
 import * as Client from "./database/sqlClient.js"
 
@@ -140,3 +141,18 @@ export const layerConfig = (
     SqliteDatabase,
     Effect.flatMap(Config.unwrap(config), (options) => make(options))
   )
+
+/**
+ * Options from the variables `FILENAME`, which must be given, and `SYNCHRONOUS`, and those of `Pool.sqliteConfig`
+ * nested as `POOL`.
+ *
+ * @since 0.1.0
+ * @category config
+ */
+export const config: Config.Config<Options> = Config.zipWith(
+  variables.required("filename")(
+    variables.options({ filename: variables.text, synchronous: variables.oneOf(synchronousLevels) })
+  ),
+  Config.nested(Pool.sqliteConfig, "POOL"),
+  (options, pool) => ({ ...options, pool })
+)

@@ -142,23 +142,24 @@ describe("Config", () => {
 
   test("lists keys, names the primary, and may give a policy", async () => {
     const keys = `2026=${hex("k1")}, 2025=${base64url("k2")}:decryptOnly\n2024=${hex("k3")}:disabled`
-    assert.equal(await built({ keys, primary: "2026" }), "built")
-    assert.equal(await built({ keys, primary: "2026", policy: "EncryptAllowPlaintext" }), "built")
-    assert.match(await built({ keys, primary: "2026", policy: "Maybe" }), /policy/)
-    assert.match(await built({ keys, primary: "2025" }), /^primary: the key 2025 is decryptOnly/)
+    assert.equal(await built({ KEYS: keys, PRIMARY: "2026" }), "built")
+    assert.equal(await built({ KEYS: keys, PRIMARY: "2026", POLICY: "EncryptAllowPlaintext" }), "built")
+    assert.match(await built({ KEYS: keys, PRIMARY: "2026", POLICY: "Maybe" }), /POLICY/)
+    assert.match(await built({ KEYS: keys, PRIMARY: "2025" }), /^primary: the key 2025 is decryptOnly/)
   })
 
   test("that is empty is absent", async () => {
-    for (const keys of ["", "   "]) assert.match(await built({ keys, primary: "k1" }), /MissingData|Expected keys/)
-    assert.match(await built({ keys: `k1=${hex("k1")}`, primary: "" }), /Expected primary/)
-    assert.match(await built({ keys: `k1=${hex("k1")}` }), /primary/)
+    for (const keys of ["", "   "])
+      assert.match(await built({ KEYS: keys, PRIMARY: "k1" }), /MissingData|Expected KEYS/)
+    assert.match(await built({ KEYS: `k1=${hex("k1")}`, PRIMARY: "" }), /Expected PRIMARY/)
+    assert.match(await built({ KEYS: `k1=${hex("k1")}` }), /PRIMARY/)
     const optional = await Effect.runPromise(
       Effect.withConfigProvider(
         Config.option(CryptoService.config),
         ConfigProvider.fromMap(
           new Map([
-            ["keys", ""],
-            ["primary", ""]
+            ["KEYS", ""],
+            ["PRIMARY", ""]
           ])
         )
       )
@@ -176,7 +177,7 @@ describe("Config", () => {
       [`k1=${hex("k1")},k2=!${secret}`, /^the key k2: must be hexadecimal or base64url$/]
     ]
     for (const [keys, expected] of cases)
-      assert.match(await built({ keys, primary: "k1" }, [secret, hex("k1"), hex("k2"), hex("k9")]), expected)
+      assert.match(await built({ KEYS: keys, PRIMARY: "k1" }, [secret, hex("k1"), hex("k2"), hex("k9")]), expected)
   })
 })
 

@@ -358,23 +358,23 @@ describeOwnRedis("opening Redis", () => {
           ConfigProvider.fromMap(new Map(Object.entries(entries).map(([key, value]) => [`REDIS.${key}`, value])))
         )
       )
-    expect(await read({ url: "redis://h", "pool.poolSize": "3", prefix: "p:" })).toMatchObject({
-      value: { mode: "Standalone", url: Redacted.make("redis://h"), pool: { poolSize: 3 }, prefix: "p:" }
+    expect(await read({ URL: "redis://h", "POOL.POOL_SIZE": "3", PREFIX: "p:" })).toMatchObject({
+      value: { url: Redacted.make("redis://h"), pool: { poolSize: 3 }, prefix: "p:" }
     })
-    expect(await read({ mode: "Cluster", nodes: "a:1, [::1]:2,c" })).toMatchObject({
+    expect(await read({ MODE: "Cluster", NODES: "a:1, [::1]:2,c" })).toMatchObject({
       value: { mode: "Cluster", nodes: [{ host: "a", port: 1 }, { host: "::1", port: 2 }, { host: "c" }] }
     })
-    expect(await read({ mode: "Sentinel", sentinels: "a:1", name: "m", sentinelPassword: "p" })).toMatchObject({
+    expect(await read({ MODE: "Sentinel", SENTINELS: "a:1", NAME: "m", SENTINEL_PASSWORD: "p" })).toMatchObject({
       value: { mode: "Sentinel", sentinels: [{ host: "a", port: 1 }], name: "m", sentinelPassword: Redacted.make("p") }
     })
     for (const wrong of [
-      { mode: "Else" },
-      { mode: "Cluster" },
-      { mode: "Cluster", nodes: "a:b" },
-      { mode: "Sentinel", sentinels: "a" },
-      { mode: "Cluster", nodes: "a", db: "1" },
-      { "pool.writeTimeout": "soon" },
-      { "pool.poolSize": "-1" }
+      { MODE: "Else" },
+      { MODE: "Cluster" },
+      { MODE: "Cluster", NODES: "a:b" },
+      { MODE: "Sentinel", SENTINELS: "a" },
+      { MODE: "Cluster", NODES: "a", DB: "1" },
+      { "POOL.WRITE_TIMEOUT": "soon" },
+      { "POOL.POOL_SIZE": "-1" }
     ]) {
       expect(Exit.isFailure(await read(wrong as unknown as Record<string, string>)), inspect(wrong)).toBe(true)
     }

@@ -68,43 +68,51 @@ describe("a file that another process has locked", () => {
 const tracedTimeoutMs = 900_000
 
 describeWith("strace", "on the disk", () => {
-  it("every append is synced before it is acknowledged", async () => {
-    const filename = freshFile()
-    const trace = `${filename}.trace`
-    const traced = ["strace", "-f", "-e", "trace=fsync,fdatasync,write", "-e", "signal=none", "-o", trace] as const
-    await startChild([...traced, ...childCommand("append", filename)]).done
-    let synced = 0
-    const unsynced: Array<string> = []
-    let acknowledged = 0
-    for (const line of fs.readFileSync(trace, "utf8").split("\n")) {
-      if (/\b(fsync|fdatasync)(\(| resumed).*= 0$/.test(line)) synced++
-      if (line.includes('"acknowledged ')) {
-        acknowledged++
-        if (synced === 0) unsynced.push(line)
-        synced = 0
+  it(
+    "every append is synced before it is acknowledged",
+    async () => {
+      const filename = freshFile()
+      const trace = `${filename}.trace`
+      const traced = ["strace", "-f", "-e", "trace=fsync,fdatasync,write", "-e", "signal=none", "-o", trace] as const
+      await startChild([...traced, ...childCommand("append", filename)]).done
+      let synced = 0
+      const unsynced: Array<string> = []
+      let acknowledged = 0
+      for (const line of fs.readFileSync(trace, "utf8").split("\n")) {
+        if (/\b(fsync|fdatasync)(\(| resumed).*= 0$/.test(line)) synced++
+        if (line.includes('"acknowledged ')) {
+          acknowledged++
+          if (synced === 0) unsynced.push(line)
+          synced = 0
+        }
       }
-    }
-    expect(acknowledged).toBe(50)
-    expect(unsynced).toEqual([])
-  }, tracedTimeoutMs)
+      expect(acknowledged).toBe(50)
+      expect(unsynced).toEqual([])
+    },
+    tracedTimeoutMs
+  )
 
-  it("a sync that fails is CommitOutcomeUnknown, and repeating the append leaves each event once", async () => {
-    const filename = freshFile()
-    const faulty = [
-      "strace",
-      "-f",
-      "-e",
-      "trace=fsync,fdatasync",
-      "-e",
-      "inject=fsync,fdatasync:error=EIO:when=20"
-    ] as const
-    const output = await startChild([...faulty, "-o", "/dev/null", ...childCommand("appendOnFaultyDisk", filename)])
-      .done
-    expect(output).toBe("failed CommitOutcomeUnknown\n")
-    await withStore({ filename }, (store) =>
-      Effect.map(readAll(store, "child"), (events) =>
-        expect(events.map(({ data }) => data)).toEqual(Array.from({ length: 50 }, (_, i) => i))
+  it(
+    "a sync that fails is CommitOutcomeUnknown, and repeating the append leaves each event once",
+    async () => {
+      const filename = freshFile()
+      const faulty = [
+        "strace",
+        "-f",
+        "-e",
+        "trace=fsync,fdatasync",
+        "-e",
+        "inject=fsync,fdatasync:error=EIO:when=20"
+      ] as const
+      const output = await startChild([...faulty, "-o", "/dev/null", ...childCommand("appendOnFaultyDisk", filename)])
+        .done
+      expect(output).toBe("failed CommitOutcomeUnknown\n")
+      await withStore({ filename }, (store) =>
+        Effect.map(readAll(store, "child"), (events) =>
+          expect(events.map(({ data }) => data)).toEqual(Array.from({ length: 50 }, (_, i) => i))
+        )
       )
-    )
-  }, tracedTimeoutMs)
+    },
+    tracedTimeoutMs
+  )
 })

@@ -37,7 +37,7 @@ const present = <A>(config: Config.Config<A>, name: string, isEmpty: (value: A) 
   )
 
 const keysConfig: Config.Config<ReadonlyArray<KeyOptions>> = Config.mapOrFail(
-  present(Config.redacted("keys"), "keys", (value) => Redacted.value(value).trim() === ""),
+  present(Config.redacted("KEYS"), "KEYS", (value) => Redacted.value(value).trim() === ""),
   (redacted) => {
     const keys: Array<KeyOptions> = []
     const entries = Redacted.value(redacted)
@@ -45,7 +45,7 @@ const keysConfig: Config.Config<ReadonlyArray<KeyOptions>> = Config.mapOrFail(
       .filter((text) => text !== "")
     for (const [i, text] of entries.entries()) {
       const entry = entryOf(text)
-      if (Either.isLeft(entry)) return Either.left(ConfigError.InvalidData(["keys"], `entry ${i + 1} ${entry.left}`))
+      if (Either.isLeft(entry)) return Either.left(ConfigError.InvalidData(["KEYS"], `entry ${i + 1} ${entry.left}`))
       keys.push(entry.right)
     }
     return Either.right(keys)
@@ -53,15 +53,15 @@ const keysConfig: Config.Config<ReadonlyArray<KeyOptions>> = Config.mapOrFail(
 )
 
 /**
- * A ring from the keys `keys` and `primary`. `keys` lists `id=key` or `id=key:status`, separated by commas or white
- * space, each key in hexadecimal or base64url; `primary` names the one that seals. Empty counts as absent.
+ * A ring from the variables `KEYS` and `PRIMARY`. `KEYS` lists `id=key` or `id=key:status`, separated by commas or
+ * white space, each key in hexadecimal or base64url; `PRIMARY` names the one that seals. Empty counts as absent.
  *
  * @since 0.1.0
  * @category config
  */
 export const ringConfig: Config.Config<RingOptions> = Config.all({
   keys: keysConfig,
-  primary: present(Config.string("primary"), "primary", (value) => value.trim() === "")
+  primary: present(Config.string("PRIMARY"), "PRIMARY", (value) => value.trim() === "")
 })
 
 const fileBytesMax = 1024 * 1024

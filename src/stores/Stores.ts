@@ -1,0 +1,151 @@
+/**
+ * All five stores as one layer, each on the backend that Config names: in memory when it names none. A driver is loaded
+ * only when a store was given to it. Every variable is listed in docs/configuration.md.
+ *
+ * @since 0.1.0
+ */
+import * as Config from "effect/Config"
+import type { ConfigError } from "effect/ConfigError"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type { CacheStore } from "../CacheStore.js"
+import type { CommandStore } from "../CommandStore.js"
+import type { InvalidKeyLength, KeyCheckFailed } from "../CryptoError.js"
+import * as CryptoService from "../CryptoService.js"
+import type { DataStore } from "../DataStore.js"
+import { InvalidInput, type StoreFailure } from "../Errors.js"
+import type { EventStore } from "../EventStore.js"
+import { nameOf } from "../internal/config.js"
+import { type Keys, onlyKnown } from "../internal/storeOptions.js"
+import type { SnapshotStore } from "../SnapshotStore.js"
+import { plans } from "./backends.js"
+import { checkPools } from "./budget.js"
+import { type Choices, choices, stores } from "./choices.js"
+import { type Plan, Session } from "./plans.js"
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type All = EventStore | CommandStore | SnapshotStore | CacheStore | DataStore
+
+/**
+ * Layers of the application's own. Each takes the place of the backend that Config names, and is used as it is: it is
+ * not sealed when `ENCRYPTION_KEYS` is given.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Given<E = unknown, R = unknown> {
+  readonly eventStore?: Layer.Layer<EventStore, E, R>
+  readonly commandStore?: Layer.Layer<CommandStore, E, R>
+  readonly snapshotStore?: Layer.Layer<SnapshotStore, E, R>
+  readonly cacheStore?: Layer.Layer<CacheStore, E, R>
+  readonly dataStore?: Layer.Layer<DataStore, E, R>
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options<E = unknown, R = unknown> extends Given<E, R> {
+  /** Refuse an event store in memory, as `DURABLE=true` does: a variable that is missing must not lose the history. */
+  readonly durable?: boolean | undefined
+}
+
+/**
+ * @since 0.1.0
+ * @category errors
+ */
+export type StoresError = ConfigError | InvalidInput | InvalidKeyLength | KeyCheckFailed | StoreFailure
+
+const optionKeys: Keys<Options> = {
+  eventStore: true,
+  commandStore: true,
+  snapshotStore: true,
+  cacheStore: true,
+  dataStore: true,
+  durable: true
+}
+
+/**
+ * - `EVENT_STORE`, `COMMAND_STORE`, `SNAPSHOT_STORE`, `CACHE_STORE` and `DATA_STORE` name the backends.
+ * - `PG_URL`, `SQLITE_FILENAME`, `REDIS_URL`, `MINIO_*` and `FS_ROOT` say where they are.
+ * - `EVENT_STORE_POOL_MAX_OPEN_CONNS` and so on bound the pool of a store. With `PG_SHARED=true` the stores on
+ *   PostgreSQL share one, `PG_POOL_*`, and transactions extend to all of them; `REDIS_SHARED` means the same. Stores in
+ *   one SQLite file always share it.
+ * - `ENCRYPTION_KEYS` and `ENCRYPTION_PRIMARY`, or `ENCRYPTION_KEY_FILE`, seal all stores.
+ * - `DURABLE=true` refuses an event store in memory.
+ *
+ * All variables that are wrong are reported together, before anything is opened. At start one line is logged that names
+ * the backend of each store, and a warning if `EXPECTED_PROCESSES` processes like this one may open more connections
+ * than a server allows.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EventStore } from "effect-stores"
+ * import { Stores } from "effect-stores/stores"
+ *
+ * // EVENT_STORE=pg COMMAND_STORE=pg PG_URL=postgres://localhost/app CACHE_STORE=redis REDIS_URL=redis://localhost
+ * const program = Effect.flatMap(EventStore.EventStore, (store) => store.head).pipe(
+ *   Effect.provide(Stores.layer({ durable: true }))
+ * )
+ * ```
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layer = <E = never, R = never>(options: Options<E, R> = {}): Layer.Layer<All, StoresError | E, R> =>
+  Layer.scopedContext(
+    Effect.gen(function* () {
+      const { durable, ...given } = yield* onlyKnown(options, optionKeys as Keys<Options<E, R>>)
+      const chosen = yield* choices
+      if ((durable || chosen.durable) && chosen.eventStore === "memory" && given.eventStore === undefined) {
+        const why = "must not be memory: the stores were asked to be durable (DURABLE, or the option durable)"
+        return yield* new InvalidInput({ what: "EVENT_STORE", why })
+      }
+      const keys = yield* keysOf(chosen)
+      const session = new Session()
+      const byConfig = stores.filter((store) => given[store] === undefined)
+      const plan = plans(chosen)
+      const configs = yield* Effect.forEach(byConfig, (store) => plan[store]() as Plan<never>)
+      const openers = yield* Config.all(configs)
+      const opened = yield* Effect.forEach(openers, (open) => open(session))
+      yield* checkPools(session.pools, chosen.expectedProcesses)
+
+      const chosenServices = opened.reduce((all, { services }) => Context.merge(all, services), Context.empty())
+      const isSealed = keys !== undefined && opened.length > 0
+      const sealed = isSealed
+        ? yield* Layer.build(Layer.provide(CryptoService.seal(Layer.succeedContext(chosenServices)), keys))
+        : chosenServices
+      const own = yield* Effect.forEach(
+        stores.flatMap((store) => given[store] ?? []) as ReadonlyArray<Layer.Layer<never, E, R>>,
+        (layer) => Layer.build(layer)
+      )
+      const places = new Map(byConfig.map((store, i) => [store, opened[i]?.place]))
+      const line = stores.map((store) => `${nameOf(store)} ${places.get(store) ?? "by a layer of the application"}`)
+      yield* Effect.logInfo(`${line.join(", ")}${isSealed ? ", sealed" : ""}`)
+      return own.reduce((all, services) => Context.merge(all, services), sealed) as Context.Context<All>
+    })
+  )
+
+/** `undefined` when no keys are given. Half of them fails, and names what is missing. */
+const keysOf = ({
+  encryption: { keyFile, keys, policy, primary }
+}: Choices): Effect.Effect<
+  Layer.Layer<CryptoService.CryptoService, ConfigError | InvalidInput | InvalidKeyLength> | undefined,
+  InvalidInput
+> => {
+  const ring = keys !== undefined || primary !== undefined
+  if (keyFile !== undefined) {
+    return ring
+      ? Effect.fail(new InvalidInput({ what: "ENCRYPTION_KEY_FILE", why: "must not be given beside ENCRYPTION_KEYS" }))
+      : Effect.succeed(CryptoService.layerFile(keyFile, { policy }))
+  }
+  if (ring) return Effect.succeed(CryptoService.layerConfig(Config.nested(CryptoService.config, "ENCRYPTION")))
+  return policy === undefined
+    ? Effect.succeed(undefined)
+    : Effect.fail(new InvalidInput({ what: "ENCRYPTION_KEYS", why: "must be given beside ENCRYPTION_POLICY" }))
+}

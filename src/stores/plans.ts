@@ -1,0 +1,182 @@
+/**
+ * How a store is opened on a backend: its driver is loaded, then its variables are read, and when those of all stores
+ * are right, it is opened.
+ */
+import * as Config from "effect/Config"
+import * as ConfigError from "effect/ConfigError"
+import type * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
+import { InvalidInput, type StoreFailure } from "../Errors.js"
+import * as variables from "../internal/config.js"
+import { nameOf } from "../internal/config.js"
+import type { Store } from "./choices.js"
+
+export type Failure = InvalidInput | StoreFailure
+
+export interface Opened<S> {
+  readonly services: Context.Context<S>
+  /** The backend and where it is, without secrets. */
+  readonly place: string
+}
+
+export type Opener<S> = (session: Session) => Effect.Effect<Opened<S>, Failure, Scope.Scope>
+
+/** First the driver is loaded, then the variables are read, then the store is opened. */
+export type Plan<S> = Effect.Effect<Config.Config<Opener<S>>, InvalidInput>
+
+/** A pool of connections to a server that allows only so many. */
+export interface OpenPool {
+  readonly server: string
+  /** The variable that bounds the pool. */
+  readonly variable: string
+  readonly max: number
+  /** What the server allows to all its clients, if it says so. */
+  readonly allowed: Effect.Effect<number | undefined>
+}
+
+/** What was opened so far. */
+export class Session {
+  readonly pools: Array<OpenPool> = []
+  private readonly databases = new Map<string, unknown>()
+
+  once<A, E, R>(key: string, open: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
+    return Effect.suspend(() => {
+      const found = this.databases.get(key)
+      return found === undefined
+        ? Effect.tap(open, (database) => this.databases.set(key, database))
+        : Effect.succeed(found as A)
+    })
+  }
+}
+
+const packages: Readonly<Record<string, string>> = {
+  sqlite: "better-sqlite3, @effect/sql and @effect/experimental",
+  pg: "pg, @effect/sql and @effect/experimental",
+  redis: "ioredis",
+  minio: "minio"
+}
+
+/** Loads modules of a backend, and with them its driver. */
+export const load = <A>(store: Store, backend: string, modules: () => Promise<A>): Effect.Effect<A, InvalidInput> =>
+  Effect.tryPromise({
+    try: modules,
+    catch: (cause) => {
+      const needed = packages[backend] === undefined ? "" : `, which needs ${packages[backend]}`
+      return new InvalidInput({ what: nameOf(store), why: `${backend}${needed}, cannot be loaded: ${String(cause)}` })
+    }
+  })
+
+/** An option that was refused is named by its variable: `pool.maxOpenConns` behind `PG` is `PG_POOL_MAX_OPEN_CONNS`. */
+export const namedBehind =
+  (prefix: string) =>
+  <E>(error: E): E | InvalidInput =>
+    error instanceof InvalidInput && /^[a-z][A-Za-z.]*$/.test(error.what)
+      ? new InvalidInput({ what: [prefix, ...error.what.split(".").map(nameOf)].join("_"), why: error.why })
+      : error
+
+/** Opens a store that shares nothing. */
+export const alone =
+  <S>(place: string, layer: Layer.Layer<S, Failure>, prefix: string): Opener<S> =>
+  () =>
+    Effect.map(Effect.mapError(Layer.build(layer), namedBehind(prefix)), (services) => ({ services, place }))
+
+export interface StoreOptions {
+  readonly prefix?: string | undefined
+  readonly readOnly?: boolean | undefined
+}
+
+/** What the names of a store's tables or keys begin with, and whether it refuses writes. */
+const storeOptions: Config.Config<StoreOptions> = variables.options({
+  prefix: variables.text,
+  readOnly: variables.flag
+})
+
+export const readOnly: Config.Config<Pick<StoreOptions, "readOnly">> = variables.options({ readOnly: variables.flag })
+
+/** A kind of database that stores may share. */
+export interface Kind<Tag, Service, Options, Pool, Limits> {
+  /** What its variables begin with. */
+  readonly name: string
+  readonly tag: Context.Tag<Tag, Service>
+  readonly config: Config.Config<Options>
+  readonly pool: Config.Config<Pool>
+  readonly make: (options: Options, defaults: Limits) => Effect.Effect<Service, Failure, Scope.Scope>
+  readonly place: (service: Service) => string
+  /** The option that bounds its pool. */
+  readonly bound: string
+  readonly limits: (pool: Pool | undefined, defaults: Limits) => Either.Either<number, InvalidInput>
+  readonly allowed: (service: Service) => Effect.Effect<number | undefined>
+}
+
+export interface Sharing<Limits> {
+  /** The stores on this database share one pool, that of the database's own variables. */
+  readonly isShared: boolean
+  /** How to change that. */
+  readonly cure: string
+  readonly defaults: Limits
+}
+
+/**
+ * A store on a database, with a pool of its own or the one that is shared. Variables of the other would have no effect,
+ * and are refused.
+ */
+export const onDatabase = <
+  S,
+  Tag,
+  Service,
+  P extends object,
+  Options extends { readonly pool?: P | undefined },
+  Limits
+>(
+  store: Store,
+  kind: Kind<Tag, Service, Options, P, Limits>,
+  defaults: Limits,
+  sharing: Sharing<Limits>,
+  layer: (options: StoreOptions) => Layer.Layer<S, Failure, Tag>
+): Config.Config<Opener<S>> => {
+  const { isShared } = sharing
+  const name = nameOf(store)
+  const prefix = isShared ? kind.name : name
+  return Config.mapOrFail(
+    Config.all({
+      database: Config.nested(kind.config, kind.name),
+      own: Config.nested(Config.nested(kind.pool, "POOL"), name),
+      store: Config.nested(storeOptions, name)
+    }),
+    ({ database, own, store }) => {
+      const [idle, behind, used] = isShared ? [own, name, kind.name] : [database.pool ?? {}, kind.name, name]
+      if (Object.keys(idle).length > 0) {
+        const why = `have no effect: the pool is that of ${used}_POOL_*; ${sharing.cure}`
+        return Either.left(ConfigError.InvalidData([`${behind}_POOL_*`], why))
+      }
+      const options = isShared ? database : { ...database, pool: own }
+      const limits = isShared ? sharing.defaults : defaults
+      const opener: Opener<S> = (session) => {
+        const open = Effect.gen(function* () {
+          const service = yield* Effect.mapError(kind.make(options, limits), (error) =>
+            namedBehind(error instanceof InvalidInput && error.what.startsWith("pool") ? prefix : kind.name)(error)
+          )
+          session.pools.push({
+            server: kind.place(service),
+            variable: `${prefix}_POOL_${nameOf(kind.bound)}`,
+            max: yield* kind.limits(options.pool, limits),
+            allowed: kind.allowed(service)
+          })
+          return service
+        })
+        return Effect.gen(function* () {
+          const service = yield* isShared ? session.once(kind.name, open) : open
+          const built = Effect.mapError(
+            Layer.build(Layer.provide(layer(store), Layer.succeed(kind.tag, service))),
+            namedBehind(name)
+          )
+          return { services: yield* built, place: `${kind.name.toLowerCase()} ${kind.place(service)}` }
+        })
+      }
+      return Either.right(opener)
+    }
+  )
+}
