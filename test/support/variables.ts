@@ -147,8 +147,10 @@ export const tables = async (): Promise<string> => {
   const databases = new Map<string, readonly [names: ReadonlyArray<string>, defaults: ReadonlyMap<string, string>]>()
   for (const store of stores) {
     for (const backend of backends[store]) {
-      const plan = plans({ ...memory, ...none, [store]: backend })[store]()
-      const names = await namesOf((await Effect.runPromise(plan)) as Config.Config<unknown>)
+      const plan: Effect.Effect<Config.Config<unknown>, unknown> = plans({ ...memory, ...none, [store]: backend })[
+        store
+      ]()
+      const names = await namesOf(await Effect.runPromise(plan))
       const own = names.filter((name) => name.startsWith(`${nameOf(store)}_`))
       if (own.length > 0) {
         const limits = backend === "sqlite" ? "shared" : backend
