@@ -494,7 +494,8 @@ export const make = (database: RedisDatabaseShape, prefix: string): Encoded => {
           "settle",
           settlements.reduce((size, { write }) => size + (write?.value.length ?? 0), 0),
           settlements.map(({ holdMs, ticket, write }) => {
-            const args = [ticket.token, timeOf(standing ? holdMs : 0)]
+            // A ticket whose tags have changed is void, and held on or not gives way.
+            const args = [ticket.token, timeOf(holdMs)]
             const stored = write !== null && standing ? putArgs(write, marks) : []
             return evaluate(scripts.settle, [keyOf(ticket)], [...args, ...stored])
           }),
