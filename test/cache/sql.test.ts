@@ -56,6 +56,47 @@ const onSql = (open: () => Promise<() => Promise<Opened>>): void => {
     assert.deepStrictEqual(await stores[1].run((cache) => cache.get("t", "kept")), Option.some(1))
   }, 300_000)
 
+  it("no row is purged before its entry, its ticket and the entries with its tag are at their end", async () => {
+    const start = await open()
+    const { run, sql } = await start()
+    const life = { ttl: "1 hour", grace: "2 hours", tags: ["g"] } as const
+    const counts = async () => {
+      const rows = await Effect.runPromise(
+        sql<Readonly<Record<string, number>>>`select count(*) as entries, count(token) as tickets,
+  sum(case when end_ms < kept_ms or end_ms < lease_ms then 1 else 0 end) as early,
+  sum(case when tags is not null and kept_ms > (select min(kept_ms) from es_cache_tags) then 1 else 0 end) as untagged
+from es_cache_entries`
+      )
+      return Object.fromEntries(Object.entries(rows[0] ?? {}).map(([name, count]) => [name, Number(count)]))
+    }
+    const ways: ReadonlyArray<(cache: CacheStore.CacheStoreShape) => Effect.Effect<unknown, unknown>> = [
+      (cache) => cache.set("t", "k", 1, life),
+      (cache) => cache.setMany("t", [{ key: "k", value: 1 }], life),
+      (cache) => cache.setIfAbsent("t", "k", 1, life),
+      (cache) => cache.getOrSet("t", "k", Effect.succeed(1), life)
+    ]
+    for (const way of ways) {
+      await run((cache) => cache.reset)
+      await run(way)
+      assert.deepStrictEqual(await counts(), { entries: 1, tickets: 0, early: 0, untagged: 0 })
+      await run((cache) => cache.set("t", "short", 1, { ttl: "1 hour" }))
+      await run((cache) => cache.set("t", "long", 1, { ttl: "1 hour" }))
+      await run((cache) => cache.set("t", "expired", 1, life))
+      const started = Effect.unsafeMakeLatch()
+      const going = Effect.unsafeMakeLatch()
+      const load = () => Effect.as(Effect.zipRight(started.open, going.await), new Map())
+      await run((cache) => cache.getOrSetMany("t", ["short", "long"], load, { refreshAhead: "1 day" }))
+      await Effect.runPromise(started.await)
+      // A ticket beside an entry that ends before it, and beside one that ends after it.
+      await run((cache) => cache.touch("t", "short", 1))
+      await run((cache) => cache.touch("t", "long", "3 hours"))
+      await run((cache) => cache.touch("t", "k", "3 hours"))
+      await run((cache) => cache.expire("t", { keys: ["expired"] }))
+      assert.deepStrictEqual(await counts(), { entries: 4, tickets: 2, early: 0, untagged: 0 })
+      await Effect.runPromise(going.open)
+    }
+  })
+
   it("an invalidation inside a transaction takes effect with its commit, and not with a rollback", async () => {
     const start = await open()
     const [here, there] = [await start(), await start()] as const

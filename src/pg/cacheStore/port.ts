@@ -128,10 +128,8 @@ export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded
         const releases = new Map<number, Array<string>>()
         for (const { holdMs, ticket, write } of settlements) {
           if (write !== null && stands) writes.push(write)
-          else {
-            const hold = stands ? holdMs : 0
-            releases.set(hold, [...(releases.get(hold) ?? []), ticket.key])
-          }
+          // A ticket whose tags have changed is void, and held on or not gives way.
+          else releases.set(holdMs, [...(releases.get(holdMs) ?? []), ticket.key])
         }
         const settled = new Set<string>()
         if (writes.length > 0) {

@@ -13,8 +13,8 @@
  * generation and how often the tag had been expired. Of those that a ticket was given for there is a digest only: the
  * marks, which say whether another load with the same tags may take the ticket's place.
  */
-import { createHash } from "node:crypto"
-import type { EncodedWrite, Payload } from "../../cacheStore/CacheStoreEncoded.js"
+import { createHash, randomUUID } from "node:crypto"
+import type { EncodedEntry, EncodedWrite, Payload } from "../../cacheStore/CacheStoreEncoded.js"
 
 export const none = "-".repeat(36)
 
@@ -64,6 +64,25 @@ export const encodeSimple = (write: EncodedWrite): string => `s${encodePayload(w
 
 /** As an argument of a script or command, which knows `ever` for infinity. */
 export const timeOf = (ms: number): string => String(Math.min(ms, ever))
+
+/** Stamp, time to live, grace, tags, payload: what scripts put. */
+export const putArguments = (write: EncodedWrite, marks: ReadonlyArray<TagMark>): ReadonlyArray<string> => [
+  randomUUID(),
+  timeOf(write.ttlMs),
+  timeOf(write.graceMs),
+  encodeTags(marks),
+  encodePayload(write)
+]
+
+export const entryOf = (stored: Stored | null): EncodedEntry | null =>
+  stored === null
+    ? null
+    : {
+        value: stored.value,
+        keyId: stored.keyId,
+        freshMs: stored.freshMs,
+        tags: stored.tags.map(({ name }) => name)
+      }
 
 /** Of a wrong text there is none: a cache may lose what it likes. `headed` is without the payload. */
 export const parse = (text: string | null, nowMs: number, pttlMs: number, headed = false): Stored | null => {

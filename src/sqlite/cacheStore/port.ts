@@ -116,7 +116,7 @@ WHERE (tenant_id, key) > (?, ?) AND fresh_ms > ? ORDER BY tenant_id, key LIMIT ?
   ): EncodedEntry | null => {
     if (row === undefined) return null
     const [, , , , freshMs, keptMs, graceMs, marks, keyId, value] = row
-    if (value === null || keptMs <= nowMs) return null
+    if (value === null) return null
     let fresh = freshMs
     let kept = keptMs
     for (const { expiries, generation, name } of decodeMarks(marks)) {
@@ -211,8 +211,9 @@ WHERE (tenant_id, key) > (?, ?) AND fresh_ms > ? ORDER BY tenant_id, key LIMIT ?
       if (write !== null && standing) put(connection, write, encodeMarks(marks), nowMs)
       else {
         const [, token, , own, , keptMs, , , , value] = row
-        const hold = standing && holdMs > 0 ? nowMs + holdMs : 0
-        if (hold > 0) run(connection, sql.ticket, token, hold, own, Math.max(keptMs, hold), tenantId, ticket.key)
+        // A ticket whose tags have changed is void, and held on or not gives way.
+        const hold = nowMs + holdMs
+        if (holdMs > 0) run(connection, sql.ticket, token, hold, own, Math.max(keptMs, hold), tenantId, ticket.key)
         else if (value === null) run(connection, sql.delete, tenantId, ticket.key)
         else run(connection, sql.ticket, null, 0, null, keptMs, tenantId, ticket.key)
       }

@@ -9,7 +9,7 @@ import { CacheStore, type LoadError, type WriteError } from "../../CacheStore.js
 import type { Json } from "../../Json.js"
 import { collect, failsWith, range } from "../suite.js"
 import type { Test } from "./fixtures.js"
-import { assertAbsent, eventually, freshTenant, hour, keysOf, unexpected, valueOf } from "./fixtures.js"
+import { assertAbsent, eventually, freshTenant, held, hour, keysOf, unexpected, valueOf } from "./fixtures.js"
 
 const values: Readonly<Record<string, Json>> = {
   null: null,
@@ -225,6 +225,48 @@ export const entries = (test: Test): void => {
         assert.equal(yield* cache.touch(tenantId, "k", 1), true)
         yield* eventually("the end", Effect.map(cache.get(tenantId, "k"), Option.isNone))
         assert.equal(yield* cache.getOrSet(tenantId, "k", Effect.never, { hardTimeout: 100 }), 1)
+      }
+    }))
+
+  test("an entry of a short life that has tags is stale for its grace, however it was stored", () =>
+    Effect.gen(function* () {
+      const cache = yield* CacheStore
+      const life = { ttl: 1, grace: hour, tags: ["t"] }
+      const ways = {
+        set: (tenantId: string) => cache.set(tenantId, "k", 1, life),
+        setMany: (tenantId: string) => cache.setMany(tenantId, [{ key: "k", value: 1 }], life),
+        setIfAbsent: (tenantId: string) => cache.setIfAbsent(tenantId, "k", 1, life),
+        getOrSet: (tenantId: string) => cache.getOrSet(tenantId, "k", Effect.succeed(1), life)
+      }
+      for (const [name, store] of Object.entries(ways)) {
+        const tenantId = freshTenant()
+        yield* store(tenantId)
+        yield* eventually("the end", Effect.map(cache.get(tenantId, "k"), Option.isNone))
+        // A tag that had ended before its entry would take it along.
+        yield* Effect.sleep(10)
+        const failing = cache.getOrSet(tenantId, "k", Effect.fail("no value"), { softTimeout: Duration.infinity })
+        assert.equal(yield* failing, 1, name)
+      }
+    }))
+
+  test("a touch leaves a load of the key its place, also when the entry ends before the load", () =>
+    Effect.gen(function* () {
+      const cache = yield* CacheStore
+      const tenantId = freshTenant()
+      for (const grace of [0, 1]) {
+        const key = `k${grace}`
+        yield* cache.set(tenantId, key, "old", { ttl: hour, grace })
+        const load = yield* held()
+        assert.equal(yield* cache.getOrSet(tenantId, key, load.load, { refreshAhead: "2 hours" }), "old")
+        yield* load.started
+        assert.equal(yield* cache.touch(tenantId, key, 1), true)
+        yield* eventually("the end", Effect.map(cache.get(tenantId, key), Option.isNone))
+        yield* Effect.sleep(10)
+        yield* load.release("new")
+        yield* eventually(
+          "what was loaded",
+          Effect.map(valueOf(cache, tenantId, key), (value) => value === "new")
+        )
       }
     }))
 

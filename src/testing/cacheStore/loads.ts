@@ -207,6 +207,20 @@ export const loads = <E>(test: Test, layer: Layer.Layer<CacheStore, E>): void =>
       assert.equal(yield* cache.getOrSet(tenantId, "k", Effect.succeed("next")), "next")
     }))
 
+  test("a load of many that takes too long names to each caller its own key", () =>
+    Effect.gen(function* () {
+      const cache = yield* CacheStore
+      const tenantId = freshTenant()
+      const many = yield* held()
+      const all = yield* Effect.fork(
+        cache.getOrSetMany(tenantId, ["a", "b"], (keys) => Effect.as(many.load, byKey(keys)), { hardTimeout: 500 })
+      )
+      yield* many.started
+      const [shared] = yield* joined([cache.getOrSet(tenantId, "b", unexpected)])
+      assert.equal((yield* failsWith(Fiber.join(present(shared)), "LoadTimeout")).key, "b")
+      yield* failsWith(Fiber.join(all), "LoadTimeout")
+    }))
+
   test("a stale value is served after the soft timeout, and the fresh one replaces it when it is there", () =>
     Effect.gen(function* () {
       const cache = yield* CacheStore

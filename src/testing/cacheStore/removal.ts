@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import type * as Layer from "effect/Layer"
 import * as LayerModule from "effect/Layer"
+import * as Option from "effect/Option"
 import { CacheStore, type CacheStoreShape } from "../../CacheStore.js"
 import { failsWith } from "../suite.js"
 import type { Test } from "./fixtures.js"
@@ -107,6 +108,42 @@ export const removal = <E>(test: Test, layer: Layer.Layer<CacheStore, E>): void 
         }
       }
     }))
+
+  test("whoever asks after a set that has ended again waits for no load that began before it", () =>
+    Effect.gen(function* () {
+      const cache = yield* CacheStore
+      for (const set of ["set", "setMany", "setIfAbsent"] as const) {
+        const tenantId = freshTenant()
+        const old = yield* held()
+        const first = yield* Effect.fork(cache.getOrSet(tenantId, "k", old.load))
+        yield* old.started
+        if (set === "setMany") yield* cache.setMany(tenantId, [{ key: "k", value: "set" }], { ttl: 1 })
+        else yield* cache[set](tenantId, "k", "set", { ttl: 1 })
+        yield* eventually("the end", Effect.map(cache.get(tenantId, "k"), Option.isNone))
+        assert.equal(yield* cache.getOrSet(tenantId, "k", Effect.succeed("new"), { hardTimeout: "5 seconds" }), "new")
+        yield* old.release("old")
+        assert.equal(yield* Fiber.join(first), "old")
+        assert.equal(yield* valueOf(cache, tenantId, "k"), "new", set)
+      }
+    }))
+
+  for (const expiry of ["expire by key", "expire by tag"] as const) {
+    test(`${expiry}: what is loaded meanwhile is not stored as stale either`, () =>
+      Effect.gen(function* () {
+        const cache = yield* CacheStore
+        for (const remover of [cache, yield* other]) {
+          const tenantId = freshTenant()
+          const old = yield* held()
+          const first = yield* Effect.fork(cache.getOrSet(tenantId, "k", old.load, { tags, grace: hour }))
+          yield* old.started
+          yield* (removals[expiry] as (typeof removals)[string])(remover, tenantId)
+          yield* old.release("old")
+          assert.equal(yield* Fiber.join(first), "old")
+          const next = cache.getOrSet(tenantId, "k", Effect.fail("no value"), { softTimeout: Duration.infinity })
+          assert.equal(yield* Effect.flip(next), "no value")
+        }
+      }))
+  }
 
   test("a failed load leaves a newer value alone", () =>
     Effect.gen(function* () {
