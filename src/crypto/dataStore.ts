@@ -1,7 +1,7 @@
 /**
  * The DataStore's port, sealed: a body is an object of the format O1, and what is known of it is bound, like its key
- * header, to bucket, name, content type and the id of its write. The header of an object stands before its body, where
- * it is found without the store, and beside it, where a copy replaces it without a look at the body.
+ * header, to bucket, name, content type and the id of its write. The key header stands beside the body only, where a
+ * copy replaces it without a look at the body; what stands before the body has no key.
  */
 import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
@@ -147,6 +147,7 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): Encoded => {
       const opening = { ...secret, keyId: row.keyId ?? "", place: codec.named(row) }
       return {
         object,
+        isVerified: true,
         read: (offset, length) => {
           const range = format.rangeOf(offset, length, row.size)
           return format.openRange(opening, range, read(range.from, range.to - range.from))
@@ -160,8 +161,7 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): Encoded => {
       const object = format.newObjectKey()
       const { header: bodyHeader, segments } = format.beginBody(object)
       const fields = codec.seal(key, given, { object, bodyHeader }, given.metadata)
-      // The header before the body is the one beside it.
-      const head = Buffer.from(fields.metadata.slice(0, fields.metadata.indexOf(".")), "base64url")
+      const head = Buffer.concat([format.keyless(object), bodyHeader])
       let size = 0
       const counted = Stream.suspend(() => {
         size = 0

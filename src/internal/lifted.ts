@@ -41,14 +41,11 @@ export class Lifted<Service extends object, Encoded, Options> {
 }
 
 /**
- * The ports that seal what goes through them. None is sealed again, because what was sealed in between would be opened
- * by nobody; so whatever is built over a sealed port is one itself.
+ * Marks the ports that seal what goes through them. None is sealed again, because what was sealed in between would be
+ * opened by nobody; so whatever is built over a sealed port is one itself. A copy with other members has the mark too.
  */
-const sealedPorts = new WeakSet<object>()
+const sealed: unique symbol = Symbol.for("effect-stores/sealed")
 
-export const isSealed = (port: object): boolean => sealedPorts.has(port)
+export const isSealed = (port: object): boolean => sealed in port
 
-export const addSealed = <Port extends object>(port: Port): Port => {
-  sealedPorts.add(port)
-  return port
-}
+export const addSealed = <Port extends object>(port: Port): Port => Object.assign(port, { [sealed]: true })
