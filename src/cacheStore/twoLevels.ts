@@ -210,6 +210,11 @@ export const twoLevels = (
 
       list: (tenantId, prefix) => second.list(tenantId, prefix),
 
+      replace: (place, was, payload) =>
+        removing({ tenantId: place.tenantId, keys: [place.key] }, second.replace(place, was, payload)),
+
+      addresses: second.addresses,
+
       count: (tenantId, prefix) => second.count(tenantId, prefix),
 
       reset: (tenantId) => removing({ tenantId }, second.reset(tenantId)),

@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import type {
   Begun,
   Encoded,
+  EncodedAddress,
   EncodedEntry,
   EncodedListed,
   EncodedWrite,
@@ -359,6 +360,19 @@ export const make = (database: RedisDatabaseShape, prefix: string): Encoded => {
   const tenantIn = (key: string): string =>
     decodeURIComponent(key.slice(allEntries.length, key.indexOf(":", allEntries.length)))
 
+  const addresses = (page: Pages<Buffer, ReadFailure>): Pages<EncodedAddress, ReadFailure> =>
+    Effect.flatMap(page, ({ items, next }) => {
+      const keys = items.map(String)
+      return Effect.map(look("addresses", keys), (found) => ({
+        items: found.flatMap((stored, i) => {
+          const key = keys[i] as string
+          const tenantId = tenantIn(key)
+          return stored === null ? [] : [{ tenantId, key: key.slice(entriesOf(tenantId).length), keyId: stored.keyId }]
+        }),
+        next: next === undefined ? undefined : addresses(next)
+      }))
+    })
+
   const removeAll = (begins: string) => database.scan(begins, "reset", (keys) => unlink("reset", keys))
 
   return {
@@ -501,6 +515,16 @@ export const make = (database: RedisDatabaseShape, prefix: string): Encoded => {
           (reply) => standing && reply === 1
         )
       }),
+
+    replace: (place, was, payload) =>
+      run(
+        "replace",
+        was.value.length + payload.value.length,
+        evaluate(scripts.replace, [keyOf(place)], [encodePayload(was), encodePayload(payload)]),
+        (reply) => reply === 1
+      ),
+
+    addresses: Effect.suspend(() => addresses(database.pages(allEntries, "addresses"))),
 
     list: (tenantId, keys) => list("list", tenantId, keys),
 
