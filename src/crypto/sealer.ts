@@ -168,8 +168,8 @@ export const prepare = <E>(
 export const sealing = <Port extends object, E, R>(
   store: string,
   port: Port,
-  seal: Effect.Effect<Port, E, R>
+  seal: Effect.Effect<readonly [Port, upkeep: unknown], E, R>
 ): Effect.Effect<Port, E | InvalidInput, R> =>
   isSealed(port)
     ? Effect.fail(new InvalidInput({ what: store, why: "is sealed already" }))
-    : Effect.map(seal, addSealed)
+    : Effect.map(seal, ([sealed, upkeep]) => addSealed(sealed, upkeep))

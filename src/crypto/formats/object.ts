@@ -3,7 +3,7 @@
  * wrapped and bound to the object's place, and a FLOE body under that key. Whoever copies, moves or rotates makes a new
  * key header and leaves the body. Nothing here knows of a store.
  */
-import { timingSafeEqual } from "node:crypto"
+import { createHash, timingSafeEqual } from "node:crypto"
 import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
@@ -249,6 +249,34 @@ export const openBody = <E, R>(
       () => {
         const flaw = opener.end()
         return flaw === undefined ? [] : flawed(flaw, keyId, place)
+      }
+    )
+  })
+
+/** Passes segments on while they open, and fails at their end unless they are what `sha256` is the checksum of. */
+export const proving = <E, R>(
+  opening: Opening,
+  source: Stream.Stream<Uint8Array, E, R>,
+  sha256: () => string
+): Stream.Stream<Uint8Array, E | CryptoError, R> =>
+  Stream.suspend(() => {
+    const message = resumed(opening)
+    if ("_tag" in message) return Stream.fail(message)
+    const opener = new floe.Opener(message)
+    const hash = createHash("sha256")
+    const { keyId, place } = opening
+    return through(
+      source,
+      (piece) => {
+        const result = opener.push(piece)
+        if (typeof result === "string") return flawed(result, keyId, place)
+        for (const plaintext of result) hash.update(plaintext)
+        return [piece]
+      },
+      () => {
+        const flaw = opener.end()
+        if (flaw !== undefined) return flawed(flaw, keyId, place)
+        return hash.digest("hex") === sha256() ? [] : new Tampered({ keyId, place: place() })
       }
     )
   })
