@@ -10,13 +10,16 @@ import type { ConfigError } from "effect/ConfigError"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import type * as Stream from "effect/Stream"
 import type { InvalidKeyLength, KeyCheckFailed } from "./CryptoError.js"
 import * as provider from "./crypto/keys/provider.js"
 import * as ring from "./crypto/keys/ring.js"
 import * as sources from "./crypto/keys/sources.js"
+import * as programs from "./crypto/reencrypt.js"
 import { sealAll } from "./crypto/seal.js"
 import * as service from "./crypto/service.js"
-import type { InvalidInput, StoreFailure } from "./Errors.js"
+import type { RecordFailure } from "./crypto/upkeep.js"
+import type { InvalidInput, ReadOnly, StoreFailure } from "./Errors.js"
 import * as variables from "./internal/config.js"
 import { type Keys, onlyKnown } from "./internal/storeOptions.js"
 
@@ -45,8 +48,17 @@ export {
   wrapContext
 } from "./crypto/keys/provider.js"
 export type { KeyInfo, KeyOptions, RingOptions } from "./crypto/keys/ring.js"
+export type {
+  KeyCount,
+  Progress,
+  ReencryptOptions,
+  SealedService,
+  SurveyOptions,
+  Unopened
+} from "./crypto/reencrypt.js"
 export type { Policy } from "./crypto/sealer.js"
 export type { CryptoServiceShape, PolicyOptions, WatermarkOptions } from "./crypto/service.js"
+export type { RecordFailure, SealedStore } from "./crypto/upkeep.js"
 
 /**
  * @since 0.1.0
@@ -201,3 +213,63 @@ export const seal = <A, E, R>(
   Layer.flatMap(layer, (services) =>
     Layer.scopedContext(Effect.flatMap(CryptoService, (cipher) => sealAll(services, cipher)))
   )
+
+/**
+ * Seals anew, with the primary key, whatever in these stores needs another key or, under `EncryptAllowPlaintext`, is
+ * plain: for a rotation, once all processes have the new primary, and for a migration.
+ *
+ * 1. Every record of every store is looked at.
+ * 2. One that needs another key is opened, sealed, opened again to be sure, and put in the place of what it was if that
+ *    is still the same. So nothing that others write meanwhile is lost, and they need not stop.
+ * 3. If any was not the same any more, all this happens again, up to 10 times.
+ *
+ * What was done is seen in what is stored: a program that ends in the middle, by a failure or with its process, is
+ * begun again and goes on with what is left. Of an object the key header is exchanged, and its body stays as it is,
+ * unless `deep`. The last `Progress` has `left: 0` when nothing needs another key any more; ask `countKeys`
+ * independently of it. A record that does not open is given as `Unopened`, stays as it is, and stops nothing. The stream
+ * fails when a backend or a provider of keys does.
+ *
+ * @example
+ * ```ts
+ * import { Console, Effect, Stream } from "effect"
+ * import { CryptoService, EventStore } from "effect-stores"
+ *
+ * const rotate = Effect.gen(function* () {
+ *   const stores = [yield* EventStore.EventStore]
+ *   yield* Stream.runForEach(CryptoService.reencrypt(stores, { perSecond: 2_000 }), Console.log)
+ *   return yield* CryptoService.countKeys(stores)
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ * @category maintenance
+ */
+export const reencrypt: (
+  stores: ReadonlyArray<programs.SealedService>,
+  options?: programs.ReencryptOptions
+) => Stream.Stream<programs.Progress | programs.Unopened, RecordFailure | ReadOnly> = programs.reencrypt
+
+/**
+ * How many records of these stores need which key, and how many are plain: so that it can be asked whether nothing is
+ * left under an old key. Looks at all records, opens none, and needs no key. With `deep` the header is looked at that
+ * bodies of objects once began with.
+ *
+ * @since 0.1.0
+ * @category maintenance
+ */
+export const countKeys: (
+  stores: ReadonlyArray<programs.SealedService>,
+  options?: programs.SurveyOptions
+) => Effect.Effect<ReadonlyArray<programs.KeyCount>, RecordFailure> = programs.countKeys
+
+/**
+ * The records of these stores that do not open, each with its place and the reason. Opens all records; of objects what
+ * stands beside the body, and with `deep` the body. Fails when a backend or a provider of keys does.
+ *
+ * @since 0.1.0
+ * @category maintenance
+ */
+export const findUnopened: (
+  stores: ReadonlyArray<programs.SealedService>,
+  options?: programs.SurveyOptions
+) => Stream.Stream<programs.Unopened, RecordFailure> = programs.findUnopened

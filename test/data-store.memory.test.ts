@@ -1,10 +1,13 @@
 /**
  * The DataStore's contract on the backend in memory.
  */
-import { Effect, Layer } from "effect"
+import assert from "node:assert/strict"
+import { createHash } from "node:crypto"
+import { Effect, Layer, Option, Stream } from "effect"
 import { DataStore, DataStoreEncoded } from "effect-stores"
 import { DataStoreMemory } from "effect-stores/memory"
 import { DataStoreSuite } from "effect-stores/testing"
+import { test } from "vitest"
 
 const encoded = Effect.runSync(DataStoreMemory.makeEncoded)
 const view = (readOnly: boolean) =>
@@ -14,3 +17,39 @@ DataStoreSuite.contract("DataStore in memory", view(false), { readOnly: view(tru
 DataStoreSuite.names("DataStore in memory", DataStoreMemory.layer())
 DataStoreSuite.badInput("DataStore in memory", DataStoreMemory.layer())
 DataStoreSuite.model("DataStore in memory", DataStoreMemory.layer())
+
+test("checksums without those of the pieces do not turn verification off", () =>
+  Effect.gen(function* () {
+    const port = yield* DataStoreMemory.makeEncoded
+    const store = DataStoreEncoded.make(port, { system: "memory" })
+    const id = { bucket: "documents", name: "a" }
+    yield* store.buckets.create("documents")
+    const checksums = createHash("sha256").update("right").digest("hex")
+    yield* port.put(
+      {
+        ...id,
+        contentType: "text/plain",
+        metadata: "{}",
+        keyId: null,
+        writeId: "0198c0de-0000-7000-8000-000000000001",
+        modifiedAt: 0,
+        size: null,
+        finish: () => ({ checksums })
+      },
+      Stream.make(Buffer.from("wrong")),
+      { _tag: "Always" }
+    )
+    assert.equal((yield* Effect.flip(store.get(id)))._tag, "ObjectCorrupt")
+    // A port that says that it verifies what it reads is taken at its word.
+    const verifying = DataStoreEncoded.make(
+      {
+        ...port,
+        open: (id) =>
+          Effect.map(port.open(id), (found) =>
+            found === null || found === "NoBucket" ? found : { ...found, isVerified: true }
+          )
+      },
+      { system: "memory" }
+    )
+    assert.equal(Option.getOrThrow(yield* verifying.get(id)).info.sha256, checksums)
+  }).pipe(Effect.runPromise))

@@ -29,6 +29,16 @@ export interface Place {
 }
 
 /**
+ * Where an entry is, and with which key its value is sealed.
+ *
+ * @since 0.1.0
+ * @category encoded
+ */
+export interface EncodedAddress extends Place {
+  readonly keyId: string | null
+}
+
+/**
  * A value as it is stored: JSON text when `keyId` is null, else sealed with that key.
  *
  * @since 0.1.0
@@ -207,6 +217,14 @@ export interface Encoded {
   readonly list: (tenantId: string, prefix: string) => Pages<EncodedListed, ReadFailure>
 
   readonly count: (tenantId: string, prefix: string) => Effect.Effect<number, ReadFailure>
+
+  /** Replaces the value of an entry and its key, if they are still as `was` says; nothing else of it changes. */
+  readonly replace: (place: Place, was: Payload, payload: Payload) => Effect.Effect<boolean, StoreFailure>
+
+  /**
+   * All entries that may be there, fresh or stale, in any order. One that is there all the while comes at least once.
+   */
+  readonly addresses: Pages<EncodedAddress, ReadFailure>
 
   /** Removes entries and tickets of one tenant, or of all: also those of loads that end meanwhile. */
   readonly reset: (tenantId: string | null) => Effect.Effect<void, StoreFailure>

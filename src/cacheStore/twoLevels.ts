@@ -13,7 +13,7 @@ import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
 import type { CacheBusShape } from "../CacheBus.js"
 import type { ReadFailure, StoreFailure } from "../Errors.js"
-import { addSealed, isSealed } from "../internal/lifted.js"
+import { addSealed, isSealed, upkeepIn } from "../internal/lifted.js"
 import type { Encoded, EncodedEntry, Settlement } from "./CacheStoreEncoded.js"
 
 /** What is removed from the first level: keys and tags, or all of a tenant, or of every tenant. */
@@ -210,6 +210,11 @@ export const twoLevels = (
 
       list: (tenantId, prefix) => second.list(tenantId, prefix),
 
+      replace: (place, was, payload) =>
+        removing({ tenantId: place.tenantId, keys: [place.key] }, second.replace(place, was, payload)),
+
+      addresses: second.addresses,
+
       count: (tenantId, prefix) => second.count(tenantId, prefix),
 
       reset: (tenantId) => removing({ tenantId }, second.reset(tenantId)),
@@ -220,7 +225,8 @@ export const twoLevels = (
 
       inTransaction: second.inTransaction
     }
-    return isSealed(first) || isSealed(second) ? addSealed(levels) : levels
+    const sealed = [second, first].find(isSealed)
+    return sealed === undefined ? levels : addSealed(levels, upkeepIn(sealed))
   })
 
 const removalOf = (text: string): Removal => {

@@ -4,13 +4,16 @@
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
 import type { CryptoError, KeyCheckFailed } from "../CryptoError.js"
-import type { Begun, Encoded, EncodedEntry, EncodedWrite, Place, Settlement } from "../cacheStore/CacheStoreEncoded.js"
+import type { Begun, Encoded, EncodedEntry, Payload, Place, Settlement } from "../cacheStore/CacheStoreEncoded.js"
 import type { InvalidInput, StoreFailure } from "../Errors.js"
+import { pagedStream } from "../internal/pages.js"
 import { ContextWriter } from "./formats/context.js"
 import type { FindKey } from "./formats/envelope.js"
 import type { Key } from "./keys/key.js"
 import { type Cipher, openAll, openText, prepare, refusedPlain, sealing, seals, sealText } from "./sealer.js"
+import { type RowCodec, rowRecord, type Upkeep, upkeepOf } from "./upkeep.js"
 
 /** What no reader takes for a value: a plain one that the policy refuses. */
 const noKey = ""
@@ -21,7 +24,7 @@ const lookEveryMs = 5_000
 /** When a plain value was stored nobody knows: with a watermark, it may have been after. */
 const unknownTime = Number.MAX_SAFE_INTEGER
 
-interface Row extends EncodedEntry, Place {
+interface Row extends Payload, Place {
   /** Whether it may have been moved here: from another place, or from a store of another id. */
   readonly moved?: boolean
 }
@@ -36,7 +39,7 @@ export const cacheCodec = (cipher: Cipher, storeId: string) => {
     () =>
       `the cached value ${key} of ${tenantId}`
 
-  const seal = (key: Key | null, write: EncodedWrite): EncodedWrite =>
+  const seal = <Write extends Place & Payload>(key: Key | null, write: Write): Write =>
     // What has a key already did not open, in the level behind this one: sealed anew it would pass for authentic.
     key === null || write.keyId !== null
       ? write
@@ -48,14 +51,14 @@ export const cacheCodec = (cipher: Cipher, storeId: string) => {
       : openText(find, row.keyId, context(row), row.value, named(row))
 
   /** A row that does not open keeps its key, so that the lift calls it unreadable. */
-  const openRow = (row: Row, find: FindKey): Row => {
+  const openRow = <R extends Row>(row: R, find: FindKey): R => {
     const value = open(row, find)
     if (typeof value === "string") return { ...row, value, keyId: null }
     const refused = row.keyId === null
     return { ...row, value: refused ? "" : row.value, keyId: row.keyId ?? noKey, moved: value._tag === "Tampered" }
   }
 
-  const openRows = (rows: ReadonlyArray<Row>): Effect.Effect<ReadonlyArray<Row>, CryptoError> =>
+  const openRows = <R extends Row>(rows: ReadonlyArray<R>): Effect.Effect<ReadonlyArray<R>, CryptoError> =>
     openAll(cipher, rows, addKeyId, openRow)
 
   return { seal, open, openRows }
@@ -75,7 +78,7 @@ export const seal = (
     Effect.map(prepare(cipher, "CacheStore", port.note), (storeId) => overPort(cipher, port, storeId))
   )
 
-const overPort = (cipher: Cipher, port: Encoded, firstId: string): Encoded => {
+const overPort = (cipher: Cipher, port: Encoded, firstId: string): readonly [Encoded, Upkeep] => {
   let storeId = firstId
   let codec = cacheCodec(cipher, storeId)
   let lookedMs = Number.NEGATIVE_INFINITY
@@ -99,7 +102,7 @@ const overPort = (cipher: Cipher, port: Encoded, firstId: string): Encoded => {
     })
   })
 
-  const openRows = (rows: ReadonlyArray<Row>): Effect.Effect<ReadonlyArray<Row>, CryptoError> =>
+  const openRows = <R extends Row>(rows: ReadonlyArray<R>): Effect.Effect<ReadonlyArray<R>, CryptoError> =>
     Effect.flatMap(codec.openRows(rows), (opened) =>
       opened.some(({ moved }) => moved)
         ? Effect.flatMap(hasNewId, (isNew) => (isNew ? codec.openRows(rows) : Effect.succeed(opened)))
@@ -116,7 +119,7 @@ const overPort = (cipher: Cipher, port: Encoded, firstId: string): Encoded => {
       ? Effect.succeed(entries)
       : Effect.map(openRows(rows), (opened) => {
           let next = 0
-          return entries.map((entry) => (entry === null ? null : (opened[next++] as Row)))
+          return entries.map((entry) => (entry === null ? null : (opened[next++] as EncodedEntry)))
         })
   }
 
@@ -149,7 +152,42 @@ const overPort = (cipher: Cipher, port: Encoded, firstId: string): Encoded => {
             )
         )
 
-  return {
+  const replace: Encoded["replace"] = (place, was, payload) =>
+    Effect.flatMap(Effect.all([port.get(place, true), primary]), ([entry, key]) => {
+      if (entry === null) return Effect.succeed(false)
+      return Effect.flatMap(openRows([{ ...entry, ...place }]), ([opened]) =>
+        opened?.value === was.value && opened.keyId === was.keyId
+          ? port.replace(place, entry, codec.seal(key, { ...place, ...payload }))
+          : Effect.succeed(false)
+      )
+    })
+
+  const rows: RowCodec<Place & Payload> = {
+    keyIds: ({ keyId }) => [keyId],
+    // What was stored under the id that the store has now.
+    open: (row, find) => {
+      const value = codec.open(row, find)
+      return typeof value === "string" ? { ...row, value, keyId: null } : value
+    },
+    seal: (key, row) => codec.seal(key, row),
+    payloads: ({ value }) => [value],
+    replace: (was, now) => port.replace(was, was, now)
+  }
+
+  const upkeep = upkeepOf(cipher, {
+    store: "CacheStore",
+    total: Effect.map(port.info, ({ entries }) => entries),
+    records: () =>
+      Stream.map(pagedStream(port.addresses), ({ key, keyId, tenantId }) => {
+        const place = { tenantId, key }
+        const row = Effect.map(port.get(place, true), (entry) =>
+          entry === null ? null : { ...place, value: entry.value, keyId: entry.keyId }
+        )
+        return rowRecord(cipher, rows, `the cached value ${key} of ${tenantId}`, [keyId], row)
+      })
+  })
+
+  const sealed: Encoded = {
     ...port,
     get: (place, left) =>
       Effect.flatMap(port.get(place, left), (entry) =>
@@ -162,6 +200,8 @@ const overPort = (cipher: Cipher, port: Encoded, firstId: string): Encoded => {
     set: (writes) => Effect.flatMap(primary, (key) => port.set(writes.map((write) => codec.seal(key, write)))),
     setIfAbsent: (write) => Effect.flatMap(primary, (key) => port.setIfAbsent(codec.seal(key, write))),
     begin,
-    settle
+    settle,
+    replace
   }
+  return [sealed, upkeep]
 }

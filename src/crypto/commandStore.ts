@@ -3,13 +3,22 @@
  * type, the outcome to the command's status too.
  */
 import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
 import type { CryptoError, KeyCheckFailed } from "../CryptoError.js"
-import type { CreateOutcome, Encoded, EncodedCommand, EncodedPayloads } from "../commandStore/CommandStoreEncoded.js"
+import type {
+  CreateOutcome,
+  Encoded,
+  EncodedCommand,
+  EncodedFilter,
+  EncodedPayloads
+} from "../commandStore/CommandStoreEncoded.js"
 import type { InvalidInput, StoreFailure } from "../Errors.js"
+import { pagedStream, rangePages } from "../internal/pages.js"
 import { ContextWriter } from "./formats/context.js"
 import type { FindKey } from "./formats/envelope.js"
 import type { Key } from "./keys/key.js"
 import { type Cipher, openAll, openText, prepare, refusedPlain, sealing, seals, sealText } from "./sealer.js"
+import { type RowCodec, rowRecord, type Upkeep, upkeepOf } from "./upkeep.js"
 
 /** Of commands that this process executes, so that the outcome is sealed without reading the command again. */
 const placesMax = 10_000
@@ -111,7 +120,7 @@ export const seal = (
     Effect.map(prepare(cipher, "CommandStore", port.note), (storeId) => overPort(cipher, port, storeId))
   )
 
-const overPort = (cipher: Cipher, port: Encoded, storeId: string): Encoded => {
+const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Encoded, Upkeep] => {
   const codec = commandCodec(cipher, storeId)
   const places = new Map<string, Place>()
   const primary: Effect.Effect<Key | null, CryptoError> = seals(cipher) ? cipher.ring.primary : Effect.succeed(null)
@@ -233,7 +242,39 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): Encoded => {
       )
     })
 
-  return {
+  const rows: RowCodec<EncodedCommand> = {
+    keyIds: ({ keyId, outcome, outcomeKeyId }) => (outcome === null ? [keyId] : [keyId, outcomeKeyId]),
+    open: codec.open,
+    seal: (key, row) => ({
+      ...row,
+      ...codec.seal(key, row, row.data, row.metadata),
+      ...codec.sealOutcome(key, row, row.status, row.outcome)
+    }),
+    payloads: ({ data, metadata, outcome }) => [data, metadata, outcome],
+    replace: (was, payloads) => port.replace({ id: was.id, was, payloads: payloadsOf(payloads) })
+  }
+
+  const upkeep = upkeepOf(cipher, {
+    store: "CommandStore",
+    total: Effect.map(port.info, ({ commands }) => commands),
+    records: () =>
+      Stream.map(
+        pagedStream(
+          rangePages(
+            (range) => port.list({ ...range, filter: anyCommand }),
+            { after: 0, through: Number.MAX_SAFE_INTEGER, direction: "forward" as const },
+            Number.MAX_SAFE_INTEGER,
+            (range, { position }) => ({ ...range, after: position })
+          )
+        ),
+        (row) => {
+          const place = `the command ${row.id} (${row.tenantId}/${row.domain}, ${row.type})`
+          return rowRecord(cipher, rows, place, rows.keyIds(row), Effect.succeed(row))
+        }
+      )
+  })
+
+  const sealed: Encoded = {
     create,
     takeOver: port.takeOver,
     renew: port.renew,
@@ -256,4 +297,22 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): Encoded => {
     reset: port.reset,
     transaction: port.transaction
   }
+  return [sealed, upkeep]
+}
+
+const payloadsOf = ({ data, keyId, metadata, outcome, outcomeKeyId }: EncodedPayloads): EncodedPayloads => ({
+  data,
+  metadata,
+  keyId,
+  outcome,
+  outcomeKeyId
+})
+
+const anyCommand: EncodedFilter = {
+  tenantId: null,
+  domain: null,
+  types: null,
+  statuses: null,
+  createdFrom: null,
+  createdUntil: null
 }

@@ -1,7 +1,7 @@
 /**
  * The DataStore's port, sealed: a body is an object of the format O1, and what is known of it is bound, like its key
- * header, to bucket, name, content type and the id of its write. The header of an object stands before its body, where
- * it is found without the store, and beside it, where a copy replaces it without a look at the body.
+ * header, to bucket, name, content type and the id of its write. The key header stands beside the body only, where a
+ * copy replaces it without a look at the body; what stands before the body has no key.
  */
 import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
@@ -9,10 +9,12 @@ import * as Stream from "effect/Stream"
 import { type CryptoError, type KeyCheckFailed, Tampered, Truncated, UnsupportedFormat } from "../CryptoError.js"
 import type { BodyError, ObjectId } from "../DataStore.js"
 import {
+  type Condition,
   type Encoded,
   type EncodedEntry,
   type EncodedFields,
   type EncodedObject,
+  type NewObject,
   type OpenObject,
   Regrouping,
   Summing,
@@ -24,7 +26,9 @@ import { ContextWriter } from "./formats/context.js"
 import type { FindKey } from "./formats/envelope.js"
 import * as format from "./formats/object.js"
 import type { Key } from "./keys/key.js"
+import { objectUpkeep } from "./objects.js"
 import { bytesOf, type Cipher, isError, openText, prepare, refusedPlain, sealing, seals, sealText } from "./sealer.js"
+import type { Upkeep } from "./upkeep.js"
 
 type Place = ObjectId & Pick<EncodedFields, "contentType"> & { readonly writeId: string | null }
 type Field = "header" | "metadata" | "checksums"
@@ -35,7 +39,7 @@ interface Secret {
   readonly bodyHeader: Buffer
 }
 
-interface Opened {
+export interface Opened {
   /** As the lift is to see it. */
   readonly object: EncodedObject
   readonly secret: Secret
@@ -119,7 +123,7 @@ export const seal = (
     Effect.map(prepare(cipher, "DataStore", port.note), (storeId) => overPort(cipher, port, storeId))
   )
 
-const overPort = (cipher: Cipher, port: Encoded, storeId: string): Encoded => {
+const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Encoded, Upkeep] => {
   const codec = objectCodec(cipher, storeId)
   const { capabilities } = port
 
@@ -147,6 +151,7 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): Encoded => {
       const opening = { ...secret, keyId: row.keyId ?? "", place: codec.named(row) }
       return {
         object,
+        isVerified: true,
         read: (offset, length) => {
           const range = format.rangeOf(offset, length, row.size)
           return format.openRange(opening, range, read(range.from, range.to - range.from))
@@ -154,14 +159,21 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): Encoded => {
       }
     })
 
-  const put: Encoded["put"] = ({ finish, ...given }, body, condition) => {
+  const put: Encoded["put"] = (object, body, condition) => putAs(object, body, condition, false)
+
+  /** `proved`: what was sealed is opened again on its way, and fails the put unless it is what came in. */
+  const putAs = <E>(
+    { finish, ...given }: NewObject,
+    body: Stream.Stream<Uint8Array, E>,
+    condition: Condition,
+    proved: boolean
+  ): Effect.Effect<Written, StoreFailure | E> => {
     if (!seals(cipher)) return port.put({ ...given, finish }, body, condition)
     return Effect.flatMap(cipher.ring.primary, (key) => {
       const object = format.newObjectKey()
       const { header: bodyHeader, segments } = format.beginBody(object)
       const fields = codec.seal(key, given, { object, bodyHeader }, given.metadata)
-      // The header before the body is the one beside it.
-      const head = Buffer.from(fields.metadata.slice(0, fields.metadata.indexOf(".")), "base64url")
+      const head = Buffer.concat([format.keyless(object), bodyHeader])
       let size = 0
       const counted = Stream.suspend(() => {
         size = 0
@@ -170,14 +182,24 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): Encoded => {
           return piece
         })
       })
+      // Asked for once, and maybe before the put asks for it.
+      let sum: string | undefined
+      const sha256 = () => {
+        sum ??= (finish().checksums ?? "").slice(0, 64)
+        return sum
+      }
+      const sealed = segments(counted)
+      const opening = { object, bodyHeader, keyId: key.id, place: codec.named(given) }
       return port.put(
         {
           ...given,
           ...fields,
           size: given.size === null ? null : format.sealedLength(given.size),
-          finish: () => ({ checksums: codec.sealSums(key, given, size, (finish().checksums ?? "").slice(0, 64)) })
+          finish: () => ({ checksums: codec.sealSums(key, given, size, sha256()) })
         },
-        regrouped(Stream.concat(Stream.make<[Uint8Array]>(head), segments(counted))),
+        regrouped(
+          Stream.concat(Stream.make<[Uint8Array]>(head), proved ? format.proving(opening, sealed, sha256) : sealed)
+        ),
         condition
       )
     })
@@ -187,7 +209,7 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): Encoded => {
   const copyThrough = (
     source: OpenObject,
     to: Parameters<Encoded["copy"]>[1],
-    condition: Parameters<Encoded["copy"]>[2]
+    condition: Condition
   ): Effect.Effect<Written, StoreFailure | BodyError> => {
     const { size } = source.object
     const summing = new Summing()
@@ -195,7 +217,7 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): Encoded => {
       summing.add(piece)
       return piece
     })
-    return put({ ...to, size, keyId: null, finish: () => ({ checksums: summing.text() }) }, body, condition)
+    return putAs({ ...to, size, keyId: null, finish: () => ({ checksums: summing.text() }) }, body, condition, true)
   }
 
   const copy: Encoded["copy"] = (from, to, condition) =>
@@ -222,7 +244,9 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): Encoded => {
     return { ...entry, size: format.plainLength(entry.size) ?? entry.size }
   }
 
-  return {
+  const upkeep = objectUpkeep(cipher, port, { codec, opened, openedOver, copyThrough, regrouped })
+
+  const sealed: Encoded = {
     ...port,
     capabilities: {
       ...capabilities,
@@ -245,6 +269,7 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): Encoded => {
     list: (bucket, request) => Stream.map(port.list(bucket, request), entryOf),
     presign: null
   }
+  return [sealed, upkeep]
 }
 
 /** The place that an object is bound to is the one that was asked for, whatever the backend says it has found. */

@@ -3,6 +3,7 @@
  * version is known before an event is sealed, so every append goes to the port with an exact one.
  */
 import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
 import type { CryptoError, KeyCheckFailed } from "../CryptoError.js"
 import { type InvalidInput, type StoreFailure, StoreUnavailable } from "../Errors.js"
 import type {
@@ -10,15 +11,17 @@ import type {
   Encoded,
   EncodedAppend,
   EncodedEvent,
+  EncodedFilter,
   EncodedNewEvent
 } from "../eventStore/EventStoreEncoded.js"
-import type { Page } from "../internal/pages.js"
+import { type Page, pagedStream, rangePages } from "../internal/pages.js"
 import { type StreamId, streamKey, streamName } from "../StreamId.js"
 import { ContextWriter } from "./formats/context.js"
 import type { FindKey } from "./formats/envelope.js"
 import type { Key } from "./keys/key.js"
 import { type Cipher, openAll, openText, prepare, refusedPlain, sealing, seals, sealText } from "./sealer.js"
 import { Turns } from "./turns.js"
+import { type RowCodec, rowRecord, type Upkeep, upkeepOf } from "./upkeep.js"
 
 /** How often an append under `any` is sent again because others were faster, with pauses from the fourth time on. */
 const triesMax = 60
@@ -119,7 +122,7 @@ export const seal = (
     Effect.map(prepare(cipher, "EventStore", port.note), (storeId) => overPort(cipher, port, storeId))
   )
 
-const overPort = (cipher: Cipher, port: Encoded, storeId: string): Encoded => {
+const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Encoded, Upkeep] => {
   const codec = eventCodec(cipher, storeId)
   const turns = new Turns()
   const versions = new Map<string, number>()
@@ -253,7 +256,37 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): Encoded => {
       )
     })
 
-  return {
+  const rows: RowCodec<EncodedEvent> = {
+    keyIds: ({ keyId }) => [keyId],
+    open: codec.open,
+    seal: (key, row) => ({ ...row, ...codec.seal(key, row, row.data, row.metadata) }),
+    payloads: ({ data, metadata }) => [data, metadata],
+    replace: (was, { data, keyId, metadata }) => port.replace({ id: was.id, was, data, metadata, keyId })
+  }
+
+  const upkeep = upkeepOf(cipher, {
+    store: "EventStore",
+    total: Effect.map(port.info, ({ events }) => events),
+    records: () =>
+      Stream.map(
+        pagedStream(
+          Effect.flatMap(port.head, (through) =>
+            rangePages(
+              (range) => port.readFeed({ ...range, filter: anyEvent }),
+              { after: 0, through, direction: "forward" as const },
+              Number.MAX_SAFE_INTEGER,
+              (range, { position }) => ({ ...range, after: position })
+            )
+          )
+        ),
+        (row) => {
+          const place = `the event ${row.id} (${streamName(row)}, version ${row.version})`
+          return rowRecord(cipher, rows, place, rows.keyIds(row), Effect.succeed(row))
+        }
+      )
+  })
+
+  const sealed: Encoded = {
     append,
     readStream: (request) => open(port.readStream(request)),
     version: port.version,
@@ -272,6 +305,17 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): Encoded => {
     reset: port.reset,
     hints: port.hints
   }
+  return [sealed, upkeep]
+}
+
+const anyEvent: EncodedFilter = {
+  tenantId: null,
+  domain: null,
+  aggregateId: null,
+  types: null,
+  commandId: null,
+  createdFrom: null,
+  createdUntil: null
 }
 
 const overtaken = (stream: StreamId): StoreUnavailable =>

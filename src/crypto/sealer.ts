@@ -144,7 +144,12 @@ export const prepare = <E>(
       if (stored === null && !(primary && seals(cipher))) continue
       const find = yield* ring.finding(new Set([id]))
       const key = find(id, () => `the check of the ${store}`)
-      if (isError(key)) return yield* Effect.fail(key)
+      if (isError(key)) {
+        if (primary) return yield* key
+        // What needs it will say so; everything else is open.
+        yield* Effect.logWarning(`a key of the ${store} could not be checked: ${key.message}`)
+        continue
+      }
       const kept = stored ?? (yield* note(name, key.check))
       if (kept !== key.check) return yield* new KeyCheckFailed({ keyId: id, store })
     }
@@ -158,8 +163,8 @@ export const prepare = <E>(
 export const sealing = <Port extends object, E, R>(
   store: string,
   port: Port,
-  seal: Effect.Effect<Port, E, R>
+  seal: Effect.Effect<readonly [Port, upkeep: unknown], E, R>
 ): Effect.Effect<Port, E | InvalidInput, R> =>
   isSealed(port)
     ? Effect.fail(new InvalidInput({ what: store, why: "is sealed already" }))
-    : Effect.map(seal, addSealed)
+    : Effect.map(seal, ([sealed, upkeep]) => addSealed(sealed, upkeep))

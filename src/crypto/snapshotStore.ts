@@ -3,14 +3,18 @@
  * what is stored, so that damage is found without keys.
  */
 import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
 import type { CryptoError, KeyCheckFailed } from "../CryptoError.js"
 import type { InvalidInput, StoreFailure } from "../Errors.js"
-import { streamName } from "../StreamId.js"
+import { pagedStream } from "../internal/pages.js"
+import { SnapshotCorrupt } from "../SnapshotStore.js"
+import { type StreamId, streamName } from "../StreamId.js"
 import { checksum, type Encoded, type EncodedSnapshot } from "../snapshotStore/SnapshotStoreEncoded.js"
 import { ContextWriter } from "./formats/context.js"
 import type { FindKey } from "./formats/envelope.js"
 import type { Key } from "./keys/key.js"
 import { type Cipher, openText, prepare, refusedPlain, sealing, seals, sealText } from "./sealer.js"
+import { type RowCodec, rowRecord, type Upkeep, upkeepOf } from "./upkeep.js"
 
 const checked = (snapshot: Omit<EncodedSnapshot, "checksum">): EncodedSnapshot => ({
   ...snapshot,
@@ -56,22 +60,62 @@ export const seal = (
   sealing(
     "SnapshotStore",
     port,
-    Effect.map(prepare(cipher, "SnapshotStore", port.note), (storeId) => {
-      const codec = snapshotCodec(cipher, storeId)
-      return {
-        ...port,
-        save: seals(cipher)
-          ? (snapshot) => Effect.flatMap(cipher.ring.primary, (key) => port.save(codec.seal(key, snapshot)))
-          : port.save,
-        latest: (stream, atMost) =>
-          Effect.flatMap(port.latest(stream, atMost), (row) =>
-            row === null || !isWhole(row)
-              ? Effect.succeed(row)
-              : Effect.flatMap(cipher.ring.finding(new Set(row.keyId === null ? [] : [row.keyId])), (find) => {
-                  const opened = codec.open(row, find)
-                  return "_tag" in opened ? Effect.fail(opened) : Effect.succeed(opened)
-                })
-          )
-      }
-    })
+    Effect.map(prepare(cipher, "SnapshotStore", port.note), (storeId) => overPort(cipher, port, storeId))
   )
+
+const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Encoded, Upkeep] => {
+  const codec = snapshotCodec(cipher, storeId)
+
+  const opened = (row: EncodedSnapshot): Effect.Effect<EncodedSnapshot, CryptoError> =>
+    Effect.flatMap(cipher.ring.finding(new Set(row.keyId === null ? [] : [row.keyId])), (find) => {
+      const opened = codec.open(row, find)
+      return "_tag" in opened ? Effect.fail(opened) : Effect.succeed(opened)
+    })
+
+  const replace: Encoded["replace"] = ({ state, was }) =>
+    Effect.flatMap(Effect.all([port.latest(was, Number.MAX_SAFE_INTEGER), cipher.ring.primary]), ([row, key]) => {
+      if (row === null || !isWhole(row)) return Effect.succeed(false)
+      return Effect.flatMap(opened(row), ({ checksum, ...plain }) =>
+        checksum === was.checksum
+          ? port.replace({ was: row, ...codec.seal(key, checked({ ...plain, state })) })
+          : Effect.succeed(false)
+      )
+    })
+
+  const rows: RowCodec<EncodedSnapshot> = {
+    keyIds: ({ keyId }) => [keyId],
+    open: codec.open,
+    seal: codec.seal,
+    payloads: ({ state }) => [state],
+    replace: (was, { checksum, keyId, state }) => port.replace({ was, state, keyId, checksum })
+  }
+
+  const whole = (stream: StreamId): Effect.Effect<EncodedSnapshot | null, StoreFailure | SnapshotCorrupt> =>
+    Effect.filterOrFail(
+      port.latest(stream, Number.MAX_SAFE_INTEGER),
+      (row) => row === null || isWhole(row),
+      () => new SnapshotCorrupt({ stream, why: "does not have its checksum" })
+    )
+
+  const upkeep = upkeepOf(cipher, {
+    store: "SnapshotStore",
+    total: Effect.map(port.info, ({ snapshots }) => snapshots),
+    records: () =>
+      Stream.map(pagedStream(port.addresses), ({ keyId, ...stream }) =>
+        rowRecord(cipher, rows, `the snapshot of ${streamName(stream)}`, [keyId], whole(stream))
+      )
+  })
+
+  const sealed: Encoded = {
+    ...port,
+    save: seals(cipher)
+      ? (snapshot) => Effect.flatMap(cipher.ring.primary, (key) => port.save(codec.seal(key, snapshot)))
+      : port.save,
+    latest: (stream, atMost) =>
+      Effect.flatMap(port.latest(stream, atMost), (row) =>
+        row === null || !isWhole(row) ? Effect.succeed(row) : opened(row)
+      ),
+    replace: seals(cipher) ? replace : port.replace
+  }
+  return [sealed, upkeep]
+}

@@ -33,7 +33,7 @@ export interface EncodedFields {
   readonly keyId: string | null
   /**
    * SHA-256 of all bytes in hexadecimal, a full stop, and the checksums of its pieces; those and the full stop are left
-   * out by a port that verifies what it reads itself. Null for an object that was not put by this library.
+   * out where `OpenObject.isVerified`. Null for an object that was not put by this library.
    */
   readonly checksums: string | null
 }
@@ -96,6 +96,8 @@ export type Written =
  */
 export interface OpenObject {
   readonly object: EncodedObject
+  /** Whether `read` gives only what has been verified; then there need be no checksums of pieces. Default false. */
+  readonly isVerified?: boolean | undefined
   readonly read: (offset: number, length: number) => Stream.Stream<Uint8Array, BodyError>
 }
 

@@ -82,7 +82,7 @@ export const summed = <E, R, E2 extends { readonly _tag: string }>(
  * @category bodies
  */
 export const verified = (
-  { object, read }: OpenObject,
+  { isVerified: isVerifiedByPort = false, object, read }: OpenObject,
   offset: number,
   length: number
 ): Stream.Stream<Uint8Array, BodyError> => {
@@ -91,7 +91,7 @@ export const verified = (
   const from = Math.min(offset, size)
   const to = Math.min(size, from + length)
   if (from === to) return Stream.empty
-  const sums = object.checksums === null ? null : parse(object.checksums, size)
+  const sums = object.checksums === null ? null : parse(object.checksums, size, isVerifiedByPort)
   if (sums === undefined) return Stream.fail(corrupt("has checksums of a body of another size"))
   const fits = sums?.fits ?? null
   // What the port has verified is not read beyond the range.

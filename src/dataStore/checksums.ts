@@ -54,9 +54,12 @@ export interface Checksums {
   readonly fits: ((index: number, piece: Uint8Array) => boolean) | null
 }
 
-/** The checksums of a body of that size; undefined for a text that cannot be theirs. */
-export const parse = (text: string, size: number): Checksums | undefined => {
-  if (wholeForm.test(text)) return { sha256: text, fits: null }
+/**
+ * The checksums of a body of that size; undefined for a text that cannot be theirs. Without those of its pieces only
+ * where the port says that it verifies what it reads: the text alone must not turn that off.
+ */
+export const parse = (text: string, size: number, isVerified: boolean): Checksums | undefined => {
+  if (wholeForm.test(text)) return isVerified ? { sha256: text, fits: null } : undefined
   const found = form.exec(text)
   if (found === null) return undefined
   const [, sha256 = "", sums = ""] = found

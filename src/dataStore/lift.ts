@@ -25,7 +25,7 @@ import { checked, refuse } from "../internal/validate.js"
 import * as Uuid from "../Uuid.js"
 import * as bodies from "./bodies.js"
 import * as checksums from "./checksums.js"
-import type { Condition, Encoded, EncodedEntry, EncodedObject, Options, Written } from "./DataStoreEncoded.js"
+import type { Condition, Encoded, EncodedEntry, OpenObject, Options, Written } from "./DataStoreEncoded.js"
 import * as input from "./input.js"
 
 /** Deletes of `deleteMany` under way at once. */
@@ -89,9 +89,7 @@ const serviceOf = (encoded: Encoded, options: Options): DataStoreShape => {
           Effect.flatMap(open(id), (found) =>
             found === null
               ? Effect.succeedNone
-              : Effect.map(decode(found.object), (info) =>
-                  Option.some({ info, body: bodies.verified(found, offset, length) })
-                )
+              : Effect.map(decode(found), (info) => Option.some({ info, body: bodies.verified(found, offset, length) }))
           )
       )
     )
@@ -158,7 +156,7 @@ const serviceOf = (encoded: Encoded, options: Options): DataStoreShape => {
       const source = yield* open(from)
       if (source === null) return yield* new NotFound({ what: `${from.bucket}/${from.name}` })
       // What cannot be read is not copied.
-      const info = yield* decode(source.object)
+      const info = yield* decode(source)
       const condition: Condition = ifAbsent ? { _tag: "IfAbsent" } : always
       const written = yield* encoded.copy(
         source.object,
@@ -239,9 +237,7 @@ const serviceOf = (encoded: Encoded, options: Options): DataStoreShape => {
         checked(
           () => input.objectId(object, capabilities),
           (id) =>
-            Effect.flatMap(open(id), (found) =>
-              found === null ? Effect.succeedNone : Effect.asSome(decode(found.object))
-            )
+            Effect.flatMap(open(id), (found) => (found === null ? Effect.succeedNone : Effect.asSome(decode(found))))
         )
       ),
 
@@ -380,11 +376,11 @@ const decodeEntry = (entry: EncodedEntry): Entry => {
   return { _tag: "Object", name, size, etag, modifiedAt: utc(modifiedAt) }
 }
 
-const decode = (object: EncodedObject): Effect.Effect<ObjectInfo, ObjectCorrupt> => {
+const decode = ({ isVerified = false, object }: OpenObject): Effect.Effect<ObjectInfo, ObjectCorrupt> => {
   const { bucket, contentType, etag, modifiedAt, name, size } = object
   const corrupt = (why: string) => Effect.fail(new ObjectCorrupt({ bucket, name, why }))
   if (object.keyId !== null) return corrupt(`is sealed with key ${object.keyId}, and the store was opened without keys`)
-  const sums = object.checksums === null ? null : checksums.parse(object.checksums, size)
+  const sums = object.checksums === null ? null : checksums.parse(object.checksums, size, isVerified)
   if (sums === undefined) return corrupt("has checksums of a body of another size")
   let metadata: unknown
   try {

@@ -9,17 +9,27 @@ interface Parts<Encoded, Options> {
   readonly options: Options
 }
 
+const allParts = new WeakMap<object, Parts<object, { readonly readOnly?: boolean | undefined }>>()
+
+/** What a service of any store was lifted from; undefined for one that was made by hand. */
+export const partsOf = (service: object) => allParts.get(service)
+
 /**
  * The services of one store that its lift has made. Their parts are kept beside them, not in them: a copy of a service
  * with replaced members has none, and is refused, since lifting it again would undo the replacement.
  */
-export class Lifted<Service extends object, Encoded, Options> {
+export class Lifted<
+  Service extends object,
+  Encoded extends object,
+  Options extends { readonly readOnly?: boolean | undefined }
+> {
   private readonly parts = new WeakMap<Service, Parts<Encoded, Options>>()
 
   constructor(private readonly store: string) {}
 
   add(service: Service, encoded: Encoded, options: Options): Service {
     this.parts.set(service, { encoded, options })
+    allParts.set(service, { encoded, options })
     return service
   }
 
@@ -41,14 +51,15 @@ export class Lifted<Service extends object, Encoded, Options> {
 }
 
 /**
- * The ports that seal what goes through them. None is sealed again, because what was sealed in between would be opened
- * by nobody; so whatever is built over a sealed port is one itself.
+ * Marks the ports that seal what goes through them. None is sealed again, because what was sealed in between would be
+ * opened by nobody; so whatever is built over a sealed port is one itself. A copy with other members has the mark too.
  */
-const sealedPorts = new WeakSet<object>()
+const sealed: unique symbol = Symbol.for("effect-stores/sealed")
 
-export const isSealed = (port: object): boolean => sealedPorts.has(port)
+export const isSealed = (port: object): boolean => sealed in port
 
-export const addSealed = <Port extends object>(port: Port): Port => {
-  sealedPorts.add(port)
-  return port
-}
+/** `upkeep` is for those who work on all that is stored. */
+export const addSealed = <Port extends object>(port: Port, upkeep: unknown): Port =>
+  Object.assign(port, { [sealed]: upkeep })
+
+export const upkeepIn = (port: object): unknown => (sealed in port ? port[sealed] : undefined)

@@ -140,6 +140,18 @@ export const valuePages = <E>(
     return pieces(values, more ? valuePages(page, last, Math.min(valuesMax, limit * valuesGrowth)) : undefined)
   })
 
+/** A page of up to `pageSize` items in an order, and the pages after its last one. */
+export const nextAfter = <A, E>(
+  items: ReadonlyArray<A>,
+  pages: (last: A) => Pages<A, E>
+): Effect.Effect.Success<Pages<A, E>> => {
+  const last = items[pageSize - 1]
+  return { items, next: last === undefined ? undefined : pages(last) }
+}
+
+/** What is in memory already, in pages. */
+export const pagesOf = <A>(items: ReadonlyArray<A>): Pages<A, never> => pieces(items, undefined)
+
 /** Values that a caller gets in one turn of the event loop. */
 const valuesPerTurn = 16 * pageSize
 

@@ -7,6 +7,7 @@
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import type { InvalidInput } from "../Errors.js"
+import { pagesOf } from "../internal/pages.js"
 import { SnapshotStore } from "../SnapshotStore.js"
 import { streamKey } from "../StreamId.js"
 import * as Encoded from "../snapshotStore/SnapshotStoreEncoded.js"
@@ -41,6 +42,18 @@ const port = (database: Database): Encoded.Encoded => {
         const stored = rows.get(streamKey(stream))
         return stored !== undefined && stored.version <= atMost ? stored : null
       }),
+    replace: ({ was, ...payload }) =>
+      snapshots.write((rows) => {
+        const key = streamKey(was)
+        const stored = rows.get(key)
+        if (stored === undefined || stored.checksum !== was.checksum || stored.state !== was.state) return false
+        rows.set(key, { ...stored, ...payload })
+        return true
+      }),
+    addresses: Effect.flatMap(
+      snapshots.read((rows) => [...rows.values()]),
+      pagesOf
+    ),
     delete: (stream) => snapshots.write((rows) => rows.delete(streamKey(stream))),
     info: snapshots.read((rows) => ({ backend: "InMemory", connection: "memory", snapshots: rows.size })),
     note: makeNote(),

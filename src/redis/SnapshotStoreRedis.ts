@@ -8,14 +8,15 @@ import * as Config from "effect/Config"
 import type { ConfigError } from "effect/ConfigError"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import type { InvalidInput, StoreFailure } from "../Errors.js"
+import type { InvalidInput, ReadFailure, StoreFailure } from "../Errors.js"
 import type { StreamId } from "../EventStore.js"
 import * as variables from "../internal/config.js"
+import type { Pages } from "../internal/pages.js"
 import { type Keys, onlyKnown } from "../internal/storeOptions.js"
 import { checked, fields, identifier, refuse } from "../internal/validate.js"
 import { SnapshotStore } from "../SnapshotStore.js"
 import * as Encoded from "../snapshotStore/SnapshotStoreEncoded.js"
-import { command, evaluate, isCluster, makeScript } from "./database/commands.js"
+import { batch, command, evaluate, isCluster, makeScript } from "./database/commands.js"
 import { replyCode } from "./database/failures.js"
 import * as RedisDatabase from "./RedisDatabase.js"
 
@@ -58,6 +59,14 @@ redis.call('hset', KEYS[1], 'version', ARGV[1], 'lastEventMark', ARGV[2], 'schem
 return 1
 `)
 
+/** Exchanges the state of a snapshot that is still the same. */
+const replaceScript = makeScript(`
+local stored = redis.pcall('hmget', KEYS[1], 'checksum', 'state')
+if stored.err or stored[1] ~= ARGV[1] or stored[2] ~= ARGV[2] then return 0 end
+redis.call('hset', KEYS[1], 'state', ARGV[3], 'keyId', ARGV[4], 'checksum', ARGV[5])
+return 1
+`)
+
 /**
  * The port on an open database: for layers that wrap it.
  *
@@ -94,6 +103,33 @@ const onDatabase = (database: RedisDatabase.RedisDatabaseShape, prefix: string):
       onReply: (reply) => reply
     })
 
+  const streamOf = (key: string): StreamId => {
+    const [tenantId = "", domain = "", ...rest] = key.slice(all.length, -1).split(":")
+    return { tenantId: decoded(tenantId), domain: decoded(domain), aggregateId: rest.join(":") }
+  }
+
+  const addresses = (page: Pages<Buffer, ReadFailure>): Pages<Encoded.EncodedAddress, ReadFailure> =>
+    Effect.flatMap(page, ({ items, next }) => {
+      const streams = items.map((key) => streamOf(String(key)))
+      const rest = next === undefined ? undefined : Effect.suspend(() => addresses(next))
+      if (streams.length === 0) return Effect.succeed({ items: [], next: rest })
+      return database.run({
+        operation: "addresses",
+        size: 0,
+        // What is no hash is no snapshot, and none's key.
+        send: batch(
+          streams.map((stream) => (driver) => command("hget", [keyOf(stream), "keyId"])(driver).catch(orNone))
+        ),
+        onReply: (reply) => ({
+          items: (reply as ReadonlyArray<string | null>).map((keyId, i) => ({
+            ...(streams[i] as StreamId),
+            keyId: keyId === "" ? null : keyId
+          })),
+          next: rest
+        })
+      })
+    })
+
   return {
     save: (snapshot) =>
       database.run({
@@ -127,6 +163,16 @@ const onDatabase = (database: RedisDatabase.RedisDatabaseShape, prefix: string):
           }),
         onReply: (reply) => snapshotOf(stream, reply as Readonly<Record<string, string>>, atMost)
       }),
+
+    replace: ({ checksum, keyId, state, was }) =>
+      database.run({
+        operation: "replace",
+        size: was.state.length + state.length,
+        send: evaluate(replaceScript, [keyOf(was)], [was.checksum, was.state, state, keyId ?? "", checksum]),
+        onReply: (reply) => reply === 1
+      }),
+
+    addresses: Effect.suspend(() => addresses(database.pages(all, "addresses"))),
 
     delete: (stream) => Effect.map(unlink("delete", [keyOf(stream)]), (reply) => [reply].flat()[0] === 1),
 
@@ -163,6 +209,13 @@ const onDatabase = (database: RedisDatabase.RedisDatabaseShape, prefix: string):
  * The aggregate's id comes last, so it may contain anything; before it only these two characters would be ambiguous.
  */
 const part = (text: string): string => text.replace(/[%:]/g, encodeURIComponent)
+
+const decoded = (part: string): string => part.replace(/%25|%3A/g, decodeURIComponent)
+
+const orNone = (error: unknown): null => {
+  if (replyCode(error) === "WRONGTYPE") return null
+  throw error
+}
 
 const snapshotOf = (
   stream: StreamId,

@@ -8,6 +8,7 @@ import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { InvalidInput, ReadFailure, StoreFailure } from "../Errors.js"
 import type { StreamId } from "../EventStore.js"
+import type { Pages } from "../internal/pages.js"
 import type { SnapshotStoreShape } from "../SnapshotStore.js"
 import { snapshotChecksum } from "./checksum.js"
 import { lift, relift as reliftService } from "./lift.js"
@@ -35,6 +36,16 @@ export interface EncodedSnapshot extends StreamId {
 }
 
 /**
+ * Whose snapshot is there, and with which key its state is sealed.
+ *
+ * @since 0.1.0
+ * @category encoded
+ */
+export interface EncodedAddress extends StreamId {
+  readonly keyId: string | null
+}
+
+/**
  * What a backend implements. Input has been checked, so a backend need not check it again. A stored row may be damaged:
  * the backend returns what can be read, and the lift checks the checksum. Every member may be used concurrently and be
  * interrupted at any time; an interrupt leaves no lock, transaction or connection open.
@@ -54,6 +65,20 @@ export interface Encoded {
    * read.
    */
   readonly latest: (stream: StreamId, atMost: number) => Effect.Effect<EncodedSnapshot | null, ReadFailure>
+
+  /**
+   * Replaces the state of a snapshot, its key and its checksum, if the stored one is still as `was` says. False when it
+   * is not, or when there is none.
+   */
+  readonly replace: (request: {
+    readonly was: EncodedSnapshot
+    readonly state: string
+    readonly keyId: string | null
+    readonly checksum: string
+  }) => Effect.Effect<boolean, StoreFailure>
+
+  /** All snapshots, in any order. One that is there all the while comes at least once. */
+  readonly addresses: Pages<EncodedAddress, ReadFailure>
 
   /** False when there was none. */
   readonly delete: (stream: StreamId) => Effect.Effect<boolean, StoreFailure>

@@ -2,7 +2,7 @@
  * What the CacheStore's rows are on both databases: an entry, the ticket of a load, or both, under a tenant and a key;
  * and the generations of tags, which entries and tickets carry as text.
  */
-import type { EncodedEntry, Settlement } from "../cacheStore/CacheStoreEncoded.js"
+import type { EncodedAddress, EncodedEntry, Place, Settlement } from "../cacheStore/CacheStoreEncoded.js"
 
 /** For ever, in milliseconds: a time in the year 5138. */
 export const ever = 99_999_999_999_999
@@ -44,6 +44,13 @@ export const entryOf = (
   freshMs: freshMs >= ever ? Number.POSITIVE_INFINITY : freshMs - nowMs,
   tags: marks === null ? [] : decodeMarks(marks).map(({ name }) => name)
 })
+
+export type AddressRow = readonly [tenantId: string, key: string, keyId: string | null]
+
+export const addressFrom = ([tenantId, key, keyId]: AddressRow): EncodedAddress => ({ tenantId, key, keyId })
+
+/** Less than every address: no tenant is empty. */
+export const firstAddress: Place = { tenantId: "", key: "" }
 
 /** How long the tags of what is stored have to live. */
 export const keepOf = (settlements: ReadonlyArray<Settlement>): number =>

@@ -3,7 +3,7 @@
  * snapshots made of them.
  */
 import type { StreamId } from "../EventStore.js"
-import type { EncodedSnapshot } from "../snapshotStore/SnapshotStoreEncoded.js"
+import type { EncodedAddress, EncodedSnapshot } from "../snapshotStore/SnapshotStoreEncoded.js"
 
 export const address = "tenant_id, domain, aggregate_id"
 
@@ -63,6 +63,18 @@ export const fromRow = (row: Row, { aggregateId, domain, tenantId }: StreamId): 
   createdAt: row[5],
   state: row[6]
 })
+
+export type AddressRow = readonly [tenantId: string, domain: string, aggregateId: string, keyId: string | null]
+
+export const addressFrom = ([tenantId, domain, aggregateId, keyId]: AddressRow): EncodedAddress => ({
+  tenantId,
+  domain,
+  aggregateId,
+  keyId
+})
+
+/** Less than every address: no part of one is empty. */
+export const firstAddress: StreamId = { tenantId: "", domain: "", aggregateId: "" }
 
 /**
  * Without a bound, every row must be found, even one whose version was corrupted beyond any number: a row that nobody

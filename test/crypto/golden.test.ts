@@ -73,6 +73,14 @@ describe("what was sealed once opens for ever", () => {
   }
 })
 
+test("a header without a key has its frozen bytes, and is no key header", () => {
+  const header = object.keyless({ id: Buffer.from("000102030405060708090a0b0c0d0e0f", "hex") })
+  const expected = "8946534f310d0a1a010104000000000000000000000102030405060708090a0b0c0d0e0f"
+  assert.equal(header.toString("hex"), expected.padEnd(192 * 2, "0"))
+  const found = object.keyIdOf(header, place)
+  assert.ok(typeof found !== "string" && found._tag === "UnsupportedFormat")
+})
+
 const python = spawnSync("python3", ["-c", "import ctypes.util; print(ctypes.util.find_library('crypto'))"])
 const hasPython = python.status === 0 && String(python.stdout).trim() !== "None"
 

@@ -8,18 +8,23 @@ import * as path from "node:path"
 import { inspect } from "node:util"
 import {
   Cause,
+  Chunk,
   Config,
   ConfigProvider,
   DateTime,
   Deferred,
+  Duration,
   Effect,
   Exit,
   Layer,
+  Option,
   Redacted,
+  Stream,
   TestClock,
   TestContext
 } from "effect"
-import { CryptoService } from "effect-stores"
+import { CacheStore, CacheStoreEncoded, CryptoService, EventStore, EventStoreEncoded } from "effect-stores"
+import { CacheStoreMemory, EventStoreMemory } from "effect-stores/memory"
 import { describe, test } from "vitest"
 import type * as provider from "../../src/crypto/keys/provider.js"
 import { temporaryDirectory } from "../support/backends.js"
@@ -29,10 +34,7 @@ const hex = (name: string) => keyBytesOf(name).toString("hex")
 const base64url = (name: string) => keyBytesOf(name).toString("base64url")
 
 /** What building the layer fails with; "built" when it does not. Holds every form of the error against the secrets. */
-const outcome = async <E>(
-  layer: Layer.Layer<CryptoService.CryptoService, E>,
-  secrets: ReadonlyArray<string> = []
-): Promise<string> => {
+const outcome = async <A, E>(layer: Layer.Layer<A, E>, secrets: ReadonlyArray<string> = []): Promise<string> => {
   const exit = await Effect.runPromiseExit(Effect.scoped(Layer.build(layer)))
   const shown = [inspect(exit, { depth: 20, showHidden: true }), JSON.stringify(exit)]
   if (Exit.isFailure(exit)) shown.push(Cause.pretty(exit.cause), String(exit))
@@ -288,6 +290,72 @@ describe("a provider of keys", () => {
       assert.equal(after.length, 85)
       assert.equal(asked, 2)
     }
+  })
+
+  test("that never comes back is a failure after its time, even when it cannot be interrupted, and is asked again", async () => {
+    let asked = 0
+    const unwrap: Unwrap = (wrapped, context) =>
+      ++asked === 1 ? Effect.uninterruptible(Effect.never) : named(wrapped, context)
+    const [error, after] = await Effect.runPromise(
+      using(
+        unwrap,
+        (crypto) =>
+          Effect.gen(function* () {
+            const waiting = yield* Effect.fork(Effect.flip(crypto.seal("here", "x")))
+            yield* TestClock.adjust("3 seconds")
+            assert.equal(yield* waiting.poll.pipe(Effect.map(Option.isNone)), false)
+            return [yield* waiting, yield* crypto.seal("here", "x")] as const
+          }),
+        { cache: { timeout: "3 seconds" } }
+      ).pipe(Effect.provide(TestContext.TestContext))
+    )
+    assert.ok(error._tag === "KeyProviderError" && error.retryable)
+    assert.match(error.message, /unwrap \(unavailable\).*k1 within 3000 ms/)
+    assert.deepEqual([after.length, asked], [85, 2])
+  })
+
+  const halfDown: Unwrap = (wrapped, context) =>
+    Buffer.from(wrapped).toString() === "k2" ? failure("disabled") : named(wrapped, context)
+
+  test("that has disabled a key keeps what needs it: nothing else, and not the layer", async () => {
+    const eventStore = await Effect.runPromise(EventStoreMemory.makeEncoded)
+    const { encoded: cache } = await Effect.runPromise(CacheStoreMemory.makeEncoded())
+    const stores = Layer.merge(
+      Layer.succeed(
+        EventStore.EventStore,
+        EventStoreEncoded.make(eventStore, { system: "memory", pollInterval: Duration.seconds(1) })
+      ),
+      Layer.scoped(CacheStore.CacheStore, CacheStoreEncoded.make(cache, { system: "memory" }))
+    ).pipe(CryptoService.seal)
+    const under = (primary: string, unwrap: Unwrap) =>
+      Layer.provide(
+        Layer.provide(stores, CryptoService.layerProvider({ keys: wrappedKeys(["k1", "k2"]), primary })),
+        providerOf(unwrap)
+      )
+    const stream = { tenantId: "acme", domain: "Account", aggregateId: "a-1" }
+    const written = (name: string) =>
+      Effect.gen(function* () {
+        yield* (yield* EventStore.EventStore).append(stream, [{ type: "Named", data: name }], { expected: "any" })
+        yield* (yield* CacheStore.CacheStore).set("acme", name, name)
+      })
+    await Effect.runPromise(Effect.provide(written("old"), under("k2", named)))
+    await Effect.runPromise(
+      Effect.gen(function* () {
+        yield* written("new")
+        const events = yield* EventStore.EventStore
+        const cached = yield* CacheStore.CacheStore
+        const found = yield* cached.getMany("acme", ["old", "new"])
+        assert.deepEqual([...found], [["new", "new"]])
+        assert.deepEqual(yield* cached.get("acme", "old"), Option.none())
+        const newest = yield* Stream.runCollect(events.read(stream, { fromVersion: 2 }))
+        assert.deepEqual(Chunk.toReadonlyArray(newest)[0]?.data, "new")
+        const error = yield* Effect.flip(Stream.runDrain(events.read(stream)))
+        assert.equal(error._tag, "KeyDisabled")
+        assert.match(error.message, /acme\/Account\/a-1, version 1\).*k2/)
+      }).pipe(Effect.provide(under("k1", halfDown)))
+    )
+    // Where the primary is the one, nothing is built that could seal nothing.
+    assert.match(await outcome(under("k2", halfDown)), /k2.*disabled/)
   })
 
   test("is asked once by all who need a key at the same time, also when who came first is interrupted", async () => {

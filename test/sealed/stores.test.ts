@@ -308,6 +308,20 @@ describe("sealing", () => {
     assert.match((await failure(none, Effect.void)).message, /gives no store/)
   })
 
+  test("twice fails also where a copy of the port, with other members, is in between", async () => {
+    const between = Layer.flatMap(Layer.provide(CryptoService.seal(EventStoreMemory.layer()), k1), (services) =>
+      Layer.effect(
+        EventStore.EventStore,
+        EventStoreEncoded.relift(Context.get(services, EventStore.EventStore), (port) =>
+          Effect.succeed({ ...port, head: port.head })
+        )
+      )
+    )
+    assert.deepEqual(await run(between, Effect.zipRight(append(1, 2), amounts)), [1, 2])
+    const twice = between.pipe(CryptoService.seal, Layer.provide(k1))
+    assert.match((await failure(twice, Effect.void)).message, /is sealed already/)
+  })
+
   test("leaves what nobody can read without it: a typed error names the key", async () => {
     const filename = freshFile()
     await run(sealedOn(filename, k1), append(1, 1))

@@ -1,9 +1,9 @@
 /**
  * The format O1 of an object, as in docs/formats.md: a key header of 192 bytes, in which the object's own random key is
  * wrapped and bound to the object's place, and a FLOE body under that key. Whoever copies, moves or rotates makes a new
- * header and leaves the body. Nothing here knows of a store.
+ * key header and leaves the body. Nothing here knows of a store.
  */
-import { timingSafeEqual } from "node:crypto"
+import { createHash, timingSafeEqual } from "node:crypto"
 import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
@@ -20,6 +20,7 @@ const magic = Buffer.from([0x89, 0x46, 0x53, 0x4f, 0x31, 0x0d, 0x0a, 0x1a])
 const formatVersion = 1
 const suite = 1
 const flagSubject = 2
+const flagKeyless = 4
 
 export const objectIdBytes = 16
 const keyIdAt = 12
@@ -31,7 +32,7 @@ const tagAt = wrappedAt + keyBytes
 const paddingAt = tagAt + gcmTagBytes
 /** Of the key header. */
 export const headerBytes = 192
-/** What stands before the first segment: the key header and the header of the body. */
+/** What stands before the first segment: a header of the object and the header of the body. */
 export const headBytes = headerBytes + floe.headerBytes
 
 export const parameters: floe.Parameters = { segmentBytes: 65_536 }
@@ -68,6 +69,20 @@ export const wrap = (key: Key, context: Uint8Array, object: ObjectKey, nonce?: U
   const iv = out.subarray(nonceAt + 12, commitmentAt)
   gcmSeal(derived.subarray(0, 32), iv, [out.subarray(0, wrappedAt), context], object.key, out, wrappedAt)
   derived.fill(0)
+  return out
+}
+
+/**
+ * The header that stands before a body whose key header is kept beside it: no key, and zeros in its place. So a key that
+ * has sealed nothing any more can open nothing any more, whoever keeps the bytes of the body.
+ */
+export const keyless = (object: Pick<ObjectKey, "id">): Buffer => {
+  const out = Buffer.alloc(headerBytes)
+  magic.copy(out)
+  out[8] = formatVersion
+  out[9] = suite
+  out[10] = flagKeyless
+  object.id.copy(out, objectIdAt)
   return out
 }
 
@@ -234,6 +249,34 @@ export const openBody = <E, R>(
       () => {
         const flaw = opener.end()
         return flaw === undefined ? [] : flawed(flaw, keyId, place)
+      }
+    )
+  })
+
+/** Passes segments on while they open, and fails at their end unless they are what `sha256` is the checksum of. */
+export const proving = <E, R>(
+  opening: Opening,
+  source: Stream.Stream<Uint8Array, E, R>,
+  sha256: () => string
+): Stream.Stream<Uint8Array, E | CryptoError, R> =>
+  Stream.suspend(() => {
+    const message = resumed(opening)
+    if ("_tag" in message) return Stream.fail(message)
+    const opener = new floe.Opener(message)
+    const hash = createHash("sha256")
+    const { keyId, place } = opening
+    return through(
+      source,
+      (piece) => {
+        const result = opener.push(piece)
+        if (typeof result === "string") return flawed(result, keyId, place)
+        for (const plaintext of result) hash.update(plaintext)
+        return [piece]
+      },
+      () => {
+        const flaw = opener.end()
+        if (flaw !== undefined) return flawed(flaw, keyId, place)
+        return hash.digest("hex") === sha256() ? [] : new Tampered({ keyId, place: place() })
       }
     )
   })

@@ -6,6 +6,7 @@ import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
 import * as Redacted from "effect/Redacted"
@@ -70,6 +71,8 @@ export interface KeyCacheOptions {
   readonly size?: number | undefined
   /** How often a key is used before it is unwrapped again. Default 2^32. */
   readonly uses?: number | undefined
+  /** How long the provider may take to unwrap a key; then it is `unavailable`, which is retryable. Default 10 seconds. */
+  readonly timeout?: Duration.DurationInput | undefined
 }
 
 interface Entry {
@@ -79,6 +82,7 @@ interface Entry {
 }
 
 export interface KeyCache {
+  readonly timeoutMs: number
   /** At hand, and counted as one use. */
   readonly peek: (id: string, nowMs: number) => Key | undefined
   /** One flight per id, which goes on when who began it is interrupted. A failure is not kept. */
@@ -86,22 +90,38 @@ export interface KeyCache {
   readonly forget: (id: string) => void
 }
 
-const defaults = { lifetimeMs: 300_000, size: 1_000, uses: 2 ** 32 }
+const defaults = { lifetimeMs: 300_000, size: 1_000, uses: 2 ** 32, timeoutMs: 10_000 }
+
+const milliseconds = (value: unknown, what: string, otherwise: number): number => {
+  if (value === undefined) return otherwise
+  const decoded = Duration.decodeUnknown(value)
+  if (decoded._tag === "None") return refuse(what, `must be a duration, not ${describe(value)}`)
+  const ms = Duration.toMillis(decoded.value)
+  return ms > 0 ? ms : refuse(what, "must be greater than zero")
+}
 
 export const makeCache = (options: KeyCacheOptions = {}): Effect.Effect<KeyCache, InvalidInput> =>
   checked(
     () => {
-      const { lifetime, size = defaults.size, uses = defaults.uses } = options
-      const decoded = lifetime === undefined ? undefined : Duration.decodeUnknown(lifetime)
-      if (decoded?._tag === "None") return refuse("cache.lifetime", `must be a duration, not ${describe(lifetime)}`)
-      const lifetimeMs = decoded === undefined ? defaults.lifetimeMs : Duration.toMillis(decoded.value)
-      if (lifetimeMs <= 0) return refuse("cache.lifetime", "must be greater than zero")
-      return { lifetimeMs, size: integer(size, "cache.size", 1), uses: integer(uses, "cache.uses", 1) }
+      const { lifetime, size = defaults.size, timeout, uses = defaults.uses } = options
+      return {
+        lifetimeMs: milliseconds(lifetime, "cache.lifetime", defaults.lifetimeMs),
+        size: integer(size, "cache.size", 1),
+        uses: integer(uses, "cache.uses", 1),
+        timeoutMs: milliseconds(timeout, "cache.timeout", defaults.timeoutMs)
+      }
     },
-    ({ lifetimeMs, size, uses }) => Effect.succeed(cacheOf(lifetimeMs, size, uses))
+    (limits) => Effect.succeed(cacheOf(limits))
   )
 
-const cacheOf = (lifetimeMs: number, size: number, uses: number): KeyCache => {
+interface CacheLimits {
+  readonly lifetimeMs: number
+  readonly size: number
+  readonly uses: number
+  readonly timeoutMs: number
+}
+
+const cacheOf = ({ lifetimeMs, size, timeoutMs, uses }: CacheLimits): KeyCache => {
   // In order of use, the oldest first.
   const entries = new Map<string, Entry>()
   const flights = new Map<string, Deferred.Deferred<Key, CryptoError>>()
@@ -117,6 +137,7 @@ const cacheOf = (lifetimeMs: number, size: number, uses: number): KeyCache => {
   }
 
   return {
+    timeoutMs,
     peek,
     get: (id, load) =>
       Effect.clockWith((clock) =>
@@ -176,14 +197,26 @@ export interface WrappedKeyOptions {
  */
 export const wrapContext = (id: string): string => `effect-stores ring key ${id}`
 
-/** Unwraps and checks: what a provider gives may be rubbish. */
+/** Unwraps and checks: what a provider gives may be rubbish, or never come. */
 export const unwrapped = (
   provider: KeyProviderShape,
   id: string,
   wrapped: Uint8Array,
-  context: string
+  context: string,
+  timeoutMs: number
 ): Effect.Effect<Key, CryptoError> =>
   Effect.suspend(() => provider.unwrap(wrapped, context)).pipe(
+    // Nor is one waited for that cannot be interrupted.
+    Effect.disconnect,
+    Effect.timeoutFail({
+      duration: timeoutMs,
+      onTimeout: () =>
+        new KeyProviderError({
+          operation: "unwrap",
+          reason: "unavailable",
+          detail: `it has not given the key ${id} within ${timeoutMs} ms`
+        })
+    }),
     Effect.mapError((error) =>
       error.reason === "disabled" ? new KeyDisabled({ keyId: id, place: "its provider" }) : error
     ),
@@ -210,23 +243,35 @@ export const makeRing = (
       },
       ({ infos, wrapped }) => {
         const get = (id: string) =>
-          cache.get(id, unwrapped(provider, id, wrapped.get(id) as Uint8Array, wrapContext(id)))
+          cache.get(id, unwrapped(provider, id, wrapped.get(id) as Uint8Array, wrapContext(id), cache.timeoutMs))
         const loadable = new Set(infos.filter(({ status }) => status !== "disabled").map(({ id }) => id))
         return Effect.succeed<KeyRing>({
           keys: infos.map(({ id, primary, status }) => ({ id, primary, status })),
           primary: get(options.primary),
           finding: (ids) => {
             const needed = [...ids].filter((id) => loadable.has(id))
-            return Effect.map(Effect.forEach(needed, get, { concurrency: 16 }), (keys): FindKey => {
-              const loaded = new Map(keys.map((key) => [key.id, key]))
+            const got = Effect.forEach(needed, (id) => Effect.either(get(id)), { concurrency: 16 })
+            return Effect.map(got, (keys): FindKey => {
+              const loaded = new Map(needed.map((id, i) => [id, keys[i]]))
               // Only what was asked for is looked up.
-              return finder(infos, (id) => loaded.get(id) ?? new KeyDisabled({ keyId: id, place: "its provider" }))
+              return finder(infos, (keyId, place) => {
+                const key = loaded.get(keyId) ?? Either.left(new KeyDisabled({ keyId, place: place() }))
+                return Either.isRight(key) ? key.right : placed(key.left, place())
+              })
             })
           }
         })
       }
     )
   )
+
+/** Where the key was needed, which is not known while it is fetched. */
+const placed = (error: CryptoError, place: string): CryptoError => {
+  if (error._tag === "KeyDisabled") return new KeyDisabled({ keyId: error.keyId, place })
+  if (error._tag !== "KeyProviderError") return error
+  const { detail, operation, reason } = error
+  return new KeyProviderError({ operation, reason, detail: `${detail}, for ${place}` })
+}
 
 const wrappedOf = (value: unknown, id: string): Uint8Array =>
   typeof value === "string" && /^[A-Za-z0-9_-]+$/.test(value)

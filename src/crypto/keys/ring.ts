@@ -25,8 +25,11 @@ export interface KeyRing {
   readonly keys: ReadonlyArray<KeyInfo>
   /** The key that seals. */
   readonly primary: Effect.Effect<Key, CryptoError>
-  /** Looks keys up by id, once those that are named here are at hand. */
-  readonly finding: (ids: ReadonlySet<string>) => Effect.Effect<FindKey, CryptoError>
+  /**
+   * Looks keys up by id, once those that are named here are at hand, or cannot be had: that is for what needs them to
+   * fail with, so that nothing else does.
+   */
+  readonly finding: (ids: ReadonlySet<string>) => Effect.Effect<FindKey>
 }
 
 /**
@@ -102,13 +105,16 @@ export const make = (options: RingOptions): Either.Either<KeyRing, InvalidInput 
   }
 }
 
-/** `get` has every key that is not disabled and that was asked for before. */
-export const finder = (infos: ReadonlyArray<KeyInfo>, get: (id: string) => Key | CryptoError): FindKey => {
+/** `get` has every key that is not disabled and that was asked for before, or says why not. */
+export const finder = (
+  infos: ReadonlyArray<KeyInfo>,
+  get: (id: string, place: () => string) => Key | CryptoError
+): FindKey => {
   const statusOf = new Map(infos.map(({ id, status }) => [id, status]))
   return (keyId, place) => {
     const status = statusOf.get(keyId)
     if (status === undefined) return new UnknownKeyId({ keyId, place: place() })
-    return status === "disabled" ? new KeyDisabled({ keyId, place: place() }) : get(keyId)
+    return status === "disabled" ? new KeyDisabled({ keyId, place: place() }) : get(keyId, place)
   }
 }
 

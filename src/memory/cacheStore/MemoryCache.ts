@@ -3,7 +3,7 @@
  * bytes they have, exactly.
  */
 import * as Metric from "effect/Metric"
-import type { EncodedWrite, Parsed } from "../../cacheStore/CacheStoreEncoded.js"
+import type { EncodedWrite, Parsed, Payload } from "../../cacheStore/CacheStoreEncoded.js"
 
 const evictions = Metric.counter("effect_stores_cache_evicted", {
   description: "Entries that a bound of memory has put out, or kept from coming in",
@@ -15,9 +15,11 @@ const tooLarge = Metric.tagged(evictions, "reason", "too_large")
 /** Of larger texts no second form is kept: it would take much memory that no bound knows of. */
 const parsedMax = 1_024
 
-export interface Node extends EncodedWrite {
-  readonly bytes: number
-  readonly parsed: Parsed | undefined
+export interface Node extends Omit<EncodedWrite, "value" | "keyId"> {
+  value: string
+  keyId: string | null
+  bytes: number
+  parsed: Parsed | undefined
   freshUntil: number
   keepUntil: number
   /** When which of its tags was expired, the last time. */
@@ -30,6 +32,9 @@ export const isFresh = (node: Node, nowMs: number): boolean => node.expired === 
 
 const keptUntil = ({ expired, graceMs, keepUntil }: Node): number =>
   expired === undefined ? keepUntil : Math.min(keepUntil, ...[...expired.values()].map((at) => at + graceMs))
+
+const parsedOf = (value: string, keyId: string | null): Parsed | undefined =>
+  keyId === null && value.length <= parsedMax ? { text: value } : undefined
 
 const bytesOf = ({ key, tags, tenantId, value }: EncodedWrite): number => {
   let bytes = Buffer.byteLength(tenantId) + Buffer.byteLength(key) + Buffer.byteLength(value)
@@ -84,7 +89,7 @@ export class MemoryCache {
       graceMs,
       tags,
       bytes,
-      parsed: keyId === null && value.length <= parsedMax ? { text: value } : undefined,
+      parsed: parsedOf(value, keyId),
       freshUntil,
       keepUntil: freshUntil + graceMs,
       expired: undefined,
@@ -101,6 +106,14 @@ export class MemoryCache {
     this.link(node)
     this.entries++
     this.bytes += bytes
+  }
+
+  /** Another text for the same value. What is larger than before may be over the bound until the next put. */
+  replace(node: Node, { keyId, value }: Payload): void {
+    this.bytes -= node.bytes
+    Object.assign(node, { value, keyId, parsed: parsedOf(value, keyId) })
+    node.bytes = bytesOf(node)
+    this.bytes += node.bytes
   }
 
   delete(node: Node): void {

@@ -15,7 +15,7 @@ import type {
   Settlement,
   Ticket
 } from "../../cacheStore/CacheStoreEncoded.js"
-import { type Pages, pageSize } from "../../internal/pages.js"
+import { pagesOf } from "../../internal/pages.js"
 import { makeNote } from "../database/notes.js"
 import { isFresh, type MemoryCache, type Node } from "./MemoryCache.js"
 
@@ -89,12 +89,6 @@ export const make = (cache: MemoryCache): Encoded => {
 
   const freshOf = (tenantId: string | null, prefix: string, nowMs: number): ReadonlyArray<Node> =>
     cache.all(tenantId).filter((node) => isFresh(node, nowMs) && node.key.startsWith(prefix))
-
-  const page = (listed: ReadonlyArray<EncodedListed>): Pages<EncodedListed, never> =>
-    Effect.sync(() => ({
-      items: listed.slice(0, pageSize),
-      next: listed.length > pageSize ? page(listed.slice(pageSize)) : undefined
-    }))
 
   return {
     get: ({ key, tenantId }) => at((nowMs) => look(tenantId, key, nowMs)),
@@ -171,10 +165,25 @@ export const make = (cache: MemoryCache): Encoded => {
     list: (tenantId, prefix) =>
       Effect.flatMap(
         at((nowMs) =>
-          freshOf(tenantId, prefix, nowMs).map(({ freshUntil, key }) => ({ key, freshMs: freshUntil - nowMs }))
+          freshOf(tenantId, prefix, nowMs).map(
+            ({ freshUntil, key }): EncodedListed => ({ key, freshMs: freshUntil - nowMs })
+          )
         ),
-        page
+        pagesOf
       ),
+
+    replace: ({ key, tenantId }, was, payload) =>
+      at((nowMs) => {
+        const node = cache.find(tenantId, key, nowMs)
+        if (node === undefined || node.value !== was.value || node.keyId !== was.keyId) return false
+        cache.replace(node, payload)
+        return true
+      }),
+
+    addresses: Effect.flatMap(
+      Effect.sync(() => cache.all(null).map(({ key, keyId, tenantId }) => ({ tenantId, key, keyId }))),
+      pagesOf
+    ),
 
     count: (tenantId, prefix) => at((nowMs) => freshOf(tenantId, prefix, nowMs).length),
 

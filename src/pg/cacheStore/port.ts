@@ -4,10 +4,26 @@
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
-import type { Begun, Encoded, EncodedListed, EncodedWrite, Ticket } from "../../cacheStore/CacheStoreEncoded.js"
+import type {
+  Begun,
+  Encoded,
+  EncodedAddress,
+  EncodedListed,
+  EncodedWrite,
+  Place,
+  Ticket
+} from "../../cacheStore/CacheStoreEncoded.js"
 import type { ReadFailure, StoreFailure } from "../../Errors.js"
-import { type Pages, pageSize } from "../../internal/pages.js"
-import { decodeMarks, encodeMarks, keepOf, purgeBatch, sameMarks, type TagMark } from "../../sql/cacheRows.js"
+import { nextAfter, type Pages, pageSize } from "../../internal/pages.js"
+import {
+  decodeMarks,
+  encodeMarks,
+  firstAddress,
+  keepOf,
+  purgeBatch,
+  sameMarks,
+  type TagMark
+} from "../../sql/cacheRows.js"
 import type { StoreAccess } from "../database/access.js"
 import type { Names } from "../database/names.js"
 import { note } from "../database/notes.js"
@@ -58,6 +74,9 @@ export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded
       const next = items.length === pageSize && last !== undefined ? pages(tenantId, prefix, last.key) : undefined
       return { items, next }
     })
+
+  const addresses = (after: Place): Pages<EncodedAddress, ReadFailure> =>
+    Effect.map(database.run(sql.addresses(after)), (items) => nextAfter(items, addresses))
 
   const encoded: Encoded = {
     get: ({ key, tenantId }) => database.run(sql.get(tenantId, key)),
@@ -144,6 +163,10 @@ export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded
       }),
 
     list: (tenantId, prefix) => pages(tenantId, prefix, ""),
+
+    replace: (place, was, payload) => database.run(sql.replace(place, was, payload)),
+
+    addresses: addresses(firstAddress),
 
     count: (tenantId, prefix) => database.run(sql.count(tenantId, prefix)),
 

@@ -3,8 +3,9 @@
  * per connection. Times are the server's. What changes several rows locks them in the order of their keys.
  */
 import type Pg from "pg"
-import type { EncodedEntry, EncodedListed, EncodedWrite } from "../../cacheStore/CacheStoreEncoded.js"
-import { entryOf, ever, finite, purgeBatch, type TagMark } from "../../sql/cacheRows.js"
+import type { EncodedEntry, EncodedListed, EncodedWrite, Payload, Place } from "../../cacheStore/CacheStoreEncoded.js"
+import { pageSize } from "../../internal/pages.js"
+import { type AddressRow, addressFrom, entryOf, ever, finite, purgeBatch, type TagMark } from "../../sql/cacheRows.js"
 import { preparing } from "../database/access.js"
 import type { Names } from "../database/names.js"
 
@@ -329,6 +330,29 @@ order by e.key limit $4`,
               freshMs: freshMs >= ever ? Number.POSITIVE_INFINITY : freshMs - nowMs
             })
           )
+      ),
+
+    replace: ({ key, tenantId }: Place, was: Payload, payload: Payload) =>
+      statement(
+        "replace",
+        "replace",
+        "write",
+        `update ${entries} set value = $3, key_id = $4
+where tenant_id = $1 and key = $2 and value = $5 and key_id is not distinct from $6`,
+        [tenantId, key, payload.value, payload.keyId, was.value, was.keyId],
+        (result) => result.rowCount === 1
+      ),
+
+    addresses: ({ key, tenantId }: Place) =>
+      statement(
+        "addresses",
+        "addresses",
+        "read",
+        `select tenant_id, key, key_id from ${entries}
+where (tenant_id, key) > ($1, $2) and value is not null and kept_ms > ${now}
+order by tenant_id, key limit ${pageSize}`,
+        [tenantId, key],
+        (result) => rowsOf<AddressRow>(result).map(addressFrom)
       ),
 
     count: (tenantId: string, prefix: string) =>

@@ -4,9 +4,12 @@
  */
 import type Pg from "pg"
 import type { StreamId } from "../../EventStore.js"
-import type { EncodedSnapshot } from "../../snapshotStore/SnapshotStoreEncoded.js"
+import { pageSize } from "../../internal/pages.js"
+import type { Encoded, EncodedAddress, EncodedSnapshot } from "../../snapshotStore/SnapshotStoreEncoded.js"
 import {
+  type AddressRow,
   address,
+  addressFrom,
   addressOf,
   columns,
   fromRow,
@@ -49,6 +52,25 @@ export const make = (names: Names) => {
       operation: "latest",
       kind: "read",
       onResult: ({ rows }: Pg.QueryResult) => (rows[0] === undefined ? null : fromRow(rows[0] as Row, stream))
+    }),
+
+    replace: ({ checksum, keyId, state, was }: Parameters<Encoded["replace"]>[0]) =>
+      change(
+        "replace",
+        `update ${snapshots} set state = $4, key_id = $5, checksum = $6
+         where ${ofStream} and checksum = $7 and state = $8`,
+        [...addressOf(was), state, keyId, checksum, was.checksum, was.state]
+      ),
+
+    addresses: (after: StreamId): Statement<ReadonlyArray<EncodedAddress>, "read"> => ({
+      name: named("addresses"),
+      text: `select ${address}, key_id from ${snapshots} where (${address}) > ($1, $2, $3)
+             order by ${address} limit ${pageSize}`,
+      values: addressOf(after),
+      rowMode: "array",
+      operation: "addresses",
+      kind: "read",
+      onResult: ({ rows }: Pg.QueryResult) => (rows as ReadonlyArray<AddressRow>).map(addressFrom)
     }),
 
     delete: (stream: StreamId) => change("delete", `delete from ${snapshots} where ${ofStream}`, addressOf(stream)),

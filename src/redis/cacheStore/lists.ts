@@ -2,7 +2,7 @@
  * Walks through the entries in Redis by SCAN, and tells which are fresh.
  */
 import * as Effect from "effect/Effect"
-import type { Encoded, EncodedListed } from "../../cacheStore/CacheStoreEncoded.js"
+import type { Encoded, EncodedAddress, EncodedListed } from "../../cacheStore/CacheStoreEncoded.js"
 import type { ReadFailure } from "../../Errors.js"
 import type { Pages } from "../../internal/pages.js"
 import type { RedisDatabaseShape } from "../RedisDatabase.js"
@@ -15,7 +15,7 @@ export const make = (
   { look }: Requests,
   { judge }: Tags,
   keyNames: KeyNames
-): Pick<Encoded, "list" | "count" | "info"> => {
+): Pick<Encoded, "addresses" | "list" | "count" | "info"> => {
   /** Fresh entries under keys that begin so, each once. */
   const pages = (
     operation: string,
@@ -57,7 +57,23 @@ export const make = (
     return pages(operation, begins + prefix, () => tenantId, begins.length)
   }
 
+  const addresses = (page: Pages<Buffer, ReadFailure>): Pages<EncodedAddress, ReadFailure> =>
+    Effect.flatMap(page, ({ items, next }) => {
+      const keys = items.map(String)
+      return Effect.map(look("addresses", keys), (found) => ({
+        items: found.flatMap((stored, i) => {
+          const key = keys[i] as string
+          const tenantId = keyNames.tenantIn(key)
+          const begins = keyNames.entriesOf(tenantId)
+          return stored === null ? [] : [{ tenantId, key: key.slice(begins.length), keyId: stored.keyId }]
+        }),
+        next: next === undefined ? undefined : addresses(next)
+      }))
+    })
+
   return {
+    addresses: Effect.suspend(() => addresses(database.pages(keyNames.entries, "addresses"))),
+
     list: (tenantId, prefix) => list("list", tenantId, prefix),
 
     count: (tenantId, prefix) => drain(list("count", tenantId, prefix)),

@@ -8,7 +8,17 @@ import type { Encoded, EncodedEntry, EncodedWrite, Place } from "../../cacheStor
 import type { ReadFailure, StoreFailure } from "../../Errors.js"
 import { command, evaluate, type Send } from "../database/commands.js"
 import type { RedisDatabaseShape } from "../RedisDatabase.js"
-import { encodeSimple, entryOf, isComplex, none, parse, putArguments, type TagMark, timeOf } from "./format.js"
+import {
+  encodePayload,
+  encodeSimple,
+  entryOf,
+  isComplex,
+  none,
+  parse,
+  putArguments,
+  type TagMark,
+  timeOf
+} from "./format.js"
 import { KeyNames } from "./keyNames.js"
 import * as lists from "./lists.js"
 import * as loads from "./loads.js"
@@ -183,6 +193,14 @@ export const make = (database: RedisDatabaseShape, prefix: string): Encoded => {
       ),
 
     ...loads.make(requests, tags, keyNames),
+
+    replace: (place, was, payload) =>
+      run(
+        "replace",
+        was.value.length + payload.value.length,
+        evaluate(scripts.replace, [keyNames.entry(place)], [encodePayload(was), encodePayload(payload)]),
+        (reply) => reply === 1
+      ),
 
     ...lists.make(database, requests, tags, keyNames),
 

@@ -68,6 +68,14 @@ put(ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5])
 return 1
 `)
 
+/** Payload that is there, and the one to put in its place; all before it stays. */
+export const replace = script(`
+local at = kind(v) == 's' and 1 or kind(v) == 'u' and 37 or kind(v) == 'c' and 151 + tags(v)
+if not at or string.sub(v, at + 1) ~= ARGV[1] then return 0 end
+redis.call('set', key, string.sub(v, 1, at) .. ARGV[2], 'keepttl')
+return 1
+`)
+
 /**
  * The same where nothing fresh is, or what is there has the stamp ARGV[6]. What is fresh by itself and has tags is
  * returned, to be looked at.

@@ -10,6 +10,7 @@ import type {
   BeginRequest,
   Begun,
   Encoded,
+  EncodedAddress,
   EncodedEntry,
   EncodedListed,
   EncodedWrite,
@@ -18,13 +19,16 @@ import type {
   Ticket
 } from "../../cacheStore/CacheStoreEncoded.js"
 import type { ReadFailure, StoreFailure } from "../../Errors.js"
-import { type Pages, pageSize } from "../../internal/pages.js"
+import { nextAfter, type Pages, pageSize } from "../../internal/pages.js"
 import {
+  type AddressRow,
+  addressFrom,
   decodeMarks,
   encodeMarks,
   entryOf,
   ever,
   finite,
+  firstAddress,
   keepOf,
   purgeBatch,
   sameMarks,
@@ -69,6 +73,9 @@ ON CONFLICT (tenant_id, key) DO UPDATE SET token = excluded.token, lease_ms = ex
     ticket: `UPDATE ${entries} SET token = ?, lease_ms = ?, marks = ?, end_ms = ? WHERE ${at}`,
     times: `UPDATE ${entries} SET fresh_ms = ?, kept_ms = ?, end_ms = ? WHERE ${at}`,
     delete: `DELETE FROM ${entries} WHERE ${at}`,
+    replace: `UPDATE ${entries} SET value = ?, key_id = ? WHERE ${at} AND value = ? AND key_id IS ?`,
+    addresses: `SELECT tenant_id, key, key_id FROM ${entries}
+WHERE (tenant_id, key) > (?, ?) AND value IS NOT NULL AND kept_ms > ? ORDER BY tenant_id, key LIMIT ?`,
     page: `SELECT ${columns} FROM ${entries}
 WHERE tenant_id = ? AND key > ? AND key >= ? AND fresh_ms > ? ORDER BY key LIMIT ?`,
     all: `SELECT tenant_id, ${columns} FROM ${entries}
@@ -236,6 +243,16 @@ WHERE (tenant_id, key) > (?, ?) AND fresh_ms > ? ORDER BY tenant_id, key LIMIT ?
       ({ items, last }) => ({ items, next: last === undefined ? undefined : listPage(tenantId, prefix, last) })
     )
 
+  const addresses = ({ key, tenantId }: Place): Pages<EncodedAddress, ReadFailure> =>
+    Effect.map(
+      reading("addresses", (connection, nowMs) =>
+        (connection.prepare(sql.addresses).all(tenantId, key, nowMs, pageSize) as ReadonlyArray<AddressRow>).map(
+          addressFrom
+        )
+      ),
+      (items) => nextAfter(items, addresses)
+    )
+
   const drain = (page: Pages<unknown, ReadFailure>, count = 0): Effect.Effect<number, ReadFailure> =>
     Effect.flatMap(page, ({ items, next }) =>
       next === undefined ? Effect.succeed(count + items.length) : drain(next, count + items.length)
@@ -355,6 +372,14 @@ WHERE (tenant_id, key) > (?, ?) AND fresh_ms > ? ORDER BY tenant_id, key LIMIT ?
     settle: (settlements) => atomically("settle", (connection, nowMs) => settle(connection, settlements, nowMs)),
 
     list: (tenantId, prefix) => listPage(tenantId, prefix, ""),
+
+    replace: ({ key, tenantId }, was, payload) =>
+      atomically("replace", (connection) => {
+        const params = [payload.value, payload.keyId, tenantId, key, was.value, was.keyId]
+        return run(connection, sql.replace, ...params) > 0
+      }),
+
+    addresses: addresses(firstAddress),
 
     count: (tenantId, prefix) => drain(listPage(tenantId, prefix, "")),
 

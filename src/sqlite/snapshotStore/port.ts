@@ -2,8 +2,20 @@
  * The SnapshotStore's port on SQLite.
  */
 import * as Effect from "effect/Effect"
-import type { Encoded } from "../../snapshotStore/SnapshotStoreEncoded.js"
-import { addressOf, fromRow, type Row, toRow, versionBound } from "../../sql/snapshotRows.js"
+import type { ReadFailure } from "../../Errors.js"
+import { nextAfter, type Pages, pageSize } from "../../internal/pages.js"
+import type { StreamId } from "../../StreamId.js"
+import type { Encoded, EncodedAddress } from "../../snapshotStore/SnapshotStoreEncoded.js"
+import {
+  type AddressRow,
+  addressFrom,
+  addressOf,
+  firstAddress,
+  fromRow,
+  type Row,
+  toRow,
+  versionBound
+} from "../../sql/snapshotRows.js"
 import type { StoreAccess } from "../database/access.js"
 import type { Names } from "../database/names.js"
 import { makeNote } from "../database/notes.js"
@@ -25,6 +37,16 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
       }
     })
 
+  const addresses = (after: StreamId): Pages<EncodedAddress, ReadFailure> =>
+    Effect.map(
+      database.read("addresses", (connection) =>
+        (connection.prepare(sql.addresses).all(...addressOf(after), pageSize) as ReadonlyArray<AddressRow>).map(
+          addressFrom
+        )
+      ),
+      (items) => nextAfter(items, addresses)
+    )
+
   return {
     save: (snapshot) => Effect.map(change("save", sql.save, toRow(snapshot)), (changes) => changes > 0),
 
@@ -33,6 +55,14 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
         const row = connection.prepare(sql.latest).get(...addressOf(stream), BigInt(versionBound(atMost)))
         return row === undefined ? null : fromRow(row as Row, stream)
       }),
+
+    replace: ({ checksum, keyId, state, was }) =>
+      Effect.map(
+        change("replace", sql.replace, [state, keyId, checksum, ...addressOf(was), was.checksum, was.state]),
+        (changes) => changes > 0
+      ),
+
+    addresses: addresses(firstAddress),
 
     delete: (stream) => Effect.map(change("delete", sql.delete, addressOf(stream)), (changes) => changes > 0),
 

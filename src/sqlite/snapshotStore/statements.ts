@@ -13,6 +13,9 @@ export const make = (names: Names) => {
     save: `INSERT INTO ${snapshots} AS stored (${address}, ${columns})
       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ${replaceOlder.sqlite}`,
     latest: `SELECT ${columns} FROM ${snapshots} WHERE ${ofStream} AND version <= ?`,
+    replace: `UPDATE ${snapshots} SET state = ?, key_id = ?, checksum = ?
+      WHERE ${ofStream} AND checksum = ? AND state = ?`,
+    addresses: `SELECT ${address}, key_id FROM ${snapshots} WHERE (${address}) > (?, ?, ?) ORDER BY ${address} LIMIT ?`,
     delete: `DELETE FROM ${snapshots} WHERE ${ofStream}`,
     count: `SELECT count(*) FROM ${snapshots}`,
     reset: `DELETE FROM ${snapshots}`

@@ -1,0 +1,103 @@
+/**
+ * What is stored in a sealed store, as those see it who work on all of it: record by record, each with the keys that it
+ * needs, to be opened, or sealed anew. The seal of each port gives one; `reencrypt` walks through it.
+ */
+import * as Effect from "effect/Effect"
+import type * as Stream from "effect/Stream"
+import { type CryptoError, Tampered } from "../CryptoError.js"
+import type { BodyError } from "../DataStore.js"
+import type { InvalidInput, StoreFailure } from "../Errors.js"
+import type { SnapshotCorrupt } from "../SnapshotStore.js"
+import { type FindKey, findIn } from "./formats/envelope.js"
+import type { Key } from "./keys/key.js"
+import type { KeyRing } from "./keys/ring.js"
+import { type Cipher, isError, seals } from "./sealer.js"
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type SealedStore = "EventStore" | "CommandStore" | "SnapshotStore" | "CacheStore" | "DataStore"
+
+export type RecordFailure = StoreFailure | BodyError | SnapshotCorrupt | InvalidInput
+
+/** `Changed`: somebody else has changed or deleted it. `Unguarded`: the backend could not tell whether somebody has. */
+export type Resealed = "Resealed" | "Changed" | "Unguarded"
+
+export interface WalkOptions {
+  /** Objects: bodies are looked into, and encrypted anew, not only their key headers. */
+  readonly deep: boolean
+  /** Objects: nobody else writes any, so one may be replaced without a condition. */
+  readonly exclusive: boolean
+}
+
+export interface StoredRecord {
+  readonly place: string
+  /** Null: some of it is plain. */
+  readonly keyIds: ReadonlyArray<string | null>
+  readonly open: Effect.Effect<void, RecordFailure>
+  /** Seals it with the primary key, opens that, and puts it in the place of what it was. */
+  readonly reseal: Effect.Effect<Resealed, RecordFailure>
+}
+
+export interface Upkeep {
+  readonly store: SealedStore
+  readonly ring: KeyRing
+  /** By the policy. */
+  readonly seals: boolean
+  /** How many records there are, about. */
+  readonly total: Effect.Effect<number, RecordFailure>
+  /** All of them: one that is there all the while comes at least once. */
+  readonly records: (options: WalkOptions) => Stream.Stream<StoredRecord, RecordFailure>
+}
+
+export const upkeepOf = (cipher: Cipher, parts: Omit<Upkeep, "ring" | "seals">): Upkeep => ({
+  ...parts,
+  ring: cipher.ring,
+  seals: seals(cipher)
+})
+
+/** What a store does with a row of its own. */
+export interface RowCodec<Row> {
+  readonly keyIds: (row: Row) => ReadonlyArray<string | null>
+  readonly open: (row: Row, find: FindKey) => Row | CryptoError
+  readonly seal: (key: Key, opened: Row) => Row
+  /** What is sealed of it. */
+  readonly payloads: (row: Row) => ReadonlyArray<string | null>
+  /** Compare-and-set of the stored row. */
+  readonly replace: (was: Row, now: Row) => Effect.Effect<boolean, StoreFailure>
+}
+
+/** The record of a row, which may be loaded when it is asked for only; null when it is gone. */
+export const rowRecord = <Row extends object>(
+  { ring }: Cipher,
+  { keyIds, open, payloads, replace, seal }: RowCodec<Row>,
+  place: string,
+  ids: ReadonlyArray<string | null>,
+  load: Effect.Effect<Row | null, RecordFailure>
+): StoredRecord => {
+  const opened = (row: Row): Effect.Effect<Row, CryptoError> =>
+    Effect.flatMap(ring.finding(new Set(keyIds(row).filter((id) => id !== null))), (find) => {
+      const opened = open(row, find)
+      return isError(opened) ? Effect.fail(opened) : Effect.succeed(opened)
+    })
+  return {
+    place,
+    keyIds: ids,
+    open: Effect.flatMap(load, (row) => (row === null ? Effect.void : opened(row))),
+    reseal: Effect.flatMap(load, (row) => {
+      if (row === null) return Effect.succeed<Resealed>("Changed")
+      return Effect.flatMap(Effect.all([ring.primary, opened(row)]), ([key, plain]) => {
+        const sealed = seal(key, plain)
+        const again = open(sealed, findIn(new Map([[key.id, key]])))
+        if (isError(again)) return Effect.fail(again)
+        const expected = payloads(plain)
+        // Before it is in the place of the only other copy.
+        if (payloads(again).some((text, i) => text !== expected[i])) {
+          return Effect.fail(new Tampered({ keyId: key.id, place: `${place}, as it was just sealed,` }))
+        }
+        return Effect.map(replace(row, sealed), (done): Resealed => (done ? "Resealed" : "Changed"))
+      })
+    })
+  }
+}
