@@ -70,7 +70,7 @@ export interface LoadOptions extends SetOptions {
    */
   readonly hardTimeout?: Duration.DurationInput | undefined
   /**
-   * A fresh value that has less than this left is served, and refreshed in the background. Default 0: never. What lives
+   * A fresh value that has no more than this left is served, and refreshed in the background. Default 0: never. What lives
    * for ever is never refreshed so.
    */
   readonly refreshAhead?: Duration.DurationInput | undefined

@@ -226,8 +226,8 @@ export const seal = <A, E, R>(
  * What was done is seen in what is stored: a program that ends in the middle, by a failure or with its process, is
  * begun again and goes on with what is left. Of an object the key header is exchanged, and its body stays as it is,
  * unless `deep`. The last `Progress` has `left: 0` when nothing needs another key any more; ask `countKeys`
- * independently of it. A record that does not open is given as `Unopened`, stays as it is, and stops nothing. The stream
- * fails when a backend or a provider of keys does.
+ * independently of it. A record that does not open is given as `Unopened`, stays as it is, and stops nothing. The
+ * stream fails when a backend or a provider of keys does.
  *
  * @example
  * ```ts

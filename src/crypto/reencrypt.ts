@@ -1,6 +1,6 @@
 /**
- * Programs over all that is stored in sealed stores: sealing anew what is not under the primary key, and looking for what
- * does not open. What has been done is seen in what is stored, so they keep no state of their own: who ends in the
+ * Programs over all that is stored in sealed stores: sealing anew what is not under the primary key, and looking for
+ * what does not open. What has been done is seen in what is stored, so they keep no state of their own: who ends in the
  * middle begins again, and goes on where there is something left.
  */
 import * as Chunk from "effect/Chunk"
@@ -46,7 +46,7 @@ export interface ReencryptOptions {
   readonly concurrency?: number | undefined
   /** Records that are sealed anew in a second, at most. Default: no bound. */
   readonly perSecond?: number | undefined
-  /** Bodies of objects that are not under the primary key are encrypted anew too, not only their keys. Default false. */
+  /** Encrypt bodies of objects anew too, where they are not under the primary key. Default: their keys only. */
   readonly deep?: boolean | undefined
   /**
    * Nobody else writes objects meanwhile. Then objects are sealed anew also where a backend cannot replace one on the
@@ -233,8 +233,8 @@ const settingsOf = (value: ReencryptOptions | undefined): Settings => {
 
 /**
  * 1. Looks at every record of every store.
- * 2. One that is plain, or needs another key than the primary, is opened, sealed with the primary, opened again, and put
- *    in the place of what it was if that is still the same.
+ * 2. One that is plain, or needs another key than the primary, is opened, sealed with the primary, opened again, and
+ * put in the place of what it was if that is still the same.
  * 3. If any was not the same any more, all this once more.
  */
 export const reencrypt = (

@@ -73,6 +73,27 @@ describe("the bounds of the CacheStore in memory", () => {
     })
   )
 
+  it.effect("the parsed form, which no bound counts, is kept of texts that it makes little larger", () =>
+    Effect.gen(function* () {
+      const { encoded } = yield* CacheStoreMemory.makeEncoded()
+      const isKept = (value: string, keyId: string | null = null) =>
+        Effect.gen(function* () {
+          const life = { ttlMs: 1_000, graceMs: 0, tags: [] }
+          yield* encoded.set([{ tenantId: "t", key: "k", value, keyId, ...life }])
+          return (yield* encoded.get({ tenantId: "t", key: "k" }, false))?.parsed !== undefined
+        })
+      const order = { id: "order-1", total: 12.5, lines: [1, 2, 3], note: "n".repeat(200) }
+      for (const kept of ["1", "[]", '{"a":[1]}', JSON.stringify(order), JSON.stringify("x".repeat(1_022))]) {
+        assert.strictEqual(yield* isKept(kept), true, kept)
+      }
+      const list = (part: string, count: number) => `[${Array.from({ length: count }, () => part).join(",")}]`
+      for (const none of [list("{}", 10), list("[]", 341), list("0", 500), JSON.stringify("x".repeat(1_023))]) {
+        assert.strictEqual(yield* isKept(none), false, none)
+      }
+      assert.strictEqual(yield* isKept("1", "sealed"), false)
+    })
+  )
+
   it.scoped("a value that is larger than the bound is not stored, and makes nobody go", () =>
     Effect.gen(function* () {
       const { cache, size } = yield* bounded({ maxBytes: 100 })
@@ -159,6 +180,25 @@ describe("time in memory", () => {
       yield* cache.set("t", "k", 1, { ttl: Duration.infinity })
       yield* TestClock.adjust(Duration.days(1_000_000))
       assert.ok(Option.isSome(yield* cache.get("t", "k")))
+    }).pipe(Effect.provide(CacheStoreMemory.layer()))
+  )
+
+  it.effect("a load that has failed holds the next one up only where there is a stale value to serve", () =>
+    Effect.gen(function* () {
+      const cache = yield* CacheStore.CacheStore
+      const failing = Effect.fail("no value")
+      const options = { softTimeout: Duration.infinity }
+      // The time stands still: whoever waited would wait for ever.
+      assert.strictEqual(yield* Effect.flip(cache.getOrSet("t", "k", failing)), "no value")
+      assert.strictEqual(yield* cache.getOrSet("t", "k", Effect.succeed("next")), "next")
+      yield* cache.set("t", "l", "old", { ttl: 1, grace: "1 day" })
+      yield* TestClock.adjust(1)
+      assert.strictEqual(yield* cache.getOrSet("t", "l", failing, options), "old")
+      const next = yield* Effect.fork(cache.getOrSet("t", "l", Effect.succeed("new"), options))
+      yield* TestClock.adjust(999)
+      assert.strictEqual(next.unsafePoll(), null)
+      yield* TestClock.adjust(101)
+      assert.strictEqual(yield* Fiber.join(next), "new")
     }).pipe(Effect.provide(CacheStoreMemory.layer()))
   )
 

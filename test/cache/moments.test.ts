@@ -3,14 +3,24 @@
  * by the Clock, on SQLite by the machine's.
  */
 import assert from "node:assert/strict"
+import { randomUUID } from "node:crypto"
 import * as path from "node:path"
 import { it } from "@effect/vitest"
-import { Effect, Layer, TestClock } from "effect"
+import { Effect, Layer, Redacted, type Scope, TestClock } from "effect"
 import type { CacheStoreEncoded } from "effect-stores"
 import { CacheStoreMemory } from "effect-stores/memory"
+import { CacheStorePg, PgDatabase } from "effect-stores/pg"
+import { CacheStoreRedis, RedisDatabase } from "effect-stores/redis"
 import { CacheStoreSqlite, SqliteDatabase } from "effect-stores/sqlite"
 import { afterEach, beforeEach, describe, vi } from "vitest"
-import { temporaryDirectory } from "../support/backends.js"
+import {
+  describePg,
+  describeRedis,
+  freshDatabase,
+  freshKeyPrefix,
+  redisUrl,
+  temporaryDirectory
+} from "../support/backends.js"
 
 interface Held {
   readonly encoded: CacheStoreEncoded.Encoded
@@ -163,5 +173,39 @@ describe("the moments of the CacheStore on SQLite", () => {
         Effect.provide(Layer.orDie(SqliteDatabase.layer({ filename: path.join(temporaryDirectory(), "moments.db") })))
       )
     )
+  )
+})
+
+/** Where the time is the server's no test can hold it: only that what has ended does not come back. */
+const leases = <R, E, E2>(
+  encoded: () => Effect.Effect<CacheStoreEncoded.Encoded, E, R | Scope.Scope>,
+  database: () => Promise<Layer.Layer<R, E2>>
+): void => {
+  it.scopedLive("a load whose lease is over stores nothing, and its ticket is not renewed", () =>
+    Effect.gen(function* () {
+      const context = yield* Layer.build(yield* Effect.promise(database))
+      const { begin, get, renew, settle } = yield* Effect.provide(encoded(), context)
+      const request = { tenantId: "t", keys: ["k"], tags: ["g"], token: randomUUID(), leaseMs: 1, refreshMs: 0 }
+      const [begun] = yield* begin(request)
+      const ticket = begun?._tag === "Granted" ? begun.ticket : assert.fail(begun?._tag)
+      yield* Effect.sleep(10)
+      assert.deepStrictEqual(yield* renew([ticket], 1_000), [false])
+      assert.deepStrictEqual(yield* settle([{ ticket, write: write("k"), holdMs: 0 }]), [false])
+      assert.strictEqual(yield* get({ tenantId: "t", key: "k" }, false), null)
+    })
+  )
+}
+
+describePg("the leases of the CacheStore on PostgreSQL", () => {
+  leases(
+    () => CacheStorePg.makeEncoded(),
+    async () => PgDatabase.layer({ url: Redacted.make(await freshDatabase()) })
+  )
+})
+
+describeRedis("the leases of the CacheStore on Redis", () => {
+  leases(
+    () => CacheStoreRedis.makeEncoded({ prefix: freshKeyPrefix() }),
+    async () => RedisDatabase.layer({ url: Redacted.make(redisUrl() ?? "") })
   )
 })

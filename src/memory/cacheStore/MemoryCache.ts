@@ -12,8 +12,24 @@ const evictions = Metric.counter("effect_stores_cache_evicted", {
 const evicted = Metric.tagged(evictions, "reason", "bound")
 const tooLarge = Metric.tagged(evictions, "reason", "too_large")
 
-/** Of larger texts no second form is kept: it would take much memory that no bound knows of. */
+/**
+ * Of which texts the parsed form is kept too, which no bound counts: of short ones with few parts. A part, such as `{}`
+ * in a list, has three characters of text and 56 bytes parsed, so without this a text may be 20 times as large parsed.
+ */
 const parsedMax = 1_024
+const partsMin = 4
+const charactersPerPart = 16
+
+const isKeptParsed = (text: string): boolean => {
+  if (text.length > parsedMax) return false
+  let left = partsMin + text.length / charactersPerPart
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i)
+    // , [ {
+    if ((code === 44 || code === 91 || code === 123) && --left < 0) return false
+  }
+  return true
+}
 
 export interface Node extends Omit<EncodedWrite, "value" | "keyId"> {
   value: string
@@ -34,7 +50,7 @@ const keptUntil = ({ expired, graceMs, keepUntil }: Node): number =>
   expired === undefined ? keepUntil : Math.min(keepUntil, ...[...expired.values()].map((at) => at + graceMs))
 
 const parsedOf = (value: string, keyId: string | null): Parsed | undefined =>
-  keyId === null && value.length <= parsedMax ? { text: value } : undefined
+  keyId === null && isKeptParsed(value) ? { text: value } : undefined
 
 const bytesOf = ({ key, tags, tenantId, value }: EncodedWrite): number => {
   let bytes = Buffer.byteLength(tenantId) + Buffer.byteLength(key) + Buffer.byteLength(value)
