@@ -234,7 +234,7 @@ const settingsOf = (value: ReencryptOptions | undefined): Settings => {
 /**
  * 1. Looks at every record of every store.
  * 2. One that is plain, or needs another key than the primary, is opened, sealed with the primary, opened again, and
- * put in the place of what it was if that is still the same.
+ *    put in the place of what it was if that is still the same.
  * 3. If any was not the same any more, all this once more.
  */
 export const reencrypt = (
