@@ -154,7 +154,11 @@ describe("sealing anew", { timeout: 240_000 }, () => {
   rotates("on SQLite", async () => onSqlite(path.join(temporaryDirectory(), "stores.db")))
   describePg("on PostgreSQL", () => rotates("PostgreSQL", async () => onPg(await freshDatabase())))
   describeRedis("in Redis and files", () =>
-    rotates("Redis and files", async () => onRedisAndFiles(redisUrl() as string, freshKeyPrefix()), { exclusive: true })
+    rotates(
+      "Redis and files",
+      async () => onRedisAndFiles(redisUrl() as string, freshKeyPrefix(), temporaryDirectory()),
+      { exclusive: true }
+    )
   )
 
   describeWith("ceph", "on Ceph's gateway", async () => {
