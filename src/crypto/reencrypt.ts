@@ -1,7 +1,7 @@
 /**
- * Programs over all that is stored in sealed stores: sealing anew what is not under the primary key, and looking for what
- * does not open. What has been done is seen in what is stored, so they keep no state of their own: who ends in the
- * middle begins again, and goes on where there is something left.
+ * Programs over all that is stored in sealed stores: sealing anew what is not under the primary key, and looking for
+ * what does not open. What has been done is seen in what is stored, so they keep no state of their own: whoever was
+ * stopped begins again, and goes on with what is left.
  */
 import * as Chunk from "effect/Chunk"
 import * as Duration from "effect/Duration"
@@ -46,7 +46,7 @@ export interface ReencryptOptions {
   readonly concurrency?: number | undefined
   /** Records that are sealed anew in a second, at most. Default: no bound. */
   readonly perSecond?: number | undefined
-  /** Bodies of objects that are not under the primary key are encrypted anew too, not only their keys. Default false. */
+  /** Of objects that are not under the primary key the bodies are encrypted anew, not only their keys. Default false. */
   readonly deep?: boolean | undefined
   /**
    * Nobody else writes objects meanwhile. Then objects are sealed anew also where a backend cannot replace one on the
@@ -233,8 +233,8 @@ const settingsOf = (value: ReencryptOptions | undefined): Settings => {
 
 /**
  * 1. Looks at every record of every store.
- * 2. One that is plain, or needs another key than the primary, is opened, sealed with the primary, opened again, and put
- *    in the place of what it was if that is still the same.
+ * 2. One that is plain, or needs another key than the primary, is opened, sealed with the primary, opened again, and
+ *    put in the place of what it was if that is still the same.
  * 3. If any was not the same any more, all this once more.
  */
 export const reencrypt = (

@@ -73,8 +73,8 @@ export const wrap = (key: Key, context: Uint8Array, object: ObjectKey, nonce?: U
 }
 
 /**
- * The header that stands before a body whose key header is kept beside it: no key, and zeros in its place. So a key that
- * has sealed nothing any more can open nothing any more, whoever keeps the bytes of the body.
+ * The header that stands before a body whose key header is kept beside it: no key, and zeros in its place. So a key
+ * that has sealed nothing any more can open nothing any more, whoever keeps the bytes of the body.
  */
 export const keyless = (object: Pick<ObjectKey, "id">): Buffer => {
   const out = Buffer.alloc(headerBytes)
