@@ -221,13 +221,13 @@ export const seal = <A, E, R>(
  * 1. Every record of every store is looked at.
  * 2. One that needs another key is opened, sealed, opened again to be sure, and put in the place of what it was if that
  *    is still the same. So nothing that others write meanwhile is lost, and they need not stop.
- * 3. If any was not the same any more, all this happens again, up to 10 times.
+ * 3. If any was not the same any more, all this happens again, in up to 10 walks.
  *
  * What was done is seen in what is stored: a program that ends in the middle, by a failure or with its process, is
  * begun again and goes on with what is left. Of an object the key header is exchanged, and its body stays as it is,
- * unless `deep`. The last `Progress` has `left: 0` when nothing needs another key any more; ask `countKeys`
- * independently of it. A record that does not open is given as `Unopened`, stays as it is, and stops nothing. The
- * stream fails when a backend or a provider of keys does.
+ * unless `deep`. The last `Progress` has `left: 0` when nothing that was looked at needs another key any more;
+ * `countKeys` asks the stores themselves. A record that does not open is given as `Unopened`, stays as it is, and stops
+ * nothing. The stream fails when a backend or a provider of keys does.
  *
  * @example
  * ```ts

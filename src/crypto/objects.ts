@@ -1,6 +1,6 @@
 /**
- * The upkeep of sealed objects: a new key header for the same body, or the whole body anew. An object is replaced in
- * one step on the condition that it is still the same where the backend can do that; elsewhere only where the caller
+ * The upkeep of sealed objects: a new key header for the same body, or the whole body anew. An object is replaced on
+ * the condition that it is still the same where the backend can do that in one step; elsewhere only where the caller
  * says that nobody else writes objects.
  */
 import * as Effect from "effect/Effect"

@@ -1,7 +1,7 @@
 /**
  * Programs over all that is stored in sealed stores: sealing anew what is not under the primary key, and looking for
- * what does not open. What has been done is seen in what is stored, so they keep no state of their own: who ends in the
- * middle begins again, and goes on where there is something left.
+ * what does not open. What has been done is seen in what is stored, so they keep no state of their own: whoever was
+ * stopped begins again, and goes on with what is left.
  */
 import * as Chunk from "effect/Chunk"
 import * as Duration from "effect/Duration"
@@ -46,7 +46,7 @@ export interface ReencryptOptions {
   readonly concurrency?: number | undefined
   /** Records that are sealed anew in a second, at most. Default: no bound. */
   readonly perSecond?: number | undefined
-  /** Encrypt bodies of objects anew too, where they are not under the primary key. Default: their keys only. */
+  /** Of objects that are not under the primary key the bodies are encrypted anew, not only their keys. Default false. */
   readonly deep?: boolean | undefined
   /**
    * Nobody else writes objects meanwhile. Then objects are sealed anew also where a backend cannot replace one on the

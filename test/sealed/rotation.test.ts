@@ -3,6 +3,7 @@
  * is written meanwhile is lost, and in the end nothing needs the old key.
  */
 import assert from "node:assert/strict"
+import { createHash } from "node:crypto"
 import * as fs from "node:fs"
 import * as path from "node:path"
 import Sqlite from "better-sqlite3"
@@ -21,6 +22,8 @@ import { EventStoreMemory } from "effect-stores/memory"
 import { DataStoreMinio } from "effect-stores/minio"
 import { EventStoreSqlite } from "effect-stores/sqlite"
 import { afterAll, describe, test } from "vitest"
+import * as format from "../../src/crypto/formats/object.js"
+import { rowRecord } from "../../src/crypto/upkeep.js"
 import { keyBytesOf } from "../crypto/fixtures.js"
 import {
   describePg,
@@ -154,7 +157,11 @@ describe("sealing anew", { timeout: 240_000 }, () => {
   rotates("on SQLite", async () => onSqlite(path.join(temporaryDirectory(), "stores.db")))
   describePg("on PostgreSQL", () => rotates("PostgreSQL", async () => onPg(await freshDatabase())))
   describeRedis("in Redis and files", () =>
-    rotates("Redis and files", async () => onRedisAndFiles(redisUrl() as string, freshKeyPrefix()), { exclusive: true })
+    rotates(
+      "Redis and files",
+      async () => onRedisAndFiles(redisUrl() as string, freshKeyPrefix(), temporaryDirectory()),
+      { exclusive: true }
+    )
   )
 
   describeWith("ceph", "on Ceph's gateway", async () => {
@@ -210,6 +217,43 @@ describe("sealing anew", { timeout: 240_000 }, () => {
         assert.deepEqual((yield* reencrypted({ exclusive: true })).last.left, 0)
       })
     )
+  })
+
+  test("a body that begins with a key header, as bodies once did, loses it when it is encrypted anew", async () => {
+    const ports = await Effect.runPromise(memoryPorts)
+    const id = { bucket, name: "o/10" }
+    const rotate = (deep: boolean) =>
+      run(
+        under(onPorts(ports), ["newkey02", "oldkey01"]),
+        Effect.zipRight(
+          reencrypted({ deep }),
+          Effect.map(counts, (all) => all["DataStore oldkey01"])
+        )
+      )
+    const stored = Effect.gen(function* () {
+      const found = yield* ports.objects.open(id)
+      assert.ok(found !== null && found !== "NoBucket")
+      const { object, read } = found
+      return { object, bytes: Buffer.concat([...(yield* Stream.runCollect(read(0, object.size)))]) }
+    })
+    await run(under(onPorts(ports), ["oldkey01"]), fill(60))
+    const { bytes, object } = await Effect.runPromise(stored)
+    const head = Buffer.from(object.metadata.slice(0, object.metadata.indexOf(".")), "base64url")
+    const old = Buffer.concat([head, bytes.subarray(head.length)])
+    const { checksums, writeId, ...fields } = object
+    const put = { ...fields, writeId: writeId as string, size: null, finish: () => ({ checksums }) }
+    await Effect.runPromise(ports.objects.put(put, Stream.make(old), { _tag: "Always" }))
+    // The key beside it is exchanged, and the one in front is still seen.
+    assert.equal(await rotate(false), 1)
+    assert.ok((await Effect.runPromise(stored)).bytes.equals(old))
+    assert.equal(await rotate(true), undefined)
+    const after = await Effect.runPromise(stored)
+    assert.ok(!after.bytes.includes("oldkey01") && !after.bytes.subarray(266).equals(old.subarray(266)))
+    const text = await run(
+      under(onPorts(ports), ["newkey02"]),
+      Effect.map(look, ({ bodies }) => bodies[1]?.body)
+    )
+    assert.equal(text, Buffer.alloc(10, "grüße ").toString("hex"))
   })
 
   test("no byte of the file needs the old key", async () => {
@@ -427,6 +471,64 @@ describe("what does not open", { timeout: 60_000 }, () => {
       )
     )
     assert.equal(all._tag, "NotEncrypted")
+  })
+})
+
+describe("what does not open as it was, once it is sealed,", () => {
+  test("takes no record's place", async () => {
+    const row = { data: "right", keyId: "k1" as string | null }
+    let replaced = 0
+    const cipher = await Effect.runPromise(Effect.provide(CryptoService.CryptoService, ring(["k2", "k1"])))
+    const record = (opens: typeof row | CryptoService.CryptoError) =>
+      rowRecord(
+        cipher,
+        {
+          keyIds: ({ keyId }) => [keyId],
+          open: (stored) => (stored === row ? { data: "right", keyId: null } : opens),
+          seal: (key, opened) => ({ ...opened, keyId: key.id }),
+          payloads: ({ data }) => [data],
+          replace: () => Effect.sync(() => ++replaced > 0)
+        },
+        "the record",
+        ["k1"],
+        Effect.succeed(row)
+      )
+    const tampered = new CryptoService.Tampered({ keyId: "k2", place: "there" })
+    for (const opens of [tampered, { data: "wrong", keyId: null }]) {
+      const error = await Effect.runPromise(Effect.flip(record(opens).reseal))
+      assert.equal(error._tag, "Tampered")
+    }
+    assert.equal(replaced, 0)
+    assert.equal(await Effect.runPromise(record({ data: "right", keyId: null }).reseal), "Resealed")
+    assert.equal(replaced, 1)
+  })
+
+  test("ends the put of a body", async () => {
+    const object = format.newObjectKey()
+    const { header: bodyHeader, segments } = format.beginBody(object)
+    const opening = { object, bodyHeader, keyId: "k1", place: () => "the object" }
+    const sealed = await Effect.runPromise(Stream.runCollect(segments(Stream.make(Buffer.alloc(200_000, 7)))))
+    const proved = (pieces: Iterable<Uint8Array>, of: Buffer) =>
+      Effect.runPromise(
+        Effect.either(
+          Stream.runCount(
+            format.proving(opening, Stream.fromIterable(pieces), () => createHash("sha256").update(of).digest("hex"))
+          )
+        )
+      )
+    const right = await proved(sealed, Buffer.alloc(200_000, 7))
+    assert.ok(right._tag === "Right" && right.right > 0)
+    const wrong = await proved(sealed, Buffer.alloc(200_000, 8))
+    assert.ok(wrong._tag === "Left" && wrong.left._tag === "Tampered")
+    const flipped = [...sealed].map((piece, i) => {
+      const copy = Buffer.from(piece)
+      if (i === 1) copy[100] = (copy[100] ?? 0) ^ 1
+      return copy
+    })
+    const damaged = await proved(flipped, Buffer.alloc(200_000, 7))
+    assert.ok(damaged._tag === "Left" && damaged.left._tag === "Tampered")
+    const short = await proved([...sealed].slice(0, -1), Buffer.alloc(200_000, 7))
+    assert.ok(short._tag === "Left" && short.left._tag === "Truncated")
   })
 })
 

@@ -36,7 +36,6 @@ import {
   SqliteDatabase
 } from "effect-stores/sqlite"
 import { keyBytesOf } from "../crypto/fixtures.js"
-import { temporaryDirectory } from "../support/backends.js"
 
 export type Stores =
   | EventStore.EventStore
@@ -94,20 +93,17 @@ export const onPg = (url: string): World =>
   ).pipe(Layer.provide(PgDatabase.layer({ url: Redacted.make(url), pool: { maxOpenConns: 6 } })))
 
 /** Snapshots and the cache in Redis, objects in files, the logs on SQLite. */
-export const onRedisAndFiles = (url: string, prefix: string): World => {
-  const filename = path.join(temporaryDirectory(), "logs.db")
-  const root = temporaryDirectory()
-  return Layer.mergeAll(
+export const onRedisAndFiles = (url: string, prefix: string, directory: string): World =>
+  Layer.mergeAll(
     Layer.mergeAll(EventStoreSqlite.layerFromDatabase(), CommandStoreSqlite.layerFromDatabase()).pipe(
-      Layer.provide(SqliteDatabase.layer({ filename }))
+      Layer.provide(SqliteDatabase.layer({ filename: path.join(directory, "logs.db") }))
     ),
     Layer.mergeAll(
       SnapshotStoreRedis.layerFromDatabase({ prefix: `${prefix}s:` }),
       CacheStoreRedis.layerFromDatabase({ prefix: `${prefix}c:` })
     ).pipe(Layer.provide(RedisDatabase.layer({ url: Redacted.make(url) }))),
-    DataStoreFileSystem.layer({ root, sync: false })
+    DataStoreFileSystem.layer({ root: path.join(directory, "objects"), sync: false })
   )
-}
 
 /** The first key seals, all open. */
 export const ring = (
@@ -144,8 +140,8 @@ export const bucket = "documents"
 const objectLengths = [0, 10, 300_000]
 const bodyOf = (length: number) => Buffer.alloc(length, "grüße ")
 
-/** So many events and half as many commands; 10 streams with snapshots, entries of all kinds, objects. */
-export const fill = (count: number) =>
+/** So many events and commands; 10 streams with snapshots, entries of all kinds, objects. */
+export const fill = (count: number, commandCount: number = count / 2) =>
   Effect.gen(function* () {
     const [events, commands, snapshots, cache, objects] = yield* allStores
     for (let from = 0; from < count; from += 100) {
@@ -157,7 +153,7 @@ export const fill = (count: number) =>
       )
     }
     yield* Effect.forEach(
-      Array.from({ length: count / 2 }, (_, n) => n),
+      Array.from({ length: commandCount }, (_, n) => n),
       (n) => {
         const id = idOf(1_000_000 + n)
         const command = { id, tenantId, domain: "Account", type: "Add", data: { n }, metadata: n % 3 ? { n } : {} }

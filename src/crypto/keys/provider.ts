@@ -71,7 +71,7 @@ export interface KeyCacheOptions {
   readonly size?: number | undefined
   /** How often a key is used before it is unwrapped again. Default 2^32. */
   readonly uses?: number | undefined
-  /** How long the provider may take to unwrap a key; then it is `unavailable`, which is retryable. Default 10 s. */
+  /** How long the provider may take to unwrap a key; then it is `unavailable`, and retryable. Default 10 seconds. */
   readonly timeout?: Duration.DurationInput | undefined
 }
 
