@@ -47,6 +47,8 @@ export interface ContractOptions extends suites.ContractOptions<DataStore> {
   readonly bucketsExclude?: boolean | undefined
   /** Bytes of a larger object that several pieces, parts or rows of the backend make. Default 3 MiB. */
   readonly largeBytes?: number | undefined
+  /** Objects in a long list, more than any page of the backend has. Default 1,205. */
+  readonly manyObjects?: number | undefined
 }
 
 /**
@@ -76,7 +78,7 @@ export const contract = <E>(name: string, layer: Layer.Layer<DataStore, E>, opti
     metadata(test)
     conditions(test)
     copies(test, largeBytes)
-    lists(test)
+    lists(test, options.manyObjects ?? 1_205)
     atomicity(test, largeBytes, options.leftBehind)
     if (options.damage !== undefined) integrity(test, largeBytes, options.damage, options.damaged)
     buckets(test, options.bucketsExclude ?? true)

@@ -25,6 +25,9 @@ const run = promisify(execFile)
 
 const readyTimeoutMillis = 60_000
 
+/** Keys in a page of a list: fewer than are asked for, as a server may have it, so that a long list needs few objects. */
+export const pageKeys = 100
+
 const programs = {
   ceph: ["radosgw", "radosgw-admin", "ceph", "ceph-mon", "ceph-osd", "monmaptool"],
   swift: [
@@ -194,6 +197,7 @@ osd_pg_log_dups_tracked = 100
 # Every GET and every list takes 40 ms otherwise.
 rgw_frontends = beast endpoint=127.0.0.1:${s3} tcp_nodelay=1
 rgw_thread_pool_size = 64
+rgw_max_listing_results = ${pageKeys}
 rgw_data = ${directory}/run
 rgw_gc_obj_min_wait = 10
 rgw_gc_processor_period = 10
@@ -251,6 +255,15 @@ for each in sys.argv[2:]:
     builder.get_ring().save(sys.argv[1] + "/" + kind + ".ring.gz")
 `
 
+/**
+ * Of its servers each waits for the others for parts of a second, and then does without: lists are short of what was
+ * just put, and one that was late ten times is not asked for a minute. On a busy machine all are late.
+ */
+const swiftPatience = `conn_timeout = 60
+node_timeout = 60
+container_update_timeout = 60
+error_suppression_limit = 1000000`
+
 /** A proxy with s3api, one server for each of accounts, containers and objects, and memcached. */
 export const startSwift = (): Promise<S3Server> =>
   attempts(async () => {
@@ -291,6 +304,7 @@ devices = ${directory}/devices
 mount_check = false
 disable_fallocate = true
 log_level = ERROR
+${swiftPatience}
 [pipeline:main]
 pipeline = ${kind}-server
 [app:${kind}-server]
@@ -308,6 +322,7 @@ workers = 0
 user = ${user}
 swift_dir = ${directory}
 log_level = ERROR
+${swiftPatience}
 [pipeline:main]
 pipeline = catch_errors gatekeeper healthcheck proxy-logging cache listing_formats bulk s3api tempauth copy slo dlo versioned_writes symlink proxy-logging proxy-server
 [app:proxy-server]
@@ -325,6 +340,8 @@ use = egg:swift#proxy_logging
 [filter:cache]
 use = egg:swift#memcache
 memcache_servers = 127.0.0.1:${cache}
+connect_timeout = 60
+io_timeout = 60
 [filter:listing_formats]
 use = egg:swift#listing_formats
 [filter:bulk]
@@ -333,6 +350,7 @@ use = egg:swift#bulk
 use = egg:swift#s3api
 location = us-east-1
 s3_acl = false
+max_bucket_listing = ${pageKeys}
 [filter:tempauth]
 use = egg:swift#tempauth
 user_admin_admin = ${secretKey} .admin .reseller_admin
