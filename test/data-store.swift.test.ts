@@ -39,6 +39,7 @@ describeWith("swift", name, async () => {
     largeBytes: 11 * 2 ** 20,
     manyObjects: isFull ? 1_205 : 2 * pageKeys + 5,
     bucketsExclude: false,
+    bucketTimes: false,
     leftBehind: leftOnS3(options("c-")),
     damage: damageOnS3(options("c-")),
     timeoutMs: 180_000

@@ -31,6 +31,7 @@ describeWith("swift", "DataStore on Swift, sealed", async () => {
     largeBytes: 11 * 2 ** 20,
     manyObjects: isFull ? 1_205 : 2 * pageKeys + 5,
     bucketsExclude: false,
+    bucketTimes: false,
     leftBehind: leftOnS3(options("c-")),
     damage: (object, offset) => damage(object, sealedAt(offset)),
     damaged,

@@ -7,12 +7,13 @@ import { type ChildProcess, execFile, spawn } from "node:child_process"
 import { randomUUID } from "node:crypto"
 import * as fs from "node:fs"
 import * as net from "node:net"
+import * as os from "node:os"
 import * as path from "node:path"
 import { setTimeout as delay } from "node:timers/promises"
 import { promisify } from "node:util"
 import { guardedDirectory } from "./guard.js"
 import { freePort } from "./ports.js"
-import { exitAfter, isExecutable } from "./processes.js"
+import { exitAfter, isExecutable, outputOf } from "./processes.js"
 
 export interface S3Server {
   readonly endpoint: string
@@ -42,7 +43,10 @@ const directories = [...(process.env.PATH ?? "").split(path.delimiter), "/usr/sb
 /** Why such a server cannot be started here, undefined when it can. */
 export const s3ProgramsMissing = (kind: keyof typeof programs): string | undefined => {
   const missing = programs[kind].filter((name) => !directories.some((directory) => isExecutable(directory, name)))
-  return missing.length === 0 ? undefined : `no ${missing.join(", ")} on this machine`
+  if (missing.length > 0) return `no ${missing.join(", ")} on this machine`
+  return kind === "swift" && swiftPlace() === undefined
+    ? "no file system here takes the attributes of files with which Swift keeps long names (XFS does, or tmpfs)"
+    : undefined
 }
 
 const env = { ...process.env, PATH: directories.join(path.delimiter) }
@@ -96,9 +100,9 @@ const attempts = async <A>(start: () => Promise<A>): Promise<A> => {
   }
 }
 
-const inDirectory = (prefix: string) => {
+const inDirectory = (prefix: string, under?: string) => {
   // The guard of a directory runs whatever becomes of us; it ends the processes whose numbers stand in there first.
-  const { directory, guard } = guardedDirectory(prefix, "KILL")
+  const { directory, guard } = guardedDirectory(prefix, "KILL", under)
   const members = family(directory)
   const stop = async () => {
     await members.stop()
@@ -242,6 +246,23 @@ const swiftPython = (): string => {
   return python
 }
 
+/** The first folder whose file system takes attributes as large as Swift's, where names and metadata are long. */
+const place = `
+import os, sys, tempfile
+for folder in sys.argv[1:]:
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder) as file:
+            os.setxattr(file.name, "user.large", bytes(16000))
+            print(folder)
+            break
+    except OSError:
+        pass
+`
+
+/** Where Swift can keep its files: in memory if possible, since it syncs much. */
+const swiftPlace = (): string | undefined =>
+  outputOf(swiftPython(), ["-c", place, "/dev/shm", os.tmpdir()]) || undefined
+
 /** Which server has what: all of it the only one. */
 const rings = `
 import sys
@@ -267,7 +288,7 @@ error_suppression_limit = 1000000`
 /** A proxy with s3api, one server for each of accounts, containers and objects, and memcached. */
 export const startSwift = (): Promise<S3Server> =>
   attempts(async () => {
-    const { directory, members, stop } = inDirectory("es-swift-")
+    const { directory, members, stop } = inDirectory("es-swift-", swiftPlace())
     try {
       const file = (name: string, text: string) => {
         const at = path.join(directory, name)

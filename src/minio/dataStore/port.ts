@@ -272,14 +272,20 @@ export const make = (s3: S3, settings: Settings): Encoded => {
       return writtenOf(sent, nowMs)
     })
 
-  const listPage = (bucket: string, { delimiter, prefix }: ListRequest, marker: string, max: number) =>
+  const listPage = (bucket: string, delimiter: string | null, prefix: string, marker: string, max: number) =>
     Effect.flatMap(s3.list(real(bucket), prefix, delimiter ?? "", marker, max), (page) =>
       page === undefined ? Effect.fail(new NotFound({ what: `bucket ${bucket}` })) : Effect.succeed(page)
     )
 
-  const list = (bucket: string, request: ListRequest): Stream.Stream<EncodedEntry, NotFound | ReadFailure> =>
-    Stream.paginateChunkEffect({ marker: request.after, left: request.limit }, ({ left, marker }) =>
-      Effect.map(listPage(bucket, request, marker, Math.min(pageKeys, left)), (page) => {
+  const list = (bucket: string, request: ListRequest): Stream.Stream<EncodedEntry, NotFound | ReadFailure> => {
+    const { after, delimiter, limit, prefix } = request
+    // There is no text that ends what begins with the last character: Swift looks for one, and fails. It is the end of
+    // what begins with the rest.
+    const asked = prefix.replace(/\u{10ffff}+$/u, "")
+    const before = `${asked}\u{10fffe}`
+    const from = asked === prefix || compareNames(after, before) > 0 ? after : before
+    return Stream.paginateChunkEffect({ marker: from, left: limit }, ({ left, marker }) =>
+      Effect.map(listPage(bucket, delimiter, asked, marker, Math.min(pageKeys, left)), (page) => {
         const entries: Array<EncodedEntry & { readonly at: string }> = []
         // Both kinds come in order, and must be in one.
         for (const { name, ...rest } of page.objects) {
@@ -288,11 +294,13 @@ export const make = (s3: S3, settings: Settings): Encoded => {
         for (const prefix of page.prefixes) entries.push({ _tag: "Prefix", prefix, at: prefix })
         entries.sort((a, b) => compareNames(a.at, b.at))
         const end = entries.at(-1)?.at ?? marker
-        const given = entries.filter(({ at }) => compareNames(at, marker) > 0 && !at.startsWith(ownPrefix))
+        const given = entries.filter(
+          ({ at }) => compareNames(at, marker) > 0 && at.startsWith(prefix) && !at.startsWith(ownPrefix)
+        )
         const next = end.startsWith(ownPrefix)
           ? `${ownPrefix}${last}`
           : // Some servers give a prefix again whose names are not all before the marker.
-            end === marker || end.endsWith(request.delimiter ?? "\0")
+            end === marker || end.endsWith(delimiter ?? "\0")
             ? `${end}${last}`
             : end
         const state = { marker: next, left: left - given.length }
@@ -302,6 +310,7 @@ export const make = (s3: S3, settings: Settings): Encoded => {
         ] as const
       })
     )
+  }
 
   /** Everything in a bucket, what is the store's own included. */
   const allKeys = (bucket: string, prefix: string) =>
