@@ -51,13 +51,11 @@ it(`${title}: on SQLite`, () => {
   )
 })
 
-describePg("PostgreSQL", async () => {
-  const url = Redacted.make(await freshDatabase())
-  it(title, () =>
-    oneForAll(
-      Effect.flatMap(Layer.build(PgDatabase.layer({ url })), (context) =>
-        Effect.provide(DataStorePg.makeEncoded(), context)
-      )
+describePg("PostgreSQL", () => {
+  it(title, async () => {
+    const database = PgDatabase.layer({ url: Redacted.make(await freshDatabase()) })
+    return oneForAll(
+      Effect.flatMap(Layer.build(database), (context) => Effect.provide(DataStorePg.makeEncoded(), context))
     )
-  )
+  })
 })

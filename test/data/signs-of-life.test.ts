@@ -67,8 +67,7 @@ it("a file that is being written is touched, so that it is not swept", () => {
 it("rows that are being written are touched on SQLite, so that they are not swept", () =>
   longPut(DataStoreSqlite.layer({ filename: path.join(temporaryDirectory(), "long.db") }), () => Effect.succeed(true)))
 
-describePg("PostgreSQL", async () => {
-  const url = Redacted.make(await freshDatabase())
-  it("rows that are being written are touched, so that they are not swept", () =>
-    longPut(DataStorePg.layer({ url }), () => Effect.succeed(true)))
+describePg("PostgreSQL", () => {
+  it("rows that are being written are touched, so that they are not swept", async () =>
+    longPut(DataStorePg.layer({ url: Redacted.make(await freshDatabase()) }), () => Effect.succeed(true)))
 })
