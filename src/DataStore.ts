@@ -182,6 +182,7 @@ export interface BucketOptions {
  */
 export interface BucketInfo {
   readonly name: string
+  /** As the backend says. Swift does not know, and says the same of all. */
   readonly createdAt: DateTime.Utc
 }
 

@@ -7,7 +7,7 @@ import { DataStoreSuite } from "effect-stores/testing"
 import { afterAll, expect, test } from "vitest"
 import { damageOnS3, leftOnS3 } from "./data/s3.js"
 import { describeWith } from "./support/backends.js"
-import { startCeph } from "./support/s3.js"
+import { pageKeys, startCeph } from "./support/s3.js"
 
 const isFull = process.env.EFFECT_STORES_TEST === "full"
 const name = "DataStore on Ceph's gateway"
@@ -36,6 +36,7 @@ describeWith("ceph", name, async () => {
     readOnly: DataStoreMinio.layer({ ...options("c-"), readOnly: true }),
     secrets: [secretKey],
     largeBytes: 11 * 2 ** 20,
+    manyObjects: isFull ? 1_205 : 2 * pageKeys + 5,
     bucketsExclude: false,
     leftBehind: leftOnS3(options("c-")),
     damage: damageOnS3(options("c-")),

@@ -7,7 +7,7 @@ import { DataStoreSuite } from "effect-stores/testing"
 import { afterAll, expect, test } from "vitest"
 import { damageOnS3, leftOnS3 } from "./data/s3.js"
 import { describeWith } from "./support/backends.js"
-import { startSwift } from "./support/s3.js"
+import { pageKeys, startSwift } from "./support/s3.js"
 
 const isFull = process.env.EFFECT_STORES_TEST === "full"
 const name = "DataStore on Swift"
@@ -16,7 +16,13 @@ describeWith("swift", name, async () => {
   const server = await startSwift()
   afterAll(server.stop)
   const { accessKey, endpoint, secretKey } = server
-  const common = { endpoint, accessKey, secretKey: Redacted.make(secretKey), partBytes: 5 * 2 ** 20 }
+  const common = {
+    endpoint,
+    accessKey,
+    secretKey: Redacted.make(secretKey),
+    partBytes: 5 * 2 ** 20,
+    copyBytes: 5 * 2 ** 20
+  }
   const capabilities: DataStoreMinio.ServerCapabilities = {}
   const options = (bucketPrefix: string) => ({ ...common, capabilities, bucketPrefix })
   const layer = (bucketPrefix: string) => DataStoreMinio.layer(options(bucketPrefix))
@@ -31,7 +37,9 @@ describeWith("swift", name, async () => {
     readOnly: DataStoreMinio.layer({ ...options("c-"), readOnly: true }),
     secrets: [secretKey],
     largeBytes: 11 * 2 ** 20,
+    manyObjects: isFull ? 1_205 : 2 * pageKeys + 5,
     bucketsExclude: false,
+    bucketTimes: false,
     leftBehind: leftOnS3(options("c-")),
     damage: damageOnS3(options("c-")),
     timeoutMs: 180_000

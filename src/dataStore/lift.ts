@@ -62,6 +62,11 @@ const serviceOf = (encoded: Encoded, options: Options): DataStoreShape => {
       found === "NoBucket" ? Effect.fail(noBucket(id.bucket)) : Effect.succeed(found)
     )
 
+  const isThere = (id: ObjectId): Effect.Effect<boolean, ReadFailure> =>
+    Effect.map(encoded.open(id), (found) => found !== null && found !== "NoBucket").pipe(
+      Effect.catchTag("ObjectCorrupt", () => Effect.succeed(true))
+    )
+
   /** What a write that was done has made of these fields; else why it was not. */
   const outcome = (
     fields: Omit<ObjectInfo, "etag" | "modifiedAt">,
@@ -171,7 +176,8 @@ const serviceOf = (encoded: Encoded, options: Options): DataStoreShape => {
         },
         condition
       )
-      if (written._tag === "Refused" && !ifAbsent) return yield* new ObjectChanged(from)
+      // Refused for the source, or for what is there already.
+      if (written._tag === "Refused" && !(ifAbsent && (yield* isThere(to)))) return yield* new ObjectChanged(from)
       const changed = {
         ...info,
         ...to,

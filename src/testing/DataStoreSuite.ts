@@ -45,8 +45,12 @@ export interface ContractOptions extends suites.ContractOptions<DataStore> {
    * False for a server on which a bucket can be deleted while an object is put into it, and both succeed. Default true.
    */
   readonly bucketsExclude?: boolean | undefined
+  /** False for a server that does not know when its buckets were made. Default true. */
+  readonly bucketTimes?: boolean | undefined
   /** Bytes of a larger object that several pieces, parts or rows of the backend make. Default 3 MiB. */
   readonly largeBytes?: number | undefined
+  /** Objects in a long list, more than any page of the backend has. Default 1,205. */
+  readonly manyObjects?: number | undefined
 }
 
 /**
@@ -76,10 +80,10 @@ export const contract = <E>(name: string, layer: Layer.Layer<DataStore, E>, opti
     metadata(test)
     conditions(test)
     copies(test, largeBytes)
-    lists(test)
+    lists(test, options.manyObjects ?? 1_205)
     atomicity(test, largeBytes, options.leftBehind)
     if (options.damage !== undefined) integrity(test, largeBytes, options.damage, options.damaged)
-    buckets(test, options.bucketsExclude ?? true)
+    buckets(test, { exclude: options.bucketsExclude ?? true, times: options.bucketTimes ?? true })
     maintenance(test, { secrets: options.secrets ?? [] })
     if (options.readOnly !== undefined) readOnly(test, options.readOnly)
     // Last, because it empties the store.

@@ -8,7 +8,7 @@ import { afterAll } from "vitest"
 import { damageOnS3, leftOnS3 } from "../data/s3.js"
 import { isFull } from "../support/aggregates.js"
 import { describeWith } from "../support/backends.js"
-import { startCeph } from "../support/s3.js"
+import { pageKeys, startCeph } from "../support/s3.js"
 import { damaged, names, sealed, sealedAt } from "./support.js"
 
 describeWith("ceph", "DataStore on Ceph's gateway, sealed", async () => {
@@ -30,6 +30,7 @@ describeWith("ceph", "DataStore on Ceph's gateway, sealed", async () => {
     readOnly: sealed(DataStoreMinio.layer({ ...options("c-"), readOnly: true })),
     secrets: [secretKey],
     largeBytes: 11 * 2 ** 20,
+    manyObjects: isFull ? 1_205 : 2 * pageKeys + 5,
     bucketsExclude: false,
     leftBehind: leftOnS3(options("c-")),
     damage: (object, offset) => damage(object, sealedAt(offset)),

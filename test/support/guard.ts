@@ -56,11 +56,12 @@ export const startGuard = (cleanUp: ReadonlyArray<string>, signal: "QUIT" | "KIL
   }
 }
 
-/** A new directory under the system's directory for temporary files that is removed with its guard. */
+/** A new directory, by default under the system's directory for temporary files, that is removed with its guard. */
 export const guardedDirectory = (
   prefix: string,
-  signal?: "QUIT" | "KILL"
+  signal?: "QUIT" | "KILL",
+  under = os.tmpdir()
 ): { readonly directory: string; readonly guard: Guard } => {
-  const directory = fs.mkdtempSync(path.join(os.tmpdir(), prefix))
+  const directory = fs.mkdtempSync(path.join(under, prefix))
   return { directory, guard: startGuard(["rm", "-rf", directory], signal) }
 }

@@ -7,12 +7,13 @@ import { type ChildProcess, execFile, spawn } from "node:child_process"
 import { randomUUID } from "node:crypto"
 import * as fs from "node:fs"
 import * as net from "node:net"
+import * as os from "node:os"
 import * as path from "node:path"
 import { setTimeout as delay } from "node:timers/promises"
 import { promisify } from "node:util"
 import { guardedDirectory } from "./guard.js"
 import { freePort } from "./ports.js"
-import { exitAfter, isExecutable } from "./processes.js"
+import { exitAfter, isExecutable, outputOf } from "./processes.js"
 
 export interface S3Server {
   readonly endpoint: string
@@ -24,6 +25,9 @@ export interface S3Server {
 const run = promisify(execFile)
 
 const readyTimeoutMillis = 60_000
+
+/** Keys in a page of a list: fewer than are asked for, as a server may have it, so that a long list needs few objects. */
+export const pageKeys = 100
 
 const programs = {
   ceph: ["radosgw", "radosgw-admin", "ceph", "ceph-mon", "ceph-osd", "monmaptool"],
@@ -39,7 +43,10 @@ const directories = [...(process.env.PATH ?? "").split(path.delimiter), "/usr/sb
 /** Why such a server cannot be started here, undefined when it can. */
 export const s3ProgramsMissing = (kind: keyof typeof programs): string | undefined => {
   const missing = programs[kind].filter((name) => !directories.some((directory) => isExecutable(directory, name)))
-  return missing.length === 0 ? undefined : `no ${missing.join(", ")} on this machine`
+  if (missing.length > 0) return `no ${missing.join(", ")} on this machine`
+  return kind === "swift" && swiftPlace() === undefined
+    ? "no file system here takes the attributes of files with which Swift keeps long names (XFS does, or tmpfs)"
+    : undefined
 }
 
 const env = { ...process.env, PATH: directories.join(path.delimiter) }
@@ -93,9 +100,9 @@ const attempts = async <A>(start: () => Promise<A>): Promise<A> => {
   }
 }
 
-const inDirectory = (prefix: string) => {
+const inDirectory = (prefix: string, under?: string) => {
   // The guard of a directory runs whatever becomes of us; it ends the processes whose numbers stand in there first.
-  const { directory, guard } = guardedDirectory(prefix, "KILL")
+  const { directory, guard } = guardedDirectory(prefix, "KILL", under)
   const members = family(directory)
   const stop = async () => {
     await members.stop()
@@ -194,6 +201,7 @@ osd_pg_log_dups_tracked = 100
 # Every GET and every list takes 40 ms otherwise.
 rgw_frontends = beast endpoint=127.0.0.1:${s3} tcp_nodelay=1
 rgw_thread_pool_size = 64
+rgw_max_listing_results = ${pageKeys}
 rgw_data = ${directory}/run
 rgw_gc_obj_min_wait = 10
 rgw_gc_processor_period = 10
@@ -238,6 +246,23 @@ const swiftPython = (): string => {
   return python
 }
 
+/** The first folder whose file system takes attributes as large as Swift's, where names and metadata are long. */
+const place = `
+import os, sys, tempfile
+for folder in sys.argv[1:]:
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder) as file:
+            os.setxattr(file.name, "user.large", bytes(16000))
+            print(folder)
+            break
+    except OSError:
+        pass
+`
+
+/** Where Swift can keep its files: in memory if possible, since it syncs much. */
+const swiftPlace = (): string | undefined =>
+  outputOf(swiftPython(), ["-c", place, "/dev/shm", os.tmpdir()]) || undefined
+
 /** Which server has what: all of it the only one. */
 const rings = `
 import sys
@@ -251,10 +276,19 @@ for each in sys.argv[2:]:
     builder.get_ring().save(sys.argv[1] + "/" + kind + ".ring.gz")
 `
 
+/**
+ * Of its servers each waits for the others for parts of a second, and then does without: lists are short of what was
+ * just put, and one that was late ten times is not asked for a minute. On a busy machine all are late.
+ */
+const swiftPatience = `conn_timeout = 60
+node_timeout = 60
+container_update_timeout = 60
+error_suppression_limit = 1000000`
+
 /** A proxy with s3api, one server for each of accounts, containers and objects, and memcached. */
 export const startSwift = (): Promise<S3Server> =>
   attempts(async () => {
-    const { directory, members, stop } = inDirectory("es-swift-")
+    const { directory, members, stop } = inDirectory("es-swift-", swiftPlace())
     try {
       const file = (name: string, text: string) => {
         const at = path.join(directory, name)
@@ -291,6 +325,7 @@ devices = ${directory}/devices
 mount_check = false
 disable_fallocate = true
 log_level = ERROR
+${swiftPatience}
 [pipeline:main]
 pipeline = ${kind}-server
 [app:${kind}-server]
@@ -308,6 +343,7 @@ workers = 0
 user = ${user}
 swift_dir = ${directory}
 log_level = ERROR
+${swiftPatience}
 [pipeline:main]
 pipeline = catch_errors gatekeeper healthcheck proxy-logging cache listing_formats bulk s3api tempauth copy slo dlo versioned_writes symlink proxy-logging proxy-server
 [app:proxy-server]
@@ -325,6 +361,8 @@ use = egg:swift#proxy_logging
 [filter:cache]
 use = egg:swift#memcache
 memcache_servers = 127.0.0.1:${cache}
+connect_timeout = 60
+io_timeout = 60
 [filter:listing_formats]
 use = egg:swift#listing_formats
 [filter:bulk]
@@ -333,6 +371,7 @@ use = egg:swift#bulk
 use = egg:swift#s3api
 location = us-east-1
 s3_acl = false
+max_bucket_listing = ${pageKeys}
 [filter:tempauth]
 use = egg:swift#tempauth
 user_admin_admin = ${secretKey} .admin .reseller_admin

@@ -133,6 +133,9 @@ export const make = (settings: Settings): Effect.Effect<S3Client, never, Scope.S
     const silent = (): Error =>
       Object.assign(new Error(`the server said nothing for ${timeoutMs} ms`), { code: "ETIMEDOUT" })
 
+    const unconnected = (): Error =>
+      Object.assign(new Error(`there was no connection for ${timeoutMs} ms`), { code: "ETIMEDOUT_CONNECT" })
+
     const transport = {
       request: (options: http.RequestOptions, callback: (response: http.IncomingMessage) => void) => {
         const call = calls.getStore()
@@ -147,7 +150,9 @@ export const make = (settings: Settings): Effect.Effect<S3Client, never, Scope.S
           }
         )
         if (call !== undefined) call.request = request
-        request.setTimeout(timeoutMs, () => request.destroy(silent()))
+        request.setTimeout(timeoutMs, () => request.destroy(request.socket?.connecting ? unconnected() : silent()))
+        // While it is being connected a socket has the time that the agent gives an idle one.
+        request.once("socket", (socket) => socket.setTimeout(timeoutMs))
         return request
       }
     }

@@ -191,7 +191,7 @@ export const make = (s3: S3, settings: Settings): Encoded => {
           return {
             uploadId: upload,
             part: (number: number, bytes: Uint8Array) =>
-              s3.uploadPart(operation, bucket, id.name, upload, number, { body: bytes })
+              s3.uploadPart(operation, bucket, id.name, upload, number, bytes)
           }
         })
       )
@@ -272,14 +272,20 @@ export const make = (s3: S3, settings: Settings): Encoded => {
       return writtenOf(sent, nowMs)
     })
 
-  const listPage = (bucket: string, { delimiter, prefix }: ListRequest, marker: string, max: number) =>
+  const listPage = (bucket: string, delimiter: string | null, prefix: string, marker: string, max: number) =>
     Effect.flatMap(s3.list(real(bucket), prefix, delimiter ?? "", marker, max), (page) =>
       page === undefined ? Effect.fail(new NotFound({ what: `bucket ${bucket}` })) : Effect.succeed(page)
     )
 
-  const list = (bucket: string, request: ListRequest): Stream.Stream<EncodedEntry, NotFound | ReadFailure> =>
-    Stream.paginateChunkEffect({ marker: request.after, left: request.limit }, ({ left, marker }) =>
-      Effect.map(listPage(bucket, request, marker, Math.min(pageKeys, left)), (page) => {
+  const list = (bucket: string, request: ListRequest): Stream.Stream<EncodedEntry, NotFound | ReadFailure> => {
+    const { after, delimiter, limit, prefix } = request
+    // There is no text that ends what begins with the last character: Swift looks for one, and fails. It is the end of
+    // what begins with the rest.
+    const asked = prefix.replace(/\u{10ffff}+$/u, "")
+    const before = `${asked}\u{10fffe}`
+    const from = asked === prefix || compareNames(after, before) > 0 ? after : before
+    return Stream.paginateChunkEffect({ marker: from, left: limit }, ({ left, marker }) =>
+      Effect.map(listPage(bucket, delimiter, asked, marker, Math.min(pageKeys, left)), (page) => {
         const entries: Array<EncodedEntry & { readonly at: string }> = []
         // Both kinds come in order, and must be in one.
         for (const { name, ...rest } of page.objects) {
@@ -288,11 +294,13 @@ export const make = (s3: S3, settings: Settings): Encoded => {
         for (const prefix of page.prefixes) entries.push({ _tag: "Prefix", prefix, at: prefix })
         entries.sort((a, b) => compareNames(a.at, b.at))
         const end = entries.at(-1)?.at ?? marker
-        const given = entries.filter(({ at }) => compareNames(at, marker) > 0 && !at.startsWith(ownPrefix))
+        const given = entries.filter(
+          ({ at }) => compareNames(at, marker) > 0 && at.startsWith(prefix) && !at.startsWith(ownPrefix)
+        )
         const next = end.startsWith(ownPrefix)
           ? `${ownPrefix}${last}`
           : // Some servers give a prefix again whose names are not all before the marker.
-            end === marker || end.endsWith(request.delimiter ?? "\0")
+            end === marker || end.endsWith(delimiter ?? "\0")
             ? `${end}${last}`
             : end
         const state = { marker: next, left: left - given.length }
@@ -302,6 +310,7 @@ export const make = (s3: S3, settings: Settings): Encoded => {
         ] as const
       })
     )
+  }
 
   /** Everything in a bucket, what is the store's own included. */
   const allKeys = (bucket: string, prefix: string) =>
@@ -390,12 +399,31 @@ export const make = (s3: S3, settings: Settings): Encoded => {
     copy: (from, { bucket, keyId, modifiedAt, name, writeId, ...fields }, _condition) => {
       const id = { bucket, name }
       const source = ["", real(from.bucket), ...from.name.split("/")].map(encodeURIComponent).join("/")
-      const guard = { "x-amz-copy-source": source, "x-amz-copy-source-if-match": `"${from.etag}"` }
+      const isUnchanged = Effect.map(
+        s3.head("copy", real(from.bucket), from.name),
+        (headers) => headers !== undefined && unquoted(headers.etag) === from.etag
+      )
+      /**
+       * With the condition that the source is still the same; and without, where the server says it is not, and it is:
+       * Swift holds the etag of what was uploaded in parts against that of its list of parts. Undefined when it is not.
+       */
+      const guarded = <A>(
+        copy: (headers: Readonly<Record<string, string>>) => Effect.Effect<A | undefined, StoreFailure>
+      ): Effect.Effect<A | undefined, StoreFailure> =>
+        Effect.flatMap(
+          copy({ "x-amz-copy-source": source, "x-amz-copy-source-if-match": `"${from.etag}"` }),
+          (copied) =>
+            copied !== undefined
+              ? Effect.succeed(copied)
+              : Effect.flatMap(isUnchanged, (is) =>
+                  is ? copy({ "x-amz-copy-source": source }) : Effect.succeed(undefined)
+                )
+        )
       /** Some servers copy whatever is there: then what was made is not what it says, and must go again. */
       const proven = (written: Written, etag: string): Effect.Effect<Written, StoreFailure | BodyError> => {
         if (written._tag !== "Stored" || etag === from.etag) return Effect.succeed(written)
-        return Effect.flatMap(s3.head("copy", real(from.bucket), from.name), (headers) => {
-          if (headers !== undefined && unquoted(headers.etag) === from.etag) return Effect.succeed(written)
+        return Effect.flatMap(isUnchanged, (is) => {
+          if (is) return Effect.succeed(written)
           const changed = new ObjectChanged({ bucket: from.bucket, name: from.name })
           return Effect.zipRight(
             Effect.flatMap(doneBy("copy", id, writeId), (found) =>
@@ -416,14 +444,17 @@ export const make = (s3: S3, settings: Settings): Encoded => {
           }
           const before = yield* s3.head("copy", real(bucket), name)
           const headers = {
-            ...guard,
             ...headersFor(isInline ? mark : { ...mark, fields: undefined }, fields),
             "x-amz-metadata-directive": "REPLACE"
           }
-          const sent = yield* s3.copy(real(bucket), name, headers, doneBy("copy", id, writeId))
-          if (sent._tag !== "Done") {
+          const sent = yield* guarded((guard) =>
+            Effect.map(s3.copy(real(bucket), name, { ...guard, ...headers }, doneBy("copy", id, writeId)), (sent) =>
+              sent._tag === "Refused" ? undefined : sent
+            )
+          )
+          if (sent?._tag !== "Done") {
             if (!isInline) yield* removeQuietly(bucket, recordName(writeId))
-            return writtenOf(sent, modifiedAt)
+            return sent === undefined ? ({ _tag: "Refused" } as const) : writtenOf(sent, modifiedAt)
           }
           const done = yield* proven(writtenOf(sent, modifiedAt), sent.etag)
           const replaced = before === undefined ? undefined : markOf(before)
@@ -440,13 +471,15 @@ export const make = (s3: S3, settings: Settings): Encoded => {
           const etags: Array<string> = []
           for (let at = 0; at < from.size; at += settings.copyBytes) {
             const range = `bytes=${at}-${Math.min(from.size, at + settings.copyBytes) - 1}`
-            const headers = { ...guard, "x-amz-copy-source-range": range }
             const number = etags.length + 1
-            etags.push(yield* s3.uploadPart("copy", real(bucket), name, started.uploadId, number, { headers }))
+            const etag = yield* guarded((guard) =>
+              s3.copyPart(real(bucket), name, started.uploadId, number, { ...guard, "x-amz-copy-source-range": range })
+            )
+            if (etag === undefined) return { _tag: "Refused" } as const
+            etags.push(etag)
           }
           // Before it is the object: all parts are of what the source was, if it still is.
-          const headers = yield* s3.head("copy", real(from.bucket), from.name)
-          if (headers === undefined || unquoted(headers.etag) !== from.etag) return { _tag: "Refused" } as const
+          if (!(yield* isUnchanged)) return { _tag: "Refused" } as const
           return yield* complete(fields, etags, modifiedAt)
         })
       )

@@ -137,6 +137,12 @@ export const make = (client: S3Client, maxRetries: number) => {
     return { _tag: "Done", etag: unquoted(response.headers.etag ?? textOf(response.text, "ETag")) }
   }
 
+  const partEtag = (operation: string, response: TextResponse) =>
+    Effect.flatMap(expect(operation, response, 200), ({ headers, text }) => {
+      const etag = unquoted(headers.etag ?? textOf(text, "ETag"))
+      return etag === "" ? Effect.fail(refusal(operation, response, "without an ETag")) : Effect.succeed(etag)
+    })
+
   const head = (operation: string, bucket: string, name: string) =>
     Effect.flatMap(send(operation, { method: "HEAD", bucket, name }), (response) =>
       response.status === 404
@@ -209,21 +215,26 @@ export const make = (client: S3Client, maxRetries: number) => {
             : Effect.map(expect(operation, response, 200), ({ text }) => textOf(text, "UploadId"))
       ),
 
-    uploadPart: (
-      operation: string,
+    uploadPart: (operation: string, bucket: string, name: string, uploadId: string, part: number, body: Uint8Array) =>
+      Effect.flatMap(
+        send(operation, { method: "PUT", bucket, name, query: { partNumber: `${part}`, uploadId }, body }),
+        (response) => partEtag(operation, response)
+      ),
+
+    /** Undefined when the source is not there, or its condition did not hold. */
+    copyPart: (
       bucket: string,
       name: string,
       uploadId: string,
       part: number,
-      content: { readonly body: Uint8Array } | { readonly headers: Readonly<Record<string, string>> }
-    ) =>
+      headers: Readonly<Record<string, string>>
+    ): Effect.Effect<string | undefined, StoreFailure> =>
       Effect.flatMap(
-        send(operation, { method: "PUT", bucket, name, query: { partNumber: `${part}`, uploadId }, ...content }),
+        send("copy", { method: "PUT", bucket, name, query: { partNumber: `${part}`, uploadId }, headers }),
         (response) =>
-          Effect.flatMap(expect(operation, response, 200), ({ headers, text }) => {
-            const etag = unquoted(headers.etag ?? textOf(text, "ETag"))
-            return etag === "" ? Effect.fail(refusal(operation, response, "without an ETag")) : Effect.succeed(etag)
-          })
+          response.status === 412 || (response.status === 404 && codeOf(response) === "NoSuchKey")
+            ? Effect.succeed(undefined)
+            : partEtag("copy", response)
       ),
 
     complete: (

@@ -2,11 +2,15 @@
  * Contract of `copy` and `move`.
  */
 import assert from "node:assert/strict"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
 import { DataStore } from "../../DataStore.js"
 import { failsWith } from "../suite.js"
 import type { Test } from "./fixtures.js"
-import { assertAbsent, assertStored, bytesOf, freshBucket, freshObject, text } from "./fixtures.js"
+import { assertAbsent, assertStored, bytesOf, freshBucket, freshObject, text, turn } from "./fixtures.js"
 
 export const copies = (test: Test, largeBytes: number): void => {
   for (const size of [0, 1_000, largeBytes]) {
@@ -85,6 +89,32 @@ export const copies = (test: Test, largeBytes: number): void => {
       yield* store.put(b, text("other"))
       yield* assertStored(c, bytes)
       yield* assertStored(b, text("other"))
+    }))
+
+  test("a source that is replaced or deleted while it is copied is copied whole, or not at all", () =>
+    Effect.gen(function* () {
+      const store = yield* DataStore
+      const bucket = yield* freshBucket
+      const [from, to] = [
+        { bucket, name: "from" },
+        { bucket, name: "to" }
+      ] as const
+      const bytes = bytesOf(largeBytes)
+      for (let i = 0; i < 6; i++) {
+        yield* store.put(from, bytes)
+        const copying = yield* Effect.fork(store.copy(from, to))
+        for (let turns = 4 * i; turns > 0; turns--) yield* turn
+        yield* i % 2 === 0 ? store.put(from, bytesOf(largeBytes, 2)) : store.delete(from)
+        const exit = yield* Fiber.await(copying)
+        if (Exit.isSuccess(exit)) {
+          yield* assertStored(to, bytes)
+          yield* store.delete(to)
+        } else {
+          const error = Option.getOrThrow(Cause.failureOption(exit.cause))
+          assert.ok(error._tag === "ObjectChanged" || error._tag === "NotFound", String(error))
+          yield* assertAbsent(to)
+        }
+      }
     }))
 
   test("a copy of what is not there is NotFound and names it, and the target stays", () =>

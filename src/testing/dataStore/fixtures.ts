@@ -3,7 +3,7 @@
  * instead of cleaning up.
  */
 import assert from "node:assert/strict"
-import { createHash, randomUUID } from "node:crypto"
+import { createCipheriv, createHash, randomUUID } from "node:crypto"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
@@ -25,15 +25,17 @@ export const freshBucket = Effect.flatMap(DataStore, (store) => {
 /** An object's address in a bucket of its own. */
 export const freshObject = Effect.map(freshBucket, (bucket): ObjectId => ({ bucket, name: "object" }))
 
-/** Bytes that differ at every place from those of another seed, more or less; the same for the same arguments. */
+/**
+ * Bytes that differ at every place from those of another seed, more or less; the same for the same arguments, and those
+ * of a smaller size begin those of a larger one. A cipher's, because tests need hundreds of megabytes of them.
+ */
 export const bytesOf = (size: number, seed = 1): Uint8Array => {
-  const bytes = new Uint8Array(size)
-  let state = seed * 2_654_435_761
-  for (let i = 0; i < size; i++) {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) | 0
-    bytes[i] = state >>> 24
-  }
-  return bytes
+  const key = Buffer.alloc(16)
+  key.writeInt32BE(seed)
+  const { buffer, byteOffset, byteLength } = createCipheriv("aes-128-ctr", key, Buffer.alloc(16)).update(
+    Buffer.alloc(size)
+  )
+  return new Uint8Array(buffer, byteOffset, byteLength)
 }
 
 export const sha256 = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex")

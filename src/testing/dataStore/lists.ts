@@ -18,7 +18,7 @@ const filled = (names: ReadonlyArray<string>) =>
     return bucket
   })
 
-export const lists = (test: Test): void => {
+export const lists = (test: Test, many: number): void => {
   test("a list is in order of UTF-8 bytes, and not of UTF-16, of languages or of paths", () =>
     Effect.gen(function* () {
       const names = [
@@ -125,12 +125,12 @@ export const lists = (test: Test): void => {
   test("more objects than a page of any backend has are listed once each, from anywhere, to any limit", () =>
     Effect.gen(function* () {
       const store = yield* DataStore
-      const names = range(0, 1_204).map((i) => `${i % 3 === 0 ? "x/" : ""}n&<>"'${`${i}`.padStart(5, "0")}`)
+      const names = range(1, many).map((i) => `${i % 3 === 0 ? "x/" : ""}n&<>"'${`${i}`.padStart(5, "0")}`)
       const bucket = yield* filled(names)
       const sorted = names.toSorted(byBytes)
       assert.deepEqual(yield* listed(bucket), sorted)
       assert.equal(yield* store.count(bucket), names.length)
-      for (const at of [0, 999, 1_000, 1_204]) {
+      for (const at of [...new Set([0, 99, 100, 999, 1_000, many - 1])].filter((at) => at < many)) {
         assert.deepEqual(yield* listed(bucket, { after: sorted[at] }), sorted.slice(at + 1))
         assert.deepEqual(yield* listed(bucket, { limit: at + 1 }), sorted.slice(0, at + 1))
       }
@@ -144,7 +144,7 @@ export const lists = (test: Test): void => {
   test("a list is right while what it has given, and what it comes to, is deleted and put", () =>
     Effect.gen(function* () {
       const store = yield* DataStore
-      const names = range(0, 1_100).map((i) => `${`${i}`.padStart(5, "0")}`)
+      const names = range(0, many - 1).map((i) => `${`${i}`.padStart(5, "0")}`)
       const bucket = yield* filled(names)
       const seen: Array<string> = []
       yield* Stream.runForEach(store.list(bucket), (entry) =>
