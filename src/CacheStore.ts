@@ -70,8 +70,8 @@ export interface LoadOptions extends SetOptions {
    */
   readonly hardTimeout?: Duration.DurationInput | undefined
   /**
-   * A fresh value that has no more than this left is served, and refreshed in the background. Default 0: never. What lives
-   * for ever is never refreshed so.
+   * A fresh value that has no more than this left is served, and refreshed in the background. Default 0: never. What
+   * lives for ever is never refreshed so.
    */
   readonly refreshAhead?: Duration.DurationInput | undefined
 }

@@ -46,7 +46,7 @@ export interface ReencryptOptions {
   readonly concurrency?: number | undefined
   /** Records that are sealed anew in a second, at most. Default: no bound. */
   readonly perSecond?: number | undefined
-  /** Of objects that are not under the primary key the bodies are encrypted anew, not only their keys. Default false. */
+  /** Encrypt bodies of objects anew too, where they are not under the primary key. Default: their keys only. */
   readonly deep?: boolean | undefined
   /**
    * Nobody else writes objects meanwhile. Then objects are sealed anew also where a backend cannot replace one on the

@@ -26,10 +26,10 @@ export interface Bounds {
   readonly maxEntries?: number | undefined
   /**
    * Of the UTF-8 text of tenants, keys, tags and values. Not counted is what the engine needs beside it, about 320
-   * bytes an entry, nor the parsed form that is kept of short values once they are read: of up to 1,024 characters, with
-   * at most one comma or opening bracket in 16 of them and 4 more. It takes about 6 times the bytes of its text (the most
-   * that was measured). A value that by itself is larger is not stored, and makes nobody go: the set succeeds, and the key is absent.
-   * Default 64 MiB.
+   * bytes an entry, nor the parsed form that is kept of short values once they are read: of up to 1,024 characters,
+   * with at most one comma or opening bracket in 16 of them and 4 more. It takes about 6 times the bytes of its text
+   * (the most that was measured). A value that by itself is larger is not stored, and makes nobody go: the set
+   * succeeds, and the key is absent. Default 64 MiB.
    */
   readonly maxBytes?: number | undefined
 }
