@@ -7,7 +7,7 @@ import * as path from "node:path"
 import { inspect } from "node:util"
 import { ConfigProvider, Effect, Exit, Layer, Logger, Option } from "effect"
 import { CacheStore, CommandStore, DataStore, EventStore, SnapshotStore } from "effect-stores"
-import { EventStoreMemory } from "effect-stores/memory"
+import { CommandStoreMemory, EventStoreMemory, MemoryDatabase } from "effect-stores/memory"
 import { Stores, StoresTest } from "effect-stores/stores"
 import { describe, test } from "vitest"
 import {
@@ -152,6 +152,29 @@ describe("Stores", () => {
     const exit = await run({ EVENT_STORE: "pg" }, append, { lines, layer })
     assert.equal(Exit.isSuccess(exit) && exit.value._tag, "ReadOnly")
     assert.match(lines.join(), /EVENT_STORE by a layer of the application/)
+  })
+
+  test("layers of the application are built once, with what they share", async () => {
+    let built = 0
+    const database = Layer.tap(MemoryDatabase.layer, () => Effect.sync(() => built++))
+    const layer = Layer.merge(
+      Stores.layer({
+        eventStore: Layer.provide(EventStoreMemory.layerFromDatabase(), database),
+        commandStore: Layer.provide(CommandStoreMemory.layerFromDatabase(), database)
+      }),
+      database
+    )
+    assert.deepEqual(await run({}, used("k"), { layer }), Exit.succeed(Array(5).fill("InMemory")))
+    assert.equal(built, 1)
+  })
+
+  test("what is no layer, and an option that there is not, are refused", async () => {
+    const refused = async (options: unknown) =>
+      failure(await run({}, used("k"), { layer: Stores.layer(options as Stores.Options<never, never>) }))
+    assert.match(await refused({ eventStore: 5 }), /eventStore: must be a Layer/)
+    assert.match(await refused({ eventStores: EventStoreMemory.layer() }), /a key of options/)
+    assert.match(await refused({ durable: "yes" }), /durable: must be true or false/)
+    assert.match(await refused(null), /options/)
   })
 
   test("StoresTest is in memory whatever Config says, and new each time", async () => {

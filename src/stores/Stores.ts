@@ -97,37 +97,50 @@ const optionKeys: Keys<Options> = {
  * @since 0.1.0
  * @category layers
  */
-export const layer = <E = never, R = never>(options: Options<E, R> = {}): Layer.Layer<All, StoresError | E, R> =>
+export const layer = <E = never, R = never>(options: Options<E, R> = {}): Layer.Layer<All, StoresError | E, R> => {
+  const given = stores.flatMap((store) => {
+    const own: unknown = options?.[store]
+    return Layer.isLayer(own) ? [own as Layer.Layer<never, E, R>] : []
+  })
+  // Merged, and not built in here, so that what they share with the rest of the application is built once.
+  return given.reduce(
+    (all: Layer.Layer<never, StoresError | E, R>, own) => Layer.merge(all, own),
+    chosenByConfig(options)
+  ) as Layer.Layer<All, StoresError | E, R>
+}
+
+/** The stores that were not given. */
+const chosenByConfig = (options: Options): Layer.Layer<never, StoresError> =>
   Layer.scopedContext(
     Effect.gen(function* () {
-      const { durable, ...given } = yield* onlyKnown(options, optionKeys as Keys<Options<E, R>>)
+      const { durable, ...given } = yield* onlyKnown(options, optionKeys)
+      for (const store of stores) {
+        if (given[store] !== undefined && !Layer.isLayer(given[store]))
+          return yield* new InvalidInput({ what: store, why: "must be a Layer" })
+      }
       const chosen = yield* choices
       if ((durable || chosen.durable) && chosen.eventStore === "memory" && given.eventStore === undefined) {
         const why = "must not be memory: the stores were asked to be durable (DURABLE, or the option durable)"
         return yield* new InvalidInput({ what: "EVENT_STORE", why })
       }
       const keys = yield* keysOf(chosen)
-      const session = new Session()
       const byConfig = stores.filter((store) => given[store] === undefined)
       const plan = plans(chosen)
       const configs = yield* Effect.forEach(byConfig, (store) => plan[store]() as Plan<never>)
       const openers = yield* Config.all(configs)
+      const session = new Session()
       const opened = yield* Effect.forEach(openers, (open) => open(session))
       yield* checkPools(session.pools, chosen.expectedProcesses)
 
-      const chosenServices = opened.reduce((all, { services }) => Context.merge(all, services), Context.empty())
+      const services = opened.reduce((all, { services }) => Context.merge(all, services), Context.empty())
       const isSealed = keys !== undefined && opened.length > 0
-      const sealed = isSealed
-        ? yield* Layer.build(Layer.provide(CryptoService.seal(Layer.succeedContext(chosenServices)), keys))
-        : chosenServices
-      const own = yield* Effect.forEach(
-        stores.flatMap((store) => given[store] ?? []) as ReadonlyArray<Layer.Layer<never, E, R>>,
-        (layer) => Layer.build(layer)
-      )
       const places = new Map(byConfig.map((store, i) => [store, opened[i]?.place]))
       const line = stores.map((store) => `${nameOf(store)} ${places.get(store) ?? "by a layer of the application"}`)
+      const result = isSealed
+        ? yield* Layer.build(Layer.provide(CryptoService.seal(Layer.succeedContext(services)), keys))
+        : services
       yield* Effect.logInfo(`${line.join(", ")}${isSealed ? ", sealed" : ""}`)
-      return own.reduce((all, services) => Context.merge(all, services), sealed) as Context.Context<All>
+      return result
     })
   )
 
