@@ -13,6 +13,7 @@ import { CacheStorePg, PgDatabase } from "effect-stores/pg"
 import { CacheStoreRedis, RedisDatabase } from "effect-stores/redis"
 import { CacheStoreSqlite, SqliteDatabase } from "effect-stores/sqlite"
 import { afterEach, beforeEach, describe, vi } from "vitest"
+import { parse } from "../../src/redis/cacheStore/format.js"
 import {
   describePg,
   describeRedis,
@@ -208,4 +209,14 @@ describeRedis("the leases of the CacheStore on Redis", () => {
     () => CacheStoreRedis.makeEncoded({ prefix: freshKeyPrefix() }),
     async () => RedisDatabase.layer({ url: Redacted.make(redisUrl() ?? "") })
   )
+})
+
+describe("what Redis still has in the millisecond of its end", () => {
+  it("is no entry, neither fresh nor stale", () => {
+    for (const text of ["s0001", `u${randomUUID()}0001`]) {
+      assert.equal(parse(text, 5, 1)?.value, "1")
+      assert.equal(parse(text, 5, -1)?.freshMs, Number.POSITIVE_INFINITY)
+      assert.equal(parse(text, 5, 0), null)
+    }
+  })
 })

@@ -119,6 +119,8 @@ const simple = (
   headed: boolean
 ): Stored | null => {
   const leftMs = pttlMs === -1 ? Number.POSITIVE_INFINITY : pttlMs
+  // In the millisecond of its end a key is still there. A load that is granted then must not find a stale value.
+  if (leftMs <= 0) return null
   const { keyId, value } = payloadOf(text, at, headed)
   return { value, keyId, stamp, freshMs: leftMs, keptMs: leftMs, graceMs: 0, tags: noTags, nowMs }
 }
