@@ -5,7 +5,7 @@ import assert from "node:assert/strict"
 import * as fs from "node:fs"
 import * as path from "node:path"
 import { inspect } from "node:util"
-import { ConfigProvider, Effect, Exit, Layer, Logger, Option } from "effect"
+import { Config, ConfigProvider, Effect, Exit, Layer, Logger, Option } from "effect"
 import { CacheStore, CommandStore, DataStore, EventStore, SnapshotStore } from "effect-stores"
 import { CommandStoreMemory, EventStoreMemory, MemoryDatabase } from "effect-stores/memory"
 import { Stores, StoresTest } from "effect-stores/stores"
@@ -128,7 +128,7 @@ describe("Stores", () => {
     const exit = await run({ ...variables, ...keys }, used("k"), { lines })
     assert.deepEqual(exit, Exit.succeed(["Sqlite", "Sqlite", "Sqlite", "Sqlite", "FileSystem"]))
     assert.deepEqual(found(root), [])
-    assert.match(lines.join(), /, sealed$/)
+    assert.match(lines.join(), /DATA_STORE fs \S+ \(sealed\)$/)
     assert.ok(!inspect(lines).includes(keyOf("1")))
     await run({ ...variables, SNAPSHOT_STORE: "memory", SQLITE_FILENAME: path.join(root, "plain.db") }, used("k"))
     assert.notDeepEqual(found(root), [])
@@ -139,6 +139,8 @@ describe("Stores", () => {
     assert.match(failure(await run({ DURABLE: "true" }, used("k"))), refusal)
     const layer = Stores.layer({ durable: true })
     assert.match(failure(await run({ EVENT_STORE: "memory" }, used("k"), { layer })), refusal)
+    const inMemory = { EVENT_STORE: "sqlite", SQLITE_FILENAME: ":memory:", DURABLE: "true" }
+    assert.match(failure(await run(inMemory, used("k"))), refusal)
     const own = Stores.layer({ durable: true, eventStore: EventStoreMemory.layer() })
     assert.ok(Exit.isSuccess(await run({ DURABLE: "true" }, used("k"), { layer: own })))
   })
@@ -152,6 +154,26 @@ describe("Stores", () => {
     const exit = await run({ EVENT_STORE: "pg" }, append, { lines, layer })
     assert.equal(Exit.isSuccess(exit) && exit.value._tag, "ReadOnly")
     assert.match(lines.join(), /EVENT_STORE by a layer of the application/)
+  })
+
+  test("a layer of the application takes the place of its store only, whatever else it gives", async () => {
+    const both = Layer.merge(EventStoreMemory.layer(), CommandStoreMemory.layer())
+    const filename = path.join(temporaryDirectory(), "all.db")
+    const exit = await run({ COMMAND_STORE: "sqlite", SQLITE_FILENAME: filename }, used("k"), {
+      layer: Stores.layer({ eventStore: both })
+    })
+    assert.deepEqual(exit, Exit.succeed(["InMemory", "Sqlite", "InMemory", "InMemory", "InMemory"]))
+  })
+
+  test("the start line says what is sealed, and a warning that keys seal nothing", async () => {
+    const keys = { ENCRYPTION_KEYS: `a=${keyOf("1")}`, ENCRYPTION_PRIMARY: "a" }
+    const lines: Array<string> = []
+    const layer = Stores.layer({ eventStore: EventStoreMemory.layer() })
+    await run(keys, used("k"), { lines, layer })
+    assert.match(lines.join(), /EVENT_STORE by a layer of the application, COMMAND_STORE memory \(sealed\)/)
+    lines.length = 0
+    await run({ ...keys, ENCRYPTION_POLICY: "ForbidEncryptAllowDecrypt" }, used("k"), { lines })
+    assert.match(lines.join(), /EVENT_STORE memory \(written plain\)/)
   })
 
   test("layers of the application are built once, with what they share", async () => {
@@ -185,12 +207,18 @@ describe("Stores", () => {
       )
       assert.deepEqual(await run(variables, versions, { layer: StoresTest.layer }), Exit.succeed(1))
     }
+    // The application's own Config stays as it is.
+    const own = Effect.zipRight(EventStore.EventStore, Config.string("DURABLE"))
+    assert.deepEqual(await run(variables, own, { layer: StoresTest.layer }), Exit.succeed("true"))
   })
 
   test("a store may be read-only by its variable", async () => {
     const create = Effect.flatMap(DataStore.DataStore, (store) => Effect.flip(store.buckets.create("bucket")))
-    const exit = await run({ DATA_STORE_READ_ONLY: "true" }, create)
-    assert.equal(Exit.isSuccess(exit) && exit.value._tag, "ReadOnly")
+    const minio = { MINIO_ENDPOINT: "http://127.0.0.1:1", MINIO_ACCESS_KEY: "a", MINIO_SECRET_KEY: "s" }
+    for (const on of [{}, { DATA_STORE: "fs", FS_ROOT: temporaryDirectory() }, { DATA_STORE: "minio", ...minio }]) {
+      const exit = await run({ ...on, DATA_STORE_READ_ONLY: "true" }, create)
+      assert.equal(Exit.isSuccess(exit) && exit.value._tag, "ReadOnly", Object.keys(on).join())
+    }
   })
 })
 
@@ -213,6 +241,7 @@ describe("a variable that is wrong", () => {
     [{ ...pg, EVENT_STORE_POOL_MAX_OPEN_CONNS: "0x10" }, [/MAX_OPEN_CONNS/]],
     [{ ...pg, EVENT_STORE_POOL_MAX_OPEN_CONNS: "1.5" }, [/MAX_OPEN_CONNS/]],
     [{ ...pg, EVENT_STORE_POOL_CONN_MAX_LIFETIME: "30" }, [/CONN_MAX_LIFETIME: "must be a whole number and a unit/]],
+    [{ ...pg, EVENT_STORE_POOL_CONN_MAX_LIFETIME: "5 constructor" }, [/CONN_MAX_LIFETIME: "must be a whole/]],
     [{ ...pg, EVENT_STORE_POOL_MAX_OPEN_CONNS: "2", EVENT_STORE_POOL_MAX_IDLE_CONNS: "3" }, [/MAX_IDLE_CONNS/]],
     [
       {
@@ -235,7 +264,8 @@ describe("a variable that is wrong", () => {
     [{ ENCRYPTION_KEYS: `a=${keyOf("1")}` }, [/PRIMARY/]],
     [{ ENCRYPTION_POLICY: "RequireEncrypt" }, [/ENCRYPTION_KEYS: must be given/]],
     [{ ENCRYPTION_KEY_FILE: "k.json", ENCRYPTION_KEYS: `a=${keyOf("1")}` }, [/ENCRYPTION_KEY_FILE: must not be given/]],
-    [{ ENCRYPTION_KEYS: `a=${secret}`, ENCRYPTION_PRIMARY: "a" }, [/a/]]
+    [{ ENCRYPTION_KEYS: `a=${secret}`, ENCRYPTION_PRIMARY: "a" }, [/the key a/]],
+    [{ ENCRYPTION_KEYS: `a=${keyOf("1")}`, ENCRYPTION_PRIMARY: secret }, [/primary: /]]
   ]
   for (const [variables, expected] of cases) {
     test(`is named, and its value is not shown: ${Object.keys(variables).join(" ")}`, async () => {

@@ -140,7 +140,7 @@ export const objectUpkeep = (cipher: Cipher, port: Encoded, sealed: SealedObject
           keyIds: [found.object.keyId, ...inFront],
           open: Effect.flatMap(openedOver(whole), (source) =>
             options.deep ? Stream.runDrain(verified(source, 0, source.object.size)) : Effect.void
-          ),
+          ).pipe(Effect.catchTag("ObjectChanged", () => Effect.void)),
           reseal: resealed(id, options)
         }))
       }),

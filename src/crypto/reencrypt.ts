@@ -279,12 +279,19 @@ const walks = (
         return { _tag: "Progress", store, walk: before.walk, done, total, resealed, left, perSecond, timeLeft }
       }
 
-      /** What was done goes no faster than it may. */
-      const pace = Effect.suspend(() => {
-        const dueMs = ((resealed - before.resealed) / settings.perSecond) * 1_000
-        const elapsedMs = clock.unsafeCurrentTimeMillis() - startedMs
-        return dueMs > elapsedMs ? Effect.sleep(dueMs - elapsedMs) : Effect.void
-      })
+      /** What is done goes no faster than it may; time in which nothing was done is not made up for. */
+      let freeMs = startedMs
+      const paced = <A, E>(step: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+        Effect.suspend(() => {
+          const from = { resealed, ms: Math.max(freeMs, clock.unsafeCurrentTimeMillis()) }
+          return Effect.zipLeft(
+            step,
+            Effect.suspend(() => {
+              freeMs = from.ms + ((resealed - from.resealed) / settings.perSecond) * 1_000
+              return Effect.sleep(Math.max(0, freeMs - clock.unsafeCurrentTimeMillis()))
+            })
+          )
+        })
 
       const walkOf = ({ records, ring, store }: Upkeep): Stream.Stream<Progress | Unopened, RecordFailure> => {
         const primary = ring.keys.find((key) => key.primary)?.id
@@ -297,14 +304,14 @@ const walks = (
             done += outcomes.length
             for (const outcome of outcomes) {
               if (outcome === "Resealed") resealed++
-              else if (outcome !== "Current") left++
+              else if (outcome !== "Current" && outcome !== "Gone") left++
               if (outcome === "Changed") changed++
             }
             const missed = outcomes.filter((outcome) => typeof outcome === "object")
             return Chunk.fromIterable<Progress | Unopened>([...missed, progress(store)])
           })
-        return Stream.grouped(records(settings), batch).pipe(
-          Stream.mapEffect((batch) => Effect.zipLeft(settleAll(batch), pace)),
+        return Stream.grouped(records(settings), Math.max(1, Math.min(batch, Math.floor(settings.perSecond)))).pipe(
+          Stream.mapEffect((batch) => paced(settleAll(batch))),
           Stream.flattenChunks
         )
       }

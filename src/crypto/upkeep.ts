@@ -21,8 +21,12 @@ export type SealedStore = "EventStore" | "CommandStore" | "SnapshotStore" | "Cac
 
 export type RecordFailure = StoreFailure | BodyError | SnapshotCorrupt | InvalidInput
 
-/** `Changed`: somebody else has changed or deleted it. `Unguarded`: the backend could not tell whether somebody has. */
-export type Resealed = "Resealed" | "Changed" | "Unguarded"
+/**
+ * - `Changed`: somebody else has changed it.
+ * - `Gone`: it is not there any more, or is served to nobody any more.
+ * - `Unguarded`: the backend could not tell whether somebody has changed it.
+ */
+export type Resealed = "Resealed" | "Changed" | "Unguarded" | "Gone"
 
 export interface WalkOptions {
   /** Objects: bodies are looked into, and encrypted anew, not only their key headers. */
@@ -86,7 +90,7 @@ export const rowRecord = <Row extends object>(
     keyIds: ids,
     open: Effect.flatMap(load, (row) => (row === null ? Effect.void : opened(row))),
     reseal: Effect.flatMap(load, (row) => {
-      if (row === null) return Effect.succeed<Resealed>("Changed")
+      if (row === null) return Effect.succeed<Resealed>("Gone")
       return Effect.flatMap(Effect.all([ring.primary, opened(row)]), ([key, plain]) => {
         const sealed = seal(key, plain)
         const again = open(sealed, findIn(new Map([[key.id, key]])))

@@ -52,26 +52,20 @@ export const list: Reader<ReadonlyArray<string>> = parsed(
   ""
 )
 
-const units: Readonly<Record<string, number>> = {
-  ms: 1,
-  milli: 1,
-  millisecond: 1,
-  s: 1_000,
-  second: 1_000,
-  m: 60_000,
-  minute: 60_000,
-  h: 3_600_000,
-  hour: 3_600_000,
-  d: 86_400_000,
-  day: 86_400_000,
-  week: 604_800_000
-}
+const unitsMs = new Map([
+  ...["ms", "milli", "millis", "millisecond", "milliseconds"].map((unit) => [unit, 1] as const),
+  ...["s", "second", "seconds"].map((unit) => [unit, 1_000] as const),
+  ...["m", "minute", "minutes"].map((unit) => [unit, 60_000] as const),
+  ...["h", "hour", "hours"].map((unit) => [unit, 3_600_000] as const),
+  ...["d", "day", "days"].map((unit) => [unit, 86_400_000] as const),
+  ...["week", "weeks"].map((unit) => [unit, 604_800_000] as const)
+])
 
 const durationOf = (text: string): Duration.Duration | undefined => {
   if (text === "infinity") return Duration.infinity
   if (text === "0") return Duration.zero
   const [, amount, unit = ""] = /^(\d{1,15}) ?([a-z]+)$/.exec(text) ?? []
-  const unitMs = units[unit] ?? units[unit.replace(/s$/, "")]
+  const unitMs = unitsMs.get(unit)
   return amount === undefined || unitMs === undefined ? undefined : Duration.millis(Number(amount) * unitMs)
 }
 

@@ -266,7 +266,7 @@ export const layer = (options: Options): Layer.Layer<DataStore, InvalidInput> =>
  * import { Config } from "effect"
  * import { DataStoreMinio } from "effect-stores/minio"
  *
- * // OBJECTS_endpoint=http://localhost:9000 OBJECTS_accessKey=... OBJECTS_secretKey=...
+ * // OBJECTS_ENDPOINT=http://localhost:9000 OBJECTS_ACCESS_KEY=... OBJECTS_SECRET_KEY=...
  * const layer = DataStoreMinio.layerConfig(Config.nested(DataStoreMinio.config, "OBJECTS"))
  * ```
  *

@@ -14,7 +14,7 @@ import type * as Scope from "effect/Scope"
 import type { InvalidInput, ReadFailure, StoreError, StoreFailure, StoreUnavailable } from "../Errors.js"
 import * as variables from "../internal/config.js"
 import type { Pages } from "../internal/pages.js"
-import { checked } from "../internal/validate.js"
+import { checked, invalid } from "../internal/validate.js"
 import * as Pool from "../Pool.js"
 import { ClientPool, type Request } from "./database/ClientPool.js"
 import { command } from "./database/commands.js"
@@ -194,7 +194,7 @@ export const config: Config.Config<Options> = Config.zipWith(
     try {
       settings(given as unknown as Options)
     } catch (error) {
-      const { what, why } = error as InvalidInput
+      const { what, why } = invalid(error)
       return Either.left(ConfigError.InvalidData([variables.nameOf(what)], why))
     }
     return Either.right(given as unknown as Options)

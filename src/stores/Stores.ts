@@ -6,22 +6,24 @@
  */
 import * as Config from "effect/Config"
 import type { ConfigError } from "effect/ConfigError"
+import type * as ConfigProvider from "effect/ConfigProvider"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import type { CacheStore } from "../CacheStore.js"
-import type { CommandStore } from "../CommandStore.js"
+import type * as Scope from "effect/Scope"
+import { CacheStore } from "../CacheStore.js"
+import { CommandStore } from "../CommandStore.js"
 import type { InvalidKeyLength, KeyCheckFailed } from "../CryptoError.js"
 import * as CryptoService from "../CryptoService.js"
-import type { DataStore } from "../DataStore.js"
+import { DataStore } from "../DataStore.js"
 import { InvalidInput, type StoreFailure } from "../Errors.js"
-import type { EventStore } from "../EventStore.js"
+import { EventStore } from "../EventStore.js"
 import { nameOf } from "../internal/config.js"
 import { type Keys, onlyKnown } from "../internal/storeOptions.js"
-import type { SnapshotStore } from "../SnapshotStore.js"
+import { SnapshotStore } from "../SnapshotStore.js"
 import { plans } from "./backends.js"
 import { checkPools } from "./budget.js"
-import { type Choices, choices, stores } from "./choices.js"
+import { type Choices, choices, type Store, stores } from "./choices.js"
 import { type Plan, Session } from "./plans.js"
 
 /**
@@ -78,9 +80,9 @@ const optionKeys: Keys<Options> = {
  * - `ENCRYPTION_KEYS` and `ENCRYPTION_PRIMARY`, or `ENCRYPTION_KEY_FILE`, seal all stores.
  * - `DURABLE=true` refuses an event store in memory.
  *
- * All variables that are wrong are reported together, before anything is opened. At start one line is logged that names
- * the backend of each store, and a warning if `EXPECTED_PROCESSES` processes like this one may open more connections
- * than a server allows.
+ * All variables that cannot be read are reported together, before anything is opened; what a database refuses of them
+ * is reported when it is opened. At start one line is logged that names the backend of each store, and a warning if
+ * `EXPECTED_PROCESSES` processes like this one may open more connections than a server allows.
  *
  * @example
  * ```ts
@@ -100,7 +102,9 @@ const optionKeys: Keys<Options> = {
 export const layer = <E = never, R = never>(options: Options<E, R> = {}): Layer.Layer<All, StoresError | E, R> => {
   const given = stores.flatMap((store) => {
     const own: unknown = options?.[store]
-    return Layer.isLayer(own) ? [own as Layer.Layer<never, E, R>] : []
+    // Of a layer that gives more than this store nothing else takes the place of anything.
+    const only = (services: Context.Context<never>) => Context.pick(tags[store])(services as Context.Context<All>)
+    return Layer.isLayer(own) ? [Layer.map(own as Layer.Layer<never, E, R>, only) as Layer.Layer<never, E, R>] : []
   })
   // Merged, and not built in here, so that what they share with the rest of the application is built once.
   return given.reduce(
@@ -109,40 +113,65 @@ export const layer = <E = never, R = never>(options: Options<E, R> = {}): Layer.
   ) as Layer.Layer<All, StoresError | E, R>
 }
 
-/** The stores that were not given. */
-const chosenByConfig = (options: Options): Layer.Layer<never, StoresError> =>
-  Layer.scopedContext(
-    Effect.gen(function* () {
-      const { durable, ...given } = yield* onlyKnown(options, optionKeys)
-      for (const store of stores) {
-        if (given[store] !== undefined && !Layer.isLayer(given[store]))
-          return yield* new InvalidInput({ what: store, why: "must be a Layer" })
-      }
-      const chosen = yield* choices
-      if ((durable || chosen.durable) && chosen.eventStore === "memory" && given.eventStore === undefined) {
-        const why = "must not be memory: the stores were asked to be durable (DURABLE, or the option durable)"
-        return yield* new InvalidInput({ what: "EVENT_STORE", why })
-      }
-      const keys = yield* keysOf(chosen)
-      const byConfig = stores.filter((store) => given[store] === undefined)
-      const plan = plans(chosen)
-      const configs = yield* Effect.forEach(byConfig, (store) => plan[store]() as Plan<never>)
-      const openers = yield* Config.all(configs)
-      const session = new Session()
-      const opened = yield* Effect.forEach(openers, (open) => open(session))
-      yield* checkPools(session.pools, chosen.expectedProcesses)
+/**
+ * The stores that were not given.
+ *
+ * @internal
+ */
+export const chosenByConfig = (
+  options: Options,
+  provider?: ConfigProvider.ConfigProvider
+): Layer.Layer<never, StoresError> =>
+  Layer.scopedContext(provider === undefined ? chosen(options) : Effect.withConfigProvider(chosen(options), provider))
 
-      const services = opened.reduce((all, { services }) => Context.merge(all, services), Context.empty())
-      const isSealed = keys !== undefined && opened.length > 0
-      const places = new Map(byConfig.map((store, i) => [store, opened[i]?.place]))
-      const line = stores.map((store) => `${nameOf(store)} ${places.get(store) ?? "by a layer of the application"}`)
-      const result = isSealed
-        ? yield* Layer.build(Layer.provide(CryptoService.seal(Layer.succeedContext(services)), keys))
-        : services
-      yield* Effect.logInfo(`${line.join(", ")}${isSealed ? ", sealed" : ""}`)
-      return result
-    })
-  )
+const chosen = (options: Options): Effect.Effect<Context.Context<never>, StoresError, Scope.Scope> =>
+  Effect.gen(function* () {
+    const { durable, ...given } = yield* onlyKnown(options, optionKeys)
+    for (const store of stores) {
+      if (given[store] !== undefined && !Layer.isLayer(given[store]))
+        return yield* new InvalidInput({ what: store, why: "must be a Layer" })
+    }
+    const choice = yield* choices
+    const isDurable = durable === true || choice.durable
+    if (isDurable && choice.eventStore === "memory" && given.eventStore === undefined) return yield* forgetful
+    const keys = yield* keysOf(choice)
+    const byConfig = stores.filter((store) => given[store] === undefined)
+    const plan = plans(choice)
+    const configs = yield* Effect.forEach(byConfig, (store) => plan[store]() as Plan<never>)
+    const openers = yield* Config.all(configs)
+    const session = new Session()
+    const opened = yield* Effect.forEach(openers, (open) => open(session))
+    const places = new Map(byConfig.map((store, i) => [store, opened[i]?.place]))
+    if (isDurable && places.get("eventStore") === "sqlite :memory:") return yield* forgetful
+    yield* checkPools(session.pools, choice.expectedProcesses)
+
+    const services = opened.reduce((all, { services }) => Context.merge(all, services), Context.empty())
+    const isSealed = keys !== undefined && opened.length > 0
+    if (keys !== undefined && !isSealed)
+      yield* Effect.logWarning("ENCRYPTION_* seal nothing: all stores are layers of the application")
+    const result = isSealed
+      ? yield* Layer.build(Layer.provide(CryptoService.seal(Layer.succeedContext(services)), keys))
+      : services
+    const writesPlain = choice.encryption.policy === "ForbidEncryptAllowDecrypt"
+    const seal = isSealed ? (writesPlain ? " (written plain)" : " (sealed)") : ""
+    const described = (store: Store) =>
+      places.has(store) ? `${places.get(store)}${seal}` : "by a layer of the application"
+    yield* Effect.logInfo(stores.map((store) => `${nameOf(store)} ${described(store)}`).join(", "))
+    return result
+  })
+
+const forgetful = new InvalidInput({
+  what: "EVENT_STORE",
+  why: "must not be memory: the stores were asked to be durable (DURABLE, or the option durable)"
+})
+
+const tags = {
+  eventStore: EventStore,
+  commandStore: CommandStore,
+  snapshotStore: SnapshotStore,
+  cacheStore: CacheStore,
+  dataStore: DataStore
+} as const
 
 /** `undefined` when no keys are given. Half of them fails, and names what is missing. */
 const keysOf = ({

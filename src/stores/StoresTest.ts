@@ -4,7 +4,7 @@
  * @since 0.1.0
  */
 import * as ConfigProvider from "effect/ConfigProvider"
-import * as Layer from "effect/Layer"
+import type * as Layer from "effect/Layer"
 import * as Stores from "./Stores.js"
 
 /**
@@ -29,7 +29,7 @@ import * as Stores from "./Stores.js"
  * @since 0.1.0
  * @category layers
  */
-export const layer: Layer.Layer<Stores.All, Stores.StoresError> = Layer.provide(
-  Stores.layer(),
-  Layer.setConfigProvider(ConfigProvider.fromMap(new Map()))
-)
+export const layer: Layer.Layer<Stores.All, Stores.StoresError> = Stores.chosenByConfig(
+  {},
+  ConfigProvider.fromMap(new Map())
+) as Layer.Layer<Stores.All, Stores.StoresError>

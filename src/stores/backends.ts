@@ -161,14 +161,20 @@ const simple = <S>(
     Config.map(Config.nested(readOnly, nameOf(store)), (options) => alone("memory", layer(options), nameOf(store)))
   )
 
+/** What a store of one backend only has: the variable of the store goes before that of the backend. */
+const own = Config.nested(readOnly, nameOf("dataStore"))
+
 const minio: Plan<DataStore> = Effect.map(
   load("dataStore", "minio", () => import("../minio/DataStoreMinio.js")),
   ({ config, layer }) =>
-    // The pool has one place of its own, as those of the other stores.
     Config.map(
-      Config.all([Config.nested(config, "MINIO"), Config.nested(Config.nested(Pool.httpConfig, "POOL"), "DATA_STORE")]),
-      ([options, pool]) => {
-        const layers = layer({ ...options, pool: { ...options.pool, ...pool } })
+      Config.all([
+        Config.nested(config, "MINIO"),
+        Config.nested(Config.nested(Pool.httpConfig, "POOL"), nameOf("dataStore")),
+        own
+      ]),
+      ([options, pool, own]) => {
+        const layers = layer({ ...options, ...own, pool: { ...options.pool, ...pool } })
         return alone(`minio ${options.endpoint}`, layers, "MINIO")
       }
     )
@@ -177,7 +183,9 @@ const minio: Plan<DataStore> = Effect.map(
 const fileSystem: Plan<DataStore> = Effect.map(
   load("dataStore", "fs", () => import("../fs/DataStoreFileSystem.js")),
   ({ config, layer }) =>
-    Config.map(Config.nested(config, "FS"), (options) => alone(`fs ${options.root}`, layer(options), "FS"))
+    Config.map(Config.all([Config.nested(config, "FS"), own]), ([options, own]) =>
+      alone(`fs ${options.root}`, layer({ ...options, ...own }), "FS")
+    )
 )
 
 export const plans = (choices: Choices) => ({

@@ -7,7 +7,7 @@ import * as Either from "effect/Either"
 import * as Redacted from "effect/Redacted"
 import { type CryptoError, InvalidKeyLength, KeyDisabled, UnknownKeyId } from "../../CryptoError.js"
 import { InvalidInput } from "../../Errors.js"
-import { array, describe, fields, identifier, oneOf, refuse } from "../../internal/validate.js"
+import { array, fields, identifier, oneOf, refuse } from "../../internal/validate.js"
 import type { FindKey } from "../formats/envelope.js"
 import { isRingId, isWeak, type Key, type KeyStatus, keyBytes, make as makeKey } from "./key.js"
 
@@ -82,7 +82,7 @@ export const checkedKeys = <const Field extends string>(
   })
   const name = identifier(primary, "primary")
   const found = checked.find((key) => key.primary)
-  if (found === undefined) return refuse("primary", `${describe(name)} is none of the keys`)
+  if (found === undefined) return refuse("primary", "is none of the keys")
   if (found.status !== "enabled") return refuse("primary", `the key ${name} is ${found.status}`)
   return checked
 }
