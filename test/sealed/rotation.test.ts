@@ -280,6 +280,23 @@ describe("sealing anew", { timeout: 240_000 }, () => {
   })
 })
 
+describe("a cached value that a tag has ended", { timeout: 60_000 }, () => {
+  test("is under its old key as long as it lives, is served to nobody, and is nothing that is left", async () => {
+    const filename = path.join(temporaryDirectory(), "stores.db")
+    await run(
+      under(onSqlite(filename), ["k1"]),
+      Effect.gen(function* () {
+        const cache = yield* CacheStore.CacheStore
+        yield* cache.set(tenantId, "ended", "value", { tags: ["tag"], ttl: "1 hour" })
+        yield* cache.invalidate(tenantId, { tags: ["tag"] })
+      })
+    )
+    const { last } = await run(under(onSqlite(filename), ["k2", "k1"]), reencrypted())
+    assert.equal(last.left, 0)
+    assert.equal(last.walk, 1)
+  })
+})
+
 describe("what others do in the moment before a record is replaced", { timeout: 60_000 }, () => {
   /** Each replacement waits until something was done, once. */
   const disturbed = (ports: Ports, disturb: { run: Effect.Effect<void> }): Ports => {
