@@ -308,16 +308,14 @@ const time = (value: unknown, what: string, otherwiseMs: number): Either.Either<
     ? Either.right(otherwiseMs)
     : Either.try({ try: () => durationMs(value, what) || otherwiseMs, catch: invalid })
 
-const readers = {
+const sqliteReaders = {
   maxOpenConns: integer,
-  maxIdleConns: integer,
-  connMaxLifetime: duration,
   connMaxIdleTime: duration,
   acquireTimeout: duration,
   maxWaiting: integer
 } as const
 
-const { connMaxLifetime: _, maxIdleConns: __, ...sqliteReaders } = readers
+const pgReaders = { ...sqliteReaders, maxIdleConns: integer, connMaxLifetime: duration } as const
 
 const valid = <A extends object>(
   config: Config.Config<A>,
@@ -339,7 +337,7 @@ const valid = <A extends object>(
  * @since 0.1.0
  * @category config
  */
-export const config: Config.Config<PoolOptions> = valid(options(readers), (given) => limits(given, logs.pg))
+export const config: Config.Config<PoolOptions> = valid(options(pgReaders), (given) => limits(given, logs.pg))
 
 /**
  * The same for a Sqlite database, without `MAX_IDLE_CONNS` and `CONN_MAX_LIFETIME`, which are not read.

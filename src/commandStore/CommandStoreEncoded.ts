@@ -82,6 +82,21 @@ export interface EncodedFilter {
 }
 
 /**
+ * The filter that all match.
+ *
+ * @since 0.1.0
+ * @category encoded
+ */
+export const anyCommand: EncodedFilter = {
+  tenantId: null,
+  domain: null,
+  types: null,
+  statuses: null,
+  createdFrom: null,
+  createdUntil: null
+}
+
+/**
  * What a backend implements. Input has been checked, so a backend need not check it again. Each member but
  * `transaction` is one atomic step. It may be used concurrently and be interrupted at any time; an interrupt leaves no
  * lock, transaction or connection open. Leases run on one clock for all processes: the server's, or the machine's for a

@@ -5,12 +5,12 @@
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import type { CryptoError, KeyCheckFailed } from "../CryptoError.js"
-import type {
-  CreateOutcome,
-  Encoded,
-  EncodedCommand,
-  EncodedFilter,
-  EncodedPayloads
+import {
+  anyCommand,
+  type CreateOutcome,
+  type Encoded,
+  type EncodedCommand,
+  type EncodedPayloads
 } from "../commandStore/CommandStoreEncoded.js"
 import type { InvalidInput, StoreFailure } from "../Errors.js"
 import { pagedStream, rangePages } from "../internal/pages.js"
@@ -307,12 +307,3 @@ const payloadsOf = ({ data, keyId, metadata, outcome, outcomeKeyId }: EncodedPay
   outcome,
   outcomeKeyId
 })
-
-const anyCommand: EncodedFilter = {
-  tenantId: null,
-  domain: null,
-  types: null,
-  statuses: null,
-  createdFrom: null,
-  createdUntil: null
-}

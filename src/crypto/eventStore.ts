@@ -6,13 +6,13 @@ import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import type { CryptoError, KeyCheckFailed } from "../CryptoError.js"
 import { type InvalidInput, type StoreFailure, StoreUnavailable } from "../Errors.js"
-import type {
-  AppendOutcome,
-  Encoded,
-  EncodedAppend,
-  EncodedEvent,
-  EncodedFilter,
-  EncodedNewEvent
+import {
+  type AppendOutcome,
+  anyEvent,
+  type Encoded,
+  type EncodedAppend,
+  type EncodedEvent,
+  type EncodedNewEvent
 } from "../eventStore/EventStoreEncoded.js"
 import { type Page, pagedStream, rangePages } from "../internal/pages.js"
 import { type StreamId, streamKey, streamName } from "../StreamId.js"
@@ -306,16 +306,6 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
     hints: port.hints
   }
   return [sealed, upkeep]
-}
-
-const anyEvent: EncodedFilter = {
-  tenantId: null,
-  domain: null,
-  aggregateId: null,
-  types: null,
-  commandId: null,
-  createdFrom: null,
-  createdUntil: null
 }
 
 const overtaken = (stream: StreamId): StoreUnavailable =>

@@ -87,6 +87,22 @@ export interface EncodedFilter {
 }
 
 /**
+ * The filter that all match.
+ *
+ * @since 0.1.0
+ * @category encoded
+ */
+export const anyEvent: EncodedFilter = {
+  tenantId: null,
+  domain: null,
+  aggregateId: null,
+  types: null,
+  commandId: null,
+  createdFrom: null,
+  createdUntil: null
+}
+
+/**
  * What a backend implements. Input has been checked, so a backend need not check it again. Every member may be
  * used concurrently and be interrupted at any time; an interrupt leaves no lock, transaction or connection open.
  *

@@ -128,7 +128,7 @@ const port = (database: Database): Encoded.Encoded => {
       backend: "InMemory",
       connection: "memory",
       commands: rows.size,
-      lastCommand: matching(rows, everything).at(-1) ?? null
+      lastCommand: matching(rows, Encoded.anyCommand).at(-1) ?? null
     })),
 
     update: ({ data, id, keyId, metadata, status }) =>
@@ -173,15 +173,6 @@ const port = (database: Database): Encoded.Encoded => {
 }
 
 const payloadFields = ["data", "metadata", "keyId", "outcome", "outcomeKeyId"] as const
-
-const everything: Encoded.EncodedFilter = {
-  tenantId: null,
-  domain: null,
-  types: null,
-  statuses: null,
-  createdFrom: null,
-  createdUntil: null
-}
 
 const layers = storeLayers({
   tag: CommandStore,

@@ -3,7 +3,7 @@
  * per set of conditions. Keywords are in capitals.
  */
 import type { DistinctField } from "../../EventStore.js"
-import type { EncodedFilter } from "../../eventStore/EventStoreEncoded.js"
+import { anyEvent, type EncodedFilter } from "../../eventStore/EventStoreEncoded.js"
 import type { Direction } from "../../internal/pages.js"
 import { column, columns, streamColumns } from "../../sql/eventRows.js"
 import { eventConditions } from "../../sql/filters.js"
@@ -25,19 +25,9 @@ const isInOrder = (field: DistinctField, { aggregateId }: EncodedFilter): boolea
 
 /** The part of a filter that an index looks up: a command's events, or the beginning of a stream's address. */
 const lookedUp = ({ aggregateId, commandId, domain, tenantId }: EncodedFilter): EncodedFilter | undefined => {
-  if (commandId !== null) return { ...anything, commandId }
+  if (commandId !== null) return { ...anyEvent, commandId }
   if (tenantId === null) return undefined
-  return { ...anything, tenantId, domain, aggregateId: domain === null ? null : aggregateId }
-}
-
-const anything: EncodedFilter = {
-  tenantId: null,
-  domain: null,
-  aggregateId: null,
-  types: null,
-  commandId: null,
-  createdFrom: null,
-  createdUntil: null
+  return { ...anyEvent, tenantId, domain, aggregateId: domain === null ? null : aggregateId }
 }
 
 const orderOf = (direction: Direction): string => (direction === "forward" ? "" : " DESC")

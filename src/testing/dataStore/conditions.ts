@@ -8,7 +8,7 @@ import * as Option from "effect/Option"
 import { DataStore } from "../../DataStore.js"
 import { failsWith } from "../suite.js"
 import type { Test } from "./fixtures.js"
-import { assertAbsent, assertStored, bytesOf, freshBucket, freshObject, inPieces, text } from "./fixtures.js"
+import { assertAbsent, assertStored, bytesOf, freshObject, freshPair, inPieces, text } from "./fixtures.js"
 
 const racers = 64
 
@@ -95,11 +95,7 @@ export const conditions = (test: Test): void => {
   test("copy with ifAbsent leaves what is there, or is Unsupported", () =>
     Effect.gen(function* () {
       const store = yield* DataStore
-      const bucket = yield* freshBucket
-      const [from, to] = [
-        { bucket, name: "from" },
-        { bucket, name: "to" }
-      ] as const
+      const { from, to } = yield* freshPair
       yield* store.put(from, text("source"))
       if (!store.capabilities.copyIfAbsent) {
         yield* failsWith(store.copy(from, to, { ifAbsent: true }), "Unsupported")
@@ -111,7 +107,7 @@ export const conditions = (test: Test): void => {
       yield* failsWith(store.move(from, to, { ifAbsent: true }), "ObjectExists")
       yield* assertStored(to, text("source"))
       yield* assertStored(from, text("changed"))
-      const target = { bucket, name: "raced" }
+      const target = { bucket: from.bucket, name: "raced" }
       const exits = yield* Effect.all(
         Array.from({ length: racers }, () => Effect.exit(store.copy(from, target, { ifAbsent: true }))),
         { concurrency: "unbounded" }

@@ -10,7 +10,7 @@ import * as Option from "effect/Option"
 import { DataStore } from "../../DataStore.js"
 import { failsWith } from "../suite.js"
 import type { Test } from "./fixtures.js"
-import { assertAbsent, assertStored, bytesOf, freshBucket, freshObject, text, turn } from "./fixtures.js"
+import { assertAbsent, assertStored, bytesOf, freshBucket, freshObject, freshPair, text, turn } from "./fixtures.js"
 
 export const copies = (test: Test, largeBytes: number): void => {
   for (const size of [0, 1_000, largeBytes]) {
@@ -52,11 +52,7 @@ export const copies = (test: Test, largeBytes: number): void => {
   test("a copy can change content type and metadata, also onto itself, and the source's stay", () =>
     Effect.gen(function* () {
       const store = yield* DataStore
-      const bucket = yield* freshBucket
-      const [from, to] = [
-        { bucket, name: "from" },
-        { bucket, name: "to" }
-      ] as const
+      const { from, to } = yield* freshPair
       for (const bytes of [text("body"), bytesOf(largeBytes)]) {
         yield* store.put(from, bytes, { contentType: "text/a", metadata: { a: "1" } })
         const copied = yield* store.copy(from, to, { contentType: "text/b", metadata: { b: "2" } })
@@ -94,11 +90,7 @@ export const copies = (test: Test, largeBytes: number): void => {
   test("a source that is replaced or deleted while it is copied is copied whole, or not at all", () =>
     Effect.gen(function* () {
       const store = yield* DataStore
-      const bucket = yield* freshBucket
-      const [from, to] = [
-        { bucket, name: "from" },
-        { bucket, name: "to" }
-      ] as const
+      const { from, to } = yield* freshPair
       const bytes = bytesOf(largeBytes)
       for (let i = 0; i < 6; i++) {
         yield* store.put(from, bytes)

@@ -25,6 +25,12 @@ export const freshBucket = Effect.flatMap(DataStore, (store) => {
 /** An object's address in a bucket of its own. */
 export const freshObject = Effect.map(freshBucket, (bucket): ObjectId => ({ bucket, name: "object" }))
 
+/** Two addresses in a bucket of their own. */
+export const freshPair = Effect.map(freshBucket, (bucket): { readonly from: ObjectId; readonly to: ObjectId } => ({
+  from: { bucket, name: "from" },
+  to: { bucket, name: "to" }
+}))
+
 /**
  * Bytes that differ at every place from those of another seed, more or less; the same for the same arguments, and those
  * of a smaller size begin those of a larger one. A cipher's, because tests need hundreds of megabytes of them.
