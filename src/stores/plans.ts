@@ -103,7 +103,7 @@ export interface Kind<Tag, Service, Options, Pool, Limits> {
   readonly tag: Context.Tag<Tag, Service>
   readonly config: Config.Config<Options>
   readonly pool: Config.Config<Pool>
-  readonly make: (options: Options, defaults: Limits) => Effect.Effect<Service, Failure, Scope.Scope>
+  readonly make: (options: Options, defaults: Limits, store?: string) => Effect.Effect<Service, Failure, Scope.Scope>
   readonly place: (service: Service) => string
   /** The option that bounds its pool. */
   readonly bound: string
@@ -139,6 +139,7 @@ export const onDatabase = <
 ): Config.Config<Opener<S>> => {
   const { isShared } = sharing
   const name = nameOf(store)
+  const owner = isShared ? undefined : store.charAt(0).toUpperCase() + store.slice(1)
   const prefix = isShared ? kind.name : name
   return Config.mapOrFail(
     Config.all({
@@ -156,7 +157,7 @@ export const onDatabase = <
       const limits = isShared ? sharing.defaults : defaults
       const opener: Opener<S> = (session) => {
         const open = Effect.gen(function* () {
-          const service = yield* Effect.mapError(kind.make(options, limits), (error) =>
+          const service = yield* Effect.mapError(kind.make(options, limits, owner), (error) =>
             namedBehind(error instanceof InvalidInput && error.what.startsWith("pool") ? prefix : kind.name)(error)
           )
           session.pools.push({
