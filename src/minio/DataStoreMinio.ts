@@ -310,8 +310,13 @@ export const probe = (options: ServerOptions): Effect.Effect<Probe, InvalidInput
  * @since 0.1.0
  * @category getters
  */
-export const health = (options: ServerOptions): Effect.Effect<Health.Health, InvalidInput> =>
-  Effect.scoped(Effect.flatMap(opened(options), ({ s3 }) => Health.make(s3.ask)))
+export const health = (options: Options): Effect.Effect<Health.Health, InvalidInput> =>
+  Effect.scoped(
+    onlyKnown(options, optionKeys).pipe(
+      Effect.flatMap((known) => opened(part<ServerOptions>(known, serverKeys))),
+      Effect.flatMap(({ s3 }) => Health.make(s3.ask))
+    )
+  )
 
 /**
  * Options from the variables `ENDPOINT`, `ACCESS_KEY` and `SECRET_KEY`, which must be given, `SESSION_TOKEN`, `REGION`,

@@ -139,6 +139,25 @@ export const make = (
   })
 
 /**
+ * How many connections the server allows to all its clients; `undefined` behind a pooler, which has a bound of its own.
+ *
+ * @since 0.1.0
+ * @category getters
+ */
+export const maxClients = ({
+  [storeAccess]: { run, settings }
+}: PgDatabaseShape): Effect.Effect<number | undefined, StoreFailure> =>
+  settings.pooled
+    ? Effect.succeed(undefined)
+    : run({
+        text: `select current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+          as allowed`,
+        operation: "maxClients",
+        kind: "read",
+        onResult: (result) => Number(result.rows[0]?.allowed)
+      })
+
+/**
  * @since 0.1.0
  * @category layers
  */

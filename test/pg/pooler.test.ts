@@ -9,7 +9,7 @@ import { EventStore } from "effect-stores"
 import { EventStorePg, PgDatabase } from "effect-stores/pg"
 import { Client } from "pg"
 import { afterAll, beforeAll } from "vitest"
-import { storeAccess } from "../../src/pg/database/access.js"
+import { type Statement, storeAccess } from "../../src/pg/database/access.js"
 import { describePg, describeWith, freshDatabase } from "../support/backends.js"
 import { withClient } from "../support/databases.js"
 import { eventually } from "../support/eventually.js"
@@ -17,15 +17,14 @@ import { type PgBouncer, startPgBouncer } from "../support/pgbouncer.js"
 
 const event = { type: "Happened", data: { n: 1 } }
 const newStream = () => ({ tenantId: "t", domain: "d", aggregateId: crypto.randomUUID() })
-const slow = (seconds: number) =>
-  ({
-    name: "slow",
-    text: "select pg_sleep($1)",
-    values: [seconds],
-    operation: "slow",
-    kind: "read",
-    onResult: () => 0
-  }) as const
+const slow = (seconds: number): Statement<number, "read"> => ({
+  name: "slow",
+  text: "select pg_sleep($1)",
+  values: [seconds],
+  operation: "slow",
+  kind: "read",
+  onResult: () => 0
+})
 
 describePg("PostgreSQL behind a pooler", () =>
   describeWith("pgbouncer", "in transaction mode", () => {
@@ -146,7 +145,7 @@ describePg("PostgreSQL behind a pooler", () =>
           ({ length }) => length
         )
         const fibers = yield* Effect.forEach([stores.run(slow(600)), sql`select pg_sleep(600)`], (each) =>
-          Effect.fork(each as Effect.Effect<unknown, unknown>)
+          Effect.fork<unknown, unknown, never>(each)
         )
         yield* eventually(sleeping, (count) => count === 2)
         yield* Fiber.interruptAll(fibers)

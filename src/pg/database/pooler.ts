@@ -44,8 +44,10 @@ export const withSettings = (
   // The driver calls back with one result for each statement.
   const last = (error: unknown, results: unknown) =>
     done(error, Array.isArray(results) ? results[results.length - 1] : (results as Pg.QueryResult | undefined))
-  // Of the driver's types only those without a callback are known to TypeScript.
+  // TypeScript knows the driver's class without its callback.
   const make = Pg.Query as unknown as new (config: object, values: undefined, done: typeof last) => Pg.Query
+  // Without parameters it may be several statements, and a message of the protocol has room for them.
+  if (config.values === undefined) return new make({ ...config, text: `${settings}; ${config.text}` }, undefined, last)
   const query = new make({ ...config, queryMode: "extended" }, undefined, last)
   const driver = query as unknown as { prepare(wire: Wire): void }
   const prepare = driver.prepare.bind(query)
