@@ -98,7 +98,8 @@ export class ConnectionPool<A extends object> {
 
   /** At this moment; connections that are being opened count as open. */
   get state(): PoolState {
-    return { open: this.entries.size + this.opening, idle: this.idle.length, waiting: this.line.size }
+    const idle = this.idle.length + this.waking
+    return { open: this.entries.size + this.opening, idle, waiting: this.line.size }
   }
 
   /** All open connections, in use or not. */
@@ -209,17 +210,17 @@ export class ConnectionPool<A extends object> {
     this.checkDrained()
   })
 
-  private serve(connection: A): boolean {
-    const next = this.next()
+  private serve(connection: A, hasWaited = true): boolean {
+    const next = this.next(hasWaited)
     next?.take(connection)
     return next !== undefined
   }
 
   /** The longest waiter, who waits no longer. */
-  private next(): Waiter<A> | undefined {
+  private next(hasWaited = true): Waiter<A> | undefined {
     for (const [waiter, since] of this.line) {
       this.line.delete(waiter)
-      this.meter?.waited(Date.now() - since)
+      if (hasWaited) this.meter?.waited(Date.now() - since)
       return waiter
     }
     return undefined
@@ -242,7 +243,7 @@ export class ConnectionPool<A extends object> {
     if (this.closed || !this.connector.usable(connection)) {
       this.drop(connection)
       if (this.line.size > 0) this.openMore()
-    } else if (!this.serve(connection)) this.idle.push(connection)
+    } else if (!this.serve(connection, false)) this.idle.push(connection)
   }
 
   private openMore(): void {

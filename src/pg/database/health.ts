@@ -44,7 +44,8 @@ const askIdle = (pool: PgPool, connection: PgConnection): Effect.Effect<void, Re
       pool.release(connection)
       resume(error === undefined ? Effect.void : Effect.fail(classify(error, "read", operation)))
     })
-    return Effect.sync(() => connection.close())
+    // When it is interrupted, it goes on by itself, and the connection lives.
+    return Effect.void
   })
 
 const askOther = (settings: ConnectionSettings, status: "up" | "busy"): Effect.Effect<"up" | "busy", ReadFailure> =>

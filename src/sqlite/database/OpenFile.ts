@@ -131,10 +131,12 @@ export class OpenFile {
       const reads = this.reads.pool
       // Those who use a connection now find out by themselves whether the file can be read.
       if (!hasFree(reads)) return Effect.succeed("busy")
+      const free = hasFree(this.writer)
       // One that reads has nothing to commit.
-      return use(reads, "health", (connection) =>
-        isReadable(connection) && hasFree(this.writer) ? "up" : "busy"
-      ) as Effect.Effect<"up" | "busy", ReadFailure>
+      return use(reads, "health", (connection) => (isReadable(connection) && free ? "up" : "busy")) as Effect.Effect<
+        "up" | "busy",
+        ReadFailure
+      >
     })
   )
 
