@@ -40,8 +40,8 @@ export interface RedisDatabaseShape {
   readonly state: Effect.Effect<{ readonly open: number; readonly idle: number }>
 
   /**
-   * Whether the server responds, known within 2 seconds. If all connections are busy with what they are to send, or the
-   * server accepts no more clients, it is `busy` and not `down`.
+   * Whether the server responds, known within 2 seconds. If all connections are busy with what they are to send, it is
+   * asked over another, and is `busy` and not `down`.
    */
   readonly health: Effect.Effect<Health.Health>
 

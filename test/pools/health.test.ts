@@ -2,9 +2,7 @@
  * `health`: it is known while the pool is full, a full pool is busy and not down, and what is down is known in bounded
  * time. Pools are full because tests hold their connections by hand.
  */
-import { once } from "node:events"
 import * as fs from "node:fs"
-import * as net from "node:net"
 import * as path from "node:path"
 import {
   Cause,
@@ -26,7 +24,6 @@ import { RedisDatabase } from "effect-stores/redis"
 import { SqliteDatabase } from "effect-stores/sqlite"
 import { Stores } from "effect-stores/stores"
 import { describe, expect, it, onTestFinished } from "vitest"
-import type { Driver } from "../../src/redis/database/commands.js"
 import { proxyOf } from "../redis/fixtures.js"
 import { describeOwnPg, describeOwnRedis, describePg, freshDatabase, temporaryDirectory } from "../support/backends.js"
 import { eventually } from "../support/eventually.js"
@@ -244,27 +241,6 @@ describeOwnRedis("health of Redis", () => {
         proxy.onData = () => "cut"
         yield* Effect.promise(() => server.stop())
         expect(yield* opened.health).toMatchObject({ status: "down", error: { _tag: "StoreUnavailable" } })
-      })
-    )
-  })
-
-  it("of a server that accepts no more clients is busy", async () => {
-    const server = await startRedis()
-    onTestFinished(() => server.stop())
-    await run(
-      Effect.gen(function* () {
-        const options = { host: "127.0.0.1", port: server.port, pool: { minIdleConns: 1 } }
-        const opened = yield* database(options)
-        const others = [1, 2, 3].map(() => net.connect(server.port, "127.0.0.1"))
-        yield* Effect.addFinalizer(() => Effect.sync(() => others.forEach((socket) => socket.destroy())))
-        yield* Effect.promise(() => Promise.all(others.map((socket) => once(socket, "connect"))))
-        yield* Effect.promise(() => server.command("config", "set", "maxclients", "1"))
-        expect(yield* opened.health).toEqual({ status: "up" })
-        // Its own, so that only the others are left.
-        const kill = (driver: Driver) =>
-          Promise.resolve(driver.client("ID")).then((id) => driver.client("KILL", "ID", id, "SKIPME", "no"))
-        yield* Effect.ignore(opened.run({ operation: "kill", size: 0, send: kill, onReply: () => undefined }))
-        expect(yield* opened.health).toEqual({ status: "busy" })
       })
     )
   })

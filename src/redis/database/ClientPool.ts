@@ -12,7 +12,7 @@ import type { PoolMeter } from "../../internal/telemetry.js"
 import type { RedisLimits } from "../../Pool.js"
 import { command, type Driver, isCluster, type Send } from "./commands.js"
 import type { OnError } from "./connectors.js"
-import { classify, isFull, replyCode, rootOf } from "./failures.js"
+import { classify, replyCode, rootOf } from "./failures.js"
 
 export interface Request<A> {
   readonly operation: string
@@ -185,14 +185,9 @@ export class ClientPool {
   /** Asks the server for a sign of life: on a connection of its own if all of the pool are busy. */
   readonly ask: Effect.Effect<"up" | "busy", StoreError | StoreUnavailable> = Effect.suspend(() => {
     const busy = this.clients.size >= this.limits.poolSize && [...this.clients].every(({ load }) => load >= busyBytes)
-    const answer = busy
-      ? Effect.as(this.askOther, "busy" as const)
-      : Effect.as(this.run({ operation: "health", size: 0, send: ping, onReply: () => undefined }), "up" as const)
-    return Effect.catchIf(
-      answer,
-      ({ cause }) => isFull(cause),
-      () => Effect.succeed("busy" as const)
-    )
+    return busy
+      ? Effect.as(this.askOther, "busy")
+      : Effect.as(this.run({ operation: "health", size: 0, send: ping, onReply: () => undefined }), "up")
   })
 
   private readonly askOther: Effect.Effect<void, StoreError | StoreUnavailable> = Effect.async((resume) => {

@@ -53,8 +53,6 @@ const meanings: Readonly<Record<string, Meaning>> = {
 /** What the server says when it accepts no more clients. */
 const full = "max number of clients"
 
-export const isFull = (error: unknown): boolean => error instanceof Error && error.message.includes(full)
-
 /** Why a connection failed, before the driver says only that it is closed. */
 const closed = new Set(["Connection is closed.", "None of startup nodes is available", "Cluster is ended."])
 
@@ -77,9 +75,9 @@ export const classify = (error: unknown, operation: string): StoreUnavailable | 
     : new StoreUnavailable({ operation, retryable: true, cause })
 }
 
-const meaningOf = (error: unknown, { code = "" }: Failure): Meaning => {
+const meaningOf = (error: unknown, { code = "", message }: Failure): Meaning => {
   const reply = replyCode(error)
-  if (reply !== undefined) return isFull(error) ? "passing" : (meanings[reply] ?? "final")
+  if (reply !== undefined) return message.includes(full) ? "passing" : (meanings[reply] ?? "final")
   // A bug of ours.
   if (error instanceof TypeError) return "final"
   return lastingOf(code) ?? "passing"
