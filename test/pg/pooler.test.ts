@@ -4,9 +4,10 @@
  */
 import { inspect } from "node:util"
 import { assert, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Layer, Redacted, Stream } from "effect"
+import { ConfigProvider, Effect, Exit, Fiber, Layer, Logger, Redacted, Stream } from "effect"
 import { EventStore } from "effect-stores"
 import { EventStorePg, PgDatabase } from "effect-stores/pg"
+import { Stores } from "effect-stores/stores"
 import { Client } from "pg"
 import { afterAll, beforeAll } from "vitest"
 import { type Statement, storeAccess } from "../../src/pg/database/access.js"
@@ -252,6 +253,52 @@ describePg("PostgreSQL behind a pooler", () =>
         assert.strictEqual(refused._tag, "StoreError")
         assert.include(String(refused), "default_transaction_isolation")
       }).pipe(Effect.scoped)
+    )
+
+    it.live("all stores come through it by Config alone, and no warning counts connections to it", () => {
+      const variables = {
+        EVENT_STORE: "pg",
+        COMMAND_STORE: "pg",
+        SNAPSHOT_STORE: "pg",
+        CACHE_STORE: "pg",
+        DATA_STORE: "pg",
+        PG_URL: pooler.through(url),
+        PG_POOLER: "transaction",
+        PG_LISTEN_URL: url,
+        EXPECTED_PROCESSES: "1000"
+      }
+      const provider = ConfigProvider.fromMap(new Map(Object.entries(variables)), { pathDelim: "_" })
+      const lines: Array<string> = []
+      const logger = Logger.make(({ logLevel, message }) => {
+        lines.push(`${logLevel.label} ${[message].flat().join(" ")}`)
+      })
+      return Effect.gen(function* () {
+        const events = yield* EventStore.EventStore
+        const stream = newStream()
+        yield* events.append(stream, [event], { expected: "noStream" })
+        assert.strictEqual(yield* events.version(stream), 1)
+        assert.isTrue(Object.values(yield* Stores.health).every(({ status }) => status === "up"))
+        assert.lengthOf(lines, 1)
+        assert.match(lines.join(), /^INFO EVENT_STORE pg /)
+      }).pipe(
+        Effect.provide(Stores.layer()),
+        Effect.provide(Layer.merge(Layer.setConfigProvider(provider), Logger.replace(Logger.defaultLogger, logger)))
+      )
+    })
+
+    it.live("health is up, and busy while all of our connections are in use", () =>
+      Effect.gen(function* () {
+        const { health, state, transaction } = yield* PgDatabase.PgDatabase
+        assert.deepStrictEqual(yield* health, { status: "up" })
+        const release = yield* Effect.makeLatch()
+        const holders = yield* Effect.forEach([1, 2, 3], () => Effect.fork(transaction(release.await)))
+        yield* eventually(state, ({ idle, open }) => open === 3 && idle === 0)
+        // The pooler has no session left either: it lets us in, and does not say more.
+        assert.deepStrictEqual(yield* health, { status: "busy" })
+        yield* release.open
+        yield* Fiber.joinAll(holders)
+        assert.deepStrictEqual(yield* health, { status: "up" })
+      }).pipe(Effect.provide(Layer.suspend(() => open({ pool: { maxOpenConns: 3 } }))))
     )
 
     for (const [what, options] of [
