@@ -220,7 +220,7 @@ describeOwnRedis("health of Redis", () => {
     const proxy = await proxyOf(server)
     await run(
       Effect.gen(function* () {
-        const pool = { poolSize: 2, minIdleConns: 1, writeTimeout: "1 hour" }
+        const pool = { poolSize: 2, minIdleConns: 1, writeTimeout: "1 hour" } as const
         const opened = yield* database({ host: "127.0.0.1", port: proxy.port, pool })
         expect(yield* opened.health).toEqual({ status: "up" })
         // What the pool sends is kept, and what others send is not.

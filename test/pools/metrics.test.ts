@@ -31,7 +31,8 @@ describePg("the metrics of pools on PostgreSQL", () => {
       yield* eventually(pool, ({ waiting }) => waiting === 7)
       yield* Effect.sleep("50 millis")
       yield* release.open
-      yield* Fiber.joinAll([...holders, ...waiting])
+      yield* Fiber.joinAll(holders)
+      yield* Fiber.joinAll(waiting)
       const after = yield* eventually(pool, ({ idle, waiting }) => idle === 2 && waiting === 0)
       expect(after.waits).toBe(opened + 7)
       expect(after.longestMs).toBeGreaterThanOrEqual(50)
@@ -72,7 +73,8 @@ describe("the metrics of pools on SQLite", () => {
       yield* eventually(writer, ({ idle, open, waiting }) => open === 1 && idle === 0 && waiting === 2)
       yield* eventually(readers, ({ idle, open, waiting }) => open === 1 && idle === 0 && waiting === 1)
       yield* release.open
-      yield* Fiber.joinAll([...writing, ...reading])
+      yield* Fiber.joinAll(writing)
+      yield* Fiber.joinAll(reading)
       expect((yield* eventually(writer, ({ idle }) => idle === 1)).waits).toBeGreaterThanOrEqual(2)
       expect((yield* eventually(readers, ({ idle }) => idle === 1)).waits).toBeGreaterThanOrEqual(1)
     }).pipe(Effect.provide(EventStoreSqlite.layer({ filename, pool: { maxOpenConns: 2 } })), Effect.runPromise)
