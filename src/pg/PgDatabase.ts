@@ -106,7 +106,7 @@ export class PgDatabase extends Context.Tag("effect-stores/PgDatabase")<PgDataba
  * Opens the database until the scope closes. Fails with `InvalidInput` for bad options, with `StoreUnavailable` if the
  * server does not respond, with `StoreError` if it refuses. Warns if the pool is larger than the server allows, or if
  * the server may lose what it has acknowledged. `defaults` are the pool's limits where the options give none, and
- * metrics call the pool `pg`, or `pg.` and `store`.
+ * `store` ends the name of the pool in metrics.
  *
  * @since 0.1.0
  * @category constructors

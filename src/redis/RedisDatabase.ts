@@ -78,7 +78,7 @@ export class RedisDatabase extends Context.Tag("effect-stores/RedisDatabase")<Re
 /**
  * Opens the database until the scope closes. Fails with `InvalidInput` for bad options, with `StoreUnavailable` if the
  * server does not respond, and with `StoreError` if it refuses, for example because of a wrong password. The pool's
- * limits are `defaults` where the options give none, and metrics call the pool `redis`, or `redis.` and `store`.
+ * limits are `defaults` where the options give none, and `store` ends the name of the pool in metrics.
  *
  * @since 0.1.0
  * @category constructors

@@ -11,6 +11,7 @@ import { EventStorePg, PgDatabase } from "effect-stores/pg"
 import { SnapshotStoreRedis } from "effect-stores/redis"
 import { expect, it, onTestFinished } from "vitest"
 import { clients } from "../redis/fixtures.js"
+import { freshFile, openConnections, withStore } from "../sqlite/support.js"
 import { describeOwnRedis, describePg, freshDatabase } from "../support/backends.js"
 import { withClient } from "../support/databases.js"
 import { eventually } from "../support/eventually.js"
@@ -202,6 +203,26 @@ describePg("the pool on PostgreSQL", () => {
       )
     )
   })
+})
+
+it("readers of a SQLite file are never more than the pool says, with 200 fibers that read and write", async () => {
+  const filename = freshFile()
+  let most = 0
+  await withStore({ filename, pool: { maxOpenConns: 3, acquireTimeout: "60 seconds" } }, (store, { reader }) =>
+    Effect.forEach(
+      numbers(fibers),
+      (n) =>
+        Effect.gen(function* () {
+          const stream = streamOf(n)
+          yield* store.append(stream, [event], { expected: "noStream" })
+          const reading = Effect.zipRight(store.version(stream), Effect.yieldNow())
+          yield* reader.withTransaction(Effect.zipRight(reading, store.version(stream)))
+          most = Math.max(most, openConnections(filename))
+        }),
+      { concurrency: "unbounded", discard: true }
+    )
+  )
+  expect(most).toBe(3)
 })
 
 describeOwnRedis("the pool on Redis", () => {
