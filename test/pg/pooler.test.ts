@@ -255,6 +255,16 @@ describePg("PostgreSQL behind a pooler", () =>
       }).pipe(Effect.scoped)
     )
 
+    it.live("a database that is not there is an error, not an outage", () =>
+      Effect.gen(function* () {
+        const nowhere = new URL(pooler.through(url))
+        nowhere.pathname = "/no_such_database"
+        const failure = yield* Effect.flip(Layer.build(open({ url: Redacted.make(nowhere.href) })))
+        assert.strictEqual(failure._tag, "StoreError")
+        assert.include(inspect(failure, { depth: 9 }), "no_such_database")
+      }).pipe(Effect.scoped)
+    )
+
     it.live("all stores come through it by Config alone, and no warning counts connections to it", () => {
       const variables = {
         EVENT_STORE: "pg",

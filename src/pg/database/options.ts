@@ -49,7 +49,8 @@ export interface Options {
    * Give `"transaction"` when the URL leads to a pooler that lends a session of the server for one transaction, such as
    * PgBouncer with `pool_mode = transaction`. Statements are not prepared then, and nothing is set that outlives a
    * transaction. The timeouts hold for the stores and for transactions; the user's own SQL outside a transaction has
-   * the server's. Nobody listens, unless `listenUrl` is given. Without this option there must be no such pooler.
+   * the server's. Nobody listens, unless `listenUrl` is given. Without this option there must be no such pooler: the
+   * settings of our sessions would reach others.
    */
   readonly pooler?: "transaction" | undefined
   /**
