@@ -14,6 +14,7 @@ import { lists } from "./cacheStore/lists.js"
 import { loads } from "./cacheStore/loads.js"
 import { maintenance, readOnly, reset, typed } from "./cacheStore/maintenance.js"
 import * as Model from "./cacheStore/model.js"
+import { port } from "./cacheStore/port.js"
 import { removal } from "./cacheStore/removal.js"
 import * as suites from "./suite.js"
 
@@ -52,6 +53,7 @@ export const contract = <E>(name: string, layer: Layer.Layer<CacheStore, E>, opt
     lists(test)
     typed(test)
     maintenance(test, { secrets: options.secrets ?? [] })
+    port(test)
     if (options.readOnly !== undefined) readOnly(test, options.readOnly)
     // Last, because it empties the store.
     reset(test)

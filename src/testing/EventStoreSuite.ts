@@ -17,6 +17,7 @@ import { maintenance, readOnly } from "./eventStore/maintenance.js"
 import * as Model from "./eventStore/model.js"
 import { pages } from "./eventStore/pages.js"
 import { payloads } from "./eventStore/payloads.js"
+import { port } from "./eventStore/port.js"
 import { queries } from "./eventStore/queries.js"
 import { reads } from "./eventStore/reads.js"
 import { subscribe } from "./eventStore/subscribe.js"
@@ -64,6 +65,7 @@ export const contract = <E>(name: string, layer: Layer.Layer<EventStore, E>, opt
     if (options.readOnly !== undefined) readOnly(test, options.readOnly)
     // Last, because it resets the store.
     maintenance(test)
+    port(test)
   })
 
 /**

@@ -11,6 +11,7 @@ import { background } from "./snapshotStore/background.js"
 import * as BadInput from "./snapshotStore/badInput.js"
 import { maintenance, readOnly, reset } from "./snapshotStore/maintenance.js"
 import * as Model from "./snapshotStore/model.js"
+import { port } from "./snapshotStore/port.js"
 import { save } from "./snapshotStore/save.js"
 import { states } from "./snapshotStore/states.js"
 import { streams } from "./snapshotStore/streams.js"
@@ -49,6 +50,7 @@ export const contract = <E>(name: string, layer: Layer.Layer<SnapshotStore, E>, 
     states(test)
     background(test, layer)
     maintenance(test, { secrets: options.secrets ?? [] })
+    port(test)
     if (options.readOnly !== undefined) readOnly(test, options.readOnly)
     // Last, because it empties the store.
     reset(test)

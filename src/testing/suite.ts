@@ -14,6 +14,7 @@ import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { describe } from "vitest"
+import type { InvalidInput } from "../Errors.js"
 
 /**
  * Registers one test. Its time runs on the real clock: drivers and servers do not know a test clock, and their
@@ -34,6 +35,24 @@ export const suite = <S, E>(
     })
   })
 }
+
+/** The port that a service was lifted from, for what no member of the service shows. */
+export const portOf = <Port>(
+  relift: (keep: (port: Port) => Effect.Effect<Port>) => Effect.Effect<unknown, InvalidInput, Scope.Scope>
+): Effect.Effect<Port, InvalidInput, Scope.Scope> =>
+  Effect.suspend(() => {
+    const ports: Array<Port> = []
+    const keep = (port: Port) =>
+      Effect.sync(() => {
+        ports.push(port)
+        return port
+      })
+    return Effect.map(relift(keep), () => {
+      const [port] = ports
+      assert.ok(port !== undefined)
+      return port
+    })
+  })
 
 /** What a contract is told of a backend beside its layer. */
 export interface ContractOptions<S> {
