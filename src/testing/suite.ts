@@ -60,7 +60,7 @@ export interface ContractOptions<S> {
   readonly readOnly?: Layer.Layer<S, unknown> | undefined
   /** What `info` must not show, such as the password of the connection. */
   readonly secrets?: ReadonlyArray<string> | undefined
-  /** Longest time of one test, in milliseconds. Default 60,000. */
+  /** Longest time of one test, in milliseconds: a bound for what hangs, and no measure of speed. Default 300,000. */
   readonly timeoutMs?: number | undefined
 }
 
@@ -68,7 +68,7 @@ export interface ContractOptions<S> {
 export interface ReplayOptions {
   readonly seed?: number | undefined
   readonly path?: string | undefined
-  /** Of the whole property. Default 300,000 ms. */
+  /** Of the whole property. Default 1,200,000 ms. */
   readonly timeoutMs?: number | undefined
 }
 
@@ -88,7 +88,7 @@ const propertySuite = <S, E>(
   layer: Layer.Layer<S, E>,
   options: ReplayOptions & { readonly runs: number },
   register: (test: Test<S>, options: PropertyOptions) => void
-): void => suite(name, layer, options.timeoutMs ?? 300_000, (test) => register(test, options))
+): void => suite(name, layer, options.timeoutMs ?? 1_200_000, (test) => register(test, options))
 
 export const badInputSuite = <S, E>(
   name: string,
