@@ -14,6 +14,9 @@ const Outcome = Schema.Struct({ version: Schema.Int, events: Schema.Array(OrderE
 /** Refusals are outcomes too. Any other failure leaves the command open, and sending it again tries again. */
 const Failure = Schema.Union(NotFound, Refused, Conflict)
 
+/** How long those who send a command again wait for a process that died with it: less than clients do. */
+const lease = "5 seconds"
+
 /**
  * 1. Takes the command by its id. If it is done, returns its outcome.
  * 2. Decides on the order as it is, and appends the events. Should the process die here, whoever sends the command
@@ -38,7 +41,7 @@ export const execute = (commandId: string, command: Command, object?: string) =>
         )
         return { version, events }
       }),
-      { success: Outcome, failure: Failure }
+      { success: Outcome, failure: Failure, lease }
     )
     .pipe(Effect.tap(() => forget(command.orderId)))
 

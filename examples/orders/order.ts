@@ -21,7 +21,11 @@ const linesMax = 100
 
 const Line = Schema.Struct({ item: Text, quantity: Quantity, price: Cents })
 
-export const Invoice = Schema.Struct({ object: Schema.String, sha256: Schema.String, bytes: Schema.Int })
+export const Invoice = Schema.Struct({
+  object: Schema.String,
+  sha256: Schema.String,
+  bytes: Schema.Int.pipe(Schema.positive())
+})
 export type Invoice = typeof Invoice.Type
 
 export const OrderEvent = Schema.Union(
@@ -95,7 +99,7 @@ export const Command = Schema.Union(
   Schema.TaggedStruct("Ship", { ...target, ...bodies.Ship.fields }),
   Schema.TaggedStruct("Cancel", { ...target, ...bodies.Cancel.fields }),
   // Not the object's name: each attempt to upload it has another, and a repeat must be the same command.
-  Schema.TaggedStruct("AttachInvoice", { ...target, sha256: Schema.String, bytes: Schema.Int })
+  Schema.TaggedStruct("AttachInvoice", { ...target, sha256: Schema.String, bytes: Schema.Int.pipe(Schema.positive()) })
 )
 export type Command = typeof Command.Type
 

@@ -29,7 +29,8 @@ const look = async () => {
       again = false
       await refresh()
     } while (again)
-    connection.textContent = "Live"
+    // Read out by screen readers.
+    connection.textContent = `Live. Last: ${document.querySelector("#history strong").textContent}`
   } catch {
     connection.textContent = "What is shown may be old. Trying again …"
     setTimeout(look, 2000)
