@@ -275,7 +275,14 @@ describeOwnPg("on PostgreSQL", () =>
             await sql.query("begin")
             await sql.query(`lock table ${table.rows[0]?.name} in share mode`)
             const asked = client.post(`${order}/lines`, lamp, key).catch(() => undefined)
-            const waiting = () => sql.query("select from pg_locks where not granted")
+            // The append itself, and not the try before it, which gives up soon.
+            const waiting = async () => {
+              await sql.query("select pg_stat_clear_snapshot()")
+              return sql.query(
+                `select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
+                   and query ~ '[^y]_append"'`
+              )
+            }
             await expect.poll(async () => (await waiting()).rowCount, pollMs).toBe(1)
             await service().kill()
             expect(await asked).toBeUndefined()
