@@ -2,15 +2,19 @@
  * examples/orders from end to end: the process itself, driven over HTTP, stopped and killed in the middle, on SQLite and
  * files as it comes, and on PostgreSQL, Redis and an S3 server by its environment alone; plain and sealed.
  */
+import { execFile } from "node:child_process"
 import { randomBytes, randomUUID } from "node:crypto"
 import * as fs from "node:fs"
 import * as http from "node:http"
 import * as path from "node:path"
-import { ConfigProvider, Effect, Layer, Logger, LogLevel } from "effect"
+import { promisify } from "node:util"
+import { Effect, Layer, Logger, LogLevel } from "effect"
 import { Aggregate, EventStore } from "effect-stores"
 import { Stores } from "effect-stores/stores"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { idOf, Order } from "../../examples/orders/order.js"
+import { view } from "../../examples/orders/readModel.js"
+import { settings } from "../../examples/orders/settings.js"
 import {
   describeOwnPg,
   describeRedis,
@@ -20,6 +24,7 @@ import {
   temporaryDirectory
 } from "../support/backends.js"
 import { withClient } from "../support/databases.js"
+import { blocksOf, project } from "../support/documents.js"
 import { freePort } from "../support/ports.js"
 import { type PostgresServer, startPostgres } from "../support/postgres.js"
 import { type S3Server, startCeph } from "../support/s3.js"
@@ -39,22 +44,23 @@ const sealed = (): Environment => ({
 const pollMs = { timeout: 90_000, interval: 20 }
 
 /** Another program on the same stores. */
-const elsewhere = <A, E>(environment: Environment, effect: Effect.Effect<A, E, EventStore.EventStore>): Promise<A> =>
+const elsewhere = <A, E>(environment: Environment, effect: Effect.Effect<A, E, Stores.All>): Promise<A> =>
   effect.pipe(
     Effect.provide(Stores.layer()),
     Logger.withMinimumLogLevel(LogLevel.None),
-    Effect.provide(
-      Layer.setConfigProvider(ConfigProvider.fromMap(new Map(Object.entries(environment)), { pathDelim: "_" }))
-    ),
+    Effect.provide(Layer.setConfigProvider(settings(environment).config)),
     Effect.runPromise
   )
 
-const appendElsewhere = (environment: Environment, orderId: string, version: number) =>
+/** Which reads the order first, so the cache has it as it was, and then changes it without a word to anybody. */
+const appendElsewhere = (environment: Environment, orderId: string) =>
   elsewhere(
     environment,
-    Aggregate.append(Order, idOf(orderId), [{ _tag: "LineAdded", item: "by phone", quantity: 1, price: 100 }], {
-      expected: version
-    })
+    Effect.flatMap(view(orderId), ({ version: expected }) =>
+      Aggregate.append(Order, idOf(orderId), [{ _tag: "LineAdded", item: "by phone", quantity: 1, price: 100 }], {
+        expected
+      })
+    )
   )
 
 /** A service that is stopped and started again with one environment, and its client. */
@@ -83,7 +89,8 @@ const placed = async (client: Client): Promise<string> => {
  * A life of an order with a stop and a kill in it:
  *
  * 1. Stopped while an invoice is on its way: it is finished, and the process ends by itself.
- * 2. While it is down somebody else changes the order, which the cache still has as it was.
+ * 2. While it is down another program changes the order, of which the cache has what was before; and again when it is
+ *    back.
  * 3. Killed while another invoice is on its way: it is sent again, with the same key.
  */
 const lives = async (environment: Environment) => {
@@ -110,7 +117,7 @@ const lives = async (environment: Environment) => {
     expect(await stopped).toMatchObject({ code: 0 })
 
     // 2.
-    await appendElsewhere(environment, orderId, 3)
+    await appendElsewhere(environment, orderId)
     await start()
     expect((await client.get(order)).body).toMatchObject({ version: 4, total: 2600 })
     const repeated = await Promise.all([
@@ -118,7 +125,7 @@ const lives = async (environment: Environment) => {
       client.put(`${order}/invoice`, first, invoiceKey)
     ])
     expect(repeated.map(({ body }) => body)).toEqual([2, 3].map((version) => ({ orderId, version })))
-    await appendElsewhere(environment, orderId, 4)
+    await appendElsewhere(environment, orderId)
     await expect.poll(async () => (await client.get(order)).body, pollMs).toMatchObject({ version: 5, total: 2700 })
 
     // 3.
@@ -155,13 +162,7 @@ const lives = async (environment: Environment) => {
 }
 
 describe("on SQLite and files, as it comes", () => {
-  const environment = (folder: string, more: Environment = {}): Environment => ({
-    ...more,
-    // What the service has by default, and the other program does not know.
-    ORDERS_FOLDER: folder,
-    EVENT_STORE: "sqlite",
-    SQLITE_FILENAME: path.join(folder, "orders.db")
-  })
+  const environment = (folder: string, more: Environment = {}): Environment => ({ ...more, ORDERS_FOLDER: folder })
   const bytesIn = (folder: string) =>
     Buffer.concat(
       fs
@@ -335,6 +336,37 @@ describeOwnPg("on PostgreSQL", () =>
     })
   )
 )
+
+describeWith("curl", "examples/orders/README.md", () => {
+  it("has commands that run as printed", async () => {
+    const text = fs.readFileSync(path.join(project, "examples/orders/README.md"), "utf8")
+    const printed = blocksOf({ file: "README.md", text }).find(({ code }) => code.startsWith("service="))
+    const { client, end, start } = await world({ ORDERS_FOLDER: temporaryDirectory() })
+    try {
+      await start()
+      const commands = (printed?.code ?? "").replace("http://localhost:3000", client.base)
+      expect(commands).toContain(client.base)
+      const { stderr, stdout } = await promisify(execFile)("bash", ["-euo", "pipefail", "-c", commands], {
+        cwd: temporaryDirectory()
+      })
+      expect(stderr).toBe("")
+      const [placed = "", again = "", ...rest] = stdout.replaceAll("}{", "}\n{").split("\n")
+      expect(again).toBe(placed)
+      const { orderId } = JSON.parse(placed)
+      expect(rest.slice(0, 4).map((line) => JSON.parse(line))).toEqual(
+        [2, 3, 4, 5].map((version) => ({ orderId, version }))
+      )
+      expect(JSON.parse(rest[4]?.replace("retry: 1000", "") ?? "")).toMatchObject({ status: "shipped", total: 2500 })
+      expect(rest.flatMap((line) => /"type":"(\w+)"/.exec(line)?.[1] ?? [])).toEqual([
+        "Paid",
+        "InvoiceAttached",
+        "Shipped"
+      ])
+    } finally {
+      await end()
+    }
+  })
+})
 
 /** What a collector has received. */
 interface Span {
