@@ -48,8 +48,6 @@ export const attach = <E>(orderId: string, commandId: string, { body, size }: Up
       contentType: "application/pdf",
       ...(size !== undefined && { size })
     })
-    if (stored.sha256 === undefined) return yield* Effect.dieMessage("a store knows the hash of what it has put")
-
     const command = { _tag: "AttachInvoice", orderId, sha256: stored.sha256, bytes: stored.size } as const
     const remove = Effect.catchAll(objects.delete(object), (error) => Effect.logWarning("an object is left", error))
     const outcome = yield* Effect.tapError(execute(commandId, command, object.name), (error) =>

@@ -4,7 +4,7 @@
 import { createServer } from "node:http"
 import { HttpApp, HttpServerRequest, HttpServerResponse } from "@effect/platform"
 import { NodeHttpServer } from "@effect/platform-node"
-import { Config, Context, Deferred, Effect, Layer, Option } from "effect"
+import { Config, Context, Deferred, Duration, Effect, Layer, Option } from "effect"
 
 /** Completed when the server stops: what would go on for ever ends then. */
 export class Stopping extends Context.Tag("orders/Stopping")<Stopping, { readonly signal: Effect.Effect<void> }>() {
@@ -12,20 +12,21 @@ export class Stopping extends Context.Tag("orders/Stopping")<Stopping, { readonl
   static readonly never = Layer.succeed(Stopping, { signal: Effect.never })
 }
 
-/** How long requests that are under way may take when the server stops. */
-const drainMs = 20_000
+/** Less than orchestrators wait before they kill: 30 seconds, as a rule. */
+const drainDefault = "20 seconds"
 
 /**
  * When its scope is closed:
  *
  * 1. No new connections are accepted, and `Stopping` ends the feeds. A request on a connection that is open already is
  *    told to come again (503).
- * 2. Requests under way are finished. What takes too long is cut off.
+ * 2. Requests under way are finished. What takes longer than `DRAIN_TIMEOUT` is cut off.
  */
 export const layer = Layer.unwrapEffect(
   Effect.gen(function* () {
     const host = yield* Config.withDefault(Config.string("HOST"), "127.0.0.1")
     const port = yield* Config.withDefault(Config.port("PORT"), 3000)
+    const drain = yield* Config.withDefault(Config.duration("DRAIN_TIMEOUT"), Duration.decode(drainDefault))
     const server = createServer()
     server.on("request", (_, response) => {
       // Before the application listens, and once it has stopped, nobody else would answer.
@@ -39,7 +40,7 @@ export const layer = Layer.unwrapEffect(
         const signal = yield* Deferred.make<void>()
         yield* Effect.addFinalizer(() =>
           Effect.suspend(() => {
-            setTimeout(() => server.closeAllConnections(), drainMs).unref()
+            setTimeout(() => server.closeAllConnections(), Duration.toMillis(drain)).unref()
             return Deferred.succeed(signal, undefined)
           })
         )

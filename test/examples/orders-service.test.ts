@@ -183,6 +183,26 @@ describe("on SQLite and files, as it comes", () => {
     expect(bytesIn(folder).includes(marker)).toBe(false)
   })
 
+  it("a client that sends no more does not keep it from its end, and leaves nothing", async () => {
+    const { client, end, service, start } = await world(
+      environment(temporaryDirectory(), { DRAIN_TIMEOUT: "1 second" })
+    )
+    try {
+      await start()
+      const order = `/api/orders/${await placed(client)}`
+      const key = randomUUID()
+      const stalled = await client.upload(`${order}/invoice`, randomBytes(2 ** 20), key)
+      expect(await service().stop()).toMatchObject({ code: 0 })
+      expect(await stalled.answered).toBeUndefined()
+      await start()
+      expect((await client.get(`${order}/invoice`)).status).toBe(404)
+      const invoice = randomBytes(2 ** 20)
+      expect((await client.put(`${order}/invoice`, invoice, key)).body).toMatchObject({ version: 2 })
+    } finally {
+      await end()
+    }
+  })
+
   it("an invoice whose file was damaged is never taken for a whole one", async () => {
     const folder = temporaryDirectory()
     const { client, end, start } = await world(environment(folder))
