@@ -6,9 +6,9 @@ import { CommandStore, Errors, EventStore } from "effect-stores"
 import { Failed, NotPdf, TooLarge, Unavailable } from "./api.js"
 import { Conflict, NotFound, Refused } from "./order.js"
 
-type Answer = NotFound | Refused | Conflict | Unavailable | TooLarge | NotPdf
+type Answer = NotFound | Refused | Conflict | Unavailable | TooLarge | NotPdf | Failed
 
-const answers = [NotFound, Refused, Conflict, Unavailable, TooLarge, NotPdf]
+const answers = [NotFound, Refused, Conflict, Unavailable, TooLarge, NotPdf, Failed]
 
 const isAnswer = (error: unknown): error is Answer => answers.some((answer) => error instanceof answer)
 
@@ -29,7 +29,7 @@ type Answered<E> =
 export const answered = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, Answered<E>, R> =>
   Effect.catchAll(effect, (error) => Effect.flatMap(answerTo(error), (answer) => Effect.fail(answer as Answered<E>)))
 
-const answerTo = (error: unknown): Effect.Effect<Answer | Failed> => {
+const answerTo = (error: unknown): Effect.Effect<Answer> => {
   if (isAnswer(error)) return Effect.succeed(error)
   if (error instanceof EventStore.VersionConflict) {
     return Effect.succeed(new Conflict({ expected: Number(error.expected), actual: error.actual }))

@@ -6,8 +6,8 @@
 import { randomUUID } from "node:crypto"
 import { HttpServerResponse } from "@effect/platform"
 import { Effect, Layer, Option, Schedule, Stream } from "effect"
-import { Aggregate, CommandStore, DataStore, Errors } from "effect-stores"
-import { TooLarge } from "./api.js"
+import { Aggregate, CommandStore, DataStore, Errors, EventStore } from "effect-stores"
+import { Failed, TooLarge } from "./api.js"
 import { execute } from "./commands.js"
 import { Conflict, idOf, NotFound, Order, Refused } from "./order.js"
 import { view } from "./readModel.js"
@@ -58,9 +58,16 @@ export const attach = <E>(orderId: string, commandId: string, { body, size }: Up
     return outcome
   })
 
-const finals = [NotFound, Refused, Conflict, CommandStore.DuplicateCommand, Errors.InvalidInput]
+const finals = [
+  NotFound,
+  Refused,
+  Conflict,
+  EventStore.VersionConflict,
+  CommandStore.DuplicateCommand,
+  Errors.InvalidInput
+]
 
-/** The command was not done, and will not be with this object. */
+/** No event refers to this object, and none will. */
 const isFinal = (error: unknown): boolean => finals.some((final) => error instanceof final)
 
 /** Counts, since a client need not say, or may say wrong, how much it sends. */
@@ -80,9 +87,14 @@ export const response = (orderId: string) =>
     const { invoice, status } = (yield* Aggregate.load(Order, idOf(orderId))).state
     if (status === "none") return yield* new NotFound({ what: `order ${orderId}` })
     if (invoice === null) return yield* new NotFound({ what: `an invoice of order ${orderId}` })
-    const found = yield* Effect.map(objects.get({ bucket, name: invoice.object }), Option.getOrThrow)
-    const { contentType, size } = found.info
-    return HttpServerResponse.stream(found.body, {
+    const object = { bucket, name: invoice.object }
+    const found = yield* objects.get(object)
+    if (Option.isNone(found)) {
+      yield* Effect.logError("an object is missing", object)
+      return yield* new Failed()
+    }
+    const { contentType, size } = found.value.info
+    return HttpServerResponse.stream(found.value.body, {
       contentType,
       contentLength: size,
       headers: {

@@ -398,12 +398,13 @@ interface Span {
 
 describe("telemetry", () => {
   it("reaches a collector: spans of requests with those of the stores below, and the stores' metrics", async () => {
-    const received: Array<{ readonly at: string; readonly body: unknown }> = []
+    const received: Array<{ readonly at: string; readonly token: unknown; readonly body: unknown }> = []
     const collector = http.createServer((request, response) => {
       const pieces: Array<Buffer> = []
       request.on("data", (piece) => pieces.push(piece))
       request.on("end", () => {
-        received.push({ at: request.url ?? "", body: JSON.parse(Buffer.concat(pieces).toString()) })
+        const body = JSON.parse(Buffer.concat(pieces).toString())
+        received.push({ at: request.url ?? "", token: request.headers["x-token"], body })
         response.writeHead(200, { "content-type": "application/json" }).end("{}")
       })
     })
@@ -411,7 +412,8 @@ describe("telemetry", () => {
     const { port } = collector.address() as { readonly port: number }
     const { client, end, service, start } = await world({
       ORDERS_FOLDER: temporaryDirectory(),
-      OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${port}`
+      OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${port}`,
+      OTEL_EXPORTER_OTLP_HEADERS: "x-token=a%20secret"
     })
     try {
       await start()
@@ -443,6 +445,7 @@ describe("telemetry", () => {
     }
     const metrics = JSON.stringify(at("/v1/metrics"))
     expect(metrics).toContain("effect_stores_operations")
+    expect(new Set(received.map(({ token }) => token))).toEqual(new Set(["a secret"]))
     expect(JSON.stringify(received)).not.toContain(marker)
     expect(JSON.stringify(received[0])).toContain(`{"key":"service.name","value":{"stringValue":"orders"}}`)
   })

@@ -166,6 +166,15 @@ describe("an invoice", () => {
     expect(headers.get("content-length")).toBe(String(pdf.byteLength))
   })
 
+  it("that the store has lost is the server's failure, and not an empty file", async () => {
+    const path = await placed()
+    await run(orders.attachInvoice({ path, headers: key(), payload: pdf }))
+    const { state } = await inStores(Aggregate.load(Order, idOf(path.id)))
+    const object = { bucket: "invoices", name: state.invoice?.object ?? "" }
+    expect(await inStores(Effect.flatMap(DataStore.DataStore, (store) => store.delete(object)))).toBe(true)
+    expect(await failure(orders.getInvoice({ path }))).toMatchObject({ _tag: "Failed" })
+  })
+
   it("that is sent again is one object, and another one under its key is refused and leaves none", async () => {
     const path = await placed()
     const request = { path, headers: key(), payload: pdf }
