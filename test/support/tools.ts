@@ -4,6 +4,7 @@
  */
 import * as fs from "node:fs"
 import * as path from "node:path"
+import { findPgBouncer } from "./pgbouncer.js"
 import { findPostgresBinaries } from "./postgres.js"
 import { outputOf } from "./processes.js"
 import { s3ProgramsMissing } from "./s3.js"
@@ -55,6 +56,11 @@ export const tools = {
     missing: () => s3ProgramsMissing("swift"),
     remedy:
       "install Swift (Debian: apt-get install --no-install-recommends swift-proxy swift-account swift-container swift-object memcached)"
+  },
+  pgbouncer: {
+    title: "PostgreSQL through a pooler in transaction mode (PgBouncer)",
+    missing: () => (findPgBouncer() === undefined ? "no pgbouncer on this machine" : undefined),
+    remedy: "install PgBouncer (Debian: apt-get install pgbouncer)"
   },
   postgresTools: {
     title: "PostgreSQL dumped, restored and replicated",
