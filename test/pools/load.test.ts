@@ -17,10 +17,10 @@ import { eventually } from "../support/eventually.js"
 import { startPostgres } from "../support/postgres.js"
 import { startProxy } from "../support/proxy.js"
 import { startRedis } from "../support/redis.js"
+import { isFull } from "../support/scale.js"
 import { held, numbers } from "./support.js"
 
 const programs = 2_000
-const isFull = process.env.EFFECT_STORES_TEST === "full"
 const outage = isFull ? "60 seconds" : "10 seconds"
 /** Where all processors are busy, waiting in line takes longer than by default. */
 const pool = { acquireTimeout: "120 seconds" } as const

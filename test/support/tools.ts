@@ -36,6 +36,11 @@ export const tools = {
     missing: () => (outputOf("git", ["--version"]) === undefined ? "git is missing" : undefined),
     remedy: "install git (Debian: apt-get install git)"
   },
+  curl: {
+    title: "the commands of examples/orders/README.md (curl)",
+    missing: () => (outputOf("curl", ["--version"]) === undefined ? "curl is missing" : undefined),
+    remedy: "install curl (Debian: apt-get install curl)"
+  },
   openssl: {
     title: "encrypted connections (openssl)",
     missing: () => (outputOf("openssl", ["version"]) === undefined ? "openssl is missing" : undefined),
