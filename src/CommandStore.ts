@@ -289,7 +289,8 @@ export class CommandStore extends Context.Tag("effect-stores/CommandStore")<Comm
 export interface CommandStoreShape {
   /**
    * Stores a command as `received`, and returns what is stored. A repeat returns the command as it is now; the same id
-   * with other `tenantId`, `domain`, `type`, `data` or `metadata` fails with `DuplicateCommand`.
+   * with another `tenantId`, `domain`, `type` or `data`, as values, fails with `DuplicateCommand`. Metadata may differ,
+   * since a retry has another trace; those of the first one stay.
    */
   readonly create: (
     command: NewCommand

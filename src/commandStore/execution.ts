@@ -10,6 +10,7 @@ import * as FiberId from "effect/FiberId"
 import * as Option from "effect/Option"
 import { CommandDecodeError, CurrentCommand, DuplicateCommand, type ExecuteError } from "../CommandStore.js"
 import { InvalidInput, type ReadFailure, StoreError, type StoreFailure } from "../Errors.js"
+import { isSameJson } from "../internal/encoding.js"
 import * as attempts from "./attempt.js"
 import type { Encoded, EncodedCommand, EncodedNewCommand } from "./CommandStoreEncoded.js"
 import type { Execution } from "./input.js"
@@ -180,8 +181,8 @@ const answer = <A, E, R>(
 
 /** How a repeat differs from the command with its id. */
 export const clashOf = (command: EncodedNewCommand, stored: EncodedCommand): DuplicateCommand | undefined => {
-  const field = (["tenantId", "domain", "type", "data", "metadata"] as const).find(
-    (field) => stored[field] !== command[field]
-  )
+  const field =
+    (["tenantId", "domain", "type"] as const).find((field) => stored[field] !== command[field]) ??
+    (isSameJson(stored.data, command.data) ? undefined : "data")
   return field === undefined ? undefined : new DuplicateCommand({ id: command.id, why: `with other ${field}` })
 }

@@ -19,7 +19,7 @@ import type {
   StreamId
 } from "../EventStore.js"
 import { DuplicateEvent, VersionConflict } from "../EventStore.js"
-import { unsealed, utc } from "../internal/encoding.js"
+import { isSameJson, unsealed, utc } from "../internal/encoding.js"
 import { Lifted } from "../internal/lifted.js"
 import * as logs from "../internal/logs.js"
 import { foldPages, type Pages, pageBytes, pagedStream, pageSize, rangePages } from "../internal/pages.js"
@@ -192,9 +192,10 @@ const repeatOf = (
         found.tenantId !== stream.tenantId || found.domain !== stream.domain || found.aggregateId !== stream.aggregateId
       if (elsewhere) return clash(event.id, "in another stream")
       if (before !== undefined && found.version !== before.version + 1) return clash(event.id, "at another place")
-      for (const field of ["type", "data", "metadata", "commandId"] as const) {
+      for (const field of ["type", "commandId"] as const) {
         if (found[field] !== event[field]) return clash(event.id, `with other ${field}`)
       }
+      if (!isSameJson(found.data, event.data)) return clash(event.id, "with other data")
       before = found
     }
     if (before !== undefined) results.push({ version: before.version, position: before.position })

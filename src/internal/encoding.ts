@@ -2,6 +2,7 @@
  * Values on their way to a store and back: encoding by a Schema that refuses what the Schema does not know, since a
  * misspelt optional field would vanish silently; values that were encoded before; what a lift makes of a port's rows.
  */
+import { isDeepStrictEqual } from "node:util"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import type { ParseError, ParseIssue } from "effect/ParseResult"
@@ -38,6 +39,17 @@ const isPlain = (value: unknown): boolean => {
   if (typeof value !== "object" || value === null) return false
   const prototype: unknown = Object.getPrototypeOf(value)
   return prototype === Object.prototype || prototype === null
+}
+
+/** Whether two JSON texts are the same value: the order of keys is none of it. */
+export const isSameJson = (one: string, other: string): boolean => {
+  if (one === other) return true
+  try {
+    return isDeepStrictEqual(JSON.parse(one), JSON.parse(other))
+  } catch {
+    // One of them is sealed, and the store was opened without keys.
+    return false
+  }
 }
 
 /**

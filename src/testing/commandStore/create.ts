@@ -7,6 +7,7 @@ import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
 import type { NewCommand } from "../../CommandStore.js"
 import { CommandStore } from "../../CommandStore.js"
 import { jsonByName, nested, notJson, withUndefined } from "../jsonValues.js"
@@ -98,6 +99,26 @@ export const create = (test: Test): void => {
       assert.equal(yield* store.count({ tenantId: given.tenantId }), 1)
     }))
 
+  test("a repeat has its data as values, in any order of keys, and may have other metadata", () =>
+    Effect.gen(function* () {
+      const store = yield* CommandStore
+      const given = newCommand({ data: { a: 1, b: { c: [1, 2], d: null } }, metadata: { trace: "1" } })
+      const created = yield* store.create(given)
+      const retries = [
+        { ...given, data: { b: { d: null, c: [1, 2] }, a: 1 } },
+        { ...given, metadata: { trace: "2" } },
+        { ...given, metadata: {} }
+      ]
+      for (const retry of retries) assert.deepEqual(plain(yield* store.create(retry)), plain(created))
+      let runs = 0
+      const run = Effect.sync(() => ++runs)
+      for (const retry of retries) assert.equal(yield* store.execute(retry, run, { success: Schema.Number }), 1)
+      assert.equal(runs, 1)
+      assert.deepEqual((yield* stored(given.id)).metadata, given.metadata)
+      const swapped = { ...given, data: { a: 1, b: { c: [2, 1], d: null } } }
+      assert.equal((yield* failsWith(store.create(swapped), "DuplicateCommand")).why, "with other data")
+    }))
+
   for (const [field, change] of clashes) {
     test(`the same id with another ${field} is refused as a duplicate and changes nothing`, () =>
       Effect.gen(function* () {
@@ -118,9 +139,7 @@ export const clashes: ReadonlyArray<readonly [field: string, change: Partial<New
   ["domain", { domain: "Order" }],
   ["type", { type: "place" }],
   ["data", { data: { a: 1, b: 3 } }],
-  ["data", { data: null }],
-  ["metadata", { metadata: { trace: "T" } }],
-  ["metadata", { metadata: {} }]
+  ["data", { data: null }]
 ]
 
 export const payloads = (test: Test): void => {
