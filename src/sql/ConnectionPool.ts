@@ -87,7 +87,7 @@ export class ConnectionPool<A extends object> {
     readonly name: string,
     readonly limits: Limits,
     private readonly connector: Connector<A>,
-    /** Without it no connection is closed for its age and nothing is reported: for a pool as short as a transaction. */
+    /** Without it no connection is closed for its age and nothing is reported: for one as short as a transaction. */
     private readonly meter?: PoolMeter
   ) {
     if (meter === undefined) return
