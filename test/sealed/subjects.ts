@@ -1,27 +1,9 @@
 /**
  * Stores whose records are of subjects, for the tests of forgetting: two customers in each store, and what nobody's is.
  */
-import * as path from "node:path"
-import { Chunk, Clock, Effect, Exit, Layer, Option, Redacted, Stream } from "effect"
+import { Chunk, Clock, Effect, Exit, Layer, Option, Stream } from "effect"
 import { CryptoService, type SubjectKeysEncoded, Subjects, Uuid } from "effect-stores"
-import { SubjectKeysMemory } from "effect-stores/memory"
-import { SubjectKeysPg } from "effect-stores/pg"
-import { SubjectKeysSqlite } from "effect-stores/sqlite"
-import { freshDatabase, temporaryDirectory } from "../support/backends.js"
-import {
-  allStores,
-  bucket,
-  idOf,
-  mark,
-  memoryPorts,
-  onPg,
-  onPorts,
-  onSqlite,
-  ring,
-  type Stores,
-  tenantId,
-  type World
-} from "./worlds.js"
+import { allStores, bucket, idOf, mark, ring, type Stores, tenantId, type World } from "./worlds.js"
 
 export type Keys = Layer.Layer<Subjects.SubjectKeys, unknown>
 export type Ledger = Layer.Layer<Subjects.ShredLedger, unknown>
@@ -59,38 +41,16 @@ export const processOf = (
     Layer.provideMerge(Layer.merge(keys, ledger))
   )
 
-export const ledgerFile = (): string => path.join(temporaryDirectory(), "forgotten.jsonl")
-
 export const sharedKeys = (port: SubjectKeysEncoded.Encoded): Keys => Layer.succeed(Subjects.SubjectKeys, port)
 
-export const inMemory = async (): Promise<Place> => ({
-  stores: onPorts(await Effect.runPromise(memoryPorts)),
-  keys: sharedKeys(await Effect.runPromise(SubjectKeysMemory.makeEncoded)),
-  ledger: Subjects.layerLedgerFile(ledgerFile())
+/** The same application where a process does something else with the store of keys. */
+export const withKeys = (
+  place: Place,
+  change: (port: SubjectKeysEncoded.Encoded) => SubjectKeysEncoded.Encoded
+): Place => ({
+  ...place,
+  keys: Layer.provide(Layer.effect(Subjects.SubjectKeys, Effect.map(Subjects.SubjectKeys, change)), place.keys)
 })
-
-export const inFiles = async (): Promise<Place & { readonly keysFile: string; readonly storesFile: string }> => {
-  const directory = temporaryDirectory()
-  const keysFile = path.join(directory, "subjects.db")
-  const storesFile = path.join(directory, "stores.db")
-  return {
-    stores: onSqlite(storesFile),
-    keys: SubjectKeysSqlite.layer({ filename: keysFile }),
-    ledger: Subjects.layerLedgerFile(path.join(directory, "forgotten.jsonl")),
-    keysFile,
-    storesFile
-  }
-}
-
-export const onServer = async (): Promise<Place & { readonly url: string }> => {
-  const url = await freshDatabase()
-  return {
-    stores: onPg(url),
-    keys: SubjectKeysPg.layer({ url: Redacted.make(url) }),
-    ledger: Subjects.layerLedgerFile(ledgerFile()),
-    url
-  }
-}
 
 /** Runs a program in a process that ends with it. */
 export const run = <A, E, R>(process: Layer.Layer<R, unknown>, program: Effect.Effect<A, E, R>): Promise<A> =>
