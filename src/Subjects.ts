@@ -153,7 +153,7 @@ export const replacement: <
   OI = never
 >(
   schema: Schema.Schema<A, I>,
-  value: A,
+  value: NoInfer<A>,
   options?: replacements.ReplacementOptions<O, OI>
 ) => replacements.Replacement = replacements.replacement
 

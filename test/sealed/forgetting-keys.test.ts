@@ -6,7 +6,7 @@ import assert from "node:assert/strict"
 import * as fs from "node:fs"
 import * as path from "node:path"
 import Sqlite from "better-sqlite3"
-import { Cause, Chunk, Context, Duration, Effect, Exit, Layer, Option, Redacted, Stream } from "effect"
+import { Cause, Chunk, Duration, Effect, Exit, Layer, Option, Redacted, Stream } from "effect"
 import { CryptoService, Errors, EventStore, type SubjectKeysEncoded, Subjects } from "effect-stores"
 import { SubjectKeysMemory } from "effect-stores/memory"
 import { EventStorePg, PgDatabase } from "effect-stores/pg"
@@ -183,11 +183,7 @@ const delegating = (current: () => SubjectKeysEncoded.Encoded): SubjectKeysEncod
   note: (name, value) => Effect.suspend(() => current().note(name, value))
 })
 
-/** The store of keys as it is, for what is done to it behind the back of everybody. */
-const portOf = ({ keys }: Place): Promise<SubjectKeysEncoded.Encoded> =>
-  Effect.runPromise(
-    Effect.scoped(Effect.map(Layer.build(keys), (services) => Context.get(services, Subjects.SubjectKeys)))
-  )
+const allKeys = Effect.flatMap(Subjects.SubjectKeys, ({ all }) => Effect.map(all, ({ items }) => items))
 
 describe("a key that cannot be had", { timeout: 120_000 }, () => {
   /** In memory, and its rows after `change`, which every process sees. */
@@ -255,7 +251,6 @@ describe("a key that cannot be had", { timeout: 120_000 }, () => {
   test("one that a lost key of the ring has wrapped is UnknownKeyId, a disabled one KeyDisabled: never another key", async () => {
     const where = await inMemory()
     await run(processOf(where), write("c-1"))
-    const port = await portOf(where)
     const lost = await run(processOf(where, rules, ["k2"]), Effect.all([seen("c-1"), written("c-1")]))
     assert.equal(lost[0].stream, "UnknownKeyId")
     assert.deepEqual(lost[1], everyWrite("UnknownKeyId"))
@@ -272,7 +267,7 @@ describe("a key that cannot be had", { timeout: 120_000 }, () => {
       Layer.provideMerge(Layer.merge(where.keys, where.ledger))
     )
     assert.deepEqual(await run(process, written("c-1")), everyWrite("KeyDisabled"))
-    assert.equal(await Effect.runPromise(port.count), 1)
+    assert.equal((await run(where.keys, allKeys)).length, 1)
   })
 
   test("another key of the ring with the same id is found before anything is written", async () => {
@@ -351,7 +346,7 @@ describe("a process that ends between the ledger and the tombstone", { timeout: 
     const exit = await worker.exited
     assert.equal(exit.signal, "SIGKILL", exit.stderr)
     assert.equal(fs.readFileSync(ledgerFile, "utf8").split("\n").length, 2)
-    assert.equal((await Effect.runPromise((await portOf(where)).all)).items[0]?.shreddedAt, null)
+    assert.equal((await run(where.keys, allKeys))[0]?.shreddedAt, null)
     assert.deepEqual(await run(processOf(where), seen("c-1")), gone)
   })
 

@@ -30,7 +30,7 @@ export interface ReplacementOptions<O = never, OI = never> {
   /** Only in this domain. Default: of this type in all domains for which nothing else is declared. */
   readonly domain?: string | undefined
   /** Of a command that has an outcome, in its place. Default null. */
-  readonly outcome?: { readonly schema: Schema.Schema<O, OI>; readonly value: O } | undefined
+  readonly outcome?: { readonly schema: Schema.Schema<O, OI>; readonly value: NoInfer<O> } | undefined
 }
 
 const TypeId: unique symbol = Symbol.for("effect-stores/Replacement")
@@ -55,7 +55,7 @@ export interface Replacement {
 
 export const replacement = <A extends Tagged, I extends Tagged, O = never, OI = never>(
   schema: Schema.Schema<A, I>,
-  value: A,
+  value: NoInfer<A>,
   options?: ReplacementOptions<O, OI>
 ): Replacement => ({
   [TypeId]: (what) =>

@@ -150,41 +150,30 @@ export const rulesOf = (value: RuleOptions): Rules => {
     domains.has(domain) ? { tenantId, id: aggregateId } : undefined
 
   return {
-    event: (event) =>
-      aggregate(event) ??
-      (events &&
-        within(event.tenantId, events(lazily(event, { data: event.data, metadata: event.metadata })), "events")),
-    command: (command) =>
-      commands &&
-      within(
-        command.tenantId,
-        commands(lazily(command, { data: command.data, metadata: command.metadata })),
-        "commands"
-      ),
-    snapshot: (snapshot) =>
-      aggregate(snapshot) ??
-      (snapshots && within(snapshot.tenantId, snapshots(lazily(snapshot, { state: snapshot.state })), "snapshots")),
-    cached: (entry) => cache && within(entry.tenantId, cache(lazily(entry, { value: entry.value })), "cache"),
-    object: (object) => {
+    event: ({ aggregateId, data, domain, metadata, tenantId, type }) =>
+      aggregate({ tenantId, domain, aggregateId }) ??
+      (events && within(tenantId, events(view({ tenantId, domain, aggregateId, type }, { data, metadata })), "events")),
+    command: ({ data, domain, id, metadata, tenantId, type }) =>
+      commands && within(tenantId, commands(view({ tenantId, domain, id, type }, { data, metadata })), "commands"),
+    snapshot: ({ aggregateId, domain, state, tenantId }) =>
+      aggregate({ tenantId, domain, aggregateId }) ??
+      (snapshots && within(tenantId, snapshots(view({ tenantId, domain, aggregateId }, { state })), "snapshots")),
+    cached: ({ key, tenantId, value }) => cache && within(tenantId, cache(view({ tenantId, key }, { value })), "cache"),
+    object: ({ bucket, contentType, metadata, name }) => {
       if (objects === undefined) return undefined
-      const { bucket, contentType, metadata, name } = object
       // Empty for what was not put by this library.
-      const found = objects(lazily({ bucket, name, contentType }, { metadata: metadata === "" ? "{}" : metadata }))
+      const found = objects(view({ bucket, name, contentType }, { metadata: metadata === "" ? "{}" : metadata }))
       return found === undefined ? undefined : subjectOf(found, "what rules.objects returned")
     }
   }
 }
 
-/** The record with its texts as values, each parsed when it is looked at. */
-const lazily = <Record extends object, Texts extends { readonly [K: string]: string }, View>(
-  record: Record,
-  texts: Texts
-): View => {
-  const view = Object.create(null)
-  for (const [name, value] of Object.entries(record)) view[name] = value
+/** What a rule looks at: the fields, and texts as values, each parsed when it is looked at. */
+const view = <View extends object>(fields: object, texts: Readonly<Record<string, string>>): View => {
+  const made = Object.assign(Object.create(null), fields)
   for (const [name, text] of Object.entries(texts))
-    Object.defineProperty(view, name, { enumerable: true, get: () => JSON.parse(text) })
-  return view
+    Object.defineProperty(made, name, { enumerable: true, get: () => JSON.parse(text) })
+  return made
 }
 
 /** Throws `InvalidInput`. */
