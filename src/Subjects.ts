@@ -34,9 +34,9 @@ export type {
 export type { Options, Shredding, ShredOptions, Unreached } from "./crypto/subjects/shred.js"
 
 /**
- * Gives a CryptoService rules whose a record is, and the keys of subjects. Every store that is sealed with it seals what
- * is a subject's with the subject's key from then on, and everything else with the ring. Keys of subjects are wrapped
- * with the ring's primary key.
+ * Gives a CryptoService rules whose a record is, and the keys of subjects. Every store that is sealed with it seals
+ * what is a subject's with the subject's key from then on, and everything else with the ring. Keys of subjects are
+ * wrapped with the ring's primary key.
  *
  * When the layer is built, the ring's keys are held against what the store of keys has kept of them (`KeyCheckFailed`),
  * and whatever the ledger says was forgotten is destroyed again, in case a backup has brought it back.

@@ -1,7 +1,7 @@
 /**
- * The port of what keeps the keys of subjects, and its tag. A key is kept wrapped, under a reference to its subject that
- * does not name it. One row for each subject is what all guarantees stand on: there is never a second key beside one
- * that cannot be unwrapped, and a subject that was forgotten is a row, a tombstone, and no gap that a new key would
+ * The port of what keeps the keys of subjects, and its tag. A key is kept wrapped, under a reference to its subject
+ * that does not name it. One row for each subject is what all guarantees stand on: there is never a second key beside
+ * one that cannot be unwrapped, and a subject that was forgotten is a row, a tombstone, and no gap that a new key would
  * fill.
  *
  * @since 0.1.0

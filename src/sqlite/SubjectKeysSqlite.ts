@@ -1,7 +1,7 @@
 /**
  * The keys of subjects in a SQLite file of their own, so that neither a backup of the data nor a transaction of its
- * stores has them. Every commit is synced (`synchronous = FULL`): a key that was lost would take with it whatever it has
- * sealed.
+ * stores has them. Every commit is synced (`synchronous = FULL`): a key that was lost would take with it whatever it
+ * has sealed.
  *
  * @since 0.1.0
  */

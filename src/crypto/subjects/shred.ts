@@ -31,9 +31,9 @@ export interface Options extends RuleOptions {
   /** What readers get in the place of what was forgotten. Default: `Shredded`. */
   readonly replacements?: ReplacementsOptions | undefined
   /**
-   * How long a process keeps a subject's key in memory before it asks again: within that time after `shred` nobody reads
-   * anything of the subject any more. Default 5 seconds, at most 1 hour. The first process that uses the store of keys
-   * fixes it, and none may have a longer one. A short one asks that store more often.
+   * How long a process keeps a subject's key in memory before it asks again: within that time after `shred` nobody
+   * reads anything of the subject any more. Default 5 seconds, at most 1 hour. The first process that uses the store of
+   * keys fixes it, and none may have a longer one. A short one asks that store more often.
    */
   readonly lifetime?: Duration.DurationInput | undefined
 }
