@@ -234,19 +234,17 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
 
   /** The keys of the events of some appends; null where they stay plain. */
   const keysOf = (appends: ReadonlyArray<EncodedAppend>): Effect.Effect<KeyOf | null, StoreFailure> => {
-    if (cipher.subjects === undefined)
-      return keysFor<EncodedNewEvent>(
-        cipher,
-        [],
-        () => undefined,
-        ({ id }) => id
-      )
-    const written = appends.flatMap(({ events, stream }) => events.map((event) => ({ ...stream, ...event })))
-    return Effect.map(keysFor<Written>(cipher, written, subjectOf, placeOf), (keyOf) => {
-      if (keyOf === null) return null
-      const byId = new Map(written.map((event) => [event.id, keyOf(event)]))
-      return ({ id }) => byId.get(id) as Key
-    })
+    const streams = new Map<EncodedNewEvent, StreamId>()
+    // Nobody asks whose they are where there are no rules.
+    if (cipher.subjects !== undefined)
+      for (const { events, stream } of appends) for (const event of events) streams.set(event, stream)
+    const written = (event: EncodedNewEvent): Written => ({ ...event, ...(streams.get(event) as StreamId) })
+    return keysFor(
+      cipher,
+      [...streams.keys()],
+      (rules, event) => subjectOf(rules, written(event)),
+      (event) => placeOf(written(event))
+    )
   }
 
   const append: Encoded["append"] = (appends, guards) =>

@@ -167,7 +167,7 @@ export const objectUpkeep = (cipher: Cipher, port: Encoded, sealed: SealedObject
       // Replaced since it was opened: by whoever has the primary key, or the next look finds it.
       Effect.catchTag("ObjectChanged", () => Effect.succeed(null)),
       Effect.catchTag("ObjectCorrupt", (corrupt) =>
-        Effect.succeed({ place: codec.named(id)(), keyIds: [null], open: corrupt, subject: corrupt, reseal: corrupt })
+        Effect.succeed({ place: codec.named(id)(), keyIds: [], open: corrupt, subject: corrupt, reseal: corrupt })
       )
     )
 

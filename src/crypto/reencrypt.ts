@@ -94,13 +94,15 @@ export interface Unopened {
   readonly _tag: "Unopened"
   readonly store: SealedStore
   readonly place: string
+  /** Empty where the record is so damaged that it cannot be seen. */
   readonly keyIds: ReadonlyArray<string | null>
   readonly error: CryptoError | SnapshotCorrupt | ObjectCorrupt
 }
 
 /**
  * How many records of a store need a key; null: they are plain. A record that needs two counts for each. `*` is for
- * keys of subjects, all of them together; the keys that those are wrapped with are counted for `SubjectKeys`.
+ * keys of subjects, all of them together; the keys that those are wrapped with are counted for `SubjectKeys`. Of an
+ * object that is damaged it cannot be seen which it needs: it is not counted, and `findUnopened` gives it.
  *
  * @since 0.1.0
  * @category models
@@ -317,7 +319,7 @@ const walks = (
         const isCurrent = (id: string | null) =>
           id !== null && (isSubjectId(id) || (id === primary && subjects === undefined))
         const settle = (record: StoredRecord) =>
-          record.keyIds.every(isCurrent)
+          record.keyIds.length > 0 && record.keyIds.every(isCurrent)
             ? Effect.succeed<Resealed | Unopened>("Current")
             : Effect.zipRight(turn, outcomeOf(store, record, record.reseal))
         const settleAll = (batch: Chunk.Chunk<StoredRecord>) =>

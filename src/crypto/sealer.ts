@@ -20,7 +20,7 @@ import { isSubjectId, type Key } from "./keys/key.js"
 import type { KeyRing } from "./keys/ring.js"
 import type { HeldKeys } from "./subjects/keys.js"
 import type { Replacements } from "./subjects/replacements.js"
-import { type Rules, type Subject, thrown } from "./subjects/rules.js"
+import { type Rules, type Subject, subjectName, thrown } from "./subjects/rules.js"
 
 /**
  * - `RequireEncrypt`: seals, and opens only what is sealed.
@@ -112,29 +112,34 @@ export const askedOf = (rules: Rules, subjectOf: SubjectOf, place: () => string)
   }
 }
 
-/** The keys of records that are written together, each of them as `keyFor` gives it. */
+/** The keys of records that are written together, each of them as `keyFor` gives it; null where all stay plain. */
 export const keysFor = <Record extends object>(
   cipher: Cipher,
   records: ReadonlyArray<Record>,
   subjectOf: (rules: Rules, record: Record) => Subject | undefined,
   place: (record: Record) => string
 ): Effect.Effect<((record: Record) => Key) | null, StoreFailure> => {
+  const { ring, subjects } = cipher
   if (!seals(cipher)) return Effect.succeed(null)
-  if (cipher.subjects === undefined) return Effect.map(cipher.ring.primary, (key) => () => key)
-  return Effect.map(
-    Effect.forEach(records, (record) =>
-      sealingKeyFor(
-        cipher,
-        null,
-        (rules) => subjectOf(rules, record),
-        () => place(record)
-      )
-    ),
-    (keys) => {
-      const keyOf = new Map(records.map((record, i) => [record, keys[i] as Key]))
-      return (record) => keyOf.get(record) as Key
+  if (subjects === undefined) return Effect.map(ring.primary, (key) => () => key)
+  return Effect.suspend(() => {
+    // Most of them are of one subject: each is asked for once.
+    const keys = new Map<string, Effect.Effect<Key, StoreFailure>>()
+    const names = new Map<Record, string>()
+    for (const record of records) {
+      const named = () => place(record)
+      const subject = askedOf(subjects.rules, (rules) => subjectOf(rules, record), named)
+      if (subject instanceof StoreError) return Effect.fail(subject)
+      const name = subject === undefined ? "" : subjectName(subject)
+      names.set(record, name)
+      if (!keys.has(name)) keys.set(name, subject === undefined ? ring.primary : subjects.keys.of(subject, named))
     }
-  )
+    const found = Effect.forEach(keys, ([name, key]) => Effect.map(key, (key) => [name, key] as const))
+    return Effect.map(found, (entries) => {
+      const keyOf = new Map(entries)
+      return (record) => keyOf.get(names.get(record) as string) as Key
+    })
+  })
 }
 
 export const sealText = (key: Key, context: Uint8Array, text: string): string =>

@@ -39,7 +39,7 @@ export interface WalkOptions {
 
 export interface StoredRecord {
   readonly place: string
-  /** Null: some of it is plain. */
+  /** Null: some of it is plain. Empty: it is damaged. */
   readonly keyIds: ReadonlyArray<string | null>
   readonly open: Effect.Effect<void, RecordFailure>
   /** Whose it is, by the rules; opens it to ask. */

@@ -26,7 +26,7 @@ import type { Encoded, EncodedSubjectKey } from "../SubjectKeysEncoded.js"
 import { bytesOf, isError } from "../sealer.js"
 import type { Resealed, StoredRecord, Upkeep } from "../upkeep.js"
 import type { LedgerEntry } from "./ledger.js"
-import { refOf, type Subject } from "./rules.js"
+import { refOf, type Subject, subjectName } from "./rules.js"
 
 /** Keys that a process holds at the same time, at most. */
 const heldMax = 10_000
@@ -79,7 +79,7 @@ export class HeldKeys {
 
   /** The key that seals what is the subject's: made if it never had one. `SubjectShredded` if it was destroyed. */
   of(subject: Subject, place: () => string): Effect.Effect<Key, StoreFailure> {
-    const name = nameOf(subject)
+    const name = subjectName(subject)
     return Effect.flatMap(nowMs, (askedMs) => {
       const held = peek(this.bySubject, name, askedMs)
       if (held !== undefined) return sealingKey(held, place)
@@ -96,12 +96,8 @@ export class HeldKeys {
     })
   }
 
-  /** What is kept of a subject: its key, a tombstone, or nothing. */
-  stored(ref: string): Effect.Effect<EncodedSubjectKey | undefined, ReadFailure> {
-    return Effect.map(this.port.find("ref", [ref]), ([row]) => row)
-  }
-
-  storedOf(refs: ReadonlyArray<string>): Effect.Effect<ReadonlyArray<EncodedSubjectKey>, ReadFailure> {
+  /** What is kept of these subjects: a key or a tombstone each, or nothing. */
+  stored(refs: ReadonlyArray<string>): Effect.Effect<ReadonlyArray<EncodedSubjectKey>, ReadFailure> {
     return this.port.find("ref", refs)
   }
 
@@ -270,9 +266,6 @@ export class HeldKeys {
 const nowMs: Effect.Effect<number> = Effect.map(Clock.currentTimeNanos, (nanos) => Number(nanos / 1_000_000n))
 
 const placeOf = (keyId: string | null): string => `the key ${keyId} of a subject`
-
-/** No part of a name contains NUL. */
-const nameOf = ({ id, tenantId }: Subject): string => `${tenantId}\0${id}`
 
 const peek = (held: Map<string, Held>, name: string, nowMs: number): Held | undefined => {
   const found = held.get(name)

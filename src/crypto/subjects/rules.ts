@@ -182,6 +182,9 @@ export const subjectOf = (value: unknown, what: string): Subject => {
   return { tenantId: identifier(tenantId, `${what}.tenantId`), id: identifier(id, `${what}.id`) }
 }
 
+/** Of one subject only: no part of it contains NUL. */
+export const subjectName = ({ id, tenantId }: Subject): string => `${tenantId}\0${id}`
+
 /** What the subject is stored and remembered under: the same for ever, whatever becomes of keys. */
 export const refOf = ({ id, tenantId }: Subject): string =>
   createHash("sha256")

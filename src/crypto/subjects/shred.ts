@@ -112,7 +112,7 @@ export const replay = (keys: HeldKeys, ledger: ShredLedgerShape): Effect.Effect<
   )
 
 const replaySome = (keys: HeldKeys, entries: ReadonlyArray<LedgerEntry>): Effect.Effect<number, StoreFailure> =>
-  Effect.flatMap(keys.storedOf(entries.map(({ ref }) => ref)), (rows) => {
+  Effect.flatMap(keys.stored(entries.map(({ ref }) => ref)), (rows) => {
     const destroyed = new Set(rows.flatMap(({ ref, shreddedAt }) => (shreddedAt === null ? [] : [ref])))
     const back = new Map(entries.filter(({ ref }) => !destroyed.has(ref)).map((entry) => [entry.ref, entry]))
     return Effect.as(
@@ -176,16 +176,16 @@ export const shred = (
   options: ShredOptions | undefined
 ): Effect.Effect<Shredding, RecordFailure> =>
   Effect.gen(function* () {
-    const known = yield* subjectsIn(subjects)
+    const { keys } = yield* subjectsIn(subjects)
     const { name, stores } = yield* checked(() => {
       const { stores } = optionsOf(options, "options", ["stores"])
       return { name: subjectOf(subject, "subject"), stores }
     }, Effect.succeed)
     const upkeeps = stores === undefined ? [] : yield* storesOf(options?.stores ?? [])
-    const { keys } = known
     const ref = refOf(name)
     const at = (yield* DateTime.now).epochMillis
-    const keyId = (yield* keys.stored(ref))?.keyId ?? null
+    const [known] = yield* keys.stored([ref])
+    const keyId = known?.keyId ?? null
     const buried = yield* Effect.uninterruptible(
       Effect.gen(function* () {
         yield* ledger.append({ ref, keyId, at })
@@ -213,7 +213,7 @@ const unreachedIn = (
   subject: Subject
 ): Effect.Effect<ReadonlyArray<Unreached>, RecordFailure> =>
   records({ deep: false, exclusive: false }).pipe(
-    Stream.filter(({ keyIds }) => !keyIds.every((id) => id !== null && isSubjectId(id))),
+    Stream.filter(({ keyIds }) => keyIds.length === 0 || !keyIds.every((id) => id !== null && isSubjectId(id))),
     Stream.mapEffect((record) =>
       Effect.map(outcomeOf(store, record, record.subject), (whose) => unreachedOf(store, record, whose, subject))
     ),
