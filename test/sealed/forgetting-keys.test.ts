@@ -6,7 +6,7 @@ import assert from "node:assert/strict"
 import * as fs from "node:fs"
 import * as path from "node:path"
 import Sqlite from "better-sqlite3"
-import { Cause, Chunk, Duration, Effect, Exit, Layer, Option, Redacted, Stream } from "effect"
+import { Cause, Chunk, Deferred, Duration, Effect, Exit, Fiber, Layer, Option, Redacted, Stream } from "effect"
 import { CryptoService, Errors, EventStore, type SubjectKeysEncoded, Subjects } from "effect-stores"
 import { SubjectKeysMemory } from "effect-stores/memory"
 import { EventStorePg, PgDatabase } from "effect-stores/pg"
@@ -393,6 +393,35 @@ describe("a process that ends between the ledger and the tombstone", { timeout: 
 })
 
 const program = new URL("../workers/forgetter.ts", import.meta.url)
+
+describe("a key that was asked for before it was destroyed", () => {
+  test("and comes after that is of use to whoever asked, and to nobody else", async () => {
+    const where = await inMemory()
+    await run(processOf(where), write("c-1"))
+    const [asked, goes] = await Effect.runPromise(Effect.all([Deferred.make<void>(), Deferred.make<void>()]))
+    const held = withKeys(where, (port) => ({
+      ...port,
+      find: (by, values) =>
+        by === "ref"
+          ? port.find(by, values)
+          : Effect.tap(port.find(by, values), () =>
+              Effect.zipRight(Deferred.succeed(asked, undefined), Deferred.await(goes))
+            )
+    }))
+    await run(
+      processOf(held),
+      Effect.gen(function* () {
+        const events = yield* EventStore.EventStore
+        const reading = yield* Effect.fork(Stream.runCount(events.read(streamOf("c-1"))))
+        yield* Deferred.await(asked)
+        yield* shred("c-1")
+        yield* Deferred.succeed(goes, undefined)
+        assert.equal(yield* Fiber.join(reading), 2)
+        assert.deepEqual(yield* seen("c-1"), gone)
+      })
+    )
+  })
+})
 
 describe("another process of the system", { timeout: 120_000 }, () => {
   test("that reads and writes for the subject does neither any more when the stated time is over", async () => {
