@@ -6,7 +6,7 @@ import * as fs from "node:fs"
 import * as path from "node:path"
 import { describe, test } from "vitest"
 import { nonceBytes } from "../../src/crypto/formats/envelope.js"
-import { isFull } from "../support/aggregates.js"
+import { isFull } from "../support/scale.js"
 import { temporaryDirectory } from "../support/backends.js"
 import { spawnWorker } from "../support/child.js"
 

@@ -26,7 +26,7 @@ import {
   EventStoreSuite,
   SnapshotStoreSuite
 } from "effect-stores/testing"
-import { isFull } from "../support/aggregates.js"
+import { isFull } from "../support/scale.js"
 import { describePg, freshDatabase } from "../support/backends.js"
 import { type Keys, sharedKeys } from "./subjects.js"
 import { crypto, model } from "./support.js"
