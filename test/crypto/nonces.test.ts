@@ -6,9 +6,9 @@ import * as fs from "node:fs"
 import * as path from "node:path"
 import { describe, test } from "vitest"
 import { nonceBytes } from "../../src/crypto/formats/envelope.js"
-import { isFull } from "../support/scale.js"
 import { temporaryDirectory } from "../support/backends.js"
 import { spawnWorker } from "../support/child.js"
+import { isFull } from "../support/scale.js"
 
 const processes = 4
 const each = isFull ? 2_500_000 : 50_000

@@ -26,8 +26,8 @@ import {
   EventStoreSuite,
   SnapshotStoreSuite
 } from "effect-stores/testing"
-import { isFull } from "../support/scale.js"
 import { describePg, freshDatabase } from "../support/backends.js"
+import { isFull } from "../support/scale.js"
 import { type Keys, sharedKeys } from "./subjects.js"
 import { crypto, model } from "./support.js"
 import { memoryPorts } from "./worlds.js"
