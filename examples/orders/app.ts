@@ -4,6 +4,7 @@
 import { HttpApiBuilder, HttpApiSwagger } from "@effect/platform"
 import { Layer } from "effect"
 import { api } from "./handlers.js"
+import { health } from "./health.js"
 import * as invoices from "./invoices.js"
 import { pages } from "./pages.js"
 import { following } from "./readModel.js"
@@ -12,6 +13,7 @@ import { following } from "./readModel.js"
 export const app = Layer.mergeAll(
   Layer.provideMerge(Layer.mergeAll(HttpApiBuilder.middlewareOpenApi(), HttpApiSwagger.layer({ path: "/docs" })), api),
   pages,
+  health,
   following,
   invoices.prepared
 )

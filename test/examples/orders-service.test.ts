@@ -342,9 +342,12 @@ describeOwnPg("on PostgreSQL", () =>
           const refused = await client.post(`${order}/lines`, lamp, key)
           expect(refused).toMatchObject({ status: 503, body: { _tag: "Unavailable" } })
           expect(refused.headers.get("retry-after")).toBe("1")
+          const down = { eventStore: "down", commandStore: "down", cacheStore: "up", dataStore: "up" }
+          expect(await client.get("/health")).toMatchObject({ status: 503, body: down })
           await pg.start()
           await expect.poll(async () => (await client.post(`${order}/lines`, lamp, key)).status, pollMs).toBe(200)
           await expect.poll(() => reader.seen.map(({ data }) => data.version), pollMs).toEqual([1, 2])
+          expect((await client.get("/health")).status).toBe(200)
           // The same connection: to a reader nothing has happened.
           expect(reader.ends).toBe(0)
           await reader.close()
@@ -445,6 +448,7 @@ describe("telemetry", () => {
     }
     const metrics = JSON.stringify(at("/v1/metrics"))
     expect(metrics).toContain("effect_stores_operations")
+    expect(metrics).toContain("effect_stores_pool_open")
     expect(new Set(received.map(({ token }) => token))).toEqual(new Set(["a secret"]))
     expect(JSON.stringify(received)).not.toContain(marker)
     expect(JSON.stringify(received[0])).toContain(`{"key":"service.name","value":{"stringValue":"orders"}}`)

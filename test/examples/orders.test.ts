@@ -305,6 +305,16 @@ describe("the pages", () => {
   })
 })
 
+describe("the probe", () => {
+  it("is told of each store", async () => {
+    const answer = await ask("/health")
+    expect(answer.status).toBe(200)
+    expect(await answer.json()).toEqual(
+      Object.fromEntries(["event", "command", "snapshot", "cache", "data"].map((store) => [`${store}Store`, "up"]))
+    )
+  })
+})
+
 describe("the documents", () => {
   it("of the API name every route, its errors and its key", async () => {
     const spec = (await (await ask("/openapi.json")).json()) as {

@@ -113,7 +113,8 @@ export const isPlanDead = (error: unknown): boolean => error instanceof Pg.Datab
 
 /** What PgBouncer says, all with one code, when it accepts no more clients, and when it never will this one. */
 const poolerIsFull = "no more connections allowed"
-const poolerRefuses = /^(no such (user|database)|(password|SASL) authentication failed|bouncer config error)/
+const poolerRefuses =
+  /^(no such (user|database)|(database|role) ".*" does not exist|(password|SASL) authentication failed)/
 
 const openingOf = (error: Pg.DatabaseError): Meaning =>
   error.message.startsWith(poolerIsFull) ? "busy" : poolerRefuses.test(error.message) ? "final" : meaningOf(error)

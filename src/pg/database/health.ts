@@ -52,9 +52,10 @@ const askOther = (settings: ConnectionSettings, status: "up" | "busy"): Effect.E
   Effect.async((resume) => {
     const client = makeClient({ ...Redacted.value(settings.client), connectionTimeoutMillis: Health.timeoutMs })
     const { connection } = client as unknown as { readonly connection: { readonly stream: { destroy(): void } } }
-    const done = (result: Effect.Effect<"up" | "busy", ReadFailure>) => {
+    const done = (result: Effect.Effect<"up" | "busy", ReadFailure>, isPolite = false) => {
       clearTimeout(patience)
-      connection.stream.destroy()
+      if (isPolite) client.end(() => undefined)
+      else connection.stream.destroy()
       resume(result)
     }
     // A pooler has let us in, and says itself when it cannot reach the server: its sessions are in use.
@@ -71,7 +72,7 @@ const askOther = (settings: ConnectionSettings, status: "up" | "busy"): Effect.E
       }
       connected = true
       client.query(text, (error: Error | null) =>
-        done(error ? Effect.fail(classify(error, "read", operation)) : Effect.succeed(status))
+        error ? done(Effect.fail(classify(error, "read", operation))) : done(Effect.succeed(status), true)
       )
     })
     return Effect.sync(() => {

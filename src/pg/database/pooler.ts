@@ -3,7 +3,7 @@
  * transaction mode). Statements have no names, since the next one may run in another session. What the stores need of a
  * session is set for one transaction, and never outlives it: the next to use that session is another application.
  *
- * The settings of the planner are not among it. They repair plans that were cached, and a statement without a name is
+ * The settings of the planner are not needed here. They repair plans that were cached, and a statement without a name is
  * planned anew each time.
  */
 import Pg from "pg"
