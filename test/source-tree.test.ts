@@ -26,7 +26,7 @@ const contractFolders = [
 
 /** The contract modules on top of a folder: they and their folder may know each other's types. */
 const folderOf = (contract: string): string =>
-  contract === "CryptoService.ts"
+  ["CryptoService.ts", "Subjects.ts"].includes(contract)
     ? "crypto"
     : contract === "CacheStoreTwoLevels.ts"
       ? "cacheStore"

@@ -12,7 +12,8 @@ import { pagedStream } from "../internal/pages.js"
 import { ContextWriter } from "./formats/context.js"
 import type { FindKey } from "./formats/envelope.js"
 import type { Key } from "./keys/key.js"
-import { type Cipher, openAll, openText, prepare, refusedPlain, sealing, seals, sealText } from "./sealer.js"
+import { type Cipher, keyFor, keysFor, openAll, openText, prepare, refusedPlain, sealing, sealText } from "./sealer.js"
+import type { Rules } from "./subjects/rules.js"
 import { type RowCodec, rowRecord, type Upkeep, upkeepOf } from "./upkeep.js"
 
 /** What no reader takes for a value: a plain one that the policy refuses. */
@@ -34,10 +35,7 @@ export const cacheCodec = (cipher: Cipher, storeId: string) => {
   const context = ({ key, tenantId }: Place): Buffer =>
     new ContextWriter().text("kind", "cache").text("store", storeId).text("tenant", tenantId).text("key", key).bytes
 
-  const named =
-    ({ key, tenantId }: Place) =>
-    () =>
-      `the cached value ${key} of ${tenantId}`
+  const named = (place: Place) => () => placeOf(place)
 
   const seal = <Write extends Place & Payload>(key: Key | null, write: Write): Write =>
     // What has a key already did not open, in the level behind this one: sealed anew it would pass for authentic.
@@ -64,6 +62,12 @@ export const cacheCodec = (cipher: Cipher, storeId: string) => {
   return { seal, open, openRows }
 }
 
+const placeOf = ({ key, tenantId }: Place): string => `the cached value ${key} of ${tenantId}`
+
+const subjectOf = (rules: Rules, { keyId, ...entry }: Place & Payload) =>
+  // What has a key already did not open, and is passed on as it is.
+  keyId === null ? rules.cached(entry) : undefined
+
 const addKeyId = ({ keyId }: Row, add: (id: string) => void): void => {
   if (keyId !== null) add(keyId)
 }
@@ -82,7 +86,14 @@ const overPort = (cipher: Cipher, port: Encoded, firstId: string): readonly [Enc
   let storeId = firstId
   let codec = cacheCodec(cipher, storeId)
   let lookedMs = Number.NEGATIVE_INFINITY
-  const primary: Effect.Effect<Key | null, CryptoError> = seals(cipher) ? cipher.ring.primary : Effect.succeed(null)
+
+  /** Each of them sealed with the key that it is to have. */
+  const sealAll = <Write extends Place & Payload>(
+    writes: ReadonlyArray<Write>
+  ): Effect.Effect<ReadonlyArray<Write>, StoreFailure> =>
+    Effect.map(keysFor(cipher, writes, subjectOf, placeOf), (keyOf) =>
+      keyOf === null ? writes : writes.map((write) => codec.seal(keyOf(write), write))
+    )
 
   /**
    * A cache may be emptied by its server, the id with it, and the next process then draws another. Whoever finds what
@@ -145,21 +156,31 @@ const overPort = (cipher: Cipher, port: Encoded, firstId: string): readonly [Enc
     settlements.every(({ write }) => write === null)
       ? port.settle(settlements)
       : Effect.flatMap(
-          Effect.tapError(primary, () => giveBack(settlements.map(({ ticket }) => ticket))),
-          (key) =>
-            port.settle(
-              settlements.map((one) => (one.write === null ? one : { ...one, write: codec.seal(key, one.write) }))
+          Effect.tapError(sealAll(settlements.flatMap(({ write }) => write ?? [])), () =>
+            giveBack(settlements.map(({ ticket }) => ticket))
+          ),
+          (sealed) => {
+            let next = 0
+            return port.settle(
+              settlements.map((one) => (one.write === null ? one : { ...one, write: sealed[next++] ?? null }))
             )
+          }
         )
 
   const replace: Encoded["replace"] = (place, was, payload) =>
-    Effect.flatMap(Effect.all([port.get(place, true), primary]), ([entry, key]) => {
+    Effect.flatMap(port.get(place, true), (entry) => {
       if (entry === null) return Effect.succeed(false)
-      return Effect.flatMap(openRows([{ ...entry, ...place }]), ([opened]) =>
-        opened?.value === was.value && opened.keyId === was.keyId
-          ? port.replace(place, entry, codec.seal(key, { ...place, ...payload }))
-          : Effect.succeed(false)
-      )
+      return Effect.flatMap(openRows([{ ...entry, ...place }]), ([opened]) => {
+        if (opened?.value !== was.value || opened.keyId !== was.keyId) return Effect.succeed(false)
+        const write = { ...place, ...payload }
+        const key = keyFor(
+          cipher,
+          entry.keyId,
+          (rules) => subjectOf(rules, write),
+          () => placeOf(place)
+        )
+        return Effect.flatMap(key, (key) => port.replace(place, entry, codec.seal(key, write)))
+      })
     })
 
   const rows: RowCodec<Place & Payload> = {
@@ -170,6 +191,7 @@ const overPort = (cipher: Cipher, port: Encoded, firstId: string): readonly [Enc
       return typeof value === "string" ? { ...row, value, keyId: null } : value
     },
     seal: (key, row) => codec.seal(key, row),
+    subjectOf,
     payloads: ({ value }) => [value],
     replace: (was, now) => port.replace(was, was, now)
   }
@@ -183,7 +205,7 @@ const overPort = (cipher: Cipher, port: Encoded, firstId: string): readonly [Enc
         const row = Effect.map(port.get(place, true), (entry) =>
           entry === null ? null : { ...place, value: entry.value, keyId: entry.keyId }
         )
-        return rowRecord(cipher, rows, `the cached value ${key} of ${tenantId}`, [keyId], row)
+        return rowRecord(cipher, rows, placeOf(place), [keyId], row)
       })
   })
 
@@ -197,8 +219,8 @@ const overPort = (cipher: Cipher, port: Encoded, firstId: string): readonly [Enc
       ),
     getMany: (tenantId, keys, left) =>
       Effect.flatMap(port.getMany(tenantId, keys, left), (entries) => openEntries(tenantId, keys, entries)),
-    set: (writes) => Effect.flatMap(primary, (key) => port.set(writes.map((write) => codec.seal(key, write)))),
-    setIfAbsent: (write) => Effect.flatMap(primary, (key) => port.setIfAbsent(codec.seal(key, write))),
+    set: (writes) => Effect.flatMap(sealAll(writes), port.set),
+    setIfAbsent: (write) => Effect.flatMap(sealAll([write]), ([sealed]) => port.setIfAbsent(sealed as typeof write)),
     begin,
     settle,
     replace

@@ -17,7 +17,8 @@ import { pagedStream, rangePages } from "../internal/pages.js"
 import { ContextWriter } from "./formats/context.js"
 import type { FindKey } from "./formats/envelope.js"
 import type { Key } from "./keys/key.js"
-import { type Cipher, openAll, openText, prepare, refusedPlain, sealing, seals, sealText } from "./sealer.js"
+import { type Cipher, isError, keyFor, openAll, openText, prepare, refusedPlain, sealing, sealText } from "./sealer.js"
+import type { Rules } from "./subjects/rules.js"
 import { type RowCodec, rowRecord, type Upkeep, upkeepOf } from "./upkeep.js"
 
 /** Of commands that this process executes, so that the outcome is sealed without reading the command again. */
@@ -27,6 +28,12 @@ const noMetadata = "{}"
 
 type Place = Pick<EncodedCommand, "id" | "tenantId" | "domain" | "type">
 type Field = "data" | "metadata" | "outcome"
+
+/** A command that this process executes, and what it is sealed with. */
+interface Begun {
+  readonly place: Place
+  readonly keyId: string | null
+}
 
 /** How the payloads of commands are sealed and opened, for the port and for who works on stored rows. */
 export const commandCodec = (cipher: Cipher, storeId: string) => {
@@ -99,11 +106,24 @@ export const commandCodec = (cipher: Cipher, storeId: string) => {
     return { ...row, data, metadata, keyId: null, outcome, outcomeKeyId: null }
   }
 
+  /** As readers see it: also where it was forgotten, and something else is declared for it. */
+  const openRow = (row: EncodedCommand, find: FindKey): EncodedCommand | CryptoError => {
+    const opened = open(row, find)
+    const isForgotten = isError(opened) && opened._tag === "Shredded"
+    return (isForgotten ? cipher.subjects?.replacements.command(row) : undefined) ?? opened
+  }
+
   const openRows = (rows: ReadonlyArray<EncodedCommand>): Effect.Effect<ReadonlyArray<EncodedCommand>, CryptoError> =>
-    openAll(cipher, rows, addKeyIds, open)
+    openAll(cipher, rows, addKeyIds, openRow)
 
   return { seal, sealOutcome, openField, open, openRows }
 }
+
+type Written = Place & Pick<EncodedCommand, "data" | "metadata">
+
+const subjectOf = (rules: Rules, command: Written) => rules.command(command)
+
+const placeOf = ({ domain, id, tenantId, type }: Place): string => `the command ${id} (${tenantId}/${domain}, ${type})`
 
 const addKeyIds = ({ keyId, outcomeKeyId }: EncodedCommand, add: (id: string) => void): void => {
   if (keyId !== null) add(keyId)
@@ -122,8 +142,16 @@ export const seal = (
 
 const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Encoded, Upkeep] => {
   const codec = commandCodec(cipher, storeId)
-  const places = new Map<string, Place>()
-  const primary: Effect.Effect<Key | null, CryptoError> = seals(cipher) ? cipher.ring.primary : Effect.succeed(null)
+  const places = new Map<string, Begun>()
+
+  /** The key of a command. `stored`: what it has already, also where it is written anew. */
+  const keyOf = (stored: string | null, command: Written): Effect.Effect<Key | null, StoreFailure> =>
+    keyFor(
+      cipher,
+      stored,
+      (rules) => subjectOf(rules, command),
+      () => placeOf(command)
+    )
 
   const openOne = (row: EncodedCommand): Effect.Effect<EncodedCommand, CryptoError> =>
     Effect.map(codec.openRows([row]), ([opened]) => opened as EncodedCommand)
@@ -131,19 +159,19 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
   const openNullable = (row: EncodedCommand | null): Effect.Effect<EncodedCommand | null, CryptoError> =>
     row === null ? Effect.succeed(null) : openOne(row)
 
-  const remember = ({ domain, id, tenantId, type }: Place): void => {
-    places.set(id, { id, tenantId, domain, type })
+  const remember = ({ domain, id, tenantId, type }: Place, key: Key | null): void => {
+    places.set(id, { place: { id, tenantId, domain, type }, keyId: key?.id ?? null })
     if (places.size > placesMax) places.delete(places.keys().next().value as string)
   }
 
   const create: Encoded["create"] = (command, leaseMs) =>
-    Effect.flatMap(primary, (key) =>
+    Effect.flatMap(keyOf(null, command), (key) =>
       Effect.flatMap(
         port.create({ ...command, ...codec.seal(key, command, command.data, command.metadata) }, leaseMs),
         (outcome): Effect.Effect<CreateOutcome, CryptoError> => {
           if (outcome._tag === "Created") {
             const { data, keyId, metadata } = command
-            if (leaseMs > 0) remember(command)
+            if (leaseMs > 0) remember(command, key)
             return Effect.succeed({ ...outcome, command: { ...outcome.command, data, metadata, keyId } })
           }
           return Effect.map(openOne(outcome.command), (command) => ({ ...outcome, command }))
@@ -151,19 +179,32 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
       )
     )
 
-  const placeOf = (id: string): Effect.Effect<Place | null, StoreFailure> => {
+  const begunOf = (id: string): Effect.Effect<Begun | null, StoreFailure> => {
     const known = places.get(id)
-    return known === undefined ? port.get(id) : Effect.succeed(known)
+    return known === undefined
+      ? Effect.map(port.get(id), (row) => (row === null ? null : { place: row, keyId: row.keyId }))
+      : Effect.succeed(known)
   }
+
+  /** The key of an outcome: that of its command, if that is a subject's. */
+  const outcomeKey = ({ keyId, place }: Begun): Effect.Effect<Key | null, StoreFailure> =>
+    keyFor(
+      cipher,
+      keyId,
+      () => undefined,
+      () => placeOf(place)
+    )
 
   const finish: Encoded["finish"] = (request) => {
     const { id, outcome, status } = request
     if (outcome === null) return port.finish(request)
-    return Effect.flatMap(Effect.all([primary, placeOf(id)]), ([key, place]) =>
-      place === null
+    return Effect.flatMap(begunOf(id), (begun) =>
+      begun === null
         ? Effect.succeed(false)
-        : Effect.tap(port.finish({ ...request, ...codec.sealOutcome(key, place, status, outcome) }), () =>
-            places.delete(id)
+        : Effect.flatMap(outcomeKey(begun), (key) =>
+            Effect.tap(port.finish({ ...request, ...codec.sealOutcome(key, begun.place, status, outcome) }), () =>
+              places.delete(id)
+            )
           )
     )
   }
@@ -178,7 +219,6 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
   /** Data and metadata as they will be, if they are still as they were when they were read. */
   const updatePayloads = (
     row: EncodedCommand,
-    key: Key | null,
     data: string | null,
     metadata: string | null
   ): Effect.Effect<boolean, StoreFailure> =>
@@ -187,30 +227,33 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
         data === null ? kept(row, "data") : Effect.succeed(data),
         metadata === null ? kept(row, "metadata") : Effect.succeed(metadata)
       ]),
-      ([data, metadata]) => {
-        const { outcome, outcomeKeyId } = row
-        const payloads = { ...codec.seal(key, row, data, metadata), outcome, outcomeKeyId }
-        return port.replace({ id: row.id, was: row, payloads })
-      }
+      ([data, metadata]) =>
+        Effect.flatMap(keyOf(row.keyId, { ...row, data, metadata }), (key) => {
+          const { outcome, outcomeKeyId } = row
+          const payloads = { ...codec.seal(key, row, data, metadata), outcome, outcomeKeyId }
+          return port.replace({ id: row.id, was: row, payloads })
+        })
     )
 
   /** Reads the place, since all is bound to it; what is replaced is not opened. */
   const update: Encoded["update"] = (request) => {
     const { data, id, metadata, status } = request
-    return Effect.flatMap(Effect.all([port.get(id), primary]), ([row, key]) => {
+    return Effect.flatMap(port.get(id), (row) => {
       if (row === null) return Effect.succeed(false)
       const changeStatus =
         status === null
           ? Effect.succeed(true)
-          : port.update({
-              id,
-              data: null,
-              metadata: null,
-              keyId: null,
-              status: { ...status, ...codec.sealOutcome(key, row, status.status, status.outcome) }
-            })
+          : Effect.flatMap(outcomeKey({ place: row, keyId: row.keyId }), (key) =>
+              port.update({
+                id,
+                data: null,
+                metadata: null,
+                keyId: null,
+                status: { ...status, ...codec.sealOutcome(key, row, status.status, status.outcome) }
+              })
+            )
       if (data === null && metadata === null) return changeStatus
-      const changePayloads = updatePayloads(row, key, data, metadata)
+      const changePayloads = updatePayloads(row, data, metadata)
       const whole =
         status === null
           ? changePayloads
@@ -226,18 +269,20 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
     row.data === was.data && row.metadata === was.metadata && row.outcome === was.outcome
 
   const replace: Encoded["replace"] = ({ id, payloads, was }) =>
-    Effect.flatMap(Effect.all([port.get(id), primary]), ([row, key]) => {
+    Effect.flatMap(port.get(id), (row) => {
       if (row === null) return Effect.succeed(false)
       return Effect.flatMap(openOne(row), (opened) =>
         isAsWas(opened, was)
-          ? port.replace({
-              id,
-              was: row,
-              payloads: {
-                ...codec.seal(key, row, payloads.data, payloads.metadata),
-                ...codec.sealOutcome(key, row, row.status, payloads.outcome)
-              }
-            })
+          ? Effect.flatMap(keyOf(row.keyId, { ...row, ...payloads }), (key) =>
+              port.replace({
+                id,
+                was: row,
+                payloads: {
+                  ...codec.seal(key, row, payloads.data, payloads.metadata),
+                  ...codec.sealOutcome(key, row, row.status, payloads.outcome)
+                }
+              })
+            )
           : Effect.succeed(false)
       )
     })
@@ -250,6 +295,7 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
       ...codec.seal(key, row, row.data, row.metadata),
       ...codec.sealOutcome(key, row, row.status, row.outcome)
     }),
+    subjectOf,
     payloads: ({ data, metadata, outcome }) => [data, metadata, outcome],
     replace: (was, payloads) => port.replace({ id: was.id, was, payloads: payloadsOf(payloads) })
   }
@@ -267,10 +313,7 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
             (range, { position }) => ({ ...range, after: position })
           )
         ),
-        (row) => {
-          const place = `the command ${row.id} (${row.tenantId}/${row.domain}, ${row.type})`
-          return rowRecord(cipher, rows, place, rows.keyIds(row), Effect.succeed(row))
-        }
+        (row) => rowRecord(cipher, rows, placeOf(row), rows.keyIds(row), Effect.succeed(row))
       )
   })
 

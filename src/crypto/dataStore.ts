@@ -25,9 +25,20 @@ import type { InvalidInput, StoreFailure } from "../Errors.js"
 import { ContextWriter } from "./formats/context.js"
 import type { FindKey } from "./formats/envelope.js"
 import * as format from "./formats/object.js"
-import type { Key } from "./keys/key.js"
+import { isSubjectId, type Key } from "./keys/key.js"
 import { objectUpkeep } from "./objects.js"
-import { bytesOf, type Cipher, isError, openText, prepare, refusedPlain, sealing, seals, sealText } from "./sealer.js"
+import {
+  bytesOf,
+  type Cipher,
+  isError,
+  openText,
+  prepare,
+  refusedPlain,
+  sealing,
+  sealingKeyFor,
+  seals,
+  sealText
+} from "./sealer.js"
 import type { Upkeep } from "./upkeep.js"
 
 type Place = ObjectId & Pick<EncodedFields, "contentType"> & { readonly writeId: string | null }
@@ -144,6 +155,33 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
     })
   }
 
+  /** `stored`: the key of what it is made of. */
+  const keyOf = (stored: string | null, fields: ObjectId & Pick<EncodedFields, "contentType" | "metadata">) =>
+    sealingKeyFor(
+      cipher,
+      stored,
+      (rules) => rules.object(fields),
+      () => codec.named(fields)()
+    )
+
+  /**
+   * Who has opened an object has its key, and would read on after its subject was forgotten: so the subject's key is
+   * asked for again with each piece.
+   */
+  const whileKept = (
+    keyId: string,
+    place: () => string,
+    pieces: Stream.Stream<Uint8Array, BodyError>
+  ): Stream.Stream<Uint8Array, BodyError> => {
+    if (!isSubjectId(keyId)) return pieces
+    const isKept = Effect.flatMap(cipher.ring.finding(new Set([keyId])), (find) => {
+      const key = find(keyId, place)
+      return isError(key) ? Effect.fail(key) : Effect.void
+    })
+    const guarded = Stream.mapChunksEffect(pieces, (chunk) => Effect.as(isKept, chunk))
+    return Stream.unwrap(Effect.as(isKept, guarded))
+  }
+
   const openedOver = ({ object: row, read }: OpenObject): Effect.Effect<OpenObject, CryptoError> =>
     Effect.map(opened(row), (found): OpenObject => {
       if (found === null) return { object: row, read }
@@ -154,22 +192,27 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
         isVerified: true,
         read: (offset, length) => {
           const range = format.rangeOf(offset, length, row.size)
-          return format.openRange(opening, range, read(range.from, range.to - range.from))
+          const pieces = format.openRange(opening, range, read(range.from, range.to - range.from))
+          return whileKept(opening.keyId, opening.place, pieces)
         }
       }
     })
 
-  const put: Encoded["put"] = (object, body, condition) => putAs(object, body, condition, false)
+  const put: Encoded["put"] = (object, body, condition) => putAs(object, body, condition, null, false)
 
-  /** `proved`: what was sealed is opened again on its way, and fails the put unless it is what came in. */
+  /**
+   * `stored`: the key of what it is made of. `proved`: what was sealed is opened again on its way, and fails the put
+   * unless it is what came in.
+   */
   const putAs = <E>(
     { finish, ...given }: NewObject,
     body: Stream.Stream<Uint8Array, E>,
     condition: Condition,
+    stored: string | null,
     proved: boolean
   ): Effect.Effect<Written, StoreFailure | E> => {
     if (!seals(cipher)) return port.put({ ...given, finish }, body, condition)
-    return Effect.flatMap(cipher.ring.primary, (key) => {
+    return Effect.flatMap(keyOf(stored, given), (key) => {
       const object = format.newObjectKey()
       const { header: bodyHeader, segments } = format.beginBody(object)
       const fields = codec.seal(key, given, { object, bodyHeader }, given.metadata)
@@ -209,7 +252,8 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
   const copyThrough = (
     source: OpenObject,
     to: Parameters<Encoded["copy"]>[1],
-    condition: Condition
+    condition: Condition,
+    stored: string | null
   ): Effect.Effect<Written, StoreFailure | BodyError> => {
     const { size } = source.object
     const summing = new Summing()
@@ -217,7 +261,8 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
       summing.add(piece)
       return piece
     })
-    return putAs({ ...to, size, keyId: null, finish: () => ({ checksums: summing.text() }) }, body, condition, true)
+    const object = { ...to, size, keyId: null, finish: () => ({ checksums: summing.text() }) }
+    return putAs(object, body, condition, stored, true)
   }
 
   const copy: Encoded["copy"] = (from, to, condition) =>
@@ -226,11 +271,13 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
         return Effect.succeed<Written>({ _tag: "Refused" })
       const row = asked(source.object, from)
       if (seals(cipher) !== (row.keyId !== null))
-        return Effect.flatMap(openedOver({ ...source, object: row }), (source) => copyThrough(source, to, condition))
+        return Effect.flatMap(openedOver({ ...source, object: row }), (source) =>
+          copyThrough(source, to, condition, row.keyId)
+        )
       return Effect.flatMap(opened(row), (found) => {
         if (found === null) return port.copy(source.object, to, condition)
         const { object, secret } = found
-        return Effect.flatMap(cipher.ring.primary, (key) => {
+        return Effect.flatMap(keyOf(row.keyId, to), (key) => {
           const checksums = codec.sealSums(key, to, object.size, object.checksums ?? "")
           return port.copy(source.object, { ...to, ...codec.seal(key, to, secret, to.metadata), checksums }, condition)
         })
@@ -244,7 +291,7 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
     return { ...entry, size: format.plainLength(entry.size) ?? entry.size }
   }
 
-  const upkeep = objectUpkeep(cipher, port, { codec, opened, openedOver, copyThrough, regrouped })
+  const upkeep = objectUpkeep(cipher, port, { codec, keyOf, opened, openedOver, copyThrough, regrouped })
 
   const sealed: Encoded = {
     ...port,

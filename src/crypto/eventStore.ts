@@ -19,7 +19,19 @@ import { type StreamId, streamKey, streamName } from "../StreamId.js"
 import { ContextWriter } from "./formats/context.js"
 import type { FindKey } from "./formats/envelope.js"
 import type { Key } from "./keys/key.js"
-import { type Cipher, openAll, openText, prepare, refusedPlain, sealing, seals, sealText } from "./sealer.js"
+import {
+  type Cipher,
+  isError,
+  keyFor,
+  keysFor,
+  openAll,
+  openText,
+  prepare,
+  refusedPlain,
+  sealing,
+  sealText
+} from "./sealer.js"
+import type { Rules } from "./subjects/rules.js"
 import { Turns } from "./turns.js"
 import { type RowCodec, rowRecord, type Upkeep, upkeepOf } from "./upkeep.js"
 
@@ -39,6 +51,7 @@ const noVersion = Number.MAX_SAFE_INTEGER
 /** An event's metadata is seldom anything: then none is stored, and the context of its data says so. */
 const noMetadata = "{}"
 
+type KeyOf = (event: EncodedNewEvent) => Key
 type Payloads = Pick<EncodedEvent, "data" | "metadata" | "keyId">
 type Place = StreamId & Pick<EncodedEvent, "id" | "version" | "type">
 
@@ -102,11 +115,26 @@ export const eventCodec = (cipher: Cipher, storeId: string) => {
     return typeof metadata === "string" ? { ...row, data, metadata, keyId: null } : metadata
   }
 
+  /** As readers see it: also where it was forgotten, and something else is declared for it. */
+  const openRow = (row: EncodedEvent, find: FindKey): EncodedEvent | CryptoError => {
+    const opened = open(row, find)
+    const isForgotten = isError(opened) && opened._tag === "Shredded"
+    return (isForgotten ? cipher.subjects?.replacements.event(row) : undefined) ?? opened
+  }
+
   const openRows = (rows: ReadonlyArray<EncodedEvent>): Effect.Effect<ReadonlyArray<EncodedEvent>, CryptoError> =>
-    openAll(cipher, rows, addKeyId, open)
+    openAll(cipher, rows, addKeyId, openRow)
 
   return { seal, openField, open, openRows }
 }
+
+/** An event to append, with its stream: what the rules look at. */
+type Written = StreamId & EncodedNewEvent
+
+const subjectOf = (rules: Rules, event: StreamId & Pick<EncodedEvent, "type" | "data" | "metadata">) =>
+  rules.event(event)
+
+const placeOf = (event: StreamId & Pick<EncodedEvent, "id">): string => `the event ${event.id} (${streamName(event)})`
 
 const addKeyId = (row: EncodedEvent, add: (id: string) => void): void => {
   if (row.keyId !== null) add(row.keyId)
@@ -126,7 +154,6 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
   const codec = eventCodec(cipher, storeId)
   const turns = new Turns()
   const versions = new Map<string, number>()
-  const primary: Effect.Effect<Key | null, CryptoError> = seals(cipher) ? cipher.ring.primary : Effect.succeed(null)
 
   const open = <E>(page: Effect.Effect<Page<EncodedEvent>, E>) =>
     Effect.flatMap(page, ({ items, more }) => Effect.map(codec.openRows(items), (items) => ({ items, more })))
@@ -153,14 +180,14 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
     return guess === undefined ? port.version(stream) : Effect.succeed(guess)
   }
 
-  const sealedAppend = (append: EncodedAppend, base: number, key: Key): EncodedAppend => {
+  const sealedAppend = (append: EncodedAppend, base: number, keyOf: KeyOf): EncodedAppend => {
     const { events, expected, stream } = append
     return {
       stream,
       expected: base > 0 || expected === "any" ? base : expected === "streamExists" ? noVersion : expected,
       events: events.map((event, i): EncodedNewEvent => {
         const place = { ...stream, id: event.id, type: event.type, version: base + i + 1 }
-        return { ...event, ...codec.seal(key, place, event.data, event.metadata) }
+        return { ...event, ...codec.seal(keyOf(event), place, event.data, event.metadata) }
       })
     }
   }
@@ -173,13 +200,13 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
   const appendSealed = (
     appends: ReadonlyArray<EncodedAppend>,
     guards: Parameters<Encoded["append"]>[1],
-    key: Key,
+    keyOf: KeyOf,
     tries: number
   ): Effect.Effect<AppendOutcome, StoreFailure> =>
     Effect.flatMap(Effect.forEach(appends, baseOf), (bases) =>
       Effect.flatMap(
         port.append(
-          appends.map((append, i) => sealedAppend(append, bases[i] as number, key)),
+          appends.map((append, i) => sealedAppend(append, bases[i] as number, keyOf)),
           guards
         ),
         (outcome): Effect.Effect<AppendOutcome, StoreFailure> => {
@@ -199,15 +226,30 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
           if (tries === triesMax) return Effect.fail(overtaken(loser.stream))
           return Effect.zipRight(
             tries < 3 ? Effect.void : pause(tries),
-            Effect.suspend(() => appendSealed(appends, guards, key, tries + 1))
+            Effect.suspend(() => appendSealed(appends, guards, keyOf, tries + 1))
           )
         }
       )
     )
 
+  /** The keys of the events of some appends; null where they stay plain. */
+  const keysOf = (appends: ReadonlyArray<EncodedAppend>): Effect.Effect<KeyOf | null, StoreFailure> => {
+    const streams = new Map<EncodedNewEvent, StreamId>()
+    // Nobody asks whose they are where there are no rules.
+    if (cipher.subjects !== undefined)
+      for (const { events, stream } of appends) for (const event of events) streams.set(event, stream)
+    const written = (event: EncodedNewEvent): Written => ({ ...event, ...(streams.get(event) as StreamId) })
+    return keysFor(
+      cipher,
+      [...streams.keys()],
+      (rules, event) => subjectOf(rules, written(event)),
+      (event) => placeOf(written(event))
+    )
+  }
+
   const append: Encoded["append"] = (appends, guards) =>
-    Effect.flatMap(primary, (key) => {
-      if (key === null)
+    Effect.flatMap(keysOf(appends), (keyOf) => {
+      if (keyOf === null)
         return Effect.flatMap(
           port.append(appends, guards),
           (outcome): Effect.Effect<AppendOutcome, StoreFailure> =>
@@ -216,7 +258,7 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
               : Effect.succeed(outcome)
         )
       const open = appends.find(({ expected }) => expected === "any" || expected === "streamExists")
-      const whole = appendSealed(appends, guards, key, 0)
+      const whole = appendSealed(appends, guards, keyOf, 0)
       // Of one process they go one after the other, since all but one would be in vain.
       return open === undefined ? whole : turns.after(streamKey(open.stream), whole)
     })
@@ -228,9 +270,20 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
       return typeof opened === "string" ? Effect.succeed(opened) : Effect.fail(opened)
     })
 
+  const replaceRow = (row: EncodedEvent, data: string, metadata: string): Effect.Effect<boolean, StoreFailure> =>
+    Effect.flatMap(
+      keyFor(
+        cipher,
+        row.keyId,
+        (rules) => subjectOf(rules, { ...row, data, metadata }),
+        () => placeOf(row)
+      ),
+      (key) => port.replace({ id: row.id, was: row, ...codec.seal(key, row, data, metadata) })
+    )
+
   /** Reads the place, since all is bound to it; what is replaced is not opened. */
   const update: Encoded["update"] = (request) =>
-    Effect.flatMap(Effect.all([port.get(request.id), primary]), ([row, key]) => {
+    Effect.flatMap(port.get(request.id), (row) => {
       if (row === null) return Effect.succeed(false)
       return Effect.flatMap(
         Effect.all([
@@ -239,7 +292,7 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
         ]),
         ([data, metadata]) =>
           Effect.flatMap(
-            port.replace({ id: row.id, was: row, ...codec.seal(key, row, data, metadata) }),
+            replaceRow(row, data, metadata),
             // Somebody else has changed it meanwhile, or deleted it.
             (replaced) => (replaced ? Effect.succeed(true) : update(request))
           )
@@ -247,11 +300,11 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
     })
 
   const replace: Encoded["replace"] = (request) =>
-    Effect.flatMap(Effect.all([port.get(request.id), primary]), ([row, key]) => {
+    Effect.flatMap(port.get(request.id), (row) => {
       if (row === null) return Effect.succeed(false)
       return Effect.flatMap(codec.openRows([row]), ([opened]) =>
         opened?.data === request.was.data && opened.metadata === request.was.metadata
-          ? port.replace({ id: row.id, was: row, ...codec.seal(key, row, request.data, request.metadata) })
+          ? replaceRow(row, request.data, request.metadata)
           : Effect.succeed(false)
       )
     })
@@ -260,6 +313,7 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
     keyIds: ({ keyId }) => [keyId],
     open: codec.open,
     seal: (key, row) => ({ ...row, ...codec.seal(key, row, row.data, row.metadata) }),
+    subjectOf,
     payloads: ({ data, metadata }) => [data, metadata],
     replace: (was, { data, keyId, metadata }) => port.replace({ id: was.id, was, data, metadata, keyId })
   }

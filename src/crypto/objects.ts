@@ -22,11 +22,13 @@ import * as Uuid from "../Uuid.js"
 import type { Opened, objectCodec } from "./dataStore.js"
 import { findIn } from "./formats/envelope.js"
 import * as format from "./formats/object.js"
+import type { Key } from "./keys/key.js"
 import { type Cipher, isError } from "./sealer.js"
 import {
   type RecordFailure,
   type Resealed,
   type StoredRecord,
+  subjectIn,
   type Upkeep,
   upkeepOf,
   type WalkOptions
@@ -40,6 +42,11 @@ type To = ObjectId & EncodedFields & { readonly writeId: string; readonly modifi
 /** What the seal of the port has made of it. */
 export interface SealedObjects {
   readonly codec: ReturnType<typeof objectCodec>
+  /** The key that an object is to have. `stored`: the key of what it is made of. */
+  readonly keyOf: (
+    stored: string | null,
+    fields: ObjectId & Pick<EncodedFields, "contentType" | "metadata">
+  ) => Effect.Effect<Key, StoreFailure>
   /** Null: it is plain, and welcome. */
   readonly opened: (row: EncodedObject) => Effect.Effect<Opened | null, CryptoError>
   readonly openedOver: (found: OpenObject) => Effect.Effect<OpenObject, CryptoError>
@@ -47,13 +54,14 @@ export interface SealedObjects {
   readonly copyThrough: (
     source: OpenObject,
     to: To,
-    condition: Condition
+    condition: Condition,
+    stored: string | null
   ) => Effect.Effect<Written, StoreFailure | BodyError>
   readonly regrouped: (source: Stream.Stream<Uint8Array, BodyError>) => Stream.Stream<Uint8Array, BodyError>
 }
 
 export const objectUpkeep = (cipher: Cipher, port: Encoded, sealed: SealedObjects): Upkeep => {
-  const { codec, copyThrough, opened, openedOver, regrouped } = sealed
+  const { codec, copyThrough, keyOf, opened, openedOver, regrouped } = sealed
   const { conditionalSizeMax, copyIfAbsent, putIfMatch } = port.capabilities
 
   const names = Stream.flatMap(Stream.fromIterableEffect(port.buckets), ({ name: bucket }) =>
@@ -74,9 +82,9 @@ export const objectUpkeep = (cipher: Cipher, port: Encoded, sealed: SealedObject
         ? { _tag: "Always" }
         : null
 
-  /** A key header under the primary key, for the same body. */
-  const rewrapped = (found: OpenObject, old: Opened, to: To, condition: Condition) =>
-    Effect.flatMap(cipher.ring.primary, (key): Effect.Effect<Written, StoreFailure | BodyError> => {
+  /** A key header under the key that the object is to have, for the same body. */
+  const rewrapped = (key: Key, found: OpenObject, old: Opened, to: To, condition: Condition) =>
+    Effect.suspend((): Effect.Effect<Written, StoreFailure | BodyError> => {
       const { object, secret } = old
       const checksums = codec.sealSums(key, to, object.size, object.checksums ?? "")
       const fields = { ...to, ...codec.seal(key, to, secret, object.metadata), checksums }
@@ -89,11 +97,20 @@ export const objectUpkeep = (cipher: Cipher, port: Encoded, sealed: SealedObject
       return port.put({ ...fields, size, finish }, regrouped(found.read(0, size)), condition)
     })
 
-  const resealed = (id: ObjectId, options: WalkOptions): Effect.Effect<Resealed, RecordFailure> =>
+  /** `inFront`: the keys of headers that its body begins with. */
+  const resealed = (
+    id: ObjectId,
+    options: WalkOptions,
+    inFront: ReadonlyArray<string>
+  ): Effect.Effect<Resealed, RecordFailure> =>
     Effect.flatMap(port.open(id), (found) => {
       if (found === null || found === "NoBucket") return Effect.succeed<Resealed>("Changed")
       const row = { ...found.object, ...id }
-      return Effect.flatMap(opened(row), (old): Effect.Effect<Resealed, RecordFailure> => {
+      const withKey = Effect.flatMap(opened(row), (old) =>
+        Effect.map(keyOf(row.keyId, old?.object ?? row), (key) => [old, key] as const)
+      )
+      return Effect.flatMap(withKey, ([old, key]): Effect.Effect<Resealed, RecordFailure> => {
+        if ([row.keyId, ...inFront].every((id) => id === key.id)) return Effect.succeed("Current")
         const anew = old === null || options.deep
         const condition = conditionFor(
           row,
@@ -107,9 +124,9 @@ export const objectUpkeep = (cipher: Cipher, port: Encoded, sealed: SealedObject
             const { checksums, contentType, keyId, metadata, modifiedAt } = row
             const writeId = Uuid.v7(clock.unsafeCurrentTimeMillis())
             const to = { ...id, contentType, metadata, keyId, checksums, modifiedAt, writeId }
-            if (old !== null && !anew) return rewrapped({ ...found, object: row }, old, to, condition)
+            if (old !== null && !anew) return rewrapped(key, { ...found, object: row }, old, to, condition)
             return Effect.flatMap(openedOver({ ...found, object: row }), (source) =>
-              copyThrough(source, { ...to, metadata: source.object.metadata }, condition)
+              copyThrough(source, { ...to, metadata: source.object.metadata }, condition, row.keyId)
             )
           })
         )
@@ -138,16 +155,19 @@ export const objectUpkeep = (cipher: Cipher, port: Encoded, sealed: SealedObject
         return Effect.map(options.deep ? keyInFront(found) : Effect.succeed([]), (inFront) => ({
           place: codec.named(id)(),
           keyIds: [found.object.keyId, ...inFront],
+          subject: Effect.flatMap(opened(whole.object), (old) =>
+            subjectIn(cipher, (rules) => rules.object(old?.object ?? whole.object), codec.named(id)())
+          ),
           open: Effect.flatMap(openedOver(whole), (source) =>
             options.deep ? Stream.runDrain(verified(source, 0, source.object.size)) : Effect.void
           ).pipe(Effect.catchTag("ObjectChanged", () => Effect.void)),
-          reseal: resealed(id, options)
+          reseal: resealed(id, options, inFront)
         }))
       }),
       // Replaced since it was opened: by whoever has the primary key, or the next look finds it.
       Effect.catchTag("ObjectChanged", () => Effect.succeed(null)),
       Effect.catchTag("ObjectCorrupt", (corrupt) =>
-        Effect.succeed({ place: codec.named(id)(), keyIds: [null], open: corrupt, reseal: corrupt })
+        Effect.succeed({ place: codec.named(id)(), keyIds: [], open: corrupt, subject: corrupt, reseal: corrupt })
       )
     )
 

@@ -18,6 +18,7 @@ import { turn } from "../internal/fibers.js"
 import { partsOf, upkeepIn } from "../internal/lifted.js"
 import { array, checked, describe, integer, options as optionsOf, refuse } from "../internal/validate.js"
 import type { SnapshotCorrupt, SnapshotStoreShape } from "../SnapshotStore.js"
+import { isSubjectId } from "./keys/key.js"
 import type { RecordFailure, Resealed, SealedStore, StoredRecord, Upkeep, WalkOptions } from "./upkeep.js"
 
 /**
@@ -93,12 +94,15 @@ export interface Unopened {
   readonly _tag: "Unopened"
   readonly store: SealedStore
   readonly place: string
+  /** Empty where the record is so damaged that it cannot be seen. */
   readonly keyIds: ReadonlyArray<string | null>
   readonly error: CryptoError | SnapshotCorrupt | ObjectCorrupt
 }
 
 /**
- * How many records of a store need a key; null: they are plain. A record that needs two counts for each.
+ * How many records of a store need a key; null: they are plain. A record that needs two counts for each. `*` is for
+ * keys of subjects, all of them together; the keys that those are wrapped with are counted for `SubjectKeys`. Of an
+ * object that is damaged it cannot be seen which it needs: it is not counted, and `findUnopened` gives it.
  *
  * @since 0.1.0
  * @category models
@@ -109,13 +113,16 @@ export interface KeyCount {
   readonly records: number
 }
 
+/** What keys of subjects are counted under. No key of a ring has this id. */
+const ofSubjects = "*"
+
 /** Records between two reports. */
 const batch = 256
 
 const walksMax = 10
 
 /** That of a record, and not of its backend: the program goes on behind it. */
-const unopened = (error: RecordFailure): Unopened["error"] | undefined => {
+export const unopened = (error: RecordFailure): Unopened["error"] | undefined => {
   switch (error._tag) {
     case "PoolTimeout":
     case "StoreUnavailable":
@@ -132,7 +139,7 @@ const unopened = (error: RecordFailure): Unopened["error"] | undefined => {
 }
 
 /** Each store's upkeep. Fails for what is no sealed store. */
-const upkeepsOf = (stores: ReadonlyArray<SealedService>): Effect.Effect<ReadonlyArray<Upkeep>, InvalidInput> =>
+export const storesOf = (stores: ReadonlyArray<SealedService>): Effect.Effect<ReadonlyArray<Upkeep>, InvalidInput> =>
   checked(
     () =>
       array(stores, "stores", 1, 1_000).map((store, i) => {
@@ -145,13 +152,20 @@ const upkeepsOf = (stores: ReadonlyArray<SealedService>): Effect.Effect<Readonly
     Effect.succeed
   )
 
+/** The same, and those of the keys of subjects that they need. */
+const upkeepsOf = (stores: ReadonlyArray<SealedService>): Effect.Effect<ReadonlyArray<Upkeep>, InvalidInput> =>
+  Effect.map(storesOf(stores), (upkeeps) => {
+    const keys = new Map(upkeeps.flatMap(({ seals, subjects }) => (subjects ? [[subjects.keys, seals] as const] : [])))
+    return [...upkeeps, ...Array.from(keys, ([keys, seals]) => keys.upkeep(seals))]
+  })
+
 const writable = (stores: ReadonlyArray<SealedService>): Effect.Effect<void, ReadOnly> =>
   stores.some((store) => partsOf(store)?.options.readOnly === true)
     ? new ReadOnly({ operation: "reencrypt" })
     : Effect.void
 
 /** A record and what became of it: by what `use` gives, or the error that it does not open with. */
-const outcomeOf = <A>(
+export const outcomeOf = <A>(
   store: SealedStore,
   { keyIds, place }: StoredRecord,
   use: Effect.Effect<A, RecordFailure>
@@ -175,7 +189,8 @@ export const countKeys = (
       Effect.forEach(upkeeps, ({ records, store }) =>
         Effect.map(
           Stream.runFold(records(walk), new Map<string | null, number>(), (counts, { keyIds }) => {
-            for (const id of new Set(keyIds)) counts.set(id, (counts.get(id) ?? 0) + 1)
+            const ids = keyIds.map((id) => (id !== null && isSubjectId(id) ? ofSubjects : id))
+            for (const id of new Set(ids)) counts.set(id, (counts.get(id) ?? 0) + 1)
             return counts
           }),
           (counts) => Array.from(counts, ([keyId, records]): KeyCount => ({ store, keyId, records }))
@@ -293,11 +308,19 @@ const walks = (
           )
         })
 
-      const walkOf = ({ records, ring, store }: Upkeep): Stream.Stream<Progress | Unopened, RecordFailure> => {
+      const walkOf = ({
+        records,
+        ring,
+        store,
+        subjects
+      }: Upkeep): Stream.Stream<Progress | Unopened, RecordFailure> => {
         const primary = ring.keys.find((key) => key.primary)?.id
+        // What the ring has sealed is opened to see whose it is, once there are rules.
+        const isCurrent = (id: string | null) =>
+          id !== null && (isSubjectId(id) || (id === primary && subjects === undefined))
         const settle = (record: StoredRecord) =>
-          record.keyIds.every((id) => id === primary)
-            ? Effect.succeed<Resealed | "Current" | Unopened>("Current")
+          record.keyIds.length > 0 && record.keyIds.every(isCurrent)
+            ? Effect.succeed<Resealed | Unopened>("Current")
             : Effect.zipRight(turn, outcomeOf(store, record, record.reseal))
         const settleAll = (batch: Chunk.Chunk<StoredRecord>) =>
           Effect.map(Effect.forEach(batch, settle, { concurrency: settings.concurrency }), (outcomes) => {

@@ -4,13 +4,23 @@
  */
 import { randomUUID } from "node:crypto"
 import * as Effect from "effect/Effect"
-import { type CryptoError, KeyCheckFailed, NotEncrypted, Tampered, UnsupportedFormat } from "../CryptoError.js"
-import { InvalidInput } from "../Errors.js"
+import {
+  type CryptoError,
+  KeyCheckFailed,
+  NotEncrypted,
+  SubjectShredded,
+  Tampered,
+  UnsupportedFormat
+} from "../CryptoError.js"
+import { InvalidInput, StoreError, type StoreFailure } from "../Errors.js"
 import { turn } from "../internal/fibers.js"
 import { addSealed, isSealed } from "../internal/lifted.js"
 import * as envelope from "./formats/envelope.js"
-import type { Key } from "./keys/key.js"
+import { isSubjectId, type Key } from "./keys/key.js"
 import type { KeyRing } from "./keys/ring.js"
+import type { HeldKeys } from "./subjects/keys.js"
+import type { Replacements } from "./subjects/replacements.js"
+import { type Rules, type Subject, subjectName, thrown } from "./subjects/rules.js"
 
 /**
  * - `RequireEncrypt`: seals, and opens only what is sealed.
@@ -29,10 +39,19 @@ export interface Watermark {
   readonly createdUntilMs: number
 }
 
+/** Subjects that can be forgotten: whose a record is, their keys, and what stands for what was forgotten. */
+export interface Subjects {
+  readonly rules: Rules
+  readonly keys: HeldKeys
+  readonly replacements: Replacements
+}
+
 export interface Cipher {
+  /** Finds the keys of subjects as well, where there are any. */
   readonly ring: KeyRing
   readonly policy: Policy
   readonly watermark: Watermark
+  readonly subjects: Subjects | undefined
 }
 
 export const seals = ({ policy }: Cipher): boolean => policy !== "ForbidEncryptAllowDecrypt"
@@ -47,6 +66,81 @@ export const refusedPlain = (
   policy === "ForbidEncryptAllowDecrypt" || (policy === "EncryptAllowPlaintext" && at <= watermark[mark])
     ? undefined
     : new NotEncrypted({ place: place() })
+
+/** Whose a record is, by the rules. May throw what a rule of the application's throws. */
+export type SubjectOf = (rules: Rules) => Subject | undefined
+
+/**
+ * The key that seals a record; null where the policy seals nothing. `stored`: the key of what it replaces, or was made
+ * of. What is a subject's stays the subject's, whatever the rules say of it now.
+ */
+export const keyFor = (
+  cipher: Cipher,
+  stored: string | null,
+  subjectOf: SubjectOf,
+  place: () => string
+): Effect.Effect<Key | null, StoreFailure> =>
+  seals(cipher) ? sealingKeyFor(cipher, stored, subjectOf, place) : Effect.succeed(null)
+
+export const sealingKeyFor = (
+  cipher: Cipher,
+  stored: string | null,
+  subjectOf: SubjectOf,
+  place: () => string
+): Effect.Effect<Key, StoreFailure> => {
+  const { ring, subjects } = cipher
+  if (stored !== null && isSubjectId(stored))
+    return Effect.flatMap(ring.finding(new Set([stored])), (find) => {
+      const key = find(stored, place)
+      if (!isError(key)) return Effect.succeed(key)
+      return Effect.fail(key._tag === "Shredded" ? new SubjectShredded({ place: place() }) : key)
+    })
+  if (subjects === undefined) return ring.primary
+  return Effect.suspend(() => {
+    const subject = askedOf(subjects.rules, subjectOf, place)
+    if (subject === undefined) return ring.primary
+    return subject instanceof StoreError ? Effect.fail(subject) : subjects.keys.of(subject, place)
+  })
+}
+
+/** Whose it is, or why the rule did not say. */
+export const askedOf = (rules: Rules, subjectOf: SubjectOf, place: () => string): Subject | undefined | StoreError => {
+  try {
+    return subjectOf(rules)
+  } catch (error) {
+    return new StoreError({ operation: `the rule whose ${place()} is`, cause: thrown(error) })
+  }
+}
+
+/** The keys of records that are written together, each of them as `keyFor` gives it; null where all stay plain. */
+export const keysFor = <Record extends object>(
+  cipher: Cipher,
+  records: ReadonlyArray<Record>,
+  subjectOf: (rules: Rules, record: Record) => Subject | undefined,
+  place: (record: Record) => string
+): Effect.Effect<((record: Record) => Key) | null, StoreFailure> => {
+  const { ring, subjects } = cipher
+  if (!seals(cipher)) return Effect.succeed(null)
+  if (subjects === undefined) return Effect.map(ring.primary, (key) => () => key)
+  return Effect.suspend(() => {
+    // Most of them are of one subject: each is asked for once.
+    const keys = new Map<string, Effect.Effect<Key, StoreFailure>>()
+    const names = new Map<Record, string>()
+    for (const record of records) {
+      const named = () => place(record)
+      const subject = askedOf(subjects.rules, (rules) => subjectOf(rules, record), named)
+      if (subject instanceof StoreError) return Effect.fail(subject)
+      const name = subject === undefined ? "" : subjectName(subject)
+      names.set(record, name)
+      if (!keys.has(name)) keys.set(name, subject === undefined ? ring.primary : subjects.keys.of(subject, named))
+    }
+    const found = Effect.forEach(keys, ([name, key]) => Effect.map(key, (key) => [name, key] as const))
+    return Effect.map(found, (entries) => {
+      const keyOf = new Map(entries)
+      return (record) => keyOf.get(names.get(record) as string) as Key
+    })
+  })
+}
 
 export const sealText = (key: Key, context: Uint8Array, text: string): string =>
   envelope.seal(key, context, text).toString("base64url")

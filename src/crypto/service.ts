@@ -77,6 +77,7 @@ export const make = (
           ring,
           policy,
           watermark,
+          subjects: undefined,
           seal: (place, plaintext) =>
             Effect.map(ring.primary, (key) => envelope.seal(key, contextOf(place), plaintext)),
           open: (place, sealed) =>

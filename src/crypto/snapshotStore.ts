@@ -13,7 +13,8 @@ import { checksum, type Encoded, type EncodedSnapshot } from "../snapshotStore/S
 import { ContextWriter } from "./formats/context.js"
 import type { FindKey } from "./formats/envelope.js"
 import type { Key } from "./keys/key.js"
-import { type Cipher, openText, prepare, refusedPlain, sealing, seals, sealText } from "./sealer.js"
+import { type Cipher, openText, prepare, refusedPlain, sealing, sealingKeyFor, seals, sealText } from "./sealer.js"
+import type { Rules } from "./subjects/rules.js"
 import { type RowCodec, rowRecord, type Upkeep, upkeepOf } from "./upkeep.js"
 
 const checked = (snapshot: Omit<EncodedSnapshot, "checksum">): EncodedSnapshot => ({
@@ -50,6 +51,8 @@ export const snapshotCodec = (cipher: Cipher, storeId: string) => {
   return { seal, open }
 }
 
+const subjectOf = (rules: Rules, row: EncodedSnapshot) => rules.snapshot(row)
+
 /** Whether it is what was stored; the lift calls it corrupt if not. */
 export const isWhole = ({ checksum: stored, ...row }: EncodedSnapshot): boolean => stored === checksum(row)
 
@@ -72,12 +75,24 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
       return "_tag" in opened ? Effect.fail(opened) : Effect.succeed(opened)
     })
 
+  /** Sealed with the key that it is to have. `stored`: the key of what it replaces. */
+  const sealed = (stored: string | null, snapshot: EncodedSnapshot): Effect.Effect<EncodedSnapshot, StoreFailure> =>
+    Effect.map(
+      sealingKeyFor(
+        cipher,
+        stored,
+        (rules) => subjectOf(rules, snapshot),
+        () => `the snapshot of ${streamName(snapshot)}`
+      ),
+      (key) => codec.seal(key, snapshot)
+    )
+
   const replace: Encoded["replace"] = ({ state, was }) =>
-    Effect.flatMap(Effect.all([port.latest(was, Number.MAX_SAFE_INTEGER), cipher.ring.primary]), ([row, key]) => {
+    Effect.flatMap(port.latest(was, Number.MAX_SAFE_INTEGER), (row) => {
       if (row === null || !isWhole(row)) return Effect.succeed(false)
       return Effect.flatMap(opened(row), ({ checksum, ...plain }) =>
         checksum === was.checksum
-          ? port.replace({ was: row, ...codec.seal(key, checked({ ...plain, state })) })
+          ? Effect.flatMap(sealed(row.keyId, checked({ ...plain, state })), (now) => port.replace({ was: row, ...now }))
           : Effect.succeed(false)
       )
     })
@@ -86,6 +101,7 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
     keyIds: ({ keyId }) => [keyId],
     open: codec.open,
     seal: codec.seal,
+    subjectOf,
     payloads: ({ state }) => [state],
     replace: (was, { checksum, keyId, state }) => port.replace({ was, state, keyId, checksum })
   }
@@ -106,16 +122,14 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
       )
   })
 
-  const sealed: Encoded = {
+  const sealedPort: Encoded = {
     ...port,
-    save: seals(cipher)
-      ? (snapshot) => Effect.flatMap(cipher.ring.primary, (key) => port.save(codec.seal(key, snapshot)))
-      : port.save,
+    save: seals(cipher) ? (snapshot) => Effect.flatMap(sealed(null, snapshot), port.save) : port.save,
     latest: (stream, atMost) =>
       Effect.flatMap(port.latest(stream, atMost), (row) =>
         row === null || !isWhole(row) ? Effect.succeed(row) : opened(row)
       ),
     replace: seals(cipher) ? replace : port.replace
   }
-  return [sealed, upkeep]
+  return [sealedPort, upkeep]
 }

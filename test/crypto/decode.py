@@ -42,7 +42,7 @@ def gcm_open(key, nonce, aad, ciphertext, tag):
 TAGS = {
     "kind": 1, "store": 2, "tenant": 3, "domain": 4, "id": 5, "version": 6, "event": 7, "type": 8, "field": 9,
     "schemaVersion": 10, "mark": 11, "status": 12, "key": 13, "expires": 14, "bucket": 15, "object": 16,
-    "metadata": 17, "subject": 18, "purpose": 19,
+    "metadata": 17, "subject": 18, "purpose": 19, "write": 20,
 }
 
 

@@ -1,11 +1,12 @@
 /**
- * Writes test/golden/crypto-v1.json, once for a format: known answers with fixed keys and nonces. A file that is there is
- * never changed, because what it holds must open for ever.
+ * Writes the frozen known answers, once for a format, with fixed keys and nonces: test/golden/crypto-v1.json for the
+ * formats, and test/golden/crypto-places-v1.json for the places in a store that the first one lacks. A file that is
+ * there is never changed, because what it holds must open for ever.
  */
 import { createHash } from "node:crypto"
 import * as fs from "node:fs"
 import { fileURLToPath } from "node:url"
-import { encode } from "../../src/crypto/formats/context.js"
+import { type Context, encode } from "../../src/crypto/formats/context.js"
 import * as envelope from "../../src/crypto/formats/envelope.js"
 import * as floe from "../../src/crypto/formats/floe.js"
 import * as object from "../../src/crypto/formats/object.js"
@@ -44,9 +45,7 @@ const records = Object.entries(contexts).flatMap(([kind, context], i) =>
   )
 )
 
-const objects = [0, 1, 1000, 65_504, 65_505].map((length, i) => {
-  const keyId = `k${i % 3}`
-  const place = contexts.object as (typeof contexts)[string]
+const objectOf = (length: number, keyId: string, place: Context) => {
   const own = { id: bytesOf(`object ${length}`, 16), key: bytesOf(`object key ${length}`, 32) }
   const header = object.wrap(keyOf(keyId), encode(place), own, bytesOf(`object nonce ${length}`, 24))
   const message = floe.Message.begin(own.key, object.bodyAad(own), object.parameters, bytesOf(`iv ${length}`, 32))
@@ -71,7 +70,71 @@ const objects = [0, 1, 1000, 65_504, 65_505].map((length, i) => {
     plaintextSha256: createHash("sha256").update(plaintext).digest("hex"),
     sealed: Buffer.concat([header, message.header, ...body]).toString("base64url")
   }
+}
+
+const objects = [0, 1, 1000, 65_504, 65_505].map((length, i) =>
+  objectOf(length, `k${i % 3}`, contexts.object as Context)
+)
+
+const store = "0f0e0d0c-0b0a-4908-8706-050403020100"
+const objectPlace = {
+  kind: "object",
+  store,
+  type: "text/plain; charset=utf-8",
+  bucket: "documents",
+  object: "statements/2026-11 ключ.pdf",
+  write: "0198c0de-0000-7000-8000-000000000004"
+}
+const subjectId = "00ff00ff00ff00ff"
+const reference = createHash("sha256")
+  .update(encode({ kind: "subject", tenant: "acme", subject: "c-7" }))
+  .digest("hex")
+
+const placed = (name: string, keyId: string, context: Context, plaintext: string) => ({
+  format: "R1",
+  name,
+  keyId,
+  key: keyBytesOf(keyId).toString("hex"),
+  context,
+  plaintext,
+  sealed: envelope.seal(keyOf(keyId), encode(context), plaintext, bytesOf(`nonce ${name}`, 24)).toString("base64url")
 })
 
-const file = fileURLToPath(new URL("../golden/crypto-v1.json", import.meta.url))
-fs.writeFileSync(file, `${JSON.stringify([...records, ...objects], null, 1)}\n`, { flag: "wx" })
+/** A key of 32 bytes, which is no text. */
+const subjectKey = () => {
+  const bytes = keyBytesOf(subjectId)
+  const context = { kind: "subject", store, key: subjectId, subject: reference }
+  const sealed = envelope.seal(keyOf("k1"), encode(context), bytes, bytesOf("nonce subject key", 24))
+  return {
+    format: "R1",
+    name: "key of a subject",
+    keyId: "k1",
+    key: keyBytesOf("k1").toString("hex"),
+    context,
+    plaintextSha256: createHash("sha256").update(bytes).digest("hex"),
+    sealed: sealed.toString("base64url")
+  }
+}
+
+const cachePlace = { kind: "cache", store, tenant: "acme", key: "customer:c-7" }
+
+const places = () => [
+  ...["k0", subjectId].flatMap((keyId) => [
+    placed(`cached value ${keyId}`, keyId, cachePlace, '{"name":"grüße 🌍"}'),
+    placed(`metadata of an object ${keyId}`, keyId, { ...objectPlace, field: "metadata" }, '{"customer":"c-7"}'),
+    placed(`checksums of an object ${keyId}`, keyId, { ...objectPlace, field: "checksums" }, `1000.${"0f".repeat(32)}`),
+    {
+      ...objectOf(1000, keyId, { ...objectPlace, field: "header" }),
+      name: `object in a store ${keyId}`
+    }
+  ]),
+  subjectKey()
+]
+
+const write = (file: string, items: ReadonlyArray<object>): void => {
+  const path = fileURLToPath(new URL(`../golden/${file}`, import.meta.url))
+  if (!fs.existsSync(path)) fs.writeFileSync(path, `${JSON.stringify(items, null, 1)}\n`, { flag: "wx" })
+}
+
+write("crypto-v1.json", [...records, ...objects])
+write("crypto-places-v1.json", places())

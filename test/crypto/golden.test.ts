@@ -8,13 +8,20 @@ import { createHash } from "node:crypto"
 import * as fs from "node:fs"
 import { fileURLToPath } from "node:url"
 import { Chunk, Effect, Stream } from "effect"
+import { SubjectKeysMemory } from "effect-stores/memory"
 import { describe, test } from "vitest"
+import { cacheCodec } from "../../src/crypto/cacheStore.js"
+import { objectCodec } from "../../src/crypto/dataStore.js"
 import { type Context, encode } from "../../src/crypto/formats/context.js"
 import * as envelope from "../../src/crypto/formats/envelope.js"
 import * as floe from "../../src/crypto/formats/floe.js"
 import * as object from "../../src/crypto/formats/object.js"
 import { make } from "../../src/crypto/keys/key.js"
-import { finding } from "./fixtures.js"
+import * as ring from "../../src/crypto/keys/ring.js"
+import type { Cipher } from "../../src/crypto/sealer.js"
+import { HeldKeys } from "../../src/crypto/subjects/keys.js"
+import { refOf } from "../../src/crypto/subjects/rules.js"
+import { finding, keyOf, ringOf } from "./fixtures.js"
 
 interface Frozen {
   readonly format: "R1" | "O1"
@@ -27,8 +34,12 @@ interface Frozen {
   readonly sealed: string
 }
 
-const path = fileURLToPath(new URL("../golden/crypto-v1.json", import.meta.url))
-const frozen = JSON.parse(fs.readFileSync(path, "utf8")) as ReadonlyArray<Frozen>
+const read = (file: string): ReadonlyArray<Frozen> =>
+  JSON.parse(fs.readFileSync(fileURLToPath(new URL(`../golden/${file}`, import.meta.url)), "utf8"))
+
+const formats = read("crypto-v1.json")
+const places = read("crypto-places-v1.json")
+const frozen = [...formats, ...places]
 
 const isRight = ({ plaintext, plaintextSha256 }: Frozen, bytes: Uint8Array): boolean =>
   plaintext === undefined
@@ -38,9 +49,12 @@ const isRight = ({ plaintext, plaintextSha256 }: Frozen, bytes: Uint8Array): boo
 const place = () => "frozen"
 
 describe("what was sealed once opens for ever", () => {
-  test("the frozen file is the one that was written with the format", () => {
-    const digest = createHash("sha256").update(JSON.stringify(frozen)).digest("hex")
-    assert.equal(digest, "614b31c326ec5aaa49d0465a3a41a0e5b5ae3a529945fb4d58295e06596bc665")
+  test("the frozen files are those that were written with the formats", () => {
+    const digestOf = (items: ReadonlyArray<Frozen>) => createHash("sha256").update(JSON.stringify(items)).digest("hex")
+    assert.deepEqual([formats, places].map(digestOf), [
+      "614b31c326ec5aaa49d0465a3a41a0e5b5ae3a529945fb4d58295e06596bc665",
+      "c083a14cefcc031b3c0a53eedbed4c6dd768171a04b5b62a9ad5835966889782"
+    ])
     assert.ok(frozen.length >= 40)
   })
 
@@ -71,6 +85,65 @@ describe("what was sealed once opens for ever", () => {
       assert.equal(sealed.length - object.headerBytes - floe.headerBytes, sealed.length - object.headBytes)
     })
   }
+})
+
+describe("the places of stores are those that were frozen", () => {
+  const itemOf = (name: string): Frozen => {
+    const found = places.find((item) => item.name === name)
+    assert.ok(found !== undefined)
+    return found
+  }
+  const keyIn = ({ key, keyId }: Frozen) => make(keyId, Buffer.from(key, "hex"))
+  const store = itemOf("cached value k0").context.store as string
+  const cipher: Cipher = {
+    ring: Effect.runSync(Effect.orDie(ring.make(ringOf("k0", "k1")))),
+    policy: "RequireEncrypt",
+    watermark: { events: 0, commands: 0, createdUntilMs: 0 },
+    subjects: undefined
+  }
+
+  for (const keyId of ["k0", "00ff00ff00ff00ff"]) {
+    test(`of cached values and of objects, under ${keyId}`, () => {
+      const cached = itemOf(`cached value ${keyId}`)
+      const find = finding(keyIn(cached))
+      const entry = { tenantId: "acme", key: "customer:c-7", value: cached.sealed, keyId }
+      assert.equal(cacheCodec(cipher, store).open(entry, find), cached.plaintext)
+
+      const object = itemOf(`object in a store ${keyId}`)
+      const metadata = itemOf(`metadata of an object ${keyId}`)
+      const checksums = itemOf(`checksums of an object ${keyId}`)
+      const whole = Buffer.from(object.sealed, "base64url")
+      const { bucket, object: name, type, write } = object.context
+      const row = {
+        bucket: bucket as string,
+        name: name as string,
+        contentType: type as string,
+        metadata: `${whole.subarray(0, 266).toString("base64url")}.${metadata.sealed}`,
+        keyId,
+        checksums: checksums.sealed,
+        size: whole.length,
+        writeId: write as string,
+        etag: "",
+        modifiedAt: 0
+      }
+      const opened = objectCodec(cipher, store).open(row, keyId, find)
+      assert.ok("object" in opened, String(opened))
+      assert.deepEqual([opened.object.metadata, opened.object.size], [metadata.plaintext, 1000])
+    })
+  }
+
+  test("of a subject's key, and its reference", async () => {
+    const { context, keyId, sealed } = itemOf("key of a subject")
+    const ref = refOf({ tenantId: "acme", id: "c-7" })
+    assert.equal(context.subject, ref)
+    const id = context.key as string
+    const row = { ref, keyId: id, wrapped: sealed, wrappedBy: keyId, createdAt: 0, shreddedAt: null }
+    const port = { ...(await Effect.runPromise(SubjectKeysMemory.makeEncoded)), find: () => Effect.succeed([row]) }
+    const keys = new HeldKeys(port, cipher.ring, store, 1_000, 1_000)
+    const key = (await Effect.runPromise(keys.finding([id])))(id, place)
+    assert.ok("check" in key, String(key))
+    assert.equal(key.check, keyOf(id).check)
+  })
 })
 
 test("a header without a key has its frozen bytes, and is no key header", () => {

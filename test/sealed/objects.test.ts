@@ -461,3 +461,32 @@ describe("copies of sealed objects", () => {
       assert.ok((yield* Effect.provide(readAt(back), layer)).equals(plaintext))
     }).pipe(Effect.runPromise))
 })
+
+describe("an object that is damaged beyond its description", () => {
+  test("needs no key that could be counted, and is what is left and what does not open", () =>
+    Effect.gen(function* () {
+      const { port } = yield* world
+      const damaging: Port = {
+        ...port,
+        open: ({ bucket, name }) =>
+          name === "damaged"
+            ? Effect.fail(new DataStore.ObjectCorrupt({ bucket, name, why: "was cut off" }))
+            : port.open({ bucket, name })
+      }
+      const layer = Layer.sync(DataStore.DataStore, () => DataStoreEncoded.make(damaging, { system: "memory" }))
+      yield* Effect.gen(function* () {
+        const service = yield* DataStore.DataStore
+        yield* service.buckets.create("documents")
+        for (const name of ["whole", "damaged"]) yield* service.put({ bucket: "documents", name }, randomBytes(100))
+        assert.deepEqual(yield* CryptoService.countKeys([service]), [{ store: "DataStore", keyId: "k1", records: 1 }])
+        const unopened = Chunk.toReadonlyArray(yield* Stream.runCollect(CryptoService.findUnopened([service])))
+        assert.deepEqual(
+          unopened.map(({ error, keyIds }) => [error._tag, keyIds]),
+          [["ObjectCorrupt", []]]
+        )
+        const reports = Chunk.toReadonlyArray(yield* Stream.runCollect(CryptoService.reencrypt([service])))
+        const last = reports[reports.length - 1]
+        assert.ok(last?._tag === "Progress" && last.left === 1)
+      }).pipe(Effect.provide(sealed(layer)))
+    }).pipe(Effect.runPromise))
+})

@@ -503,6 +503,7 @@ describe("what does not open as it was, once it is sealed,", () => {
           keyIds: ({ keyId }) => [keyId],
           open: (stored) => (stored === row ? { data: "right", keyId: null } : opens),
           seal: (key, opened) => ({ ...opened, keyId: key.id }),
+          subjectOf: () => undefined,
           payloads: ({ data }) => [data],
           replace: () => Effect.sync(() => ++replaced > 0)
         },
