@@ -100,7 +100,7 @@ export const lift = (encoded: Encoded, options: Options): Effect.Effect<CacheSto
             () => input.place(tenantId, key),
             (place) =>
               atOnce === undefined
-                ? Effect.map(encoded.get(place, false), decode)
+                ? Effect.flatMap(encoded.get(place, false), (entry) => Effect.succeed(decode(entry)))
                 : Effect.succeed(decode(atOnce(place, nowMs)))
           )
         ),
