@@ -35,6 +35,11 @@ const sizeMax = 2 ** 52
 /** Read at once, while what was read before is used. */
 const readBytes = 1024 * 1024
 
+/**
+ * So much of a large body is synced while more of it comes, so that the disk works all the time and not at the end only.
+ */
+const syncBytes = 32 * 1024 * 1024
+
 /** Files that a list looks into at once. */
 const looksAtOnce = 16
 
@@ -276,7 +281,11 @@ export const make = ({ root, sync }: Folder): Encoded => {
   ): Effect.Effect<number, E | StoreFailure> => {
     let size = 0
     let pending: Promise<void> = Promise.resolve()
+    let synced = 0
+    let syncing: Promise<void> | undefined
     const written = files.attempt("put", () => pending)
+    // The system tells of a failed write once: whoever synced then must pass it on.
+    const ended = files.attempt("put", () => Promise.all([pending, syncing]))
     return alongside(
       Stream.runForEach(body, (piece) =>
         Effect.map(written, () => {
@@ -284,13 +293,22 @@ export const make = ({ root, sync }: Folder): Encoded => {
           // Seen by who waits for it next.
           pending.catch(() => {})
           size += piece.byteLength
+          if (sync && size - synced >= syncBytes) {
+            synced = size
+            const before = syncing
+            syncing = (async () => {
+              await before
+              await files.fsync(file)
+            })()
+            syncing.catch(() => {})
+          }
         })
       ),
       touching(file)
     ).pipe(
       // Whatever ends it: no write may run on when the file is closed.
-      Effect.ensuring(Effect.ignore(written)),
-      Effect.zipRight(written),
+      Effect.ensuring(files.attempt("put", () => Promise.allSettled([pending, syncing])).pipe(Effect.ignore)),
+      Effect.zipRight(ended),
       Effect.map(() => size)
     )
   }
