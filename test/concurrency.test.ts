@@ -10,6 +10,7 @@ import { EventStoreSqlite } from "effect-stores/sqlite"
 import { beforeAll, expect, it } from "vitest"
 import { describePg, freshDatabase, temporaryDirectory } from "./support/backends.js"
 import { spawnWorker } from "./support/child.js"
+import { isFull } from "./support/scale.js"
 import { bundleWorker } from "./workers/bundle.js"
 import {
   type Acknowledged,
@@ -24,7 +25,7 @@ import {
 const processes = 4
 const fibers = 16
 const streams = 20
-const appendsPerFiber = process.env.EFFECT_STORES_TEST === "full" ? 600 : 60
+const appendsPerFiber = isFull ? 600 : 60
 
 let contender: string
 beforeAll(async () => {
@@ -99,7 +100,7 @@ it(`${processes} processes of ${fibers} fibers on one Sqlite file: one winner pe
   const filename = path.join(temporaryDirectory(), "shared.db")
   const figures = await contend({ WORKER_SQLITE_FILE: filename }, EventStoreSqlite.layer({ filename }))
   console.log("concurrency on Sqlite:", JSON.stringify(figures))
-}, 600_000)
+})
 
 it("a process that closed its Sqlite store ends", async () => {
   const { lingeredMs } = await runContender({ WORKER_SQLITE_FILE: path.join(temporaryDirectory(), "one.db") }, 1)
@@ -112,7 +113,7 @@ describePg("concurrency on PostgreSQL", () => {
     const url = await freshDatabase()
     const figures = await contend({ WORKER_PG_URL: url }, EventStorePg.layer({ url: Redacted.make(url) }))
     console.log("concurrency on PostgreSQL:", JSON.stringify(figures))
-  }, 600_000)
+  })
 
   it("a process that closed its store ends", async () => {
     const { lingeredMs } = await runContender({ WORKER_PG_URL: await freshDatabase() }, 1)

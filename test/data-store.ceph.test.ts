@@ -8,8 +8,8 @@ import { afterAll, expect, test } from "vitest"
 import { damageOnS3, leftOnS3 } from "./data/s3.js"
 import { describeWith } from "./support/backends.js"
 import { pageKeys, startCeph } from "./support/s3.js"
+import { isFull } from "./support/scale.js"
 
-const isFull = process.env.EFFECT_STORES_TEST === "full"
 const name = "DataStore on Ceph's gateway"
 
 describeWith("ceph", name, async () => {
@@ -39,8 +39,7 @@ describeWith("ceph", name, async () => {
     manyObjects: isFull ? 1_205 : 2 * pageKeys + 5,
     bucketsExclude: false,
     leftBehind: leftOnS3(options("c-")),
-    damage: damageOnS3(options("c-")),
-    timeoutMs: 180_000
+    damage: damageOnS3(options("c-"))
   })
   DataStoreSuite.names(name, layer("n-"), { names: isFull ? 10_000 : 200, timeoutMs: 3_600_000 })
   DataStoreSuite.badInput(name, layer("b-"), { cases: isFull ? 10_000 : 600, timeoutMs: 3_600_000 })

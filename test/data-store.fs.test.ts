@@ -7,8 +7,7 @@ import { Effect } from "effect"
 import { DataStoreFileSystem } from "effect-stores/fs"
 import { DataStoreSuite } from "effect-stores/testing"
 import { temporaryDirectory } from "./support/backends.js"
-
-const isFull = process.env.EFFECT_STORES_TEST === "full"
+import { isFull } from "./support/scale.js"
 
 const root = temporaryDirectory()
 // Syncing is traced in test/data/fs.test.ts, and here only takes time.
@@ -16,7 +15,6 @@ const options = { root, sync: false }
 const other = () => DataStoreFileSystem.layer({ root: temporaryDirectory(), sync: false })
 
 DataStoreSuite.contract("DataStore on the file system", DataStoreFileSystem.layer(options), {
-  timeoutMs: 300_000,
   readOnly: DataStoreFileSystem.layer({ ...options, readOnly: true }),
   leftBehind: Effect.sync(() => fs.readdirSync(path.join(root, "incoming")).length),
   // Names as the tests of damage use them are their files'.

@@ -6,8 +6,7 @@ import { DataStorePg } from "effect-stores/pg"
 import { DataStoreSuite } from "effect-stores/testing"
 import { describePg, freshDatabase } from "./support/backends.js"
 import { withClient } from "./support/databases.js"
-
-const isFull = process.env.EFFECT_STORES_TEST === "full"
+import { isFull } from "./support/scale.js"
 
 describePg("DataStore on PostgreSQL", async () => {
   const address = await freshDatabase()
@@ -18,7 +17,6 @@ describePg("DataStore on PostgreSQL", async () => {
     Effect.promise(() => withClient(address, async (client) => (await client.query(text, values)).rows))
 
   DataStoreSuite.contract("DataStore on PostgreSQL", DataStorePg.layer({ url }), {
-    timeoutMs: 300_000,
     readOnly: DataStorePg.layer({ url, readOnly: true }),
     secrets: password === "" ? [] : [decodeURIComponent(password)],
     leftBehind: Effect.map(

@@ -26,7 +26,8 @@ import {
   onDatabase,
   type Plan,
   readOnly,
-  type StoreOptions
+  type StoreOptions,
+  up
 } from "./plans.js"
 
 const inferred = <Tag, Service, Options, P, Limits>(kind: Kind<Tag, Service, Options, P, Limits>) => kind
@@ -38,7 +39,7 @@ const pg = <S>(
 ): Plan<S> =>
   Effect.map(
     load(store, "pg", () => Promise.all([import("../pg/PgDatabase.js"), module()])),
-    ([{ PgDatabase, config, make }, { layerFromDatabase }]) => {
+    ([{ PgDatabase, config, make, maxClients }, { layerFromDatabase }]) => {
       const kind = inferred({
         name: "PG",
         tag: PgDatabase,
@@ -46,19 +47,11 @@ const pg = <S>(
         pool: Pool.config,
         make,
         place: ({ connection }) => connection,
+        health: ({ health }) => health,
         bound: "maxOpenConns",
         limits: (pool, defaults: Pool.Defaults) =>
           Either.map(Pool.limits(pool, defaults), ({ maxOpenConns }) => maxOpenConns),
-        allowed: ({ sql }) =>
-          sql
-            .unsafe<{ n: number }>(
-              `select current_setting('max_connections')::int
-                 - current_setting('superuser_reserved_connections')::int as n`
-            )
-            .pipe(
-              Effect.map((rows) => rows[0]?.n),
-              Effect.orElseSucceed(() => undefined)
-            )
+        allowed: (database) => Effect.orElseSucceed(maxClients(database), () => undefined)
       })
       const cure = pgShared ? "without PG_SHARED each store has its own" : "PG_SHARED=true makes it one for all stores"
       const sharing = { isShared: pgShared, cure, defaults: Pool.defaults.eventStore.pg }
@@ -82,6 +75,7 @@ const sqlite = <S>(
         pool: Pool.sqliteConfig,
         make,
         place: ({ filename }) => filename,
+        health: ({ health }) => health,
         bound: "maxOpenConns",
         limits: (pool, defaults: Pool.Defaults) =>
           Either.map(Pool.limits(pool, defaults), ({ maxOpenConns }) => maxOpenConns),
@@ -111,6 +105,7 @@ const redis = <S>(
         pool: Pool.redisConfig,
         make,
         place: ({ connection }) => connection,
+        health: ({ health }) => health,
         bound: "poolSize",
         limits: (pool, defaults: Pool.RedisLimits) =>
           Either.map(Pool.redisLimits(pool, defaults), ({ poolSize }) => poolSize),
@@ -144,7 +139,8 @@ const memory = <S>(
               const opened = yield* session.once("memory", Layer.build(database.layer))
               return {
                 services: yield* Effect.provide(Layer.build(layerFromDatabase(options)), opened),
-                place: "memory"
+                place: "memory",
+                health: up
               }
             })
       )
@@ -166,7 +162,7 @@ const own = Config.nested(readOnly, nameOf("dataStore"))
 
 const minio: Plan<DataStore> = Effect.map(
   load("dataStore", "minio", () => import("../minio/DataStoreMinio.js")),
-  ({ config, layer }) =>
+  ({ config, health, layer }) =>
     Config.map(
       Config.all([
         Config.nested(config, "MINIO"),
@@ -174,17 +170,17 @@ const minio: Plan<DataStore> = Effect.map(
         own
       ]),
       ([options, pool, own]) => {
-        const layers = layer({ ...options, ...own, pool: { ...options.pool, ...pool } })
-        return alone(`minio ${options.endpoint}`, layers, "MINIO")
+        const all = { ...options, ...own, pool: { ...options.pool, ...pool } }
+        return alone(`minio ${options.endpoint}`, layer(all), "MINIO", Effect.orDie(health(all)))
       }
     )
 )
 
 const fileSystem: Plan<DataStore> = Effect.map(
   load("dataStore", "fs", () => import("../fs/DataStoreFileSystem.js")),
-  ({ config, layer }) =>
+  ({ config, health, layer }) =>
     Config.map(Config.all([Config.nested(config, "FS"), own]), ([options, own]) =>
-      alone(`fs ${options.root}`, layer({ ...options, ...own }), "FS")
+      alone(`fs ${options.root}`, layer({ ...options, ...own }), "FS", Effect.orDie(health(options)))
     )
 )
 

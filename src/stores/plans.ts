@@ -10,6 +10,7 @@ import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import { InvalidInput, type StoreFailure } from "../Errors.js"
+import type { Health } from "../Health.js"
 import * as variables from "../internal/config.js"
 import { nameOf } from "../internal/config.js"
 import type { Store } from "./choices.js"
@@ -18,6 +19,7 @@ export type Failure = InvalidInput | StoreFailure
 
 export interface Opened<S> {
   readonly services: Context.Context<S>
+  readonly health: Effect.Effect<Health>
   /** The backend and where it is, without secrets. */
   readonly place: string
 }
@@ -79,9 +81,12 @@ export const namedBehind =
 
 /** Opens a store that shares nothing. */
 export const alone =
-  <S>(place: string, layer: Layer.Layer<S, Failure>, prefix: string): Opener<S> =>
+  <S>(place: string, layer: Layer.Layer<S, Failure>, prefix: string, health: Effect.Effect<Health> = up): Opener<S> =>
   () =>
-    Effect.map(Effect.mapError(Layer.build(layer), namedBehind(prefix)), (services) => ({ services, place }))
+    Effect.map(Effect.mapError(Layer.build(layer), namedBehind(prefix)), (services) => ({ services, place, health }))
+
+/** What is in this process's memory is there. */
+export const up: Effect.Effect<Health> = Effect.succeed({ status: "up" })
 
 export interface StoreOptions {
   readonly prefix?: string | undefined
@@ -103,8 +108,9 @@ export interface Kind<Tag, Service, Options, Pool, Limits> {
   readonly tag: Context.Tag<Tag, Service>
   readonly config: Config.Config<Options>
   readonly pool: Config.Config<Pool>
-  readonly make: (options: Options, defaults: Limits) => Effect.Effect<Service, Failure, Scope.Scope>
+  readonly make: (options: Options, defaults: Limits, store?: string) => Effect.Effect<Service, Failure, Scope.Scope>
   readonly place: (service: Service) => string
+  readonly health: (service: Service) => Effect.Effect<Health>
   /** The option that bounds its pool. */
   readonly bound: string
   readonly limits: (pool: Pool | undefined, defaults: Limits) => Either.Either<number, InvalidInput>
@@ -139,6 +145,7 @@ export const onDatabase = <
 ): Config.Config<Opener<S>> => {
   const { isShared } = sharing
   const name = nameOf(store)
+  const owner = isShared ? undefined : store.charAt(0).toUpperCase() + store.slice(1)
   const prefix = isShared ? kind.name : name
   return Config.mapOrFail(
     Config.all({
@@ -156,7 +163,7 @@ export const onDatabase = <
       const limits = isShared ? sharing.defaults : defaults
       const opener: Opener<S> = (session) => {
         const open = Effect.gen(function* () {
-          const service = yield* Effect.mapError(kind.make(options, limits), (error) =>
+          const service = yield* Effect.mapError(kind.make(options, limits, owner), (error) =>
             namedBehind(error instanceof InvalidInput && error.what.startsWith("pool") ? prefix : kind.name)(error)
           )
           session.pools.push({
@@ -173,7 +180,8 @@ export const onDatabase = <
             Layer.build(Layer.provide(layer(store), Layer.succeed(kind.tag, service))),
             namedBehind(name)
           )
-          return { services: yield* built, place: `${kind.name.toLowerCase()} ${kind.place(service)}` }
+          const place = `${kind.name.toLowerCase()} ${kind.place(service)}`
+          return { services: yield* built, place, health: kind.health(service) }
         })
       }
       return Either.right(opener)

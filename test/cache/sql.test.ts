@@ -12,6 +12,7 @@ import { CacheStoreSqlite, SqliteDatabase } from "effect-stores/sqlite"
 import { describe, it, onTestFinished } from "vitest"
 import { until } from "../redis/fixtures.js"
 import { describePg, freshDatabase, temporaryDirectory } from "../support/backends.js"
+import { isFull } from "../support/scale.js"
 
 interface Opened {
   readonly run: <A, E>(body: (cache: CacheStore.CacheStoreShape) => Effect.Effect<A, E>) => Promise<A>
@@ -31,7 +32,7 @@ const opened = async <D>(
   }
 }
 
-const churned = process.env.EFFECT_STORES_TEST === "full" ? 100_000 : 5_000
+const churned = isFull ? 100_000 : 5_000
 
 const onSql = (open: () => Promise<() => Promise<Opened>>): void => {
   it(`what is at its end is deleted in the background, by two processes at once (${churned} entries)`, async () => {
@@ -54,7 +55,7 @@ const onSql = (open: () => Promise<() => Promise<Opened>>): void => {
       return Number(rows[0]?.n) === 1 && Number(tags[0]?.n) === 1
     })
     assert.deepStrictEqual(await stores[1].run((cache) => cache.get("t", "kept")), Option.some(1))
-  }, 300_000)
+  })
 
   it("no row is purged before its entry, its ticket and the entries with its tag are at their end", async () => {
     const start = await open()
@@ -166,7 +167,7 @@ from es_cache_entries`
         }
       })
     )
-  }, 120_000)
+  })
 }
 
 describe("the CacheStore on SQLite", () => {

@@ -6,9 +6,9 @@ import { DataStoreMinio } from "effect-stores/minio"
 import { DataStoreSuite } from "effect-stores/testing"
 import { afterAll } from "vitest"
 import { damageOnS3, leftOnS3 } from "../data/s3.js"
-import { isFull } from "../support/aggregates.js"
 import { describeWith } from "../support/backends.js"
 import { pageKeys, startCeph } from "../support/s3.js"
+import { isFull } from "../support/scale.js"
 import { damaged, names, sealed, sealedAt } from "./support.js"
 
 describeWith("ceph", "DataStore on Ceph's gateway, sealed", async () => {
@@ -34,8 +34,7 @@ describeWith("ceph", "DataStore on Ceph's gateway, sealed", async () => {
     bucketsExclude: false,
     leftBehind: leftOnS3(options("c-")),
     damage: (object, offset) => damage(object, sealedAt(offset)),
-    damaged,
-    timeoutMs: 180_000
+    damaged
   })
   DataStoreSuite.names(name, layer("n-"), { ...names, names: isFull ? 10_000 : 40 })
   DataStoreSuite.badInput(name, layer("b-"), { cases: isFull ? 10_000 : 200, timeoutMs: 3_600_000 })

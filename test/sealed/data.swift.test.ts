@@ -6,9 +6,9 @@ import { DataStoreMinio } from "effect-stores/minio"
 import { DataStoreSuite } from "effect-stores/testing"
 import { afterAll } from "vitest"
 import { damageOnS3, leftOnS3 } from "../data/s3.js"
-import { isFull } from "../support/aggregates.js"
 import { describeWith } from "../support/backends.js"
 import { pageKeys, startSwift } from "../support/s3.js"
+import { isFull } from "../support/scale.js"
 import { damaged, names, sealed, sealedAt } from "./support.js"
 
 describeWith("swift", "DataStore on Swift, sealed", async () => {
@@ -34,8 +34,7 @@ describeWith("swift", "DataStore on Swift, sealed", async () => {
     bucketTimes: false,
     leftBehind: leftOnS3(options("c-")),
     damage: (object, offset) => damage(object, sealedAt(offset)),
-    damaged,
-    timeoutMs: 180_000
+    damaged
   })
   DataStoreSuite.names(name, layer("n-"), { ...names, names: isFull ? 10_000 : 20 })
   DataStoreSuite.badInput(name, layer("b-"), { cases: isFull ? 10_000 : 100, timeoutMs: 3_600_000 })
