@@ -14,8 +14,8 @@ import { lists } from "./cacheStore/lists.js"
 import { loads } from "./cacheStore/loads.js"
 import { maintenance, readOnly, reset, typed } from "./cacheStore/maintenance.js"
 import * as Model from "./cacheStore/model.js"
-import { port } from "./cacheStore/port.js"
 import { removal } from "./cacheStore/removal.js"
+import { port } from "./ports/cacheStore.js"
 import * as suites from "./suite.js"
 
 /**

@@ -14,8 +14,8 @@ import { leases } from "./commandStore/leases.js"
 import { lists } from "./commandStore/lists.js"
 import { maintenance, readOnly, reset } from "./commandStore/maintenance.js"
 import * as Model from "./commandStore/model.js"
-import { port } from "./commandStore/port.js"
 import { typed } from "./commandStore/typed.js"
+import { port } from "./ports/commandStore.js"
 import * as suites from "./suite.js"
 
 /**

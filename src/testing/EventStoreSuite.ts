@@ -17,11 +17,11 @@ import { maintenance, readOnly } from "./eventStore/maintenance.js"
 import * as Model from "./eventStore/model.js"
 import { pages } from "./eventStore/pages.js"
 import { payloads } from "./eventStore/payloads.js"
-import { port } from "./eventStore/port.js"
 import { queries } from "./eventStore/queries.js"
 import { reads } from "./eventStore/reads.js"
 import { subscribe } from "./eventStore/subscribe.js"
 import { typed } from "./eventStore/typed.js"
+import { port } from "./ports/eventStore.js"
 import * as suites from "./suite.js"
 
 /**

@@ -7,11 +7,11 @@
  */
 import type * as Layer from "effect/Layer"
 import type { SnapshotStore } from "../SnapshotStore.js"
+import { port } from "./ports/snapshotStore.js"
 import { background } from "./snapshotStore/background.js"
 import * as BadInput from "./snapshotStore/badInput.js"
 import { maintenance, readOnly, reset } from "./snapshotStore/maintenance.js"
 import * as Model from "./snapshotStore/model.js"
-import { port } from "./snapshotStore/port.js"
 import { save } from "./snapshotStore/save.js"
 import { states } from "./snapshotStore/states.js"
 import { streams } from "./snapshotStore/streams.js"

@@ -5,8 +5,8 @@
 import assert from "node:assert/strict"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { isSealed } from "../internal/lifted.js"
-import { range, type Test } from "./suite.js"
+import { isSealed } from "../../internal/lifted.js"
+import { range, type Test } from "../suite.js"
 
 /** One stored record, as its port gives it. */
 export interface Replaceable<Row extends object> {

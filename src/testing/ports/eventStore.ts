@@ -4,10 +4,10 @@
 import * as Effect from "effect/Effect"
 import { EventStore } from "../../EventStore.js"
 import { type Encoded, type EncodedEvent, relift } from "../../eventStore/EventStoreEncoded.js"
-import { type Replaceable, replace } from "../replace.js"
+import type { Test } from "../eventStore/fixtures.js"
+import { freshTenant, newEvent, plain, streamOf } from "../eventStore/fixtures.js"
 import { collect, portOf } from "../suite.js"
-import type { Test } from "./fixtures.js"
-import { freshTenant, newEvent, plain, streamOf } from "./fixtures.js"
+import { type Replaceable, replace } from "./replace.js"
 
 export const port = (test: Test): void =>
   replace(

@@ -4,10 +4,10 @@
 import * as Effect from "effect/Effect"
 import { CommandStore } from "../../CommandStore.js"
 import { type Encoded, type EncodedCommand, relift } from "../../commandStore/CommandStoreEncoded.js"
-import { type Replaceable, replace } from "../replace.js"
+import type { Test } from "../commandStore/fixtures.js"
+import { freshTenant, newCommand, plain, stored } from "../commandStore/fixtures.js"
 import { portOf } from "../suite.js"
-import type { Test } from "./fixtures.js"
-import { freshTenant, newCommand, plain, stored } from "./fixtures.js"
+import { type Replaceable, replace } from "./replace.js"
 
 export const port = (test: Test): void =>
   replace(

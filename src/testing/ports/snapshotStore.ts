@@ -6,10 +6,10 @@ import * as Effect from "effect/Effect"
 import { pagedStream } from "../../internal/pages.js"
 import { SnapshotStore } from "../../SnapshotStore.js"
 import { checksum, type Encoded, type EncodedSnapshot, relift } from "../../snapshotStore/SnapshotStoreEncoded.js"
-import { type Replaceable, replace } from "../replace.js"
+import type { Test } from "../snapshotStore/fixtures.js"
+import { freshTenant, newSnapshot, plain, streamOf } from "../snapshotStore/fixtures.js"
 import { collect, portOf, range } from "../suite.js"
-import type { Test } from "./fixtures.js"
-import { freshTenant, newSnapshot, plain, streamOf } from "./fixtures.js"
+import { type Replaceable, replace } from "./replace.js"
 
 const checked = ({ checksum: _, ...row }: EncodedSnapshot): EncodedSnapshot => ({ ...row, checksum: checksum(row) })
 

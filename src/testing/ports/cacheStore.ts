@@ -6,10 +6,10 @@ import * as Effect from "effect/Effect"
 import { CacheStore } from "../../CacheStore.js"
 import { type Encoded, type Payload, relift } from "../../cacheStore/CacheStoreEncoded.js"
 import { pagedStream } from "../../internal/pages.js"
-import { type Replaceable, replace } from "../replace.js"
+import type { Test } from "../cacheStore/fixtures.js"
+import { assertAbsent, freshTenant, hour, valueOf } from "../cacheStore/fixtures.js"
 import { collect, portOf, range } from "../suite.js"
-import type { Test } from "./fixtures.js"
-import { assertAbsent, freshTenant, hour, valueOf } from "./fixtures.js"
+import { type Replaceable, replace } from "./replace.js"
 
 const payloadOf = ({ keyId, value }: Payload): Payload => ({ value, keyId })
 
