@@ -35,9 +35,7 @@ const sizeMax = 2 ** 52
 /** Read at once, while what was read before is used. */
 const readBytes = 1024 * 1024
 
-/**
- * So much of a large body is synced while more of it comes, so that the disk works all the time and not at the end only.
- */
+/** So much of a large body is synced while more of it comes: the disk works all the time, and not at the end only. */
 const syncBytes = 32 * 1024 * 1024
 
 /** Files that a list looks into at once. */
