@@ -223,7 +223,7 @@ describe("two levels", () => {
     assert.deepStrictEqual(await run((store) => store.get("t", "k")), Option.none())
   })
 
-  it("a first level that cannot remove is not read any more, until a new connection of the bus has emptied it", async () => {
+  it("a first level that cannot remove is not read again before a new connection of the bus empties it", async () => {
     const { bus, listeners, reads, second } = world()
     const { encoded } = Effect.runSync(CacheStoreMemory.makeEncoded())
     let isStuck = false
