@@ -65,6 +65,8 @@ export interface Workload {
   readonly raw: ReadonlyArray<Side>
   /** Ratio to the raw side named that we want to reach. */
   readonly bars: Readonly<Record<string, number>>
+  /** Events per second that we want to reach on any machine that the bench is run on. */
+  readonly least?: number | undefined
 }
 
 export interface Figures {
@@ -87,6 +89,7 @@ export interface Result {
   readonly workload: string
   readonly concurrency: number
   readonly events: number
+  readonly least: number | null
   readonly ours: Figures
   readonly raw: ReadonlyArray<Figures & { readonly ratio: Ratio }>
 }
@@ -155,6 +158,7 @@ export const measure = async (workload: Workload, budget: Budget): Promise<Resul
     workload: workload.name,
     concurrency,
     events: workload.events,
+    least: workload.least ?? null,
     ours: figuresOf(ours),
     raw: raw.map((side) => ({ ...figuresOf(side), ratio: ratioTo(side) }))
   }

@@ -2,6 +2,7 @@
  * A bench in parts, each with what it opens: its workloads are measured one after the other, and it is closed. With
  * `profile` nothing is measured, and it is shown where the time of our side goes.
  */
+import * as docs from "./docs.js"
 import { type Budget, measure, type Result, type Workload } from "./harness.js"
 import { profile } from "./profile.js"
 import * as report from "./report.js"
@@ -9,21 +10,30 @@ import * as report from "./report.js"
 export interface Part {
   readonly title: string
   readonly workloads: ReadonlyArray<Workload>
+  /** Versions and settings that the figures depend on. */
+  readonly facts?: Readonly<Record<string, string>> | undefined
   readonly close: () => Promise<void>
 }
 
 export const runParts = async (
   name: string,
   parts: ReadonlyArray<() => Promise<Part>>,
-  options: { readonly only: string; readonly quick: boolean; readonly profile: boolean; readonly json: string }
+  options: {
+    readonly only: string
+    readonly quick: boolean
+    readonly profile: boolean
+    readonly docs?: boolean
+    readonly json: string
+  }
 ): Promise<void> => {
   const budget: Budget = options.quick
     ? { rounds: 3, turnMs: 70, warmUpMs: 200 }
     : { rounds: 13, turnMs: 140, warmUpMs: 350 }
-  const loadBefore = report.othersLoad()
+  const loadBefore = await report.othersLoad()
   const results: Array<Result & { readonly backend: string }> = []
   for (const open of parts) {
-    const { close, title, workloads } = await open()
+    const { close, facts = {}, title, workloads } = await open()
+    const measured: Array<Result> = []
     try {
       report.heading(title)
       for (const workload of workloads.filter(({ name }) => name.includes(options.only))) {
@@ -33,7 +43,12 @@ export const runParts = async (
         }
         const result = await measure(workload, budget)
         report.print(result)
-        results.push({ backend: title, ...result })
+        measured.push(result)
+      }
+      results.push(...measured.map((result) => ({ backend: title, ...result })))
+      if (options.docs === true && measured.length > 0) {
+        const text = docs.table(measured, "per second", ({ events }) => events)
+        docs.replace(`${name} ${title}`, `${text}\n\n${docs.environment(facts, loadBefore)}`)
       }
     } finally {
       await close()

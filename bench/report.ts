@@ -2,7 +2,7 @@
  * The table that a bench prints, a line for each raw side, and the JSON it leaves.
  */
 import { mkdirSync, writeFileSync } from "node:fs"
-import { cpus, loadavg } from "node:os"
+import { cpus } from "node:os"
 import { dirname } from "node:path"
 import type { Figures, Ratio, Result } from "./harness.js"
 
@@ -26,14 +26,17 @@ const isMissed = ({ bar, median }: Ratio): boolean => bar !== null && median < b
 const verdict = (ratio: Ratio): string =>
   ratio.bar === null ? "" : ` bar ${ratio.bar.toFixed(2)} ${isMissed(ratio) ? "MISSED" : "met"}`
 
-/** To be asked before anything runs: the bench itself keeps the machine busy. */
-export const othersLoad = (): number => {
-  const load = loadavg()[0] ?? 0
-  if (load > cpus().length / 2) {
-    console.log(
-      `The machine is busy with other work (load ${load.toFixed(1)} on ${cpus().length} CPUs): measure again later.`
-    )
-  }
+/**
+ * How many CPUs others keep busy, looked at for two seconds before anything runs. The load of the last minute would be
+ * mostly what has ended.
+ */
+export const othersLoad = async (): Promise<number> => {
+  const busyMs = () =>
+    cpus().reduce((sum, { times: { idle: _, ...busy } }) => sum + Object.values(busy).reduce((a, b) => a + b, 0), 0)
+  const before = busyMs()
+  await new Promise((resolve) => setTimeout(resolve, 2_000))
+  const load = (busyMs() - before) / 2_000
+  if (load > 0.2) console.log(`Others keep ${load.toFixed(2)} of ${cpus().length} CPUs busy: measure again later.`)
   return load
 }
 
@@ -43,7 +46,11 @@ export const heading = (backend: string): void => {
   console.log(line(["", "at", ...side, "raw side", ...side, "ratio", "quartiles"]))
 }
 
-export const print = ({ concurrency, ours, raw, workload }: Result): void => {
+const isBelow = ({ events, least, ours }: Result): boolean =>
+  least !== null && ours.operationsPerSecond * events < least
+
+export const print = (result: Result): void => {
+  const { concurrency, events, least, ours, raw, workload } = result
   const left = [workload, String(concurrency), ...cellsOf(ours)]
   if (raw.length === 0) console.log(line(left))
   for (const [i, side] of raw.entries()) {
@@ -57,6 +64,10 @@ export const print = ({ concurrency, ours, raw, workload }: Result): void => {
     ]
     console.log(line(cells) + verdict(side.ratio))
   }
+  if (least !== null) {
+    const rate = Math.round(ours.operationsPerSecond * events)
+    console.log(`  ${rate.toLocaleString("en-US")} per second, bar ${least} ${isBelow(result) ? "MISSED" : "met"}`)
+  }
 }
 
 /** Which bars were missed, of how many. */
@@ -67,9 +78,12 @@ export const summary = (results: ReadonlyArray<Result & { readonly backend: stri
       .map(({ ratio, side }) => ({ ratio, what: `${backend}: ${workload}, ${concurrency} at a time, ${side}` }))
   )
   const missed = held.filter(({ ratio }) => isMissed(ratio))
+  const slow = results.filter(isBelow)
+  const all = held.length + results.filter(({ least }) => least !== null).length
   console.log(`\nratio: our operations per second over the raw side's, median of the rounds; 1 is as fast`)
-  console.log(`bars: ${held.length - missed.length} of ${held.length} met`)
+  console.log(`bars: ${all - missed.length - slow.length} of ${all} met`)
   for (const { ratio, what } of missed) console.log(`  missed: ${what}: ${ratio.median.toFixed(2)} of ${ratio.bar}`)
+  for (const { backend, least, workload } of slow) console.log(`  missed: ${backend}: ${workload}: ${least} per second`)
 }
 
 export const write = (

@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict"
 import { Context, Effect, Fiber, Layer, ManagedRuntime, Option, Redacted } from "effect"
-import { CacheBus, CacheStore, CacheStoreEncoded, CacheStoreTwoLevels } from "effect-stores"
+import { CacheBus, CacheStore, CacheStoreEncoded, CacheStoreTwoLevels, Errors } from "effect-stores"
 import { CacheStoreMemory } from "effect-stores/memory"
 import { CacheStorePg, PgDatabase } from "effect-stores/pg"
 import { CacheStoreRedis, RedisDatabase } from "effect-stores/redis"
@@ -221,6 +221,60 @@ describe("two levels", () => {
     assert.deepStrictEqual(reads, ["k"])
     pass(1)
     assert.deepStrictEqual(await run((store) => store.get("t", "k")), Option.none())
+  })
+
+  it("a first level that cannot remove is not read again before a new connection of the bus empties it", async () => {
+    const { bus, listeners, reads, second } = world()
+    const { encoded } = Effect.runSync(CacheStoreMemory.makeEncoded())
+    let isStuck = false
+    const stuck = <A>(removal: Effect.Effect<A, Errors.StoreFailure>) =>
+      Effect.suspend(() =>
+        isStuck
+          ? Effect.fail(new Errors.StoreUnavailable({ operation: "delete", retryable: true, cause: "stuck" }))
+          : removal
+      )
+    const first = Layer.scoped(
+      CacheStore.CacheStore,
+      CacheStoreEncoded.make(
+        {
+          ...encoded,
+          remove: (...args) => stuck(encoded.remove(...args)),
+          invalidateTags: (...args) => stuck(encoded.invalidateTags(...args)),
+          reset: (...args) => stuck(encoded.reset(...args))
+        },
+        { system: "memory" }
+      )
+    )
+    const run = open(CacheStoreTwoLevels.layer({ first, second, bus, staleness: "1 hour" }))
+    const found = (key: string) => run((store) => store.get("t", key))
+    const removals: ReadonlyArray<(store: CacheStore.CacheStoreShape) => Effect.Effect<unknown, unknown>> = [
+      (store) => store.delete("t", "k"),
+      (store) => store.invalidate("t", { tags: ["g"] }),
+      (store) => store.clear("t")
+    ]
+    for (const remove of removals) {
+      for (const key of ["k", "l"]) {
+        await run((store) => store.set("t", key, 1, { ttl: "1 hour", tags: ["g"] }))
+        assert.deepStrictEqual(await found(key), Option.some(1))
+      }
+      isStuck = true
+      await run(remove)
+      assert.deepStrictEqual(await found("k"), Option.none())
+      reads.length = 0
+      await found("l")
+      assert.deepStrictEqual(reads, ["l"])
+      // One that cannot be emptied either stays unread.
+      for (const { connected } of listeners) connected()
+      await found("l")
+      assert.deepStrictEqual(reads, ["l", "l"])
+      isStuck = false
+      for (const { connected } of listeners) connected()
+      await run((store) => store.set("t", "l", 2, { ttl: "1 hour" }))
+      await found("l")
+      reads.length = 0
+      assert.deepStrictEqual(await found("l"), Option.some(2))
+      assert.deepStrictEqual(reads, [])
+    }
   })
 
   it("a value is not kept in the first level beyond its time to live", async () => {

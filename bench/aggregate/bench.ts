@@ -5,10 +5,10 @@
  * `--full` adds 1,000,000 events of 1 KiB (4 GB of disk); `--quick` is for a look: no stream above 10,000. The plot goes
  * beside the JSON; `--docs` writes it and the tables into docs/ too.
  */
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs"
-import { cpus } from "node:os"
+import { mkdirSync, writeFileSync } from "node:fs"
 import { dirname } from "node:path"
 import { parseArgs } from "node:util"
+import * as docs from "../docs.js"
 import * as report from "../report.js"
 import { backends } from "./backends.js"
 import { type Budget, type Case, type Figures, measure, memoryOfReplay, seed, sinceSnapshot } from "./measure.js"
@@ -50,7 +50,7 @@ const parse = (args: ReadonlyArray<string>) => {
 export const prepare = (args: ReadonlyArray<string>): (() => Promise<void>) => {
   const { budget, cases, chosen, values } = parse(args)
   return async () => {
-    const loadBefore = report.othersLoad()
+    const loadBefore = await report.othersLoad()
     const figures: Array<Figures> = []
     const memory: Record<string, ReadonlyArray<number>> = {}
     const facts: Record<string, string> = {}
@@ -85,8 +85,8 @@ export const prepare = (args: ReadonlyArray<string>): (() => Promise<void>) => {
       write("docs/aggregate-load.svg", drawn)
       const longest = Math.max(...cases.map(({ length }) => length))
       const memories = Object.entries(memory).map(([events, samples]) => `${describeMemory(events, longest, samples)}.`)
-      const on = `Measured on ${cpus().length} CPUs (${cpus()[0]?.model}), Node ${process.versions.node}, ${describe(facts)}; ${new Date().toISOString().slice(0, 10)}, load of others before: ${loadBefore.toFixed(1)}.`
-      replaceInDocs([table.markdown(rows, spreads), memories.join(" "), on].join("\n\n"))
+      const text = [table.markdown(rows, spreads), memories.join(" "), docs.environment(facts, loadBefore)]
+      docs.replace("aggregate", text.join("\n\n"))
     }
   }
 }
@@ -94,23 +94,8 @@ export const prepare = (args: ReadonlyArray<string>): (() => Promise<void>) => {
 const describeMemory = (events: string, length: number, samples: ReadonlyArray<number>): string =>
   `Live on the heap at each tenth of a replay of ${length.toLocaleString("en-US")} events from ${events}: ${Math.min(...samples).toFixed(1)} to ${Math.max(...samples).toFixed(1)} MiB, ${samples.at(-1)?.toFixed(1)} at the end`
 
-const describe = (facts: Readonly<Record<string, string>>): string =>
-  Object.entries(facts)
-    .map(([name, value]) => `${name} ${value}`)
-    .join(", ")
-
 const write = (file: string, text: string): void => {
   mkdirSync(dirname(file), { recursive: true })
   writeFileSync(file, text)
   console.log(`written to ${file}`)
-}
-
-const markers = ["<!-- written by the bench, from here -->", "<!-- to here -->"] as const
-
-const replaceInDocs = (text: string): void => {
-  const file = "docs/performance.md"
-  const before = readFileSync(file, "utf8")
-  const [from, to] = markers.map((marker) => before.indexOf(marker))
-  if (from === undefined || to === undefined || from < 0 || to < from) throw new Error(`${file} has lost its markers`)
-  write(file, `${before.slice(0, from + markers[0].length)}\n\n${text}\n\n${before.slice(to)}`)
 }

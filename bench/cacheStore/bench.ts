@@ -1,7 +1,7 @@
 /**
  * The bench of the CacheStore: in memory beside bentocache, on Redis beside raw ioredis with its own pipelining and
  * bentocache, on SQLite and PostgreSQL beside the bare drivers. `--quick` is for a look; `--profile` shows where the
- * time of our side goes. bentocache and its ioredis are measured where `--bentocache` names a directory in which npm has
+ * time of our side goes; `--docs` writes the table of each backend that was measured into docs/. bentocache and its ioredis are measured where `--bentocache` names a directory in which npm has
  * installed them, outside of this repository.
  */
 import { mkdtempSync, rmSync } from "node:fs"
@@ -21,7 +21,7 @@ import { postgres, redis } from "../servers.js"
 import { bentocache, keys, text, value, workloadsOf } from "./sides.js"
 
 export const usage =
-  "cache-store [--backend memory,redis,sqlite,pg] [--only TEXT] [--bentocache DIR] [--quick] [--profile] [--json FILE]"
+  "cache-store [--backend memory,redis,sqlite,pg] [--only TEXT] [--bentocache DIR] [--quick | --profile | --docs] [--json FILE]"
 
 const memory = async (installed: string | undefined): Promise<Part> => {
   const bento = await bentocache(installed, undefined)
@@ -29,11 +29,13 @@ const memory = async (installed: string | undefined): Promise<Part> => {
     CacheStoreMemory.layer(),
     true,
     bento === undefined ? [] : [bento],
-    (side, operation) => (side === "bentocache" && operation === "getOrSet" ? 1 : undefined)
+    (side, operation) => (side === "bentocache" && operation === "getOrSet" ? 1 : undefined),
+    1_000_000
   )
   return {
     title: "InMemory",
     workloads,
+    facts: { ...bento?.facts },
     close: async () => {
       await close()
       await bento?.close()
@@ -63,6 +65,7 @@ const onRedis = async (installed: string | undefined): Promise<Part> => {
   return {
     title: "Redis",
     workloads,
+    facts: { Redis: /redis_version:(\S+)/.exec(await raw.info("server"))?.[1] ?? "?", ...bento?.facts },
     close: async () => {
       await close()
       await bento?.close()
@@ -100,8 +103,9 @@ ON CONFLICT (key) DO UPDATE SET value = excluded.value, end_ms = excluded.end_ms
     () => undefined
   )
   return {
-    title: "Sqlite, synchronous NORMAL",
+    title: "Sqlite",
     workloads,
+    facts: { SQLite: `${db.prepare("SELECT sqlite_version()").pluck().get()} (synchronous NORMAL)` },
     close: async () => {
       await close()
       db.close()
@@ -150,6 +154,7 @@ on conflict (key) do update set value = excluded.value, end_ms = excluded.end_ms
   return {
     title: "Pg",
     workloads,
+    facts: { PostgreSQL: (await pool.query("show server_version")).rows[0].server_version.split(" ")[0] },
     close: async () => {
       await close()
       await pool.end()
@@ -171,6 +176,7 @@ const options = {
   bentocache: { type: "string" },
   quick: { type: "boolean", default: false },
   profile: { type: "boolean", default: false },
+  docs: { type: "boolean", default: false },
   json: { type: "string", default: ".bench/cache-store.json" }
 } as const
 

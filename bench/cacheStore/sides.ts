@@ -2,6 +2,7 @@
  * What the bench of the CacheStore calls: ours through an Effect runtime, the drivers as their users call them, and
  * bentocache where it is given.
  */
+import { readFileSync } from "node:fs"
 import { createRequire } from "node:module"
 import { join } from "node:path"
 import { pathToFileURL } from "node:url"
@@ -33,7 +34,8 @@ export const workloadsOf = (
   layer: Layer.Layer<CacheStore.CacheStore, unknown>,
   takesTurns: boolean,
   raws: ReadonlyArray<Raw>,
-  barsOf: Bars
+  barsOf: Bars,
+  leastOfGet?: number
 ): { readonly workloads: ReadonlyArray<Workload>; readonly close: () => Promise<void> } => {
   const runtime = ManagedRuntime.make(layer)
   const use = (body: (cache: CacheStore.CacheStoreShape) => Effect.Effect<unknown, unknown>) =>
@@ -80,11 +82,24 @@ export const workloadsOf = (
   )
   /** Without the steps to and from each call: what a program that does much else in its fiber pays. */
   const rowsOf = (operation: "get" | "getOrSet"): Workload => ({
+    least: operation === "get" ? leastOfGet : undefined,
     name: `${operation === "get" ? operation : "getOrSet, a hit"}, ${inARow} in a row`,
     concurrency: 1,
     events: inARow,
     prepare,
-    ours: effectSide("effect-stores", runtime, true, () => Effect.repeatN(ours[operation], inARow - 1)),
+    ours: effectSide("effect-stores", runtime, true, () =>
+      use((cache) => {
+        let i = 0
+        return Effect.whileLoop({
+          while: () => i < inARow,
+          body: (): Effect.Effect<unknown, unknown> =>
+            operation === "get" ? cache.get(tenant, "key-1") : cache.getOrSet(tenant, "key-1", load, { ttl: 60_000 }),
+          step: () => {
+            i++
+          }
+        })
+      })
+    ),
     raw: raws.flatMap(({ name, [operation]: body }) =>
       body === undefined
         ? []
@@ -121,11 +136,14 @@ interface BentoModules {
   readonly redisDriver: (options: object) => unknown
 }
 
+const versionIn = (directory: string): string =>
+  JSON.parse(readFileSync(join(directory, "node_modules/bentocache/package.json"), "utf8")).version
+
 /** Undefined where no directory is given in which it is installed. */
 export const bentocache = async (
   directory: string | undefined,
   redisPort: number | undefined
-): Promise<(Raw & { close: () => Promise<void> }) | undefined> => {
+): Promise<(Raw & { facts: Record<string, string>; close: () => Promise<void> }) | undefined> => {
   if (directory === undefined) return undefined
   const { resolve } = createRequire(join(directory, "package.json"))
   const load = async (name: string): Promise<Record<string, unknown>> => import(pathToFileURL(resolve(name)).href)
@@ -143,6 +161,7 @@ export const bentocache = async (
   const bento = new BentoCache({ default: "cache", stores: { cache: layered } })
   return {
     name: "bentocache",
+    facts: { bentocache: versionIn(directory) },
     get: () => bento.get({ key: "key-1" }),
     set: () => bento.set({ key: "key-1", value, ttl: "60s" }),
     getOrSet: () => bento.getOrSet({ key: "key-1", ttl: "60s", factory: () => value }),

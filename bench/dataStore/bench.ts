@@ -1,6 +1,7 @@
 /**
  * The bench of the DataStore: put and get of 4 KiB, 1 MiB and 256 MiB beside the bare driver. `--only` takes the
- * workloads whose name has the text; `--quick` is for a look: without the largest, for moments.
+ * workloads whose name has the text; `--quick` is for a look: without the largest, for moments; `--docs` writes the table
+ * of each backend that was measured into docs/.
  */
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -13,12 +14,13 @@ import { DataStoreMinio } from "effect-stores/minio"
 import { DataStorePg } from "effect-stores/pg"
 import { DataStoreSqlite } from "effect-stores/sqlite"
 import { startCeph } from "../../test/support/s3.js"
+import * as docs from "../docs.js"
 import { type Budget, effectSide, measure, promiseSide, type Result, type Workload } from "../harness.js"
 import * as report from "../report.js"
 import { postgres } from "../servers.js"
 import { type Raw, rawFs, rawMinio, rawPg, rawSqlite } from "./raw.js"
 
-export const usage = "data-store [--backend fs,sqlite,pg,minio] [--only TEXT] [--quick] [--json FILE]"
+export const usage = "data-store [--backend fs,sqlite,pg,minio] [--only TEXT] [--quick | --docs] [--json FILE]"
 
 interface Opened {
   readonly layer: Layer.Layer<DataStore.DataStore, unknown>
@@ -41,7 +43,7 @@ const backends: Readonly<Record<string, Backend>> = {
     })
   },
   sqlite: {
-    title: "Sqlite, synchronous FULL",
+    title: "Sqlite",
     open: async (directory) => ({
       layer: DataStoreSqlite.layer({ filename: join(directory, "ours.db") }),
       raw: await rawSqlite(join(directory, "raw.db")),
@@ -60,7 +62,7 @@ const backends: Readonly<Record<string, Backend>> = {
     }
   },
   minio: {
-    title: "Minio, on Ceph's gateway",
+    title: "Minio",
     open: async () => {
       const server = await startCeph()
       const { accessKey, endpoint, secretKey } = server
@@ -77,6 +79,7 @@ const options = {
   backend: { type: "string", default: "fs,sqlite,pg,minio" },
   only: { type: "string", default: "" },
   quick: { type: "boolean", default: false },
+  docs: { type: "boolean", default: false },
   json: { type: "string", default: ".bench/data-store.json" }
 } as const
 
@@ -109,7 +112,7 @@ const workloads = (
         Stream.runFold(Option.getOrThrow(found).body, 0, (sum, bytes) => sum + bytes.byteLength)
       )
     )
-    const common = { concurrency: 1, events: 1, bars: { [raw.name]: bar } }
+    const common = { concurrency: 1, events: bytes, bars: { [raw.name]: bar } }
     const prepare = async () => {
       await runtime.runPromise(put)
       await raw.put(id.name, pieces)
@@ -147,7 +150,7 @@ export const prepare = (args: ReadonlyArray<string>): (() => Promise<void>) => {
     return named
   })
   return async () => {
-    const loadBefore = report.othersLoad()
+    const loadBefore = await report.othersLoad()
     const results: Array<Result & { readonly backend: string }> = []
     for (const { open, title } of chosen) {
       const directory = mkdtempSync(join(tmpdir(), "es-bench-"))
@@ -155,12 +158,18 @@ export const prepare = (args: ReadonlyArray<string>): (() => Promise<void>) => {
       const runtime = ManagedRuntime.make(layer)
       try {
         await runtime.runPromise(Effect.flatMap(DataStore.DataStore, (store) => store.buckets.create(bucket)))
+        const measured: Array<Result> = []
         report.heading(title)
         for (const { budget, workload } of workloads(runtime, raw)) {
           if (!workload.name.includes(values.only) || (values.quick && workload.name.includes("256"))) continue
           const result = await measure(workload, values.quick ? { rounds: 3, turnMs: 100, warmUpMs: 200 } : budget)
           report.print(result)
-          results.push({ backend: title, ...result })
+          measured.push(result)
+        }
+        results.push(...measured.map((result) => ({ backend: title, ...result })))
+        if (values.docs && measured.length > 0) {
+          const text = docs.table(measured, "MiB/s", ({ events }) => events / 2 ** 20)
+          docs.replace(`data-store ${title}`, `${text}\n\n${docs.environment(raw.facts, loadBefore)}`)
         }
       } finally {
         await runtime.dispose()

@@ -1,6 +1,7 @@
 /**
  * What the DataStore is held against: the same work by hand, without checksums, without metadata and without Streams.
  */
+import { execFileSync } from "node:child_process"
 import { randomUUID } from "node:crypto"
 import * as fs from "node:fs/promises"
 import * as path from "node:path"
@@ -11,6 +12,8 @@ import type { S3Server } from "../../test/support/s3.js"
 
 export interface Raw {
   readonly name: string
+  /** Versions and settings that the figures depend on. */
+  readonly facts: Readonly<Record<string, string>>
   readonly put: (name: string, pieces: ReadonlyArray<Uint8Array>) => Promise<unknown>
   readonly get: (name: string) => Promise<number>
   readonly close: () => Promise<void>
@@ -21,6 +24,7 @@ export const rawFs = async (root: string): Promise<Raw> => {
   await fs.mkdir(root, { recursive: true })
   return {
     name: "node:fs",
+    facts: {},
     put: async (name, pieces) => {
       const temporary = path.join(root, randomUUID())
       const file = await fs.open(temporary, "wx")
@@ -59,6 +63,7 @@ export const rawSqlite = async (filename: string): Promise<Raw> => {
   })
   return {
     name: "better-sqlite3",
+    facts: { SQLite: `${db.prepare("SELECT sqlite_version()").pluck().get()} (synchronous FULL)` },
     put: async (name, pieces) => put.immediate(name, pieces),
     get: async (name) => {
       let sum = 0
@@ -81,8 +86,10 @@ export const rawPg = async (connectionString: string): Promise<Raw> => {
     name: "raw_select",
     text: "select bytes from raw_rows where name = $1 and n >= $2 and n < $3 order by n"
   }
+  const { rows } = await client.query<{ server_version: string }>("show server_version")
   return {
     name: "pg",
+    facts: { PostgreSQL: rows[0]?.server_version.split(" ")[0] ?? "?" },
     put: async (name, pieces) => {
       await client.query("begin")
       await client.query("delete from raw_rows where name = $1", [name])
@@ -119,6 +126,7 @@ export const rawMinio = async ({ accessKey, endpoint, secretKey }: S3Server): Pr
   await client.makeBucket("raw-bench")
   return {
     name: "minio-js",
+    facts: { "Ceph's gateway": execFileSync("radosgw", ["--version"]).toString().split(" ")[2] ?? "?" },
     put: (name, pieces) => client.putObject("raw-bench", name, Buffer.concat(pieces)),
     get: async (name) => {
       let sum = 0

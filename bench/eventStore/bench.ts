@@ -67,7 +67,7 @@ export const prepare = (args: ReadonlyArray<string>): (() => Promise<void>) => {
       : { rounds: 13, turnMs: 140, warmUpMs: 350 }
     const isChosen = ({ concurrency, events, name }: Workload): boolean =>
       name.includes(values.only) && (!values.quick || (events <= 1_000 && (concurrency === 1 || concurrency === 32)))
-    const loadBefore = report.othersLoad()
+    const loadBefore = await report.othersLoad()
     const results: Array<Result & { readonly backend: string }> = []
     const facts: Record<string, string> = {}
     for (const { open, title } of chosen) {

@@ -20,24 +20,28 @@ const hit = outcome("hit")
 const miss = outcome("miss")
 const stale = outcome("stale")
 
+const noLabels: ReadonlyArray<MetricLabel.MetricLabel> = []
+
 /** What was stored and is no value to who reads it: no JSON, sealed with a key that is not there, of another Schema. */
 export const undecodable = Metric.counter("effect_stores_cache_undecodable", {
   description: "Stored values that could not be read, and counted as absent",
   incremental: true
 })
 
-const missed = (): Option.Option<never> => {
-  miss.unsafeUpdate(1, [])
-  return Option.none()
+/**
+ * The value of an entry that is fresh. What cannot be read is absent: a cache may lose what it likes. Undefined for
+ * absent, which is no JSON.
+ */
+export const freshValue = (entry: EncodedEntry | null): Json | undefined => {
+  const value = entry !== null && entry.freshMs > 0 ? read(entry) : undefined
+  const found = value === undefined ? miss : hit
+  found.unsafeUpdate(1, noLabels)
+  return value
 }
 
-/** The value of an entry that is fresh. What cannot be read is absent: a cache may lose what it likes. */
 export const decode = (entry: EncodedEntry | null): Option.Option<Json> => {
-  if (entry === null || !(entry.freshMs > 0)) return missed()
-  const value = read(entry)
-  if (Option.isNone(value)) return missed()
-  hit.unsafeUpdate(1, [])
-  return value
+  const value = freshValue(entry)
+  return value === undefined ? Option.none() : Option.some(value)
 }
 
 /** The same for the entries of many keys. */
@@ -48,33 +52,33 @@ export const decodeMany = (
   const found = new Map<string, Json>()
   for (let i = 0; i < keys.length; i++) {
     const entry = entries[i] ?? null
-    const value = entry !== null && entry.freshMs > 0 ? read(entry) : Option.none()
-    if (Option.isSome(value)) found.set(keys[i] as string, value.value)
+    const value = entry !== null && entry.freshMs > 0 ? read(entry) : undefined
+    if (value !== undefined) found.set(keys[i] as string, value)
   }
-  if (found.size > 0) hit.unsafeUpdate(found.size, [])
-  if (found.size < keys.length) miss.unsafeUpdate(keys.length - found.size, [])
+  if (found.size > 0) hit.unsafeUpdate(found.size, noLabels)
+  if (found.size < keys.length) miss.unsafeUpdate(keys.length - found.size, noLabels)
   return found
 }
 
 /** The value of an entry that is stale, when it is to be served. */
 export const decodeStale = (entry: EncodedEntry | null): Option.Option<Json> => {
-  const value = entry === null ? Option.none() : read(entry)
-  if (Option.isSome(value)) stale.unsafeUpdate(1, [])
-  return value
+  const value = entry === null ? undefined : read(entry)
+  if (value === undefined) return Option.none()
+  stale.unsafeUpdate(1, noLabels)
+  return Option.some(value)
 }
 
 /** For whoever would wait for it in vain. */
-export const isReadable = (entry: EncodedEntry): boolean => Option.isSome(parse(entry))
+export const isReadable = (entry: EncodedEntry): boolean => parse(entry) !== undefined
 
-const parse = ({ keyId, parsed, value }: EncodedEntry): Option.Option<Json> => {
-  if (keyId !== null) return Option.none()
+const parse = ({ keyId, parsed, value }: EncodedEntry): Json | undefined => {
+  if (keyId !== null) return undefined
   try {
-    if (parsed?.text !== value) return Option.some(JSON.parse(value))
-    // Undefined is no JSON.
+    if (parsed?.text !== value) return JSON.parse(value)
     if (parsed.json === undefined) parsed.json = JSON.parse(value) as Json
-    return Option.some(copy(parsed.json))
+    return copy(parsed.json)
   } catch {
-    return Option.none()
+    return undefined
   }
 }
 
@@ -91,8 +95,8 @@ const copy = (json: Json): Json => {
   return copied
 }
 
-const read = (entry: EncodedEntry): Option.Option<Json> => {
+const read = (entry: EncodedEntry): Json | undefined => {
   const value = parse(entry)
-  if (Option.isNone(value)) undecodable.unsafeUpdate(1, [])
+  if (value === undefined) undecodable.unsafeUpdate(1, noLabels)
   return value
 }

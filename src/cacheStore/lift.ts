@@ -44,6 +44,7 @@ const andThen = <A, E>(removal: Effect.Effect<A, E>, cut: () => void): Effect.Ef
 export const lift = (encoded: Encoded, options: Options): Effect.Effect<CacheStoreShape, never, Scope.Scope> =>
   Effect.map(Loads.make(encoded, options), (loads) => {
     const observe = Telemetry.make("CacheStore", options.system, options.readOnly)
+    const { atOnce } = encoded.get
 
     const remove = (tenantId: string, keys: ReadonlyArray<string>) =>
       keys.length === 0 ? Effect.void : andThen(encoded.remove(tenantId, keys), () => loads.cut(tenantId, keys))
@@ -94,10 +95,13 @@ export const lift = (encoded: Encoded, options: Options): Effect.Effect<CacheSto
 
     const store: CacheStoreShape = {
       get: (tenantId, key) =>
-        observe.effect("get", () =>
+        observe.effect("get", (nowMs) =>
           checked(
             () => input.place(tenantId, key),
-            (place) => Effect.map(encoded.get(place, false), decode)
+            (place) =>
+              atOnce === undefined
+                ? Effect.flatMap(encoded.get(place, false), (entry) => Effect.succeed(decode(entry)))
+                : Effect.succeed(decode(atOnce(place, nowMs)))
           )
         ),
 
@@ -148,14 +152,14 @@ export const lift = (encoded: Encoded, options: Options): Effect.Effect<CacheSto
       expire: removal("expire", encoded.expireTags, encoded.expire),
 
       getOrSet: (tenantId, key, load, loadOptions) =>
-        observe.effect("getOrSet", () =>
+        observe.effect("getOrSet", (nowMs) =>
           checked(
             () => ({
               place: input.place(tenantId, key),
               loading: input.loading(loadOptions),
               load: Effect.isEffect(load) ? load : refuse("load", "must be an Effect")
             }),
-            ({ load, loading, place }) => loads.getOrSet(place, load, loading)
+            ({ load, loading, place }) => loads.getOrSet(place, load, loading, nowMs)
           )
         ),
 

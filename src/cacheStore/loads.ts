@@ -14,7 +14,7 @@ import type { LoadError } from "../CacheStore.js"
 import { StoreUnavailable } from "../Errors.js"
 import type * as Json from "../Json.js"
 import type { Encoded, EncodedEntry, Options, Place } from "./CacheStoreEncoded.js"
-import { decode, decodeStale } from "./decode.js"
+import { decode, decodeStale, freshValue } from "./decode.js"
 import { Batch, type Flight, Flights, type Landing } from "./flights.js"
 import { GuardedPort } from "./GuardedPort.js"
 import type { Loading } from "./input.js"
@@ -25,7 +25,8 @@ export interface Loads {
   readonly getOrSet: <E, R>(
     place: Place,
     load: Effect.Effect<unknown, E, R>,
-    loading: Loading
+    loading: Loading,
+    nowMs: number
   ) => Effect.Effect<Json.Json, E | LoadError, R>
   readonly getOrSetMany: <E, R>(
     tenantId: string,
@@ -41,6 +42,7 @@ export interface Loads {
 }
 export const make = (encoded: Encoded, options: Options): Effect.Effect<Loads, never, Scope.Scope> =>
   Effect.map(Effect.scope, (scope) => {
+    const { atOnce } = encoded.get
     const flights = new Flights()
     const port = new GuardedPort(encoded, options.breaker ?? true)
     const { fly } = LeasedLoads.make(port, flights, options)
@@ -261,22 +263,38 @@ export const make = (encoded: Encoded, options: Options): Effect.Effect<Loads, n
         )
       })
 
+    const gatherOne = <E, R>(
+      place: Place,
+      entry: EncodedEntry | null,
+      load: Effect.Effect<unknown, E, R>,
+      loading: Loading
+    ): Effect.Effect<Json.Json, E | LoadError, R> => {
+      const { key, tenantId } = place
+      const loadAll = () => Effect.map(load, (value) => new Map([[key, value]]))
+      return Effect.map(gather(tenantId, [key], [entry], loadAll, loading), (found) => found.get(key) as Json.Json)
+    }
+
+    /** What was found, if it needs no load. */
+    const settled = <E, R>(
+      place: Place,
+      entry: EncodedEntry | null,
+      load: Effect.Effect<unknown, E, R>,
+      loading: Loading
+    ): Effect.Effect<Json.Json, E | LoadError, R> => {
+      if (entry === null || !(entry.freshMs > 0) || isAgeing(entry, loading)) {
+        return gatherOne(place, entry, load, loading)
+      }
+      const value = freshValue(entry)
+      return value === undefined ? gatherOne(place, null, load, loading) : Effect.succeed(value)
+    }
+
     return {
-      getOrSet: (place, load, loading) => {
-        const { key, tenantId } = place
-        const slow = (entry: EncodedEntry | null) =>
-          Effect.flatMap(
-            gather(tenantId, [key], [entry], () => Effect.map(load, (value) => new Map([[key, value]])), loading),
-            (found) => Effect.succeed(found.get(key) as Json.Json)
-          )
-        if (port.isDown) return Effect.zipRight(port.probe(place), slow(null))
+      getOrSet: (place, load, loading, nowMs) => {
+        if (port.isDown) return Effect.zipRight(port.probe(place), gatherOne(place, null, load, loading))
+        if (atOnce !== undefined) return settled(place, atOnce(place, nowMs), load, loading)
         return Effect.matchEffect(encoded.get(place, loading.refreshMs > 0), {
-          onFailure: (error) => Effect.zipRight(port.failed(error), slow(null)),
-          onSuccess: (entry) => {
-            if (entry === null || !(entry.freshMs > 0) || isAgeing(entry, loading)) return slow(entry)
-            const value = decode(entry)
-            return Option.isSome(value) ? Effect.succeed(value.value) : slow(null)
-          }
+          onFailure: (error) => Effect.zipRight(port.failed(error), gatherOne(place, null, load, loading)),
+          onSuccess: (entry) => settled(place, entry, load, loading)
         })
       },
 

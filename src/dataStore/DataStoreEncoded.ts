@@ -98,7 +98,20 @@ export interface OpenObject {
   readonly object: EncodedObject
   /** Whether `read` gives only what has been verified; then there need be no checksums of pieces. Default false. */
   readonly isVerified?: boolean | undefined
-  readonly read: (offset: number, length: number) => Stream.Stream<Uint8Array, BodyError>
+  readonly read: Read
+}
+
+/**
+ * How the bytes of an object are read. A port that has all of a small body at hand, because it came along with the
+ * object, may add it: it is then given without a Stream in between. It belongs to the function, so a port that wraps
+ * another and brings a `read` of its own has none, and nobody reads past it.
+ *
+ * @since 0.1.0
+ * @category encoded
+ */
+export interface Read {
+  (offset: number, length: number): Stream.Stream<Uint8Array, BodyError>
+  readonly inline?: Uint8Array | undefined
 }
 
 /**

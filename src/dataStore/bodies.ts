@@ -53,13 +53,21 @@ const regrouped = <E, R, E2 extends { readonly _tag: string }>(
     return Stream.concat(Stream.mapChunksEffect(self, pieces), last)
   })
 
+/** A body to write that is at hand, of one piece or none. */
+export const summedWhole = (bytes: Uint8Array, summing: Summing): Stream.Stream<Uint8Array> =>
+  Stream.suspend(() => {
+    if (bytes.byteLength === 0) return Stream.empty
+    summing.add(bytes)
+    return Stream.succeed(bytes)
+  })
+
 /** A body to write. Fails when it has more bytes than `sizeMax`, or another number than `size`. */
 export const summed = <E, R, E2 extends { readonly _tag: string }>(
   self: Stream.Stream<Uint8Array, E, R>,
   summing: Summing,
   size: number | null,
   sizeMax: number,
-  tooLarge: E2
+  tooLarge: () => E2
 ): Stream.Stream<Uint8Array, E | E2 | InvalidInput, R> => {
   const wrongSize = (why: string) => new InvalidInput({ what: "options.size", why })
   return regrouped<E, R, E2 | InvalidInput>(
@@ -67,7 +75,7 @@ export const summed = <E, R, E2 extends { readonly _tag: string }>(
     (piece) => {
       summing.add(piece)
       if (size !== null && summing.size > size) return wrongSize(`is ${size}, and the body has more bytes`)
-      return summing.size > sizeMax ? tooLarge : piece
+      return summing.size > sizeMax ? tooLarge() : piece
     },
     () =>
       size !== null && summing.size < size ? wrongSize(`is ${size}, and the body has ${summing.size} bytes`) : undefined
@@ -98,6 +106,16 @@ export const verified = (
   const isVerified = sums !== null && fits === null
   const start = isVerified ? from : from - (from % chunkBytes)
   const end = isVerified ? to : Math.min(size, Math.ceil(to / chunkBytes) * chunkBytes)
+  const { inline } = read
+  if (inline !== undefined && inline.byteLength === size && size <= chunkBytes) {
+    return Stream.suspend(() => {
+      // A copy, which is the reader's.
+      const bytes = Uint8Array.prototype.slice.call(inline)
+      return fits === null || fits(0, bytes)
+        ? Stream.succeed(bytes.subarray(from, to))
+        : Stream.fail(corrupt(`is not what was put: bytes 0 to ${size - 1} do not fit their checksum`))
+    })
+  }
   return Stream.suspend(() => {
     let at = start
     const body = regrouped<BodyError, never, ObjectCorrupt>(

@@ -16,8 +16,11 @@ export const chunkBytes = 256 * 1024
 const sumBytes = 12
 const sumLength = 16
 
-const sumOf = (piece: Uint8Array): string =>
-  createHash("sha256").update(piece).digest().toString("base64url", 0, sumBytes)
+const digestOf = (piece: Uint8Array): Buffer => createHash("sha256").update(piece).digest()
+
+const textOf = (digest: Buffer): string => digest.toString("base64url", 0, sumBytes)
+
+const sumOf = (piece: Uint8Array): string => textOf(digestOf(piece))
 
 /**
  * Sums up a body, piece by piece.
@@ -35,7 +38,9 @@ export class Summing {
   add(piece: Uint8Array): void {
     this.size += piece.byteLength
     this.whole.update(piece)
-    this.pieces.push(sumOf(piece))
+    // The first piece is all there is so far.
+    const sum = this.pieces.length === 0 ? this.whole.copy().digest() : digestOf(piece)
+    this.pieces.push(textOf(sum))
   }
 
   /** Ends it: the checksums as a port stores them. */

@@ -117,14 +117,21 @@ const serviceOf = (encoded: Encoded, options: Options): DataStoreShape => {
             yield* need("put with ifMatch", "putIfMatch", condition._tag === "IfMatch")
             const { sizeMax } = capabilities
             const bound = condition._tag === "Always" ? sizeMax : Math.min(sizeMax, capabilities.conditionalSizeMax)
-            const tooLarge =
+            // Not made before it is needed: an error is a stack of calls, and costs as much as a small put.
+            const tooLarge = () =>
               bound < sizeMax
                 ? new Unsupported({ operation: "put", why: `on a condition it takes ${bound} bytes at most` })
                 : new ObjectTooLarge({ ...id, sizeMax })
-            if (size !== null && size > bound) return yield* tooLarge
+            if (size !== null && size > bound) return yield* tooLarge()
             const summing = new checksums.Summing()
+            // A small one that is at hand takes the short way: setting up a Stream costs more than writing it.
+            const toWrite =
+              body instanceof Uint8Array && body.byteLength <= checksums.chunkBytes
+                ? Effect.succeed(bodies.summedWhole(body, summing))
+                : Effect.map(Effect.context<R>(), (context) =>
+                    Stream.provideContext(bodies.summed(bytes, summing, size, bound, tooLarge), context)
+                  )
             let sums = ""
-            const context = yield* Effect.context<R>()
             const written = yield* encoded.put(
               {
                 ...id,
@@ -139,7 +146,7 @@ const serviceOf = (encoded: Encoded, options: Options): DataStoreShape => {
                   return { checksums: sums }
                 }
               },
-              Stream.provideContext(bodies.summed(bytes, summing, size, bound, tooLarge), context),
+              yield* toWrite,
               condition
             )
             const info = {

@@ -38,12 +38,16 @@ export const identifier = (value: unknown, what: string): string => {
   return refuse(what, "must not contain a lone surrogate")
 }
 
-export const isIdentifier = (value: unknown): value is string =>
-  typeof value === "string" &&
-  value.length > 0 &&
-  (value.length * 3 <= identifierBytesMax || Buffer.byteLength(value) <= identifierBytesMax) &&
-  !value.includes("\0") &&
-  value.isWellFormed()
+export const isIdentifier = (value: unknown): value is string => {
+  if (typeof value !== "string" || value.length === 0) return false
+  if (value.length * 3 > identifierBytesMax && Buffer.byteLength(value) > identifierBytesMax) return false
+  // Most are short ASCII, for which a loop takes a third of the time of the two methods.
+  for (let i = 0; i < value.length; i++) {
+    const code = value.charCodeAt(i)
+    if (code === 0 || code > 127) return !value.includes("\0") && value.isWellFormed()
+  }
+  return true
+}
 
 export const integer = (value: unknown, what: string, min: number, max = Number.MAX_SAFE_INTEGER): number => {
   if (typeof value !== "number" || !Number.isInteger(value)) {

@@ -24,6 +24,7 @@ import { type TlsOptions, tlsOptions } from "../internal/tls.js"
 import { checked, describe, fields, integer, oneOf, refuse } from "../internal/validate.js"
 import * as Pool from "../Pool.js"
 import * as client from "./dataStore/client.js"
+import { partsMax, type Settings } from "./dataStore/objects.js"
 import * as port from "./dataStore/port.js"
 import * as probing from "./dataStore/probe.js"
 import * as s3 from "./dataStore/s3.js"
@@ -200,7 +201,7 @@ const settingsOf = (options: ServerOptions, pool: Pool.HttpLimits) => {
     maxFreeSockets: Math.min(pool.maxIdleConns, pool.maxIdleConnsPerHost),
     idleMs: pool.idleConnTimeoutMs
   }
-  const portSettings: port.Settings = {
+  const portSettings: Settings = {
     connection: `${endpoint.origin}/${bucketPrefix}`,
     bucketPrefix,
     partBytes,
@@ -220,7 +221,7 @@ const settingsOf = (options: ServerOptions, pool: Pool.HttpLimits) => {
       public: able("public"),
       objectLocking: able("objectLocking"),
       bucketLengthMax: 63 - bucketPrefix.length,
-      sizeMax: Math.min(port.partsMax * partBytes, 5 * 2 ** 40),
+      sizeMax: Math.min(partsMax * partBytes, 5 * 2 ** 40),
       conditionalSizeMax: partBytes
     }
   }

@@ -228,14 +228,16 @@ export const make = (backend: string, connection: string, sql: Statements): Enco
     Effect.flatMap(sql.find(id), (found): Effect.Effect<OpenObject | "NoBucket" | null, ReadFailure> => {
       if (found === null) return Effect.map(sql.bucketExists(id.bucket), (exists) => (exists ? null : "NoBucket"))
       const { inline, object } = found
-      return Effect.succeed({
-        object,
-        read: (offset, length) =>
-          inline === null
-            ? readRows(object, offset, length)
-            : Stream.suspend(() => Stream.make(Uint8Array.prototype.slice.call(inline, offset, offset + length)))
-      })
+      const read =
+        inline === null
+          ? (offset: number, length: number) => readRows(object, offset, length)
+          : Object.assign((offset: number, length: number) => part(inline, offset, length), { inline })
+      return Effect.succeed({ object, read })
     })
+
+  /** A copy, which is the reader's. */
+  const part = (bytes: Uint8Array, offset: number, length: number) =>
+    Stream.sync(() => Uint8Array.prototype.slice.call(bytes, offset, offset + length))
 
   const readRows = (object: EncodedObject, offset: number, length: number) => {
     const end = Math.ceil((offset + length) / chunkBytes)

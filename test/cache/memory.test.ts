@@ -2,11 +2,19 @@
  * What the CacheStore in memory adds to the contract: its bounds, the Clock, and what it is told by metrics.
  */
 import assert from "node:assert/strict"
+import { setFlagsFromString } from "node:v8"
+import { runInNewContext } from "node:vm"
 import { it } from "@effect/vitest"
 import { Duration, Effect, FastCheck, Fiber, Layer, Metric, Option, TestClock } from "effect"
 import { CacheStore, CacheStoreEncoded } from "effect-stores"
 import { CacheStoreMemory } from "effect-stores/memory"
 import { describe } from "vitest"
+
+/** Of the process of this file, which was not started with it. */
+const collectGarbage: () => void = (() => {
+  setFlagsFromString("--expose-gc")
+  return runInNewContext("gc")
+})()
 
 const bounded = (bounds: CacheStoreMemory.Bounds) =>
   Effect.gen(function* () {
@@ -91,6 +99,28 @@ describe("the bounds of the CacheStore in memory", () => {
         assert.strictEqual(yield* isKept(none), false, none)
       }
       assert.strictEqual(yield* isKept("1", "sealed"), false)
+    })
+  )
+
+  it.scoped("of tags that no entry has any more nothing is left", () =>
+    Effect.gen(function* () {
+      const { cache } = yield* bounded({ maxEntries: 10 })
+      const used = () => {
+        collectGarbage()
+        return process.memoryUsage().heapUsed
+      }
+      const tagged = (from: number) =>
+        Effect.gen(function* () {
+          for (let n = from; n < from + 100_000; n += 5) {
+            const tags = Array.from({ length: 5 }, (_, i) => `tag-${n + i}`)
+            yield* cache.set(`tenant-${n}`, "k", 1, { tags })
+          }
+        })
+      yield* tagged(0)
+      const before = used()
+      yield* tagged(100_000)
+      // An empty set for each of them, or an empty map for each tenant, would be more.
+      assert.ok(used() - before < 5 * 2 ** 20, `${used() - before} bytes more`)
     })
   )
 

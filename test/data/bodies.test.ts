@@ -47,3 +47,36 @@ for (const [what, wrong] of [
       }
     }).pipe(Effect.runPromise))
 }
+
+it("a small body that came along with its object is verified too, before any of it is given", () =>
+  Effect.gen(function* () {
+    const port = yield* DataStoreMemory.makeEncoded
+    const small = new Uint8Array(1_000).fill(7)
+    let inline = small
+    const store = DataStoreEncoded.make(
+      {
+        ...port,
+        open: (object) =>
+          Effect.map(port.open(object), (found) =>
+            found === null || found === "NoBucket"
+              ? found
+              : { ...found, read: Object.assign(() => Stream.die("another way"), { inline }) }
+          )
+      },
+      { system: "memory" }
+    )
+    yield* store.buckets.create(id.bucket)
+    yield* store.put(id, small)
+    const bodies = Effect.forEach([store.get(id), store.getRange(id, { offset: 10, length: 20 })], (reading) =>
+      Effect.map(reading, (found) => Option.getOrThrow(found).body)
+    )
+    const given = yield* Effect.flatMap(bodies, (all) => Effect.forEach(all, (body) => Stream.runHead(body)))
+    expect(given.map(Option.getOrThrow)).toEqual([small, small.subarray(10, 30)])
+    inline = small.with(999, 8)
+    for (const body of yield* bodies) {
+      const pieces: Array<Uint8Array> = []
+      const reading = Stream.runForEach(body, (piece) => Effect.sync(() => pieces.push(piece)))
+      expect(yield* Effect.flip(reading)).toMatchObject({ _tag: "ObjectCorrupt", ...id })
+      expect(pieces).toEqual([])
+    }
+  }).pipe(Effect.runPromise))

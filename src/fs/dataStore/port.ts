@@ -35,6 +35,9 @@ const sizeMax = 2 ** 52
 /** Read at once, while what was read before is used. */
 const readBytes = 1024 * 1024
 
+/** So much of a large body is synced while more of it comes: the disk works all the time, and not at the end only. */
+const syncBytes = 32 * 1024 * 1024
+
 /** Files that a list looks into at once. */
 const looksAtOnce = 16
 
@@ -137,13 +140,10 @@ export const make = ({ root, sync }: Folder): Encoded => {
       const { object, inline } = found
       // The name is in the file: what lies here under another one was put here by somebody else.
       if (object.name !== id.name || object.bucket !== id.bucket) throw corrupt(id, "is the file of another object")
-      return {
-        object,
-        read: (offset, length) =>
-          inline === undefined
-            ? readFrom(id, found, offset, length)
-            : Stream.suspend(() => Stream.make(Uint8Array.prototype.slice.call(inline, offset, offset + length)))
-      }
+      if (inline === undefined) return { object, read: (offset, length) => readFrom(id, found, offset, length) }
+      const read = (offset: number, length: number) =>
+        Stream.sync(() => Uint8Array.prototype.slice.call(inline, offset, offset + length))
+      return { object, read: Object.assign(read, { inline }) }
     })
 
   /** Opens the file, if it is still the same. */
@@ -196,6 +196,7 @@ export const make = ({ root, sync }: Folder): Encoded => {
    * or comes before the file is in its place, removes it. `use` is told where the file is, and when to write to it.
    */
   const writing = <E>(
+    operation: string,
     id: ObjectId,
     writeId: string,
     condition: Condition,
@@ -203,6 +204,7 @@ export const make = ({ root, sync }: Folder): Encoded => {
   ): Effect.Effect<Written, E | StoreFailure> => {
     const temporary = path.join(incoming, writeId)
     const target = fileOf(id)
+    let isInPlace = false
     /** Called in the same breath as what comes before it: from here on nothing interrupts. */
     const finish = (file: number, object: format.Trailer) =>
       files.attempt("put", async (): Promise<Written> => {
@@ -211,7 +213,10 @@ export const make = ({ root, sync }: Folder): Encoded => {
         if (!(await isFolder(folderOf(id.bucket)))) return { _tag: "NoBucket" }
         try {
           if (condition._tag === "IfAbsent") await files.link(temporary, target)
-          else await files.rename(temporary, target)
+          else {
+            await files.rename(temporary, target)
+            isInPlace = true
+          }
         } catch (error) {
           if (files.codeOf(error) === "EEXIST") return { _tag: "Refused" }
           // A bucket that was deleted since.
@@ -230,18 +235,26 @@ export const make = ({ root, sync }: Folder): Encoded => {
         return { _tag: "Stored", etag: object.writeId, modifiedAt: object.modifiedAt }
       })
     return Effect.acquireUseRelease(
-      files.attempt("put", async () => {
-        if (!(await isFolder(incoming))) await files.mkdir(incoming)
+      files.attempt(operation, async () => {
+        isInPlace = false
+        const [found, ready] = await Promise.all([isFolder(folderOf(id.bucket)), isFolder(incoming)])
+        if (!found) return undefined
+        if (!ready) await files.mkdir(incoming)
         return files.open(temporary, files.creating)
       }),
-      (file) => Effect.flatMap(use(file), (object) => finish(file, object)),
+      (file): Effect.Effect<Written, E | StoreFailure> =>
+        file === undefined
+          ? Effect.succeed({ _tag: "NoBucket" })
+          : Effect.flatMap(use(file), (object) => finish(file, object)),
       (file) =>
-        Effect.ignore(
-          files.attempt("put", async () => {
-            await files.close(file)
-            await files.ifThere(files.unlink(temporary))
-          })
-        )
+        file === undefined
+          ? Effect.void
+          : Effect.ignore(
+              files.attempt(operation, async () => {
+                await files.close(file)
+                if (!isInPlace) await files.ifThere(files.unlink(temporary))
+              })
+            )
     )
   }
 
@@ -266,7 +279,11 @@ export const make = ({ root, sync }: Folder): Encoded => {
   ): Effect.Effect<number, E | StoreFailure> => {
     let size = 0
     let pending: Promise<void> = Promise.resolve()
+    let synced = 0
+    let syncing: Promise<void> | undefined
     const written = files.attempt("put", () => pending)
+    // The system tells of a failed write once: whoever synced then must pass it on.
+    const ended = files.attempt("put", () => Promise.all([pending, syncing]))
     return alongside(
       Stream.runForEach(body, (piece) =>
         Effect.map(written, () => {
@@ -274,13 +291,22 @@ export const make = ({ root, sync }: Folder): Encoded => {
           // Seen by who waits for it next.
           pending.catch(() => {})
           size += piece.byteLength
+          if (sync && size - synced >= syncBytes) {
+            synced = size
+            const before = syncing
+            syncing = (async () => {
+              await before
+              await files.fsync(file)
+            })()
+            syncing.catch(() => {})
+          }
         })
       ),
       touching(file)
     ).pipe(
       // Whatever ends it: no write may run on when the file is closed.
-      Effect.ensuring(Effect.ignore(written)),
-      Effect.zipRight(written),
+      Effect.ensuring(files.attempt("put", () => Promise.allSettled([pending, syncing])).pipe(Effect.ignore)),
+      Effect.zipRight(ended),
       Effect.map(() => size)
     )
   }
@@ -326,14 +352,8 @@ export const make = ({ root, sync }: Folder): Encoded => {
     },
 
     put: ({ finish, size: _, ...object }, body, condition) =>
-      Effect.flatMap(
-        files.attempt("put", () => isFolder(folderOf(object.bucket))),
-        (found) =>
-          found
-            ? writing(object, object.writeId, condition, (file) =>
-                Effect.map(writePieces(file, body), (size) => ({ ...object, size, ...finish() }))
-              )
-            : Effect.succeed({ _tag: "NoBucket" })
+      writing("put", object, object.writeId, condition, (file) =>
+        Effect.map(writePieces(file, body), (size) => ({ ...object, size, ...finish() }))
       ),
 
     open,
@@ -347,7 +367,7 @@ export const make = ({ root, sync }: Folder): Encoded => {
                 if (source === null || source === "NoBucket" || source.object.writeId !== from.writeId) {
                   return Effect.succeed<Written>({ _tag: "Refused" })
                 }
-                return writing<BodyError>(to, writeId, condition, (file) =>
+                return writing<BodyError>("copy", to, writeId, condition, (file) =>
                   Effect.as(writePieces(file, source.read(0, from.size)), { ...to, writeId, size: from.size })
                 )
               })

@@ -57,6 +57,8 @@ export const make = (cache: MemoryCache): Encoded => {
     return entryOf(node, nowMs)
   }
 
+  const atOnce = ({ key, tenantId }: Place, nowMs: number) => look(tenantId, key, nowMs)
+
   const begin = ({ keys, leaseMs, refreshMs, tags, tenantId, token }: BeginRequest, nowMs: number) =>
     keys.map((key): Begun => {
       const place = { tenantId, key }
@@ -91,7 +93,7 @@ export const make = (cache: MemoryCache): Encoded => {
     cache.all(tenantId).filter((node) => isFresh(node, nowMs) && node.key.startsWith(prefix))
 
   return {
-    get: ({ key, tenantId }) => at((nowMs) => look(tenantId, key, nowMs)),
+    get: Object.assign((place: Place) => at((nowMs) => atOnce(place, nowMs)), { atOnce }),
 
     getMany: (tenantId, keys) => at((nowMs) => keys.map((key) => look(tenantId, key, nowMs))),
 

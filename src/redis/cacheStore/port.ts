@@ -5,7 +5,8 @@
  */
 import * as Effect from "effect/Effect"
 import type { Encoded, EncodedEntry, EncodedWrite, Place } from "../../cacheStore/CacheStoreEncoded.js"
-import type { ReadFailure, StoreFailure } from "../../Errors.js"
+import type { StoreFailure } from "../../Errors.js"
+import { type Failure, Instead } from "../database/ClientPool.js"
 import { command, evaluate, type Send } from "../database/commands.js"
 import type { RedisDatabaseShape } from "../RedisDatabase.js"
 import {
@@ -14,8 +15,8 @@ import {
   entryOf,
   isComplex,
   none,
-  parse,
   putArguments,
+  simpleEntryOf,
   type TagMark,
   timeOf
 } from "./format.js"
@@ -47,9 +48,7 @@ export const make = (database: RedisDatabaseShape, prefix: string): Encoded => {
     )
   }
 
-  const simpleEntry = (text: string | null): EncodedEntry | null => entryOf(parse(text, 0, 1))
-
-  const getWhole = (place: Place): Effect.Effect<EncodedEntry | null, ReadFailure> =>
+  const getWhole = (place: Place): Effect.Effect<EncodedEntry | null, Failure> =>
     Effect.flatMap(look("get", [keyNames.entry(place)]), ([stored]) =>
       Effect.map(judgeOne("get", place.tenantId, stored ?? null), entryOf)
     )
@@ -103,10 +102,10 @@ export const make = (database: RedisDatabaseShape, prefix: string): Encoded => {
   return {
     get: (place, left) => {
       if (left) return getWhole(place)
-      return Effect.flatMap(
-        run("get", 0, command("get", [keyNames.entry(place)]), (reply) => reply as string | null),
-        (text) => (isComplex(text) ? getWhole(place) : Effect.succeed(simpleEntry(text)))
-      )
+      return run("get", 0, command("get", [keyNames.entry(place)]), (reply) => {
+        const text = reply as string | null
+        return isComplex(text) ? new Instead(getWhole(place)) : simpleEntryOf(text)
+      })
     },
 
     getMany: (tenantId, keys, left) => {
@@ -125,7 +124,7 @@ export const make = (database: RedisDatabaseShape, prefix: string): Encoded => {
         )
       if (left) return whole(names)
       return Effect.flatMap(gets("getMany", names), (texts) => {
-        const entries = texts.map((text) => (isComplex(text) ? null : simpleEntry(text)))
+        const entries = texts.map((text) => (isComplex(text) ? null : simpleEntryOf(text)))
         const complex = texts.flatMap((text, i) => (isComplex(text) ? [i] : []))
         if (complex.length === 0) return Effect.succeed(entries)
         return Effect.map(whole(complex.map((i) => names[i] as string)), (found) => {

@@ -3,8 +3,9 @@
  * the server's time.
  */
 import * as Effect from "effect/Effect"
-import type { ReadFailure } from "../../Errors.js"
-import { batch, command, evaluate, isCluster, type Send } from "../database/commands.js"
+import type { Failure, Instead } from "../database/ClientPool.js"
+import { batch, command, evaluate, type Send } from "../database/commands.js"
+import { isCluster } from "../database/driver.js"
 import type { RedisDatabaseShape } from "../RedisDatabase.js"
 import { parse, type Stored } from "./format.js"
 import * as scripts from "./scripts.js"
@@ -18,7 +19,7 @@ export const storedOf = ([, nowMs, pttlMs, text]: Answer, headed = false): Store
 export type Requests = ReturnType<typeof make>
 
 export const make = (database: RedisDatabaseShape) => {
-  const run = <A>(operation: string, size: number, send: Send, onReply: (reply: unknown) => A) =>
+  const run = <A>(operation: string, size: number, send: Send, onReply: (reply: unknown) => A | Instead<A>) =>
     database.run({ operation, size, send, onReply })
 
   /** Several commands by one write to the socket of each node. */
@@ -27,7 +28,7 @@ export const make = (database: RedisDatabaseShape) => {
     size: number,
     sends: ReadonlyArray<Send>,
     onReply: (reply: unknown, index: number) => A
-  ): Effect.Effect<ReadonlyArray<A>, ReadFailure> =>
+  ): Effect.Effect<ReadonlyArray<A>, Failure> =>
     sends.length === 0
       ? Effect.succeed([])
       : run(operation, size, batch(sends), (replies) => (replies as ReadonlyArray<unknown>).map(onReply))
@@ -39,7 +40,7 @@ export const make = (database: RedisDatabaseShape) => {
     many: (keys: ReadonlyArray<string>) => Send,
     one: (key: string) => Send,
     onReplies: (replies: unknown) => A
-  ): Effect.Effect<A, ReadFailure> => {
+  ): Effect.Effect<A, Failure> => {
     const [only] = keys
     const single = keys.length === 1 && only !== undefined ? one(only) : undefined
     return run(
@@ -55,10 +56,7 @@ export const make = (database: RedisDatabaseShape) => {
     )
   }
 
-  const gets = (
-    operation: string,
-    keys: ReadonlyArray<string>
-  ): Effect.Effect<ReadonlyArray<string | null>, ReadFailure> =>
+  const gets = (operation: string, keys: ReadonlyArray<string>): Effect.Effect<ReadonlyArray<string | null>, Failure> =>
     perKey(
       operation,
       keys,

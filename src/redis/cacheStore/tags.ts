@@ -4,7 +4,7 @@
  */
 import { randomUUID } from "node:crypto"
 import * as Effect from "effect/Effect"
-import type { ReadFailure } from "../../Errors.js"
+import type { Failure } from "../database/ClientPool.js"
 import { evaluate } from "../database/commands.js"
 import { type Stored, type TagMark, timeOf } from "./format.js"
 import type { KeyNames } from "./keyNames.js"
@@ -35,7 +35,7 @@ export const make = ({ gets, runAll }: Requests, keyNames: KeyNames) => {
     operation: string,
     tenants: ReadonlyArray<string>,
     found: ReadonlyArray<Stored | null>
-  ): Effect.Effect<ReadonlyArray<Stored | null>, ReadFailure> => {
+  ): Effect.Effect<ReadonlyArray<Stored | null>, Failure> => {
     const tags = new Map<string, Tag | null>()
     for (const [i, stored] of found.entries()) {
       for (const { name } of stored?.tags ?? []) tags.set(keyNames.tag(tenants[i] as string, name), null)
@@ -71,7 +71,7 @@ export const make = ({ gets, runAll }: Requests, keyNames: KeyNames) => {
     tenantId: string,
     tags: ReadonlyArray<string>,
     keepMs: number
-  ): Effect.Effect<ReadonlyArray<TagMark>, ReadFailure> =>
+  ): Effect.Effect<ReadonlyArray<TagMark>, Failure> =>
     runAll(
       operation,
       0,

@@ -10,16 +10,27 @@ import * as Effect from "effect/Effect"
 import { StoreError, StoreUnavailable } from "../../Errors.js"
 import type { PoolMeter } from "../../internal/telemetry.js"
 import type { RedisLimits } from "../../Pool.js"
-import { command, type Driver, isCluster, type Send } from "./commands.js"
+import { command, type Send } from "./commands.js"
 import type { OnError } from "./connectors.js"
+import { Deadlines, type Waiting } from "./deadlines.js"
+import { type Driver, isCluster } from "./driver.js"
 import { classify, replyCode, rootOf } from "./failures.js"
+import { addOutbox } from "./outbox.js"
+
+/** What a command may fail with. */
+export type Failure = StoreError | StoreUnavailable
+
+/** For a reply that does not say enough: what to do instead of returning it. */
+export class Instead<A> {
+  constructor(readonly effect: Effect.Effect<A, Failure>) {}
+}
 
 export interface Request<A> {
   readonly operation: string
   /** Bytes to send, roughly. */
   readonly size: number
   readonly send: Send
-  readonly onReply: (reply: unknown) => A
+  readonly onReply: (reply: unknown) => A | Instead<A>
 }
 
 /** With so many bytes under way a connection is busy, and the next command looks for another. */
@@ -42,11 +53,19 @@ class Client {
   inFlight = 0
   ready = false
   idleSince = performance.now()
-  heardAt = 0
+  /** How many replies there were. */
+  heard = 0
   error: unknown = undefined
   readonly driver: Driver
   constructor(connect: (onError: OnError) => Driver) {
     this.driver = connect((error) => this.failed(error))
+  }
+
+  /** A command that took this load has its reply, or has failed. */
+  back(load: number): void {
+    this.load -= load
+    this.inFlight--
+    if (this.inFlight === 0) this.idleSince = performance.now()
   }
 
   /** What says only that there is no connection does not hide why. */
@@ -59,6 +78,7 @@ export class ClientPool {
   private readonly clients = new Set<Client>()
   private readonly ending = new Set<Client>()
   private readonly tending: NodeJS.Timeout
+  private readonly deadlines: Deadlines
   private closed: (() => void) | undefined
 
   constructor(
@@ -66,6 +86,7 @@ export class ClientPool {
     readonly limits: RedisLimits,
     private readonly connect: (onError: OnError) => Driver
   ) {
+    this.deadlines = new Deadlines(limits.writeTimeoutMs)
     this.tending = setInterval(() => this.tend(), tendEveryMs).unref()
     this.tend()
   }
@@ -81,78 +102,58 @@ export class ClientPool {
    * 2. An interrupt stops waiting at once. The command may still happen, and its connection must still reply within
    *    `writeTimeout`.
    */
-  run<A>(request: Request<A>): Effect.Effect<A, StoreError | StoreUnavailable> {
+  run<A>(request: Request<A>): Effect.Effect<A, Failure> {
     return this.attempt(request, 0, undefined)
   }
 
   // Without a finalizer for interruption, which would cost half as much as the command: an effect that is interrupted
   // resumes nothing, so what it would do after this attempt is not done.
-  private attempt<A>(
-    request: Request<A>,
-    retries: number,
-    firstSentAt: number | undefined
-  ): Effect.Effect<A, StoreError | StoreUnavailable> {
+  private attempt<A>(request: Request<A>, retries: number, untilMs: number | undefined): Effect.Effect<A, Failure> {
     const { onReply, operation, send, size } = request
-    return Effect.async<A, StoreError | StoreUnavailable>((resume) => {
+    return Effect.async<A, Failure>((resume) => {
       if (this.closed !== undefined) {
         const cause = new Error("the connections were closed")
         return resume(Effect.fail(new StoreUnavailable({ operation, retryable: false, cause })))
       }
       const client = this.choose()
       const load = commandBytes + size
-      const sentAt = performance.now()
-      const startedAt = firstSentAt ?? sentAt
-      let late = false
-      const expire = () => {
-        if (late) return
-        late = true
-        // The nodes of a cluster are observed together, so a single silent node cannot be told apart.
-        if (isCluster(client.driver) || client.heardAt < sentAt) this.retire(client)
-        resume(this.expired(operation))
-      }
-      // After a long synchronous step, timers run first, although the reply may have arrived long ago. The socket keeps
-      // the process, not the timer: nobody may be waiting any more.
-      const leftMs = this.limits.writeTimeoutMs - (sentAt - startedAt)
-      let timer: NodeJS.Timeout | undefined
-      // Not before the command leaves, which is at the end of this turn, however long that takes.
-      const leaving = setImmediate(() => {
-        timer = setTimeout(() => setImmediate(expire), leftMs).unref()
-      })
-      const back = () => {
-        clearImmediate(leaving)
-        clearTimeout(timer)
-        client.load -= load
-        client.inFlight--
-        client.idleSince = performance.now()
+      const { heard } = client
+      const waiting: Waiting = {
+        untilMs,
+        expire: () => {
+          // The nodes of a cluster are observed together, so a single silent node cannot be told apart.
+          if (isCluster(client.driver) || client.heard === heard) this.retire(client)
+          resume(this.expired(operation))
+        }
       }
       client.load += load
       client.inFlight++
+      this.deadlines.add(waiting)
       send(client.driver).then(
         (reply) => {
-          back()
-          client.heardAt = client.idleSince
-          if (late) return
-          late = true
+          client.back(load)
+          client.heard++
+          if (!this.deadlines.delete(waiting)) return
           try {
-            resume(Effect.succeed(onReply(reply)))
+            const found = onReply(reply)
+            resume(found instanceof Instead ? found.effect : Effect.succeed(found))
           } catch (cause) {
             resume(Effect.fail(new StoreError({ operation, cause })))
           }
         },
         (thrown) => {
-          back()
+          client.back(load)
           const error = rootOf(thrown, client.error)
           const code = replyCode(error)
-          if (code !== undefined) client.heardAt = client.idleSince
+          if (code !== undefined) client.heard++
           // It is no longer the master, and the driver would not look for the new one.
           if (code === "READONLY") this.retire(client)
-          if (late) return
-          late = true
+          if (!this.deadlines.delete(waiting)) return
           const failure = classify(error, operation)
           resume(
             !failure.retryable || retries === this.limits.maxRetries || hasRetried(thrown)
               ? Effect.fail(failure)
-              : this.again(request, retries, startedAt)
+              : this.again(request, retries, waiting.untilMs ?? performance.now() + this.limits.writeTimeoutMs)
           )
         }
       )
@@ -160,17 +161,12 @@ export class ClientPool {
   }
 
   /** The next attempt after a pause. */
-  private again<A>(
-    request: Request<A>,
-    retries: number,
-    startedAt: number
-  ): Effect.Effect<A, StoreError | StoreUnavailable> {
+  private again<A>(request: Request<A>, retries: number, untilMs: number): Effect.Effect<A, Failure> {
     return Effect.async((resume) => {
-      const leftMs = this.limits.writeTimeoutMs - (performance.now() - startedAt)
+      const leftMs = untilMs - performance.now()
       const pauseMs = backoffMs * 4 ** retries
       const timer = setTimeout(
-        () =>
-          resume(pauseMs < leftMs ? this.attempt(request, retries + 1, startedAt) : this.expired(request.operation)),
+        () => resume(pauseMs < leftMs ? this.attempt(request, retries + 1, untilMs) : this.expired(request.operation)),
         Math.min(pauseMs, leftMs)
       )
       return Effect.sync(() => clearTimeout(timer))
@@ -258,6 +254,7 @@ export class ClientPool {
       this.ending.delete(client)
       if (this.ending.size === 0) this.closed?.()
     })
+    if (!isCluster(driver)) addOutbox(driver)
     this.clients.add(client)
     return client
   }

@@ -3,13 +3,10 @@
  * once.
  */
 import { createHash } from "node:crypto"
-import { type Cluster, Command, type Redis } from "ioredis"
+import { Command } from "ioredis"
+import type { Driver } from "./driver.js"
 import { replyCode } from "./failures.js"
-
-/** A connection to one server, or to the nodes of a cluster. */
-export type Driver = Redis | Cluster
-
-export const isCluster = (driver: Driver): driver is Cluster => driver.isCluster
+import { hold, outboxOf } from "./outbox.js"
 
 /** The driver would store any other array of bytes as the text of its numbers. */
 export type Argument = string | Buffer
@@ -44,27 +41,6 @@ export const evaluate =
     })
   }
 
-/** Drivers whose commands of this turn of the event loop are held back until its end. */
-const holding = new WeakSet<Driver>()
-
-/**
- * A write to a socket costs more than a command, so the commands of one turn of the event loop leave by one write to
- * the socket of each node. Unlike the driver's own pipelining, this lets each command be redirected, retried and
- * interrupted by itself, whatever node its keys are on.
- */
-const hold = (driver: Driver): void => {
-  if (holding.has(driver)) return
-  const streams = (isCluster(driver) ? driver.nodes() : [driver]).flatMap(({ stream }) => stream ?? [])
-  // It is connecting, and keeps commands by itself.
-  if (streams.length === 0) return
-  holding.add(driver)
-  for (const stream of streams) stream.cork()
-  setImmediate(() => {
-    holding.delete(driver)
-    for (const stream of streams) stream.uncork()
-  })
-}
-
 const send = (
   driver: Driver,
   name: string,
@@ -72,8 +48,9 @@ const send = (
   encoding: "utf8" | null
 ): Promise<unknown> => {
   const sent = new Command(name, [...args], { replyEncoding: encoding })
-  hold(driver)
-  driver.sendCommand(sent)
+  const outbox = outboxOf(driver)
+  if (outbox === undefined) hold(driver)
+  driver.sendCommand(sent, outbox)
   return sent.promise
 }
 

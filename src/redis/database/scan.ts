@@ -6,7 +6,8 @@ import type { Redis } from "ioredis"
 import type { ReadFailure } from "../../Errors.js"
 import type { Pages } from "../../internal/pages.js"
 import type { Request } from "./ClientPool.js"
-import { command, type Driver, isCluster } from "./commands.js"
+import { command } from "./commands.js"
+import { type Driver, isCluster } from "./driver.js"
 
 /** Keys that the server examines in one step, which takes about a millisecond. */
 const batch = "1000"

@@ -6,8 +6,8 @@ import { agreed, host, parseUrl, port, secret, text } from "../../internal/conne
 import { tlsOptions } from "../../internal/tls.js"
 import { array, describe, fields, integer, oneOf, record, refuse } from "../../internal/validate.js"
 import type { RedisLimits } from "../../Pool.js"
-import type { Driver } from "./commands.js"
 import { bySentinels, direct, type OnError } from "./connectors.js"
+import type { Driver } from "./driver.js"
 import type { Node, Options } from "./options.js"
 
 export interface Settings {

@@ -5,7 +5,7 @@
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { Redis } from "ioredis"
-import { type Driver, isCluster } from "./commands.js"
+import { type Driver, isCluster } from "./driver.js"
 
 export interface Listener {
   readonly message: (text: string) => void
