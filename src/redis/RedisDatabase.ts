@@ -14,7 +14,8 @@ import type * as Scope from "effect/Scope"
 import type { InvalidInput, ReadFailure, StoreError, StoreFailure, StoreUnavailable } from "../Errors.js"
 import * as variables from "../internal/config.js"
 import type { Pages } from "../internal/pages.js"
-import { checked, invalid } from "../internal/validate.js"
+import { tlsSwitch } from "../internal/tls.js"
+import { checked } from "../internal/validate.js"
 import * as Pool from "../Pool.js"
 import { ClientPool, type Request } from "./database/ClientPool.js"
 import { command } from "./database/commands.js"
@@ -155,7 +156,9 @@ const nodes: variables.Reader<ReadonlyArray<Node>> = (name) =>
  * Options from the variables `MODE` (`Standalone`, the default, `Sentinel` or `Cluster`), `USERNAME`, `PASSWORD`,
  * `TLS`, `CONNECTION_NAME` and those of the mode: `URL`, `HOST`, `PORT` and `DB`; `SENTINELS`
  * (`host:port,host:port`), `NAME`, `DB`, `SENTINEL_USERNAME`, `SENTINEL_PASSWORD` and `SENTINEL_TLS`; or `NODES`. The
- * pool's are nested as `POOL`.
+ * pool's are nested as `POOL`. Beside `TLS` (true or false) there are `TLS_CA_FILE`, `TLS_CERT_FILE` and `TLS_KEY_FILE`
+ * (names of files in PEM), `TLS_PASSPHRASE` and `TLS_SERVERNAME`, each of which asks for TLS as well, and the same
+ * beside `SENTINEL_TLS`.
  *
  * @example
  * ```ts
@@ -169,34 +172,27 @@ const nodes: variables.Reader<ReadonlyArray<Node>> = (name) =>
  * @since 0.1.0
  * @category config
  */
-export const config: Config.Config<Options> = Config.zipWith(
-  variables.options({
+export const config: Config.Config<Options> = Config.all({
+  options: variables.options({
     mode: variables.oneOf(["Standalone", "Sentinel", "Cluster"]),
     username: variables.text,
     password: variables.secret,
-    tls: variables.flag,
+    tls: tlsSwitch,
     connectionName: variables.text,
     url: variables.secret,
     host: variables.text,
-    port: variables.integer,
+    port: variables.port,
     db: variables.integer,
     sentinels: nodes,
     name: variables.text,
     sentinelUsername: variables.text,
     sentinelPassword: variables.secret,
-    sentinelTls: variables.flag,
+    sentinelTls: tlsSwitch,
     nodes
   }),
-  Config.nested(Pool.redisConfig, "POOL"),
-  (options, pool) => ({ ...options, pool })
-).pipe(
-  Config.mapOrFail((given) => {
-    try {
-      settings(given as unknown as Options)
-    } catch (error) {
-      const { what, why } = invalid(error)
-      return Either.left(ConfigError.InvalidData([variables.nameOf(what)], why))
-    }
-    return Either.right(given as unknown as Options)
-  })
+  pool: Config.nested(Pool.redisConfig, "POOL")
+}).pipe(
+  // Which options there are depends on the mode, which the settings check.
+  Config.map(({ options, pool }) => ({ ...options, pool }) as unknown as Options),
+  variables.checkedBy(settings)
 )

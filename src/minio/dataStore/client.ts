@@ -12,7 +12,7 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { Client } from "minio"
 import { lastingOf } from "../../internal/socketFailures.js"
-import type { TlsOptions } from "../../internal/tls.js"
+import type { NodeTlsOptions } from "../../internal/tls.js"
 
 export interface Settings {
   readonly endpoint: URL
@@ -20,7 +20,7 @@ export interface Settings {
   readonly secretKey: string
   readonly sessionToken: string | undefined
   /** Of an endpoint that encrypts. */
-  readonly tls: TlsOptions | undefined
+  readonly tls: NodeTlsOptions | undefined
   readonly region: string
   readonly pathStyle: boolean
   /** How long the server may say nothing, in milliseconds. */
