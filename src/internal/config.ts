@@ -114,7 +114,10 @@ export const options = <T extends Record<string, Reader<unknown>>>(readers: T): 
       ) as Options<T>
   )
 
-/** Fails, naming the variable, when an option that must be given is absent. */
+/**
+ * Fails, naming the variable, when an option that must be given is absent. That is no missing group, which something
+ * else may stand for, when others of it are given.
+ */
 export const required =
   <K extends string>(...keys: ReadonlyArray<K>) =>
   <O extends { readonly [P in K]?: unknown }>(
@@ -122,7 +125,8 @@ export const required =
   ): Config.Config<O & { readonly [P in K]-?: Exclude<O[P], undefined> }> =>
     Config.mapOrFail(config, (options) => {
       const missing = keys.filter((key) => options[key] === undefined)
-      const errors = missing.map((key) => ConfigError.MissingData([nameOf(key)], "must be given"))
+      const absent = Object.keys(options).length === 0 ? ConfigError.MissingData : ConfigError.InvalidData
+      const errors = missing.map((key) => absent([nameOf(key)], "must be given"))
       return errors.length === 0
         ? Either.right(options as O & { readonly [P in K]-?: Exclude<O[P], undefined> })
         : Either.left(errors.reduce((all, error) => ConfigError.And(all, error)))
@@ -137,11 +141,16 @@ export const checkedBy =
   (config: Config.Config<O>): Config.Config<O> =>
     Config.mapOrFail(config, (options) => {
       const wrong = wrongOnes(options, check)
-      const [first, ...others] = wrong.map(({ what, why }) => ConfigError.InvalidData([nameOf(what)], why))
+      const [first, ...others] = wrong.map(({ what, why }) =>
+        ConfigError.InvalidData([nameOf(what)], withoutValue(why))
+      )
       return first === undefined
         ? Either.right(options)
         : Either.left(others.reduce<ConfigError.ConfigError>((all, error) => ConfigError.And(all, error), first))
     })
+
+/** What was given instead: text as JSON, or a number. */
+export const withoutValue = (why: string): string => why.replace(/, not (".*"|-?\d[\d.e+]*)$/s, "")
 
 const wrongOnes = <O extends object>(
   options: O,

@@ -8,6 +8,7 @@ import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { InvalidInput, type StoreFailure } from "../Errors.js"
 import * as variables from "../internal/config.js"
@@ -30,8 +31,8 @@ export type Plan<S> = Effect.Effect<Config.Config<Opener<S>>, InvalidInput>
 /** A pool of connections to a server that allows only so many. */
 export interface OpenPool {
   readonly server: string
-  /** The variable that bounds the pool. */
-  readonly variable: string
+  /** The variable that bounds the pool; none for a connection of its own that listens. */
+  readonly variable: string | undefined
   readonly max: number
   /** What the server allows to all its clients, if it says so. */
   readonly allowed: Effect.Effect<number | undefined>
@@ -109,6 +110,8 @@ export interface Kind<Tag, Service, Options, Pool, Limits> {
   readonly bound: string
   readonly limits: (pool: Pool | undefined, defaults: Limits) => Either.Either<number, InvalidInput>
   readonly allowed: (service: Service) => Effect.Effect<number | undefined>
+  /** All that are in one place share it, as a process opens a file once. */
+  readonly shares: boolean
 }
 
 export interface Sharing<Limits> {
@@ -119,9 +122,24 @@ export interface Sharing<Limits> {
   readonly defaults: Limits
 }
 
+/** A store on a kind of database. */
+export interface OnDatabase<S, Tag> {
+  readonly layer: (options: StoreOptions) => Layer.Layer<S, Failure, Tag>
+  /** Throws `InvalidInput`. */
+  readonly check: (options: StoreOptions) => unknown
+  /** Connections beside the pool. */
+  readonly listeners: number
+}
+
+const isGiven = (options: object | undefined): boolean =>
+  options !== undefined && Object.keys(options).some((option) => option !== "pool")
+
+/** The host behind which a database is. */
+const serverOf = (place: string): string => place.replace(/(?<=:\/\/.*)\/[^/]*$/, "")
+
 /**
  * A store on a database, with a pool of its own or the one that is shared. Variables of the other would have no effect,
- * and are refused.
+ * and are refused. A store whose own variables say where its database is has it for itself.
  */
 export const onDatabase = <
   S,
@@ -135,42 +153,53 @@ export const onDatabase = <
   kind: Kind<Tag, Service, Options, P, Limits>,
   defaults: Limits,
   sharing: Sharing<Limits>,
-  layer: (options: StoreOptions) => Layer.Layer<S, Failure, Tag>
+  on: OnDatabase<S, Tag>
 ): Config.Config<Opener<S>> => {
-  const { isShared } = sharing
   const name = nameOf(store)
-  const prefix = isShared ? kind.name : name
+  const checkPool = ({ pool }: { readonly pool: P }) =>
+    sharing.isShared ? undefined : Either.getOrThrowWith(kind.limits(pool, defaults), (error) => error)
   return Config.mapOrFail(
     Config.all({
-      database: Config.nested(kind.config, kind.name),
-      own: Config.nested(Config.nested(kind.pool, "POOL"), name),
-      store: Config.nested(storeOptions, name)
+      common: Config.option(Config.nested(kind.config, kind.name)),
+      apart: Config.option(Config.nested(kind.config, `${name}_${kind.name}`)),
+      own: Config.nested(variables.checkedBy(checkPool)(Config.all({ pool: Config.nested(kind.pool, "POOL") })), name),
+      store: Config.nested(variables.checkedBy(on.check)(storeOptions), name)
     }),
-    ({ database, own, store }) => {
-      const [idle, behind, used] = isShared ? [own, name, kind.name] : [database.pool ?? {}, kind.name, name]
+    ({ apart, common, own: { pool }, store }) => {
+      const isApart = Option.isSome(apart) && isGiven(apart.value)
+      const isShared = kind.shares || (sharing.isShared && !isApart)
+      const place = isApart ? `${name}_${kind.name}` : kind.name
+      const found = isApart ? apart : common
+      // Only a file must be named.
+      if (Option.isNone(found)) return Either.left(ConfigError.MissingData([`${kind.name}_FILENAME`], "must be given"))
+      const database = found.value
+      const [idle, behind, used] = isShared ? [pool, name, place] : [database.pool ?? {}, place, name]
       if (Object.keys(idle).length > 0) {
         const why = `have no effect: the pool is that of ${used}_POOL_*; ${sharing.cure}`
         return Either.left(ConfigError.InvalidData([`${behind}_POOL_*`], why))
       }
-      const options = isShared ? database : { ...database, pool: own }
+      const options = isShared ? database : { ...database, pool }
       const limits = isShared ? sharing.defaults : defaults
       const opener: Opener<S> = (session) => {
         const open = Effect.gen(function* () {
           const service = yield* Effect.mapError(kind.make(options, limits), (error) =>
-            namedBehind(error instanceof InvalidInput && error.what.startsWith("pool") ? prefix : kind.name)(error)
+            namedBehind(error instanceof InvalidInput && error.what.startsWith("pool") ? used : place)(error)
           )
           session.pools.push({
-            server: kind.place(service),
-            variable: `${prefix}_POOL_${nameOf(kind.bound)}`,
+            server: serverOf(kind.place(service)),
+            variable: `${used}_POOL_${nameOf(kind.bound)}`,
             max: yield* kind.limits(options.pool, limits),
             allowed: kind.allowed(service)
           })
           return service
         })
         return Effect.gen(function* () {
-          const service = yield* isShared ? session.once(kind.name, open) : open
+          const service = yield* isShared ? session.once(place, open) : open
+          const server = serverOf(kind.place(service))
+          if (on.listeners > 0)
+            session.pools.push({ server, variable: undefined, max: on.listeners, allowed: kind.allowed(service) })
           const built = Effect.mapError(
-            Layer.build(Layer.provide(layer(store), Layer.succeed(kind.tag, service))),
+            Layer.build(Layer.provide(on.layer(store), Layer.succeed(kind.tag, service))),
             namedBehind(name)
           )
           return { services: yield* built, place: `${kind.name.toLowerCase()} ${kind.place(service)}` }
