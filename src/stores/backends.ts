@@ -58,6 +58,7 @@ const pg = <S>(
     ([{ PgDatabase, config, make }, module]) => {
       const kind = inferred({
         name: "PG",
+        where: ["url", "host"],
         tag: PgDatabase,
         config,
         pool: Pool.config,
@@ -90,6 +91,7 @@ const sqlite = <S>(store: Store, module: () => Promise<SqlModule<S, SqliteDataba
     ([{ SqliteDatabase, config, make }, module]) => {
       const kind = inferred({
         name: "SQLITE",
+        where: ["filename"],
         tag: SqliteDatabase,
         config,
         pool: Pool.sqliteConfig,
@@ -120,6 +122,7 @@ const redis = <S>(
     ([{ RedisDatabase, config, make, maxClients }, { layerFromDatabase, prefixOf }]) => {
       const kind = inferred({
         name: "REDIS",
+        where: ["url", "host", "sentinels", "nodes"],
         tag: RedisDatabase,
         config,
         pool: Pool.redisConfig,

@@ -106,6 +106,8 @@ export interface Kind<Tag, Service, Options, Pool, Limits> {
   readonly pool: Config.Config<Pool>
   readonly make: (options: Options, defaults: Limits) => Effect.Effect<Service, Failure, Scope.Scope>
   readonly place: (service: Service) => string
+  /** The options that say where it is, the usual one first. */
+  readonly where: readonly [string, ...ReadonlyArray<string>]
   /** The option that bounds its pool. */
   readonly bound: string
   readonly limits: (pool: Pool | undefined, defaults: Limits) => Either.Either<number, InvalidInput>
@@ -131,8 +133,8 @@ export interface OnDatabase<S, Tag> {
   readonly listeners: number
 }
 
-const isGiven = (options: object | undefined): boolean =>
-  options !== undefined && Object.keys(options).some((option) => option !== "pool")
+const isGiven = ({ pool = {}, ...others }: { readonly pool?: object | undefined }): boolean =>
+  Object.keys(pool).length + Object.keys(others).length > 0
 
 /** The host behind which a database is. */
 const serverOf = (place: string): string => place.replace(/(?<=:\/\/.*)\/[^/]*$/, "")
@@ -170,9 +172,15 @@ export const onDatabase = <
       const isShared = kind.shares || (sharing.isShared && !isApart)
       const place = isApart ? `${name}_${kind.name}` : kind.name
       const found = isApart ? apart : common
-      // Only a file must be named.
-      if (Option.isNone(found)) return Either.left(ConfigError.MissingData([`${kind.name}_FILENAME`], "must be given"))
+      const [usual] = kind.where
+      if (Option.isNone(found)) {
+        return Either.left(ConfigError.MissingData([`${kind.name}_${nameOf(usual)}`], "must be given"))
+      }
       const database = found.value
+      if (isApart && !kind.where.some((option) => Object.hasOwn(database, option))) {
+        const why = `must be given: ${place}_* stand instead of ${kind.name}_*`
+        return Either.left(ConfigError.MissingData([`${place}_${nameOf(usual)}`], why))
+      }
       const [idle, behind, used] = isShared ? [pool, name, place] : [database.pool ?? {}, place, name]
       if (Object.keys(idle).length > 0) {
         const why = `have no effect: the pool is that of ${used}_POOL_*; ${sharing.cure}`

@@ -120,7 +120,7 @@ const poolDefaults = (limits: Readonly<Record<string, unknown>>): ReadonlyMap<st
 
 const row = (name: string, defaults: ReadonlyMap<string, string>): string => {
   const [, group] = /^[A-Z]+_STORE_([A-Z]+_\*)$/.exec(name) ?? []
-  if (group !== undefined) return `| \`${name}\` | | a place of its own: instead of \`${group}\` when one is given |`
+  if (group !== undefined) return `| \`${name}\` | | a database of its own: what stands instead of \`${group}\` |`
   const pooled = /^.*?POOL_(?=.)/.exec(name)
   const [meaning, otherwise] =
     pooled === null

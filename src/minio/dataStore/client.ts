@@ -103,9 +103,13 @@ const queryOf = (query: Request["query"]): string =>
 /** Refused before anything was sent. */
 const unsent = new Set(["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "EHOSTUNREACH", "ENETUNREACH", "ETIMEDOUT_CONNECT"])
 
-/** A certificate is found wrong before anything is sent, and remains so. Other codes may come in the middle as well. */
-const isOfCertificate = (code: string): boolean =>
-  code === "ERR_TLS_CERT_ALTNAME_INVALID" || (lastingOf(code) === "final" && !/^(E[A-Z]+$|EAI_|ERR_)/.test(code))
+/** What OpenSSL says when the two sides do not come to terms, so that no request counts. */
+const unmet = /wrong version number|alert (handshake failure|protocol version|unknown ca|[a-z ]*certificate)/
+
+/** What is found wrong before a request counts, and remains so. Other codes may come in the middle as well. */
+const isOfHandshake = (code: string, { message }: Error): boolean =>
+  code === "ERR_TLS_CERT_ALTNAME_INVALID" ||
+  (lastingOf(code) === "final" && (unmet.test(message) || !/^(E[A-Z]+$|EAI_|ERR_)/.test(code)))
 
 const asError = (error: unknown): Error => (error instanceof Error ? error : new Error(String(error)))
 
@@ -193,7 +197,7 @@ export const make = (settings: Settings): Effect.Effect<S3Client, never, Scope.S
         if (call.response === undefined) {
           const cause = asError(error)
           const code = "code" in cause ? String(cause.code) : ""
-          const lasting = isOfCertificate(code)
+          const lasting = isOfHandshake(code, cause)
           throw new NoAnswer(call.request !== undefined && !unsent.has(code) && !lasting, cause, lasting)
         }
       }
