@@ -82,6 +82,11 @@ export const parseUrl = (url: string, schemes: ReadonlyArray<string>): UrlParts 
   }
   const [, v6, name = v6, digits] =
     address.match(/^(?:\[([^[\]]*)\]|([^[\]:]*))(?::(.*))?$/s) ?? malformed("has no host")
+  if (v6 === undefined && /:.*:/s.test(address)) {
+    return malformed(
+      "must have one host, an IPv6 address in brackets, and what is special in a password percent-encoded"
+    )
+  }
   if (digits !== undefined && !(/^\d{1,5}$/.test(digits) && Number(digits) > 0 && Number(digits) < 65_536)) {
     return malformed("must have a number from 1 to 65535 as its port: percent-encode what is special in a password")
   }

@@ -57,7 +57,11 @@ export class Reading {
    * chosen. Not all providers can list what there is.
    */
   get idle(): Effect.Effect<ReadonlyArray<string>> {
-    return Effect.map(this.below([]), (names) => names.filter((name) => !this.asked.has(name)).sort())
+    return this.below([]).pipe(
+      Effect.map((names) => names.filter((name) => !this.asked.has(name)).sort()),
+      // A hint must not stop a start.
+      Effect.catchAllDefect(() => none)
+    )
   }
 
   private below(path: ReadonlyArray<string>): Effect.Effect<ReadonlyArray<string>> {
