@@ -18,9 +18,9 @@ export default defineConfig({
     pool: "forks",
     poolOptions: { forks: { minForks: 1, maxForks: 2 } },
     // bounds for a report that something hangs, and no measures of speed: with all processors busy tests take minutes
-    testTimeout: 180_000,
-    hookTimeout: 180_000,
-    teardownTimeout: 60_000,
+    testTimeout: 900_000,
+    hookTimeout: 900_000,
+    teardownTimeout: 300_000,
     reporters: report ? ["default", ["json", { outputFile: report }]] : ["default"]
   }
 })

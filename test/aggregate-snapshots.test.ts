@@ -399,7 +399,7 @@ const holds = ({ policy, steps }: typeof history extends FastCheck.Arbitrary<inf
 
 for (const pair of pairs) {
   pair.describe(`Snapshots of aggregates on ${pair.name}`, () => {
-    vitestLayer(pair.layer, { excludeTestServices: true, timeout: 60_000 })((it) => {
+    vitestLayer(pair.layer, { excludeTestServices: true, timeout: 900_000 })((it) => {
       const test = (title: string, body: () => Effect.Effect<void, unknown, Stores>) =>
         it.effect(title, body, isFull ? 900_000 : 120_000)
 

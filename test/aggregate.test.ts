@@ -440,9 +440,9 @@ const behaviours = (
 
 for (const pair of pairs) {
   pair.describe(`Aggregate on ${pair.name}`, () => {
-    vitestLayer(pair.layer, { excludeTestServices: true, timeout: 60_000 })((it) => {
+    vitestLayer(pair.layer, { excludeTestServices: true, timeout: 900_000 })((it) => {
       describe("with snapshots", () => {
-        behaviours((title, body) => it.effect(title, body, 60_000), true)
+        behaviours((title, body) => it.effect(title, body, 900_000), true)
       })
       describe("without a SnapshotStore", () => {
         behaviours((title, body) => it.effect(title, () => omitSnapshots(body()), 60_000), false)

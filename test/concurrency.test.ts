@@ -99,7 +99,7 @@ it(`${processes} processes of ${fibers} fibers on one Sqlite file: one winner pe
   const filename = path.join(temporaryDirectory(), "shared.db")
   const figures = await contend({ WORKER_SQLITE_FILE: filename }, EventStoreSqlite.layer({ filename }))
   console.log("concurrency on Sqlite:", JSON.stringify(figures))
-}, 600_000)
+})
 
 it("a process that closed its Sqlite store ends", async () => {
   const { lingeredMs } = await runContender({ WORKER_SQLITE_FILE: path.join(temporaryDirectory(), "one.db") }, 1)
@@ -112,7 +112,7 @@ describePg("concurrency on PostgreSQL", () => {
     const url = await freshDatabase()
     const figures = await contend({ WORKER_PG_URL: url }, EventStorePg.layer({ url: Redacted.make(url) }))
     console.log("concurrency on PostgreSQL:", JSON.stringify(figures))
-  }, 600_000)
+  })
 
   it("a process that closed its store ends", async () => {
     const { lingeredMs } = await runContender({ WORKER_PG_URL: await freshDatabase() }, 1)

@@ -39,8 +39,7 @@ describeWith("ceph", name, async () => {
     manyObjects: isFull ? 1_205 : 2 * pageKeys + 5,
     bucketsExclude: false,
     leftBehind: leftOnS3(options("c-")),
-    damage: damageOnS3(options("c-")),
-    timeoutMs: 180_000
+    damage: damageOnS3(options("c-"))
   })
   DataStoreSuite.names(name, layer("n-"), { names: isFull ? 10_000 : 200, timeoutMs: 3_600_000 })
   DataStoreSuite.badInput(name, layer("b-"), { cases: isFull ? 10_000 : 600, timeoutMs: 3_600_000 })

@@ -16,7 +16,6 @@ const options = { root, sync: false }
 const other = () => DataStoreFileSystem.layer({ root: temporaryDirectory(), sync: false })
 
 DataStoreSuite.contract("DataStore on the file system", DataStoreFileSystem.layer(options), {
-  timeoutMs: 300_000,
   readOnly: DataStoreFileSystem.layer({ ...options, readOnly: true }),
   leftBehind: Effect.sync(() => fs.readdirSync(path.join(root, "incoming")).length),
   // Names as the tests of damage use them are their files'.

@@ -18,7 +18,6 @@ describePg("DataStore on PostgreSQL", async () => {
     Effect.promise(() => withClient(address, async (client) => (await client.query(text, values)).rows))
 
   DataStoreSuite.contract("DataStore on PostgreSQL", DataStorePg.layer({ url }), {
-    timeoutMs: 300_000,
     readOnly: DataStorePg.layer({ url, readOnly: true }),
     secrets: password === "" ? [] : [decodeURIComponent(password)],
     leftBehind: Effect.map(

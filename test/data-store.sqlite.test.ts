@@ -24,7 +24,6 @@ const raw = <A>(use: (file: Sqlite.Database) => A): Effect.Effect<A> =>
   })
 
 DataStoreSuite.contract("DataStore on SQLite", DataStoreSqlite.layer(options), {
-  timeoutMs: 300_000,
   readOnly: DataStoreSqlite.layer({ ...options, readOnly: true }),
   leftBehind: raw(
     (file) =>

@@ -41,8 +41,7 @@ describeWith("swift", name, async () => {
     bucketsExclude: false,
     bucketTimes: false,
     leftBehind: leftOnS3(options("c-")),
-    damage: damageOnS3(options("c-")),
-    timeoutMs: 180_000
+    damage: damageOnS3(options("c-"))
   })
   DataStoreSuite.names(name, layer("n-"), { names: isFull ? 10_000 : 40, timeoutMs: 3_600_000 })
   DataStoreSuite.badInput(name, layer("b-"), { cases: isFull ? 10_000 : 200, timeoutMs: 3_600_000 })

@@ -2,7 +2,7 @@
  * Transactions in memory: what others see, who waits, how savepoints nest, and what is left when one is cut off. What
  * commands promise in transactions is tested as on the SQL databases.
  */
-import { Chunk, Context, Deferred, Effect, Exit, Fiber, Layer, Option, Scope, Stream } from "effect"
+import { Chunk, Context, Deferred, Effect, Exit, Fiber, Layer, Option, Scope, Stream, TestContext } from "effect"
 import { CommandStore, CommandStoreEncoded, EventStore, SnapshotStore } from "effect-stores"
 import { CommandStoreMemory, EventStoreMemory, MemoryDatabase, SnapshotStoreMemory } from "effect-stores/memory"
 import { describe, expect, it } from "vitest"
@@ -210,7 +210,12 @@ describe("a transaction in memory", () => {
       Effect.gen(function* () {
         const seen: Array<number> = []
         const subscriber = yield* Effect.fork(
-          Stream.runForEach(events.subscribe({ limit: 2 }), ({ version }) => Effect.sync(() => seen.push(version)))
+          Stream.runForEach(events.subscribe({ limit: 2 }), ({ version }) =>
+            Effect.sync(() => seen.push(version))
+          ).pipe(
+            // Nobody moves its clock, so it never polls.
+            Effect.provide(TestContext.TestContext)
+          )
         )
         yield* Effect.yieldNow()
         yield* database.transaction(
@@ -220,8 +225,7 @@ describe("a transaction in memory", () => {
             expect(seen).toEqual([])
           })
         )
-        // Well before the poll of a second: a hint.
-        yield* Fiber.join(subscriber).pipe(Effect.timeout("900 millis"))
+        yield* Fiber.join(subscriber)
         expect(seen).toEqual([1, 2])
       })
     ))

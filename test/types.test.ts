@@ -53,7 +53,7 @@ const shown = (node: ts.Statement): string => {
 
 describe("programs that are right", () => {
   for (const file of files("right")) {
-    it(`compile: ${path.basename(file)}`, { timeout: 120_000 }, () => {
+    it(`compile: ${path.basename(file)}`, () => {
       assert.deepStrictEqual(messages(file), [])
     })
 
@@ -67,7 +67,7 @@ describe("programs that are right", () => {
 
 describe("programs that are wrong", () => {
   for (const file of files("wrong")) {
-    it(`do not compile, and say why: ${path.basename(file)}`, { timeout: 120_000 }, () => {
+    it(`do not compile, and say why: ${path.basename(file)}`, () => {
       const found = messages(file)
       for (const { expected, line, node } of statements(source(file), "error")) {
         const here = found.filter(({ start }) => start >= node.pos && start < node.end).map(({ message }) => message)

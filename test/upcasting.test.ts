@@ -187,8 +187,8 @@ plainIt("without any one of the old forms, a golden event is read no more", () =
 
 for (const pair of pairs) {
   pair.describe(`Events of old versions on ${pair.name}`, () => {
-    vitestLayer(pair.layer, { excludeTestServices: true, timeout: 60_000 })((it) => {
-      const test = (title: string, body: () => Effect.Effect<void, unknown, Stores>) => it.effect(title, body, 60_000)
+    vitestLayer(pair.layer, { excludeTestServices: true, timeout: 900_000 })((it) => {
+      const test = (title: string, body: () => Effect.Effect<void, unknown, Stores>) => it.effect(title, body, 900_000)
 
       test("are stored, read as today's and left as they are, with and without snapshots, at every version", () =>
         Effect.gen(function* () {

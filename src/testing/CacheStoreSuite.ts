@@ -14,6 +14,7 @@ import { lists } from "./cacheStore/lists.js"
 import { loads } from "./cacheStore/loads.js"
 import { maintenance, readOnly, reset, typed } from "./cacheStore/maintenance.js"
 import * as Model from "./cacheStore/model.js"
+import { port } from "./cacheStore/port.js"
 import { removal } from "./cacheStore/removal.js"
 import * as suites from "./suite.js"
 
@@ -45,13 +46,14 @@ export type ContractOptions = suites.ContractOptions<CacheStore>
  * @category suites
  */
 export const contract = <E>(name: string, layer: Layer.Layer<CacheStore, E>, options: ContractOptions = {}): void =>
-  suites.suite(`${name}: contract`, layer, options.timeoutMs ?? 60_000, (test) => {
+  suites.suite(`${name}: contract`, layer, options.timeoutMs ?? 300_000, (test) => {
     entries(test)
     removal(test, layer)
     loads(test, layer)
     lists(test)
     typed(test)
     maintenance(test, { secrets: options.secrets ?? [] })
+    port(test)
     if (options.readOnly !== undefined) readOnly(test, options.readOnly)
     // Last, because it empties the store.
     reset(test)

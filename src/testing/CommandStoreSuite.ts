@@ -14,6 +14,7 @@ import { leases } from "./commandStore/leases.js"
 import { lists } from "./commandStore/lists.js"
 import { maintenance, readOnly, reset } from "./commandStore/maintenance.js"
 import * as Model from "./commandStore/model.js"
+import { port } from "./commandStore/port.js"
 import { typed } from "./commandStore/typed.js"
 import * as suites from "./suite.js"
 
@@ -45,7 +46,7 @@ export type ContractOptions = suites.ContractOptions<CommandStore>
  * @category suites
  */
 export const contract = <E>(name: string, layer: Layer.Layer<CommandStore, E>, options: ContractOptions = {}): void =>
-  suites.suite(`${name}: contract`, layer, options.timeoutMs ?? 60_000, (test) => {
+  suites.suite(`${name}: contract`, layer, options.timeoutMs ?? 300_000, (test) => {
     create(test)
     payloads(test)
     lists(test)
@@ -53,6 +54,7 @@ export const contract = <E>(name: string, layer: Layer.Layer<CommandStore, E>, o
     leases(test, layer)
     typed(test)
     maintenance(test, { secrets: options.secrets ?? [] })
+    port(test)
     if (options.readOnly !== undefined) readOnly(test, options.readOnly)
     // Last, because it empties the store.
     reset(test)

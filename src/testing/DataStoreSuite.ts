@@ -74,7 +74,7 @@ export interface ContractOptions extends suites.ContractOptions<DataStore> {
  * @category suites
  */
 export const contract = <E>(name: string, layer: Layer.Layer<DataStore, E>, options: ContractOptions = {}): void =>
-  suites.suite(`${name}: contract`, layer, options.timeoutMs ?? 60_000, (test) => {
+  suites.suite(`${name}: contract`, layer, options.timeoutMs ?? 300_000, (test) => {
     const largeBytes = options.largeBytes ?? 3 * 2 ** 20
     objects(test, largeBytes)
     metadata(test)
@@ -105,7 +105,7 @@ export const names = <E>(
     readonly names?: number | undefined
   } = {}
 ): void =>
-  suites.suite(`${name}: names`, layer, options.timeoutMs ?? 300_000, (test) =>
+  suites.suite(`${name}: names`, layer, options.timeoutMs ?? 1_200_000, (test) =>
     Names.names(test, { ...options, runs: options.names ?? 10_000 })
   )
 

@@ -17,6 +17,7 @@ import { maintenance, readOnly } from "./eventStore/maintenance.js"
 import * as Model from "./eventStore/model.js"
 import { pages } from "./eventStore/pages.js"
 import { payloads } from "./eventStore/payloads.js"
+import { port } from "./eventStore/port.js"
 import { queries } from "./eventStore/queries.js"
 import { reads } from "./eventStore/reads.js"
 import { subscribe } from "./eventStore/subscribe.js"
@@ -49,7 +50,7 @@ export type ContractOptions = suites.ContractOptions<EventStore>
  * @category suites
  */
 export const contract = <E>(name: string, layer: Layer.Layer<EventStore, E>, options: ContractOptions = {}): void =>
-  suites.suite(`${name}: contract`, layer, options.timeoutMs ?? 60_000, (test) => {
+  suites.suite(`${name}: contract`, layer, options.timeoutMs ?? 300_000, (test) => {
     append(test)
     appendAll(test)
     idempotency(test)
@@ -64,6 +65,7 @@ export const contract = <E>(name: string, layer: Layer.Layer<EventStore, E>, opt
     if (options.readOnly !== undefined) readOnly(test, options.readOnly)
     // Last, because it resets the store.
     maintenance(test)
+    port(test)
   })
 
 /**

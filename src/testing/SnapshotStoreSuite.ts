@@ -11,6 +11,7 @@ import { background } from "./snapshotStore/background.js"
 import * as BadInput from "./snapshotStore/badInput.js"
 import { maintenance, readOnly, reset } from "./snapshotStore/maintenance.js"
 import * as Model from "./snapshotStore/model.js"
+import { port } from "./snapshotStore/port.js"
 import { save } from "./snapshotStore/save.js"
 import { states } from "./snapshotStore/states.js"
 import { streams } from "./snapshotStore/streams.js"
@@ -43,12 +44,13 @@ export type ContractOptions = suites.ContractOptions<SnapshotStore>
  * @category suites
  */
 export const contract = <E>(name: string, layer: Layer.Layer<SnapshotStore, E>, options: ContractOptions = {}): void =>
-  suites.suite(`${name}: contract`, layer, options.timeoutMs ?? 60_000, (test) => {
+  suites.suite(`${name}: contract`, layer, options.timeoutMs ?? 300_000, (test) => {
     save(test)
     streams(test)
     states(test)
     background(test, layer)
     maintenance(test, { secrets: options.secrets ?? [] })
+    port(test)
     if (options.readOnly !== undefined) readOnly(test, options.readOnly)
     // Last, because it empties the store.
     reset(test)

@@ -14,6 +14,7 @@ import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { describe } from "vitest"
+import type { InvalidInput } from "../Errors.js"
 
 /**
  * Registers one test. Its time runs on the real clock: drivers and servers do not know a test clock, and their
@@ -35,13 +36,31 @@ export const suite = <S, E>(
   })
 }
 
+/** The port that a service was lifted from, for what no member of the service shows. */
+export const portOf = <Port>(
+  relift: (keep: (port: Port) => Effect.Effect<Port>) => Effect.Effect<unknown, InvalidInput, Scope.Scope>
+): Effect.Effect<Port, InvalidInput, Scope.Scope> =>
+  Effect.suspend(() => {
+    const ports: Array<Port> = []
+    const keep = (port: Port) =>
+      Effect.sync(() => {
+        ports.push(port)
+        return port
+      })
+    return Effect.map(relift(keep), () => {
+      const [port] = ports
+      assert.ok(port !== undefined)
+      return port
+    })
+  })
+
 /** What a contract is told of a backend beside its layer. */
 export interface ContractOptions<S> {
   /** A read-only view of the same data; without one, read-only is not tested. */
   readonly readOnly?: Layer.Layer<S, unknown> | undefined
   /** What `info` must not show, such as the password of the connection. */
   readonly secrets?: ReadonlyArray<string> | undefined
-  /** Longest time of one test, in milliseconds. Default 60,000. */
+  /** Longest time of one test, in milliseconds: a bound for what hangs, and no measure of speed. Default 300,000. */
   readonly timeoutMs?: number | undefined
 }
 
@@ -49,7 +68,7 @@ export interface ContractOptions<S> {
 export interface ReplayOptions {
   readonly seed?: number | undefined
   readonly path?: string | undefined
-  /** Of the whole property. Default 300,000 ms. */
+  /** Of the whole property. Default 1,200,000 ms. */
   readonly timeoutMs?: number | undefined
 }
 
@@ -69,7 +88,7 @@ const propertySuite = <S, E>(
   layer: Layer.Layer<S, E>,
   options: ReplayOptions & { readonly runs: number },
   register: (test: Test<S>, options: PropertyOptions) => void
-): void => suite(name, layer, options.timeoutMs ?? 300_000, (test) => register(test, options))
+): void => suite(name, layer, options.timeoutMs ?? 1_200_000, (test) => register(test, options))
 
 export const badInputSuite = <S, E>(
   name: string,

@@ -54,7 +54,7 @@ const onSql = (open: () => Promise<() => Promise<Opened>>): void => {
       return Number(rows[0]?.n) === 1 && Number(tags[0]?.n) === 1
     })
     assert.deepStrictEqual(await stores[1].run((cache) => cache.get("t", "kept")), Option.some(1))
-  }, 300_000)
+  })
 
   it("no row is purged before its entry, its ticket and the entries with its tag are at their end", async () => {
     const start = await open()
@@ -166,7 +166,7 @@ from es_cache_entries`
         }
       })
     )
-  }, 120_000)
+  })
 }
 
 describe("the CacheStore on SQLite", () => {

@@ -148,7 +148,7 @@ const isSafe = ({ bytes, error }: Outcome, plaintext: Buffer, what: string): voi
 describe("a sealed object that was changed", () => {
   const plaintext = randomBytes(1024 * 1024)
 
-  test("in any bit of its head", { timeout: 60_000 }, async () => {
+  test("in any bit of its head", async () => {
     const small = randomBytes(100)
     const bytes = await sealed(small)
     for (let bit = 0; bit < object.headBytes * 8; bit++) {
@@ -158,7 +158,7 @@ describe("a sealed object that was changed", () => {
     }
   })
 
-  test("in one bit of 1 MiB, at random", { timeout: 300_000 }, async () => {
+  test("in one bit of 1 MiB, at random", async () => {
     const bytes = await sealed(plaintext)
     for (let i = 0; i < (isFull ? 10_000 : 300); i++) {
       const bit = Math.floor(Math.random() * bytes.length * 8)
@@ -170,7 +170,7 @@ describe("a sealed object that was changed", () => {
     assert.equal((await opened(bytes)).error, undefined)
   })
 
-  test("by cutting it off", { timeout: 60_000 }, async () => {
+  test("by cutting it off", async () => {
     const bytes = await sealed(plaintext)
     const ends = new Set<number>()
     for (let at = object.headBytes; at < bytes.length; at += segment)

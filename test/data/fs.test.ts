@@ -47,7 +47,7 @@ describeWith("strace", "what reaches the disk, and when", () => {
     const cycles = steps.join(" ").split("said").slice(0, 5)
     expect(cycles.length).toBe(5)
     for (const cycle of cycles) expect(cycle.trim()).toBe("file rename folder")
-  }, 120_000)
+  })
 })
 
 describe("links that somebody has planted inside the folder", () => {

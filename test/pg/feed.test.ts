@@ -281,7 +281,7 @@ describeOwnPg("the feed on PostgreSQL", () => {
         )
         const appended = event()
         const arrives = (id: string) =>
-          Effect.flatMap(Effect.timeout(live.take, "5 seconds"), (got) =>
+          Effect.flatMap(Effect.timeout(live.take, "90 seconds"), (got) =>
             Effect.sync(() => assert.strictEqual(got, id))
           )
         yield* listening

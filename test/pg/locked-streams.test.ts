@@ -231,7 +231,7 @@ describePg("locked streams on PostgreSQL", () => {
       // Ends while the lock is held, or this would never come back.
       const exit = yield* Fiber.interrupt(fiber).pipe(
         Effect.disconnect,
-        Effect.timeoutFail({ duration: "10 seconds", onTimeout: () => new Error("it waits for the lock") })
+        Effect.timeoutFail({ duration: "90 seconds", onTimeout: () => new Error("it waits for the lock") })
       )
       assert.isTrue(Exit.isInterrupted(exit))
       assert.strictEqual(yield* lockWaits, 0)

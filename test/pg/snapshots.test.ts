@@ -92,7 +92,7 @@ describePg("SnapshotStore on PostgreSQL", () => {
         PgDatabase.layer({
           url: Redacted.make(url),
           lockTimeout: "1 minute",
-          pool: { maxOpenConns: 8, acquireTimeout: "5 seconds" }
+          pool: { maxOpenConns: 8, acquireTimeout: "90 seconds" }
         })
       )
       yield* Effect.gen(function* () {

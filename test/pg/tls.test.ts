@@ -58,7 +58,7 @@ describeOwnPg("PostgreSQL that takes only encrypted connections", () =>
             await client.end().catch(() => {})
           }
         }
-        const deadline = Date.now() + 20_000
+        const deadline = Date.now() + 90_000
         while (!(await presented())) if (Date.now() > deadline) throw new Error(server.log())
       })
 

@@ -30,7 +30,7 @@ describePg("transactions on PostgreSQL", () => {
   /** The one connection is free: a notification of the last appends may be under way for a moment. */
   const isFree = Effect.flatMap(PgDatabase.PgDatabase, ({ state }) =>
     Effect.repeat(Effect.delay(state, "5 millis"), { until: ({ idle, open }) => idle === open }).pipe(
-      Effect.timeoutFail({ duration: "10 seconds", onTimeout: () => new Error("the connection did not come back") })
+      Effect.timeoutFail({ duration: "90 seconds", onTimeout: () => new Error("the connection did not come back") })
     )
   )
 

@@ -34,8 +34,7 @@ describeWith("ceph", "DataStore on Ceph's gateway, sealed", async () => {
     bucketsExclude: false,
     leftBehind: leftOnS3(options("c-")),
     damage: (object, offset) => damage(object, sealedAt(offset)),
-    damaged,
-    timeoutMs: 180_000
+    damaged
   })
   DataStoreSuite.names(name, layer("n-"), { ...names, names: isFull ? 10_000 : 40 })
   DataStoreSuite.badInput(name, layer("b-"), { cases: isFull ? 10_000 : 200, timeoutMs: 3_600_000 })

@@ -34,8 +34,7 @@ describeWith("swift", "DataStore on Swift, sealed", async () => {
     bucketTimes: false,
     leftBehind: leftOnS3(options("c-")),
     damage: (object, offset) => damage(object, sealedAt(offset)),
-    damaged,
-    timeoutMs: 180_000
+    damaged
   })
   DataStoreSuite.names(name, layer("n-"), { ...names, names: isFull ? 10_000 : 20 })
   DataStoreSuite.badInput(name, layer("b-"), { cases: isFull ? 10_000 : 100, timeoutMs: 3_600_000 })

@@ -32,7 +32,6 @@ DataStoreSuite.contract(
   "sealed DataStore on the file system",
   sealed(DataStoreFileSystem.layer({ root, sync: false })),
   {
-    timeoutMs: 300_000,
     readOnly: sealed(DataStoreFileSystem.layer({ root, sync: false, readOnly: true })),
     leftBehind: Effect.sync(() => fs.readdirSync(path.join(root, "incoming")).length),
     damage: ({ bucket, name }, offset) =>
@@ -59,7 +58,6 @@ const raw = <A>(use: (file: Sqlite.Database) => A): Effect.Effect<A> =>
   )
 
 DataStoreSuite.contract("sealed DataStore on SQLite", sealed(DataStoreSqlite.layer(objects)), {
-  timeoutMs: 300_000,
   readOnly: sealed(DataStoreSqlite.layer({ ...objects, readOnly: true })),
   leftBehind: raw(
     (file) =>
@@ -97,7 +95,6 @@ describePg("DataStore on PostgreSQL, sealed", async () => {
     Effect.promise(() => withClient(address, async (client) => (await client.query(text, values)).rows))
 
   DataStoreSuite.contract(name, sealed(DataStorePg.layer({ url })), {
-    timeoutMs: 300_000,
     readOnly: sealed(DataStorePg.layer({ url, readOnly: true })),
     leftBehind: Effect.map(
       rows(`select (select count(*) from es_object_uploads) +

@@ -121,7 +121,7 @@ const flipped = (bytes: Buffer, bit: number): Buffer => {
 
 describe("streams through a sealed store", () => {
   for (const size of [1, 13, 65_535, 65_536, 65_537]) {
-    test(`pieces of ${size} bytes with random delays, to a slow reader`, { timeout: 120_000 }, async () => {
+    test(`pieces of ${size} bytes with random delays, to a slow reader`, async () => {
       const plaintext = randomBytes(size === 1 ? 70_000 : 200_000)
       const layer = sealed(DataStoreFileSystem.layer({ root: temporaryDirectory(), sync: false }))
       await Effect.gen(function* () {
@@ -209,7 +209,7 @@ describe("streams through a sealed store", () => {
 })
 
 describe("what somebody has done to a stored object", () => {
-  test("every bit of what is beside the body is found when it flips", { timeout: 120_000 }, () =>
+  test("every bit of what is beside the body is found when it flips", () =>
     run(randomBytes(1_000), ({ raw, tried }) =>
       Effect.gen(function* () {
         const [header = "", metadata = ""] = raw.object.metadata.split(".")
@@ -237,10 +237,9 @@ describe("what somebody has done to a stored object", () => {
           }
         }
       })
-    )
-  )
+    ))
 
-  test("random bits of the body are found when they flip", { timeout: 600_000 }, () =>
+  test("random bits of the body are found when they flip", () =>
     run(randomBytes(MiB), ({ raw, tried }) =>
       Effect.gen(function* () {
         for (let i = 0; i < (isFull ? 10_000 : 300); i++) {
@@ -251,10 +250,9 @@ describe("what somebody has done to a stored object", () => {
         }
         assert.equal((yield* tried(raw)).tag, "whole")
       })
-    )
-  )
+    ))
 
-  test("a body that is cut off, or goes on, at every boundary of a segment and around it", { timeout: 120_000 }, () =>
+  test("a body that is cut off, or goes on, at every boundary of a segment and around it", () =>
     run(randomBytes(5 * 65_504 + 7), ({ raw, tried }) =>
       Effect.gen(function* () {
         const boundaries = [
@@ -281,10 +279,9 @@ describe("what somebody has done to a stored object", () => {
           assert.equal(outcome.tag, "Truncated")
         }
       })
-    )
-  )
+    ))
 
-  test("segments swapped, doubled, left out, or of another object", { timeout: 120_000 }, () =>
+  test("segments swapped, doubled, left out, or of another object", () =>
     run(randomBytes(5 * 65_504), ({ port, raw, tried }) =>
       Effect.gen(function* () {
         const service = yield* DataStore.DataStore
@@ -313,8 +310,7 @@ describe("what somebody has done to a stored object", () => {
         // The whole body of the other, and everything but the body of the other.
         assert.equal((yield* tried({ ...raw, bytes: foreign })).tag, "Tampered")
       })
-    )
-  )
+    ))
 
   test("moved to another bucket, name, write, content type or key id, or to another store, it is Tampered", () =>
     run(randomBytes(1_000), ({ raw, tried }) =>

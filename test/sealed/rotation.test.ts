@@ -152,7 +152,7 @@ const rotates = (name: string, world: () => Promise<World>, options: CryptoServi
   })
 }
 
-describe("sealing anew", { timeout: 240_000 }, () => {
+describe("sealing anew", () => {
   rotates("in memory", async () => onPorts(await Effect.runPromise(memoryPorts)))
   rotates("on SQLite", async () => onSqlite(path.join(temporaryDirectory(), "stores.db")))
   describePg("on PostgreSQL", () => rotates("PostgreSQL", async () => onPg(await freshDatabase())))
@@ -280,7 +280,7 @@ describe("sealing anew", { timeout: 240_000 }, () => {
   })
 })
 
-describe("a cached value that a tag has ended", { timeout: 60_000 }, () => {
+describe("a cached value that a tag has ended", () => {
   test("is under its old key as long as it lives, is served to nobody, and is nothing that is left", async () => {
     const filename = path.join(temporaryDirectory(), "stores.db")
     await run(
@@ -297,7 +297,7 @@ describe("a cached value that a tag has ended", { timeout: 60_000 }, () => {
   })
 })
 
-describe("what others do in the moment before a record is replaced", { timeout: 60_000 }, () => {
+describe("what others do in the moment before a record is replaced", () => {
   /** Each replacement waits until something was done, once. */
   const disturbed = (ports: Ports, disturb: { run: Effect.Effect<void> }): Ports => {
     const first = Effect.suspend(() => {
@@ -410,7 +410,7 @@ describe("what others do in the moment before a record is replaced", { timeout: 
   })
 })
 
-describe("what does not open", { timeout: 60_000 }, () => {
+describe("what does not open", () => {
   test("is said with its place and the reason, stays as it is, and stops nothing", async () => {
     const filename = path.join(temporaryDirectory(), "stores.db")
     await run(under(onSqlite(filename), ["k1"]), fill(60))
@@ -549,7 +549,7 @@ describe("what does not open as it was, once it is sealed,", () => {
   })
 })
 
-describe("a re-encryption", { timeout: 60_000 }, () => {
+describe("a re-encryption", () => {
   test("fails with its backend or its provider of keys, typed, and goes on when it is begun again", async () => {
     const ports = await Effect.runPromise(memoryPorts)
     await run(under(onPorts(ports), ["k1"]), fill(60))

@@ -351,7 +351,7 @@ describe("sealing", () => {
     assert.ok(seen.length === 2 && seen.every((data) => !data.includes("amount")))
   })
 
-  test("lets appends under any of two processes on one stream all happen", { timeout: 60_000 }, async () => {
+  test("lets appends under any of two processes on one stream all happen", async () => {
     const filename = freshFile()
     const many = (from: number) =>
       Effect.flatMap(EventStore.EventStore, (store) =>

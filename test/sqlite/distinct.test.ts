@@ -43,7 +43,7 @@ const memory = ManagedRuntime.make(Layer.orDie(EventStoreMemory.layer()))
 beforeAll(async () => {
   await sqlite.runPromise(fill)
   await memory.runPromise(fill)
-}, 120_000)
+})
 
 afterAll(async () => {
   await sqlite.dispose()

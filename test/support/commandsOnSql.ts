@@ -326,7 +326,7 @@ export const commandsOnSql = <I, D extends Database>(backend: Backend<I, D>): vo
           console.log("killed between the two writes:", { neither: count("survivor"), both: count("worker") })
         })
       )
-    }, 300_000)
+    })
 
     for (const pause of backend.pauses) {
       it(`a process that was paused (${pause}) while another took its command over commits nothing, and gets the other's outcome`, () =>

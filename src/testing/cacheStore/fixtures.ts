@@ -88,9 +88,9 @@ export const joined = <A, E, R>(callers: ReadonlyArray<Effect.Effect<A, E, R>>) 
 /** For what must not run. */
 export const unexpected: Effect.Effect<never> = Effect.dieMessage("this must not be loaded")
 
-/** Waits, for 10 seconds at most, until it holds: of what goes on in the background. */
+/** Waits, for a minute and a half at most, until it holds: of what goes on in the background. */
 export const eventually = <E, R>(what: string, holds: Effect.Effect<boolean, E, R>): Effect.Effect<void, E, R> => {
-  const deadline = Date.now() + 10_000
+  const deadline = Date.now() + 90_000
   const look: Effect.Effect<void, E, R> = Effect.flatMap(holds, (is) => {
     if (is) return Effect.void
     assert.ok(Date.now() < deadline, `in vain: ${what}`)

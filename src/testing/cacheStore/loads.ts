@@ -433,6 +433,6 @@ export const loads = <E>(test: Test, layer: Layer.Layer<CacheStore, E>): void =>
         "the interrupt",
         Effect.sync(() => load.interrupts === 1)
       )
-      assert.equal(yield* cache.getOrSet(tenantId, "k", Effect.succeed("next"), { hardTimeout: "3 seconds" }), "next")
+      assert.equal(yield* cache.getOrSet(tenantId, "k", Effect.succeed("next"), { hardTimeout: "90 seconds" }), "next")
     }))
 }

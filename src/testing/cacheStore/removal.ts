@@ -120,7 +120,7 @@ export const removal = <E>(test: Test, layer: Layer.Layer<CacheStore, E>): void 
         if (set === "setMany") yield* cache.setMany(tenantId, [{ key: "k", value: "set" }], { ttl: 1 })
         else yield* cache[set](tenantId, "k", "set", { ttl: 1 })
         yield* eventually("the end", Effect.map(cache.get(tenantId, "k"), Option.isNone))
-        assert.equal(yield* cache.getOrSet(tenantId, "k", Effect.succeed("new"), { hardTimeout: "5 seconds" }), "new")
+        assert.equal(yield* cache.getOrSet(tenantId, "k", Effect.succeed("new"), { hardTimeout: "90 seconds" }), "new")
         yield* old.release("old")
         assert.equal(yield* Fiber.join(first), "old")
         assert.equal(yield* valueOf(cache, tenantId, "k"), "new", set)
@@ -200,15 +200,15 @@ export const removal = <E>(test: Test, layer: Layer.Layer<CacheStore, E>): void 
         Effect.option(
           cache.getOrSet(tenantId, "k", Effect.fail("none"), {
             softTimeout: Duration.infinity,
-            hardTimeout: "3 seconds"
+            hardTimeout: "5 seconds"
           })
         )
       for (const target of [{ keys: ["k"] }, { tags }]) {
         const short = freshTenant()
-        yield* cache.set(short, "k", 1, { ttl: hour, grace: 1_000, tags })
+        yield* cache.set(short, "k", 1, { ttl: hour, grace: 2_000, tags })
         yield* cache.expire(short, target)
         assert.equal((yield* served(short))._tag, "Some")
-        yield* Effect.sleep(1_050)
+        yield* Effect.sleep(2_050)
         assert.equal((yield* served(short))._tag, "None")
         // Without a grace it is gone at once.
         const none = freshTenant()
