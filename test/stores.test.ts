@@ -9,8 +9,9 @@ import { Config, ConfigProvider, Effect, Exit, Layer, Logger, Option } from "eff
 import { CacheStore, CommandStore, DataStore, EventStore, SnapshotStore } from "effect-stores"
 import { CommandStoreMemory, EventStoreMemory, MemoryDatabase } from "effect-stores/memory"
 import { Stores, StoresTest } from "effect-stores/stores"
-import { describe, test } from "vitest"
+import { describe, onTestFinished, test } from "vitest"
 import {
+  describeOwnRedis,
   describePg,
   describeRedis,
   freshDatabase,
@@ -19,6 +20,7 @@ import {
   temporaryDirectory
 } from "./support/backends.js"
 import { withClient } from "./support/databases.js"
+import { startRedisCluster } from "./support/redis.js"
 import { tables } from "./support/variables.js"
 
 type Variables = Readonly<Record<string, string>>
@@ -100,6 +102,19 @@ describe("Stores", () => {
     assert.match(lines.join(), /^INFO EVENT_STORE sqlite \S+all\.db, COMMAND_STORE sqlite/)
     const again = Effect.flatMap(EventStore.EventStore, (store) => store.version(order))
     assert.deepEqual(await run(variables, again), Exit.succeed(1))
+  })
+
+  test("and a store in a file of its own has its own", async () => {
+    const [filename, own] = [path.join(temporaryDirectory(), "all.db"), path.join(temporaryDirectory(), "own.db")]
+    const variables = { EVENT_STORE: "sqlite", COMMAND_STORE: "sqlite", COMMAND_STORE_SQLITE_FILENAME: own }
+    const lines: Array<string> = []
+    assert.ok(Exit.isSuccess(await run({ ...variables, SQLITE_FILENAME: filename }, used("k"), { lines })))
+    assert.match(lines.join(), /EVENT_STORE sqlite \S+all\.db, COMMAND_STORE sqlite \S+own\.db/)
+    assert.match(failure(await run(variables, used("k"))), /SQLITE_FILENAME: "must be given"/)
+    const onlyOwn = { ...variables, EVENT_STORE: "memory" }
+    assert.ok(Exit.isSuccess(await run(onlyOwn, used("k"))))
+    const halfGiven = { ...onlyOwn, COMMAND_STORE_SQLITE_FILENAME: "", COMMAND_STORE_SQLITE_SYNCHRONOUS: "OFF" }
+    assert.match(failure(await run(halfGiven, used("k"))), /COMMAND_STORE_SQLITE_FILENAME: "must be given"/)
   })
 
   test("a file system keeps objects, and another backend the rest", async () => {
@@ -352,6 +367,42 @@ describePg("Stores on PostgreSQL", () => {
     )
   })
 
+  test("a store may have a database of its own, beside a pool that the others share", async () => {
+    const [url, own] = [await freshDatabase(), await freshDatabase()]
+    const variables = {
+      ...storesOn("pg"),
+      PG_URL: url,
+      PG_SHARED: "true",
+      PG_APPLICATION_NAME: "es",
+      PG_POOL_MAX_OPEN_CONNS: "2",
+      SNAPSHOT_STORE_PG_URL: own,
+      SNAPSHOT_STORE_PG_APPLICATION_NAME: "es",
+      SNAPSHOT_STORE_POOL_MAX_OPEN_CONNS: "1",
+      EXPECTED_PROCESSES: "1000"
+    }
+    const lines: Array<string> = []
+    const both = Effect.zipRight(
+      used("k"),
+      Effect.promise(() => Promise.all([connections(url), connections(own)]))
+    )
+    const exit = await run(variables, both, { lines })
+    assert.ok(Exit.isSuccess(exit), failure(exit))
+    const [shared = 0, alone = 0] = exit.value
+    assert.ok(shared > 0 && shared <= 2, `${shared}`)
+    assert.equal(alone, 1)
+    assert.match(
+      lines.join("\n"),
+      new RegExp(`SNAPSHOT_STORE pg \\S+${new URL(own).pathname}, CACHE_STORE pg \\S+${new URL(url).pathname}`)
+    )
+    // Both databases are on one server.
+    assert.match(
+      lines.join("\n"),
+      /may open 4000 connections .*PG_POOL_MAX_OPEN_CONNS \(2\), SNAPSHOT_STORE_POOL_MAX_OPEN_CONNS \(1\) times EXPECTED_PROCESSES \(1000\), beside 1 of/
+    )
+    const idle = await run({ ...variables, SNAPSHOT_STORE_PG_POOL_MAX_OPEN_CONNS: "1" }, used("k"))
+    assert.match(failure(idle), /SNAPSHOT_STORE_PG_POOL_\*: "have no effect/)
+  })
+
   test("a pool beyond its default is checked against the default of its own store", async () => {
     const url = await freshDatabase()
     const variables = { SNAPSHOT_STORE: "pg", PG_URL: url, SNAPSHOT_STORE_POOL_MAX_IDLE_CONNS: "20" }
@@ -376,6 +427,26 @@ describeRedis("Stores on Redis", () => {
     lines.length = 0
     await run({ ...variables, EXPECTED_PROCESSES: "100000" }, used("k"), { lines })
     assert.match(lines.join(), /WARN .*CACHE_STORE_POOL_POOL_SIZE \(2\) times EXPECTED_PROCESSES/)
+  })
+})
+
+describeOwnRedis("Stores on a Redis Cluster", () => {
+  test("with the connections on which the driver listens counted", async () => {
+    const cluster = await startRedisCluster()
+    onTestFinished(() => cluster.stop())
+    const variables = {
+      CACHE_STORE: "redis",
+      REDIS_MODE: "Cluster",
+      REDIS_NODES: cluster.nodes.map(({ port }) => `127.0.0.1:${port}`).join(","),
+      EXPECTED_PROCESSES: "100000"
+    }
+    const lines: Array<string> = []
+    const exit = await run(variables, used("k"), { lines })
+    assert.deepEqual(exit, Exit.succeed(["InMemory", "InMemory", "InMemory", "Redis", "InMemory"]))
+    assert.match(
+      lines.join("\n"),
+      /may open 4000000 connections .*CACHE_STORE_POOL_POOL_SIZE \(20\) times .*, beside 20 of each process that listen/
+    )
   })
 })
 

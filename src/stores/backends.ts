@@ -77,6 +77,7 @@ const pg = <S>(
               Effect.map((rows) => rows[0]?.n),
               Effect.orElseSucceed(() => undefined)
             ),
+        beside: () => 0,
         shares: false
       })
       const cure = pgShared ? "without PG_SHARED each store has its own" : "PG_SHARED=true makes it one for all stores"
@@ -101,6 +102,7 @@ const sqlite = <S>(store: Store, module: () => Promise<SqlModule<S, SqliteDataba
         limits: (pool, defaults: Pool.Defaults) =>
           Either.map(Pool.limits(pool, defaults), ({ maxOpenConns }) => maxOpenConns),
         allowed: () => Effect.succeed(undefined),
+        beside: () => 0,
         shares: true
       })
       const cure = "all stores in one file share it"
@@ -132,6 +134,8 @@ const redis = <S>(
         limits: (pool, defaults: Pool.RedisLimits) =>
           Either.map(Pool.redisLimits(pool, defaults), ({ poolSize }) => poolSize),
         allowed: (database) => Effect.orElseSucceed(maxClients(database), () => undefined),
+        // To a Cluster the driver keeps one for each, all of which may be to the same node.
+        beside: ({ connection }, max) => (connection.startsWith("redis+cluster:") ? max : 0),
         shares: false
       })
       const cure = redisShared

@@ -31,7 +31,7 @@ export type Plan<S> = Effect.Effect<Config.Config<Opener<S>>, InvalidInput>
 /** A pool of connections to a server that allows only so many. */
 export interface OpenPool {
   readonly server: string
-  /** The variable that bounds the pool; none for a connection of its own that listens. */
+  /** The variable that bounds the pool; none for connections beside it that listen. */
   readonly variable: string | undefined
   readonly max: number
   /** What the server allows to all its clients, if it says so. */
@@ -42,6 +42,15 @@ export interface OpenPool {
 export class Session {
   readonly pools: Array<OpenPool> = []
   private readonly databases = new Map<string, unknown>()
+
+  opened<Service>(
+    { allowed, place }: Pick<Kind<never, Service, never, never, never>, "allowed" | "place">,
+    service: Service,
+    max: number,
+    variable?: string
+  ): void {
+    if (max > 0) this.pools.push({ server: serverOf(place(service)), variable, max, allowed: allowed(service) })
+  }
 
   once<A, E, R>(key: string, open: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
     return Effect.suspend(() => {
@@ -112,6 +121,8 @@ export interface Kind<Tag, Service, Options, Pool, Limits> {
   readonly bound: string
   readonly limits: (pool: Pool | undefined, defaults: Limits) => Either.Either<number, InvalidInput>
   readonly allowed: (service: Service) => Effect.Effect<number | undefined>
+  /** How many connections the driver may have beside a pool of that size, to listen. */
+  readonly beside: (service: Service, max: number) => number
   /** All that are in one place share it, as a process opens a file once. */
   readonly shares: boolean
 }
@@ -193,19 +204,14 @@ export const onDatabase = <
           const service = yield* Effect.mapError(kind.make(options, limits), (error) =>
             namedBehind(error instanceof InvalidInput && error.what.startsWith("pool") ? used : place)(error)
           )
-          session.pools.push({
-            server: serverOf(kind.place(service)),
-            variable: `${used}_POOL_${nameOf(kind.bound)}`,
-            max: yield* kind.limits(options.pool, limits),
-            allowed: kind.allowed(service)
-          })
+          const max = yield* kind.limits(options.pool, limits)
+          session.opened(kind, service, max, `${used}_POOL_${nameOf(kind.bound)}`)
+          session.opened(kind, service, kind.beside(service, max))
           return service
         })
         return Effect.gen(function* () {
           const service = yield* isShared ? session.once(place, open) : open
-          const server = serverOf(kind.place(service))
-          if (on.listeners > 0)
-            session.pools.push({ server, variable: undefined, max: on.listeners, allowed: kind.allowed(service) })
+          session.opened(kind, service, on.listeners)
           const built = Effect.mapError(
             Layer.build(Layer.provide(on.layer(store), Layer.succeed(kind.tag, service))),
             namedBehind(name)
