@@ -109,6 +109,14 @@ describe("is done as it is written:", () => {
     expect(pool({ PG_POOL_CONN_MAX_LIFETIME: "1 hour" })).toEqual({ connMaxLifetime: Duration.hours(1) })
   })
 
+  it("keys of encryption, one a line, as a file has them", async () => {
+    const key = "0123456789abcdef".repeat(4)
+    const keys = `a=${key}\nb=${key.replaceAll("0", "1")}:decryptOnly\n`
+    const { failure, lines } = await build({ ENCRYPTION_KEYS: keys, ENCRYPTION_PRIMARY: "a\n" })
+    expect(failure).toBe("")
+    expect(lines.join()).toContain("EVENT_STORE memory (sealed)")
+  })
+
   it("files, folders and endpoints", () => {
     expect(read(SqliteDatabase.config, "SQLITE", { SQLITE_FILENAME: "data/a b.db" })).toMatchObject({
       filename: "data/a b.db"
@@ -245,6 +253,7 @@ describe("is refused by its name, with what helps:", () => {
     ],
     [{ ENCRYPTION_KEY_FILE: `a=${secret}` }, /ENCRYPTION_KEY_FILE: "could not be read: ENOENT"/],
     [{ ENCRYPTION_KEYS: `a=${secret}`, ENCRYPTION_PRIMARY: "a" }, /ENCRYPTION_KEYS: "the key a/],
+    [{ EVENT_STORE: "mysql", DURABLE: "true" }, /^Error: \(Invalid data at EVENT_STORE: "must be one of [a-z, ]+"\)$/],
     // All that is wrong, together.
     [
       {

@@ -48,8 +48,8 @@ export const integer: Reader<number> = parsed((text) => {
 
 export const port: Reader<number> = parsed(
   (text) => (/^\d{1,5}$/.test(text) ? Number(text) : undefined),
-  "must be the number of a port; Kubernetes sets such a variable to a URL for each service, unless enableServiceLinks " +
-    "is false"
+  "must be the number of a port; Kubernetes sets such a variable to a URL for a service of that name, unless " +
+    "enableServiceLinks is false"
 )
 
 export const flag: Reader<boolean> = parsed(

@@ -27,6 +27,8 @@ import * as port from "./dataStore/port.js"
 import * as probing from "./dataStore/probe.js"
 import * as s3 from "./dataStore/s3.js"
 
+export type { TlsOptions } from "../internal/tls.js"
+
 /**
  * What this server does, in one atomic step, beyond what all do. Default of each: it does not.
  *
@@ -306,8 +308,8 @@ export const probe = (options: ServerOptions): Effect.Effect<Probe, InvalidInput
  * Options from the variables `ENDPOINT`, `ACCESS_KEY` and `SECRET_KEY`, which must be given, `SESSION_TOKEN`, `REGION`,
  * `PATH_STYLE`, `PUBLIC_ENDPOINT`, `BUCKET_PREFIX`, `PART_BYTES`, `COPY_BYTES`, `TIMEOUT` (a duration), `MAX_RETRIES`,
  * `READ_ONLY`, `TLS_CA_FILE`, `TLS_CERT_FILE` and `TLS_KEY_FILE` (names of files in PEM), `TLS_PASSPHRASE`,
- * `TLS_SERVERNAME`, those of `Pool.httpConfig` nested as `POOL`, and `PUT_IF_ABSENT`, `PUT_IF_MATCH`, `REGION`, `PUBLIC` and
- * `OBJECT_LOCKING` nested as `CAPABILITIES`.
+ * `TLS_SERVERNAME`, those of `Pool.httpConfig` nested as `POOL`, and `PUT_IF_ABSENT`, `PUT_IF_MATCH`, `REGION`,
+ * `PUBLIC` and `OBJECT_LOCKING` nested as `CAPABILITIES`.
  *
  * @since 0.1.0
  * @category config

@@ -74,8 +74,8 @@ const optionKeys: Keys<Options> = {
 
 /**
  * - `EVENT_STORE`, `COMMAND_STORE`, `SNAPSHOT_STORE`, `CACHE_STORE` and `DATA_STORE` name the backends.
- * - `PG_URL`, `SQLITE_FILENAME`, `REDIS_URL`, `MINIO_*` and `FS_ROOT` say where they are; `SNAPSHOT_STORE_PG_URL` and so
- *   on say it for one store, which then has `SNAPSHOT_STORE_PG_*` instead of `PG_*`.
+ * - `PG_URL`, `SQLITE_FILENAME`, `REDIS_URL`, `MINIO_*` and `FS_ROOT` say where they are. `SNAPSHOT_STORE_PG_URL` says
+ *   it for one store, which then has `SNAPSHOT_STORE_PG_*` instead of `PG_*`; and so on.
  * - `EVENT_STORE_POOL_MAX_OPEN_CONNS` and so on bound the pool of a store. With `PG_SHARED=true` the stores on
  *   PostgreSQL share one, `PG_POOL_*`, and transactions extend to all of them; `REDIS_SHARED` means the same. Stores in
  *   one SQLite file always share it.
@@ -141,9 +141,11 @@ const chosen = (options: Options): Effect.Effect<Context.Context<never>, StoresE
     }
     const byConfig = stores.filter((store) => given[store] === undefined)
     const plan = plans(choice)
-    const configs = yield* Effect.forEach(byConfig, (store) => plan[store]() as Plan<never>)
-    const openers = yield* Effect.forEach(configs, (config) =>
-      reading.one<Opener<never> | undefined>(config, undefined)
+    const openers = yield* Effect.forEach(byConfig, (store) =>
+      Effect.matchEffect(plan[store]() as Plan<never>, {
+        onSuccess: (config) => reading.one<Opener<never> | undefined>(config, undefined),
+        onFailure: ({ what, why }) => Effect.sync(() => reading.refuse(what, why))
+      })
     )
     const keys = yield* keysOf(choice, reading)
     const idle = yield* reading.idle
@@ -205,7 +207,7 @@ const keysOf = (
         return undefined
       })
     )
-  const ring = keys !== undefined || primary !== undefined
+  const ring = keys || primary !== undefined
   if (keyFile !== undefined && !ring) return built(keyFileName, CryptoService.layerFile(keyFile, { policy }))
   if (keyFile !== undefined) {
     reading.refuse(keyFileName, "must not be given beside ENCRYPTION_KEYS")

@@ -3,6 +3,7 @@
  */
 import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
 import * as variables from "../internal/config.js"
 
 export const backends = {
@@ -28,6 +29,10 @@ const choice = <S extends Store>(store: S) =>
 
 const switchedOn = (name: string): Config.Config<boolean> => Config.map(variables.flag(name), (value) => value === true)
 
+/** Whether there are keys: what they are is read by the module that uses them. */
+const isGiven = (name: string): Config.Config<boolean> =>
+  Config.map(Config.withDefault(Config.redacted(name), Redacted.make("")), (keys) => Redacted.value(keys).trim() !== "")
+
 const parts = {
   eventStore: choice("eventStore"),
   commandStore: choice("commandStore"),
@@ -40,7 +45,7 @@ const parts = {
   expectedProcesses: Config.map(variables.integer("EXPECTED_PROCESSES"), (count) => count || 1),
   encryption: Config.nested(
     Config.all({
-      keys: variables.secret("KEYS"),
+      keys: isGiven("KEYS"),
       primary: variables.text("PRIMARY"),
       keyFile: variables.text("KEY_FILE"),
       policy: variables.oneOf(["RequireEncrypt", "EncryptAllowPlaintext", "ForbidEncryptAllowDecrypt"])("POLICY")
@@ -67,5 +72,5 @@ export const partsOf = (
     redisShared: read(parts.redisShared, false),
     durable: read(parts.durable, false),
     expectedProcesses: read(parts.expectedProcesses, 1),
-    encryption: read(parts.encryption, { keys: undefined, primary: undefined, keyFile: undefined, policy: undefined })
+    encryption: read(parts.encryption, { keys: false, primary: undefined, keyFile: undefined, policy: undefined })
   })

@@ -10,7 +10,8 @@ import { nameOf } from "../internal/config.js"
 import { stores } from "./choices.js"
 
 export class Reading {
-  private readonly wrong = new Map<string, ConfigError.ConfigError>()
+  /** By the name of a variable and the text. */
+  private readonly wrong = new Map<string, Map<string, ConfigError.ConfigError>>()
   private readonly asked = new Set<string>()
   private root: ReadonlyArray<string> | undefined
   private readonly provider: ConfigProvider.ConfigProvider
@@ -33,19 +34,23 @@ export class Reading {
   /** Something else if it cannot be read; what is wrong with it is kept. */
   readonly one = <A>(config: Config.Config<A>, otherwise: A): Effect.Effect<A> =>
     Effect.catchAll(this.provider.load(config), (error) => {
-      for (const [text, leaf] of leavesOf(error)) this.wrong.set(text, leaf)
+      for (const [name, leaf] of leavesOf(error)) this.add(name, leaf)
       return Effect.succeed(otherwise)
     })
 
+  /** Unless it could not even be read. */
   refuse(name: string, why: string): void {
-    const error = ConfigError.InvalidData([name], why)
-    this.wrong.set(String(error), error)
+    if (!this.wrong.has(name)) this.add(name, ConfigError.InvalidData([name], why))
+  }
+
+  private add(name: string, error: ConfigError.ConfigError): void {
+    this.wrong.set(name, (this.wrong.get(name) ?? new Map()).set(String(error), error))
   }
 
   /** Fails with all that is wrong. */
   get done(): Effect.Effect<void, ConfigError.ConfigError> {
     return Effect.suspend(() => {
-      const [first, ...others] = this.wrong.values()
+      const [first, ...others] = [...this.wrong.values()].flatMap((errors) => [...errors.values()])
       return first === undefined
         ? Effect.void
         : Effect.fail(others.reduce((all, error) => ConfigError.And(all, error), first))
@@ -96,18 +101,21 @@ const prefixes = [...stores.map(nameOf), "PG", "SQLITE", "REDIS", "MINIO", "FS",
 /** What it sets for a service of that name. */
 const ofKubernetes = /_SERVICE_(HOST|PORT)|_PORT_\d+_(TCP|UDP|SCTP)/
 
-type Leaves = ReadonlyArray<readonly [text: string, error: ConfigError.ConfigError]>
+type Leaves = ReadonlyArray<readonly [name: string, error: ConfigError.ConfigError]>
 
 /** The errors of single variables, each named as operators write it. */
 const leavesOf = (error: ConfigError.ConfigError): Leaves => {
-  const leaf = (error: ConfigError.ConfigError): Leaves => [[String(error), error]]
+  const leaf = (path: ReadonlyArray<string>, of: (path: Array<string>) => ConfigError.ConfigError): Leaves => {
+    const name = path.join("_")
+    return [[name, of([name])]]
+  }
   return ConfigError.reduceWithContext(error, undefined, {
     andCase: (_, left: Leaves, right: Leaves) => [...left, ...right],
     orCase: (_, left: Leaves, right: Leaves) => [...left, ...right],
-    invalidDataCase: (_, path, message) => leaf(ConfigError.InvalidData([path.join("_")], message)),
-    missingDataCase: (_, path, message) => leaf(ConfigError.MissingData([path.join("_")], message)),
+    invalidDataCase: (_, path, message) => leaf(path, (path) => ConfigError.InvalidData(path, message)),
+    missingDataCase: (_, path, message) => leaf(path, (path) => ConfigError.MissingData(path, message)),
     sourceUnavailableCase: (_, path, message, cause) =>
-      leaf(ConfigError.SourceUnavailable([path.join("_")], message, cause)),
-    unsupportedCase: (_, path, message) => leaf(ConfigError.Unsupported([path.join("_")], message))
+      leaf(path, (path) => ConfigError.SourceUnavailable(path, message, cause)),
+    unsupportedCase: (_, path, message) => leaf(path, (path) => ConfigError.Unsupported(path, message))
   })
 }

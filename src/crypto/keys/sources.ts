@@ -61,7 +61,11 @@ const keysConfig: Config.Config<ReadonlyArray<KeyOptions>> = Config.mapOrFail(
  */
 export const ringConfig: Config.Config<RingOptions> = Config.all({
   keys: keysConfig,
-  primary: present(Config.string("PRIMARY"), "PRIMARY", (value) => value.trim() === "")
+  primary: present(
+    Config.map(Config.string("PRIMARY"), (value) => value.trim()),
+    "PRIMARY",
+    (value) => value === ""
+  )
 })
 
 const fileBytesMax = 1024 * 1024

@@ -1,6 +1,6 @@
 /**
- * Whether and how a connection is encrypted: what a URL and the option beside it say together, in libpq's modes. What is
- * asked for is done or refused, never weakened.
+ * Whether and how a connection is encrypted: what a URL and the option beside it say together, in libpq's modes. What
+ * is asked for is done or refused, never weakened.
  */
 import * as net from "node:net"
 import { agreed } from "../../internal/connectionOptions.js"
