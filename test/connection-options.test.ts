@@ -219,7 +219,7 @@ describe("a PostgreSQL URL", () => {
       ["require", true, "ssl"],
       ["verify-full", false, "ssl"],
       ["disable", {}, "ssl"],
-      ["disable", { caFile: "/ca.pem" }, "ssl"],
+      ["disable", { caFile: "/ca.pem" }, "ssl.caFile"],
       ["require", { mode: "verify-full" }, "ssl.mode"],
       ["verify-full", { mode: "require" }, "ssl.mode"],
       ["verify-full", { mode: "disable" }, "ssl.mode"],

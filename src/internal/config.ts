@@ -142,15 +142,17 @@ export const checkedBy =
     Config.mapOrFail(config, (options) => {
       const wrong = wrongOnes(options, check)
       const [first, ...others] = wrong.map(({ what, why }) =>
-        ConfigError.InvalidData([nameOf(what)], withoutValue(why))
+        // A list is one variable.
+        ConfigError.InvalidData([nameOf(what.replace(/\[.*/s, ""))], withoutValue(why).replace("the url", "URL"))
       )
       return first === undefined
         ? Either.right(options)
         : Either.left(others.reduce<ConfigError.ConfigError>((all, error) => ConfigError.And(all, error), first))
     })
 
-/** What was given instead: text as JSON, or a number. */
-export const withoutValue = (why: string): string => why.replace(/, not (".*"|-?\d[\d.e+]*)$/s, "")
+/** What was given instead is no part of it: text as JSON, a number, or what else it is. */
+export const withoutValue = (why: string): string =>
+  why.replace(/, not (".*"|-?\d[\d.e+]*|an? \w+|true|false|null|undefined)$/s, "")
 
 const wrongOnes = <O extends object>(
   options: O,

@@ -126,8 +126,9 @@ export const tlsOptions = (value: unknown, what: string): NodeTlsOptions | undef
       }
     }
   }
-  if (options.cert !== undefined && options.key === undefined) refuse(named("key", "cert"), "must be given with cert")
-  if (options.key !== undefined && options.cert === undefined) refuse(named("cert", "key"), "must be given with key")
+  if (options.cert !== undefined && options.key === undefined)
+    refuse(named("key", "cert"), "must be given with a certificate")
+  if (options.key !== undefined && options.cert === undefined) refuse(named("cert", "key"), "must be given with a key")
   if (options.passphrase !== undefined && options.key === undefined && options.pfx === undefined) {
     refuse(`${what}.keyFile`, "must be given with a passphrase")
   }

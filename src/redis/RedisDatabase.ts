@@ -21,7 +21,7 @@ import { ClientPool, type Request } from "./database/ClientPool.js"
 import { command } from "./database/commands.js"
 import type { Node, Options } from "./database/options.js"
 import * as scanning from "./database/scan.js"
-import { settings } from "./database/settings.js"
+import { keysOf, settings } from "./database/settings.js"
 import { type Listener, subscribe } from "./database/subscription.js"
 
 export type { TlsOptions } from "../internal/tls.js"
@@ -192,7 +192,13 @@ export const config: Config.Config<Options> = Config.all({
   }),
   pool: Config.nested(Pool.redisConfig, "POOL")
 }).pipe(
-  // Which options there are depends on the mode, which the settings check.
-  Config.map(({ options, pool }) => ({ ...options, pool }) as unknown as Options),
+  Config.mapOrFail(({ options, pool }) => {
+    const { mode = "Standalone" } = options
+    const known: ReadonlyArray<string> = keysOf[mode]
+    const idle = Object.keys(options).find((option) => !known.includes(option))
+    return idle === undefined
+      ? Either.right({ ...options, pool } as unknown as Options)
+      : Either.left(ConfigError.InvalidData([variables.nameOf(idle)], `has no effect in the mode ${mode}`))
+  }),
   variables.checkedBy(settings)
 )

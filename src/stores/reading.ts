@@ -83,7 +83,7 @@ export class Reading {
           const own = prefixes.some((prefix) => name.startsWith(prefix))
             ? Effect.match(value, {
                 onFailure: () => [],
-                onSuccess: ([text = ""]) => (text.trim() === "" ? [] : [name])
+                onSuccess: ([text = ""]) => (text.trim() === "" || addressOfKubernetes.test(text) ? [] : [name])
               })
             : none
           return Effect.zipWith(own, this.below([...path, child]), (own, below) => [...own, ...below])
@@ -100,6 +100,9 @@ const prefixes = [...stores.map(nameOf), "PG", "SQLITE", "REDIS", "MINIO", "FS",
 
 /** What it sets for a service of that name. */
 const ofKubernetes = /_SERVICE_(HOST|PORT)|_PORT_\d+_(TCP|UDP|SCTP)/
+
+/** Of such a service, as a variable that ends with `_PORT`. */
+const addressOfKubernetes = /^(tcp|udp|sctp):\/\//
 
 type Leaves = ReadonlyArray<readonly [name: string, error: ConfigError.ConfigError]>
 

@@ -37,7 +37,11 @@ const present = <A>(config: Config.Config<A>, name: string, isEmpty: (value: A) 
   )
 
 const keysConfig: Config.Config<ReadonlyArray<KeyOptions>> = Config.mapOrFail(
-  present(Config.redacted("KEYS"), "KEYS", (value) => Redacted.value(value).trim() === ""),
+  present(
+    Config.withDefault(Config.redacted("KEYS"), Redacted.make("")),
+    "KEYS",
+    (value) => Redacted.value(value).trim() === ""
+  ),
   (redacted) => {
     const keys: Array<KeyOptions> = []
     const entries = Redacted.value(redacted)

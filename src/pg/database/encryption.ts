@@ -51,9 +51,9 @@ export const encryption = (
   const hasFiles = fileOptions.some((file) => url.files[file] !== undefined)
   if (mode === "disable" || (mode === undefined && beside === undefined)) {
     if (hasFiles) return refuse("url", "must have an sslmode that encrypts beside files for it")
-    const asksForTls = Object.values(options).some((value) => value !== undefined)
-    return asksForTls || (beside !== undefined && own === undefined)
-      ? refuse("ssl", "must not be given beside a mode that does not encrypt")
+    const [asking] = Object.entries(options).flatMap(([key, value]) => (value === undefined ? [] : [`ssl.${key}`]))
+    return asking !== undefined || (beside !== undefined && own === undefined)
+      ? refuse(asking ?? "ssl", "must not be given beside a mode that does not encrypt")
       : false
   }
   if (host.startsWith("/")) {

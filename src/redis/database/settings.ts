@@ -18,7 +18,7 @@ export interface Settings {
 }
 
 const common = ["mode", "username", "password", "tls", "connectionName", "pool"]
-const keysOf = {
+export const keysOf = {
   Standalone: [...common, "url", "host", "port", "db"],
   Sentinel: [...common, "sentinels", "name", "db", "sentinelUsername", "sentinelPassword", "sentinelTls", "natMap"],
   Cluster: [...common, "nodes", "natMap"]
