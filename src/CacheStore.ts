@@ -140,7 +140,7 @@ export class DoNotStore<out A> {
 export const doNotStore = <A>(value: A): DoNotStore<A> => new DoNotStore(value)
 
 /**
- * A loader took longer than its `hardTimeout`, and there was no stale value to serve.
+ * A loader took longer than its `hardTimeout`, and there was no stale value to serve. The same call may succeed later.
  *
  * @since 0.1.0
  * @category errors
@@ -150,6 +150,7 @@ export class LoadTimeout extends Schema.TaggedError<LoadTimeout>("effect-stores/
   key: Schema.String,
   timeoutMs: Schema.Number
 }) {
+  readonly retryable = true
   override get message(): string {
     return `${this.tenantId}/${this.key} was not loaded within ${this.timeoutMs} ms`
   }

@@ -55,6 +55,16 @@ export interface ObjectInfo extends ObjectId {
 }
 
 /**
+ * What is known of an object that was just put, its hash in any case.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface PutInfo extends ObjectInfo {
+  readonly sha256: string
+}
+
+/**
  * An object that was found: what is known of it, and its bytes.
  *
  * @since 0.1.0
@@ -419,7 +429,7 @@ export interface DataStoreShape {
     object: ObjectId,
     body: Uint8Array | Stream.Stream<Uint8Array, E, R>,
     options?: PutOptions
-  ) => Effect.Effect<ObjectInfo, PutError | E, R>
+  ) => Effect.Effect<PutInfo, PutError | E, R>
 
   /** The object, if there is one. */
   readonly get: (object: ObjectId) => Effect.Effect<Option.Option<StoredObject>, ReadError>

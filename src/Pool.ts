@@ -24,7 +24,10 @@ export interface PoolOptions {
   readonly maxOpenConns?: number | undefined
   /** Connections kept open while unused, at most; more than that are closed when released. At most `maxOpenConns`. */
   readonly maxIdleConns?: number | undefined
-  /** A connection older than this is closed when it is released. */
+  /**
+   * A connection older than this is closed, at once if it is idle and otherwise when it is released; some up to a tenth
+   * earlier, so that those that were opened together do not all end together.
+   */
   readonly connMaxLifetime?: Duration.DurationInput | undefined
   /** A connection unused for this long is closed. */
   readonly connMaxIdleTime?: Duration.DurationInput | undefined

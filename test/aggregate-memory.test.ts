@@ -6,8 +6,8 @@ import * as path from "node:path"
 import { fileURLToPath } from "node:url"
 import { promisify } from "node:util"
 import { assert, it } from "vitest"
-import { isFull } from "./support/aggregates.js"
 import { temporaryDirectory } from "./support/backends.js"
+import { isFull } from "./support/scale.js"
 
 const events = isFull ? 1_000_000 : 200_000
 

@@ -9,7 +9,6 @@ import {
   evolveAll,
   flush,
   freshId,
-  isFull,
   markOf,
   pairs,
   property,
@@ -20,6 +19,7 @@ import {
   trailAfter,
   warningsOf
 } from "./support/aggregates.js"
+import { isFull } from "./support/scale.js"
 
 const used = "effect_stores_snapshots_used"
 

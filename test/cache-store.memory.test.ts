@@ -5,6 +5,7 @@ import { Effect, Layer } from "effect"
 import { CacheStore, CacheStoreEncoded } from "effect-stores"
 import { CacheStoreMemory } from "effect-stores/memory"
 import { CacheStoreSuite } from "effect-stores/testing"
+import { badInput, model } from "./support/scale.js"
 
 /** Views of the same entries, as two processes have them on other backends. */
 const shared = (): ((readOnly: boolean) => Layer.Layer<CacheStore.CacheStore>) => {
@@ -15,6 +16,6 @@ const shared = (): ((readOnly: boolean) => Layer.Layer<CacheStore.CacheStore>) =
 
 const view = shared()
 CacheStoreSuite.contract("CacheStore in memory", view(false), { readOnly: view(true) })
-CacheStoreSuite.badInput("CacheStore in memory", CacheStoreMemory.layer())
-CacheStoreSuite.model("CacheStore in memory", CacheStoreMemory.layer())
+CacheStoreSuite.badInput("CacheStore in memory", CacheStoreMemory.layer(), badInput)
+CacheStoreSuite.model("CacheStore in memory", CacheStoreMemory.layer(), model)
 CacheStoreSuite.removalWins("CacheStore in memory", shared()(false))

@@ -5,6 +5,7 @@ import { Redacted } from "effect"
 import { CacheStorePg } from "effect-stores/pg"
 import { CacheStoreSuite } from "effect-stores/testing"
 import { describePg, freshDatabase } from "./support/backends.js"
+import { badInput, model } from "./support/scale.js"
 
 describePg("CacheStore on PostgreSQL", async () => {
   const address = await freshDatabase()
@@ -16,7 +17,7 @@ describePg("CacheStore on PostgreSQL", async () => {
     readOnly: CacheStorePg.layer({ url, readOnly: true }),
     secrets: password === "" ? [] : [decodeURIComponent(password)]
   })
-  CacheStoreSuite.badInput("CacheStore on PostgreSQL", CacheStorePg.layer({ url: other, prefix: "bad_" }))
-  CacheStoreSuite.model("CacheStore on PostgreSQL", CacheStorePg.layer({ url: other, prefix: "model_" }))
+  CacheStoreSuite.badInput("CacheStore on PostgreSQL", CacheStorePg.layer({ url: other, prefix: "bad_" }), badInput)
+  CacheStoreSuite.model("CacheStore on PostgreSQL", CacheStorePg.layer({ url: other, prefix: "model_" }), model)
   CacheStoreSuite.removalWins("CacheStore on PostgreSQL", CacheStorePg.layer({ url: other, prefix: "wins_" }))
 })

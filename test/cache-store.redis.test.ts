@@ -7,6 +7,7 @@ import { CacheStoreSuite } from "effect-stores/testing"
 import { afterAll } from "vitest"
 import { describeOwnRedis, describeRedis, freshKeyPrefix, redisUrl } from "./support/backends.js"
 import { startRedisCluster } from "./support/redis.js"
+import { badInput, model } from "./support/scale.js"
 
 describeRedis("CacheStore on Redis", () => {
   const name = "CacheStore on Redis"
@@ -16,8 +17,8 @@ describeRedis("CacheStore on Redis", () => {
   CacheStoreSuite.contract(name, CacheStoreRedis.layer({ url, prefix }), {
     readOnly: CacheStoreRedis.layer({ url, prefix, readOnly: true })
   })
-  CacheStoreSuite.badInput(name, CacheStoreRedis.layer({ url, prefix: freshKeyPrefix() }))
-  CacheStoreSuite.model(name, CacheStoreRedis.layer({ url, prefix: freshKeyPrefix() }))
+  CacheStoreSuite.badInput(name, CacheStoreRedis.layer({ url, prefix: freshKeyPrefix() }), badInput)
+  CacheStoreSuite.model(name, CacheStoreRedis.layer({ url, prefix: freshKeyPrefix() }), model)
   CacheStoreSuite.removalWins(name, CacheStoreRedis.layer({ url, prefix: freshKeyPrefix() }))
 })
 

@@ -5,6 +5,7 @@ import * as path from "node:path"
 import { CacheStoreSqlite } from "effect-stores/sqlite"
 import { CacheStoreSuite } from "effect-stores/testing"
 import { temporaryDirectory } from "./support/backends.js"
+import { badInput, model } from "./support/scale.js"
 
 const options = { filename: path.join(temporaryDirectory(), "contract.db") }
 
@@ -13,11 +14,13 @@ CacheStoreSuite.contract("CacheStore on SQLite", CacheStoreSqlite.layer(options)
 })
 CacheStoreSuite.badInput(
   "CacheStore on SQLite",
-  CacheStoreSqlite.layer({ filename: path.join(temporaryDirectory(), "bad-input.db") })
+  CacheStoreSqlite.layer({ filename: path.join(temporaryDirectory(), "bad-input.db") }),
+  badInput
 )
 CacheStoreSuite.model(
   "CacheStore on SQLite",
-  CacheStoreSqlite.layer({ filename: path.join(temporaryDirectory(), "model.db") })
+  CacheStoreSqlite.layer({ filename: path.join(temporaryDirectory(), "model.db") }),
+  model
 )
 CacheStoreSuite.removalWins(
   "CacheStore on SQLite",

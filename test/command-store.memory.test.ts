@@ -5,11 +5,12 @@ import { Effect, Layer } from "effect"
 import { CommandStore, CommandStoreEncoded } from "effect-stores"
 import { CommandStoreMemory } from "effect-stores/memory"
 import { CommandStoreSuite } from "effect-stores/testing"
+import { badInput, model } from "./support/scale.js"
 
 const encoded = Effect.runSync(CommandStoreMemory.makeEncoded)
 const view = (readOnly: boolean) =>
   Layer.sync(CommandStore.CommandStore, () => CommandStoreEncoded.make(encoded, { system: "memory", readOnly }))
 
 CommandStoreSuite.contract("CommandStore in memory", view(false), { readOnly: view(true) })
-CommandStoreSuite.badInput("CommandStore in memory", CommandStoreMemory.layer())
-CommandStoreSuite.model("CommandStore in memory", CommandStoreMemory.layer())
+CommandStoreSuite.badInput("CommandStore in memory", CommandStoreMemory.layer(), badInput)
+CommandStoreSuite.model("CommandStore in memory", CommandStoreMemory.layer(), model)

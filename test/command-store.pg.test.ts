@@ -5,6 +5,7 @@ import { Redacted } from "effect"
 import { CommandStorePg } from "effect-stores/pg"
 import { CommandStoreSuite } from "effect-stores/testing"
 import { describePg, freshDatabase } from "./support/backends.js"
+import { badInput, model } from "./support/scale.js"
 
 describePg("CommandStore on PostgreSQL", async () => {
   const address = await freshDatabase()
@@ -16,6 +17,10 @@ describePg("CommandStore on PostgreSQL", async () => {
     readOnly: CommandStorePg.layer({ url, readOnly: true }),
     secrets: password === "" ? [] : [decodeURIComponent(password)]
   })
-  CommandStoreSuite.badInput("CommandStore on PostgreSQL", CommandStorePg.layer({ url: other, prefix: "bad_" }))
-  CommandStoreSuite.model("CommandStore on PostgreSQL", CommandStorePg.layer({ url: other, prefix: "model_" }))
+  CommandStoreSuite.badInput(
+    "CommandStore on PostgreSQL",
+    CommandStorePg.layer({ url: other, prefix: "bad_" }),
+    badInput
+  )
+  CommandStoreSuite.model("CommandStore on PostgreSQL", CommandStorePg.layer({ url: other, prefix: "model_" }), model)
 })

@@ -5,6 +5,7 @@ import * as path from "node:path"
 import { CommandStoreSqlite } from "effect-stores/sqlite"
 import { CommandStoreSuite } from "effect-stores/testing"
 import { temporaryDirectory } from "./support/backends.js"
+import { badInput, model } from "./support/scale.js"
 
 const options = { filename: path.join(temporaryDirectory(), "contract.db") }
 
@@ -13,9 +14,11 @@ CommandStoreSuite.contract("CommandStore on SQLite", CommandStoreSqlite.layer(op
 })
 CommandStoreSuite.badInput(
   "CommandStore on SQLite",
-  CommandStoreSqlite.layer({ filename: path.join(temporaryDirectory(), "bad-input.db") })
+  CommandStoreSqlite.layer({ filename: path.join(temporaryDirectory(), "bad-input.db") }),
+  badInput
 )
 CommandStoreSuite.model(
   "CommandStore on SQLite",
-  CommandStoreSqlite.layer({ filename: path.join(temporaryDirectory(), "model.db") })
+  CommandStoreSqlite.layer({ filename: path.join(temporaryDirectory(), "model.db") }),
+  model
 )

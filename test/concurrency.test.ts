@@ -10,6 +10,7 @@ import { EventStoreSqlite } from "effect-stores/sqlite"
 import { beforeAll, expect, it } from "vitest"
 import { describePg, freshDatabase, temporaryDirectory } from "./support/backends.js"
 import { spawnWorker } from "./support/child.js"
+import { isFull } from "./support/scale.js"
 import { bundleWorker } from "./workers/bundle.js"
 import {
   type Acknowledged,
@@ -24,7 +25,7 @@ import {
 const processes = 4
 const fibers = 16
 const streams = 20
-const appendsPerFiber = process.env.EFFECT_STORES_TEST === "full" ? 600 : 60
+const appendsPerFiber = isFull ? 600 : 60
 
 let contender: string
 beforeAll(async () => {

@@ -6,8 +6,9 @@ import * as fs from "node:fs"
 import * as path from "node:path"
 import { Deferred, Effect, Exit, Fiber } from "effect"
 import { Pool } from "effect-stores"
-import { describe, expect, it } from "vitest"
+import { describe, expect, it, onTestFinished, vi } from "vitest"
 import { StoreUnavailable } from "../src/Errors.js"
+import { PoolMeter } from "../src/internal/telemetry.js"
 import { type AcquireFailure, ConnectionPool, OpenFailure, type Waiter } from "../src/sql/ConnectionPool.js"
 import { freshFile, placed, streamOf, withStore } from "./sqlite/support.js"
 import { eventually } from "./support/eventually.js"
@@ -122,6 +123,71 @@ describe("thousands who wait", () => {
       })
     )
   })
+})
+
+it("connections that were opened together reach their age one after another, and none lives longer", () => {
+  vi.useFakeTimers()
+  onTestFinished(() => {
+    vi.useRealTimers()
+  })
+  const connMaxLifetimeMs = 30 * 60_000
+  const count = 25
+  const closedAt: Array<number> = []
+  const started = Date.now()
+  const pool = new ConnectionPool<Connection>(
+    "test",
+    {
+      ...Pool.defaults.eventStore.pg,
+      maxOpenConns: count,
+      maxIdleConns: count,
+      connMaxLifetimeMs,
+      connMaxIdleTimeMs: Number.POSITIVE_INFINITY
+    },
+    {
+      open: (done) => done({ number: Math.random() }),
+      close: () => closedAt.push(Date.now() - started),
+      usable: () => true
+    },
+    new PoolMeter("test", "test")
+  )
+  for (const connection of Array.from({ length: count }, () => held(pool))) pool.release(connection)
+  expect(pool.state).toEqual({ open: count, idle: count, waiting: 0 })
+  // Without any work.
+  vi.advanceTimersByTime(connMaxLifetimeMs + 2_000)
+  expect(closedAt).toHaveLength(count)
+  expect(Math.min(...closedAt)).toBeGreaterThanOrEqual(connMaxLifetimeMs * 0.9)
+  expect(Math.max(...closedAt)).toBeLessThanOrEqual(connMaxLifetimeMs + 1_000)
+  // Twenty-five seconds out of 180: that all are the same happens once in 10^50.
+  expect(new Set(closedAt).size).toBeGreaterThan(1)
+})
+
+it("a server that is full is asked by one attempt at a time, and all waiters are served when it is not", async () => {
+  const full = () => new OpenFailure(refused().error, true)
+  let attempts = 0
+  let most = 0
+  let accepts = false
+  const pool = poolOf({ maxOpenConns: 10, maxIdleConns: 10 }, (done) => {
+    attempts++
+    most = Math.max(most, attempts)
+    setTimeout(() => {
+      attempts--
+      done(accepts ? { number: Math.random() } : full())
+    }, 1)
+  })
+  let served = 0
+  const waiter = (): Waiter<Connection> => ({ take: () => served++, fail: (error) => expect(error).toBeUndefined() })
+  for (let i = 0; i < 10; i++) pool.take(waiter())
+  await Effect.runPromise(eventually(Effect.sync(() => most === 10 && attempts === 0)))
+  most = 0
+  // Three attempts, each with its pause.
+  for (let n = 0; n < 3; n++) {
+    await Effect.runPromise(eventually(Effect.sync(() => attempts === 1)))
+    await Effect.runPromise(eventually(Effect.sync(() => attempts === 0)))
+  }
+  expect(most).toBe(1)
+  accepts = true
+  await Effect.runPromise(eventually(Effect.sync(() => served === 10)))
+  expect(pool.state).toEqual({ open: 10, idle: 0, waiting: 0 })
 })
 
 it("a fiber that is interrupted in the moment it is handed the connection gives it back", async () => {

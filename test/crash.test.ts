@@ -13,11 +13,11 @@ import { describeOwnPg, describePg, freshDatabase, temporaryDirectory } from "./
 import { spawnWorker } from "./support/child.js"
 import { withClient } from "./support/databases.js"
 import { type PostgresServer, startPostgres } from "./support/postgres.js"
+import { isFull, kills } from "./support/scale.js"
 import { bundleWorker } from "./workers/bundle.js"
 import { type Acknowledged, catchUp, type Line, lost, nothingStored, now } from "./workers/history.js"
 
-const kills = 50
-const serverKills = process.env.EFFECT_STORES_TEST === "full" ? 15 : 5
+const serverKills = isFull ? 15 : 5
 
 let writer: string
 beforeAll(async () => {

@@ -8,8 +8,8 @@ import { afterAll, expect, test } from "vitest"
 import { damageOnS3, leftOnS3 } from "./data/s3.js"
 import { describeWith } from "./support/backends.js"
 import { pageKeys, startCeph } from "./support/s3.js"
+import { isFull } from "./support/scale.js"
 
-const isFull = process.env.EFFECT_STORES_TEST === "full"
 const name = "DataStore on Ceph's gateway"
 
 describeWith("ceph", name, async () => {

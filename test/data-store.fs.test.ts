@@ -7,8 +7,7 @@ import { Effect } from "effect"
 import { DataStoreFileSystem } from "effect-stores/fs"
 import { DataStoreSuite } from "effect-stores/testing"
 import { temporaryDirectory } from "./support/backends.js"
-
-const isFull = process.env.EFFECT_STORES_TEST === "full"
+import { isFull } from "./support/scale.js"
 
 const root = temporaryDirectory()
 // Syncing is traced in test/data/fs.test.ts, and here only takes time.

@@ -8,6 +8,7 @@ import { DataStore, DataStoreEncoded } from "effect-stores"
 import { DataStoreMemory } from "effect-stores/memory"
 import { DataStoreSuite } from "effect-stores/testing"
 import { test } from "vitest"
+import { badInput, model } from "./support/scale.js"
 
 const encoded = Effect.runSync(DataStoreMemory.makeEncoded)
 const view = (readOnly: boolean) =>
@@ -15,8 +16,8 @@ const view = (readOnly: boolean) =>
 
 DataStoreSuite.contract("DataStore in memory", view(false), { readOnly: view(true) })
 DataStoreSuite.names("DataStore in memory", DataStoreMemory.layer())
-DataStoreSuite.badInput("DataStore in memory", DataStoreMemory.layer())
-DataStoreSuite.model("DataStore in memory", DataStoreMemory.layer())
+DataStoreSuite.badInput("DataStore in memory", DataStoreMemory.layer(), badInput)
+DataStoreSuite.model("DataStore in memory", DataStoreMemory.layer(), model)
 
 test("checksums without those of the pieces do not turn verification off", () =>
   Effect.gen(function* () {

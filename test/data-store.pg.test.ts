@@ -6,8 +6,7 @@ import { DataStorePg } from "effect-stores/pg"
 import { DataStoreSuite } from "effect-stores/testing"
 import { describePg, freshDatabase } from "./support/backends.js"
 import { withClient } from "./support/databases.js"
-
-const isFull = process.env.EFFECT_STORES_TEST === "full"
+import { isFull } from "./support/scale.js"
 
 describePg("DataStore on PostgreSQL", async () => {
   const address = await freshDatabase()

@@ -7,8 +7,8 @@ import { Effect } from "effect"
 import { DataStoreSqlite } from "effect-stores/sqlite"
 import { DataStoreSuite } from "effect-stores/testing"
 import { temporaryDirectory } from "./support/backends.js"
+import { isFull } from "./support/scale.js"
 
-const isFull = process.env.EFFECT_STORES_TEST === "full"
 const filename = path.join(temporaryDirectory(), "contract.db")
 const options = { filename, synchronous: "OFF" } as const
 const other = () => DataStoreSqlite.layer({ ...options, filename: path.join(temporaryDirectory(), "other.db") })

@@ -2,7 +2,7 @@
  * What the errors that all stores share tell a caller about trying again.
  */
 import { Effect } from "effect"
-import { Errors, EventStore } from "effect-stores"
+import { CacheStore, Errors, EventStore } from "effect-stores"
 import { describe, expect, it } from "vitest"
 
 const cause = new Error("the driver's")
@@ -11,11 +11,12 @@ const lasting = new Errors.StoreUnavailable({ operation: "append", retryable: fa
 const timeout = new Errors.PoolTimeout({ waitedMs: 1, open: 1, waiting: 0 })
 const unknown = new Errors.CommitOutcomeUnknown({ operation: "COMMIT", cause })
 const failed = new Errors.StoreError({ operation: "append", cause })
+const slow = new CacheStore.LoadTimeout({ tenantId: "acme", key: "k", timeoutMs: 1 })
 
 describe("whether to try again", () => {
   it("what was not done and may succeed later is retryable; what may have been done is not", () => {
-    const retryable = [timeout, unavailable, lasting, unknown, failed].map(Errors.isRetryable)
-    expect(retryable).toEqual([true, true, false, false, false])
+    const retryable = [timeout, unavailable, slow, lasting, unknown, failed].map(Errors.isRetryable)
+    expect(retryable).toEqual([true, true, true, false, false, false])
   })
 
   it("what may have been done is repeatable by who knows the call to be idempotent", () => {

@@ -6,6 +6,7 @@ import { Duration, Effect, Layer } from "effect"
 import { EventStore, EventStoreEncoded } from "effect-stores"
 import { EventStoreMemory } from "effect-stores/memory"
 import { EventStoreSuite } from "effect-stores/testing"
+import { badInput, model } from "./support/scale.js"
 
 const encoded = Effect.runSync(EventStoreMemory.makeEncoded)
 const view = (readOnly: boolean) =>
@@ -14,5 +15,5 @@ const view = (readOnly: boolean) =>
   )
 
 EventStoreSuite.contract("EventStore in memory", view(false), { readOnly: view(true) })
-EventStoreSuite.badInput("EventStore in memory", EventStoreMemory.layer())
-EventStoreSuite.model("EventStore in memory", EventStoreMemory.layer())
+EventStoreSuite.badInput("EventStore in memory", EventStoreMemory.layer(), badInput)
+EventStoreSuite.model("EventStore in memory", EventStoreMemory.layer(), model)

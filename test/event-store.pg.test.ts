@@ -5,6 +5,7 @@ import { Redacted } from "effect"
 import { EventStorePg } from "effect-stores/pg"
 import { EventStoreSuite } from "effect-stores/testing"
 import { describePg, freshDatabase } from "./support/backends.js"
+import { badInput, model } from "./support/scale.js"
 
 describePg("EventStore on PostgreSQL", async () => {
   const address = await freshDatabase()
@@ -16,6 +17,6 @@ describePg("EventStore on PostgreSQL", async () => {
     readOnly: EventStorePg.layer({ url, readOnly: true }),
     secrets: password === "" ? [] : [decodeURIComponent(password)]
   })
-  EventStoreSuite.badInput("EventStore on PostgreSQL", EventStorePg.layer({ url: other, prefix: "bad_" }))
-  EventStoreSuite.model("EventStore on PostgreSQL", EventStorePg.layer({ url: other, prefix: "model_" }))
+  EventStoreSuite.badInput("EventStore on PostgreSQL", EventStorePg.layer({ url: other, prefix: "bad_" }), badInput)
+  EventStoreSuite.model("EventStore on PostgreSQL", EventStorePg.layer({ url: other, prefix: "model_" }), model)
 })

@@ -5,6 +5,7 @@ import * as path from "node:path"
 import { EventStoreSqlite } from "effect-stores/sqlite"
 import { EventStoreSuite } from "effect-stores/testing"
 import { temporaryDirectory } from "./support/backends.js"
+import { badInput, model } from "./support/scale.js"
 
 const options = { filename: path.join(temporaryDirectory(), "contract.db") }
 
@@ -13,9 +14,11 @@ EventStoreSuite.contract("EventStore on SQLite", EventStoreSqlite.layer(options)
 })
 EventStoreSuite.badInput(
   "EventStore on SQLite",
-  EventStoreSqlite.layer({ filename: path.join(temporaryDirectory(), "bad-input.db") })
+  EventStoreSqlite.layer({ filename: path.join(temporaryDirectory(), "bad-input.db") }),
+  badInput
 )
 EventStoreSuite.model(
   "EventStore on SQLite",
-  EventStoreSqlite.layer({ filename: path.join(temporaryDirectory(), "model.db") })
+  EventStoreSqlite.layer({ filename: path.join(temporaryDirectory(), "model.db") }),
+  model
 )

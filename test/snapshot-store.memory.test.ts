@@ -7,14 +7,15 @@ import { Effect, Layer, Option } from "effect"
 import { SnapshotStore, SnapshotStoreEncoded } from "effect-stores"
 import { SnapshotStoreMemory } from "effect-stores/memory"
 import { SnapshotStoreSuite } from "effect-stores/testing"
+import { badInput, model } from "./support/scale.js"
 
 const encoded = Effect.runSync(SnapshotStoreMemory.makeEncoded)
 const view = (readOnly: boolean) =>
   Layer.scoped(SnapshotStore.SnapshotStore, SnapshotStoreEncoded.make(encoded, { system: "memory", readOnly }))
 
 SnapshotStoreSuite.contract("SnapshotStore in memory", view(false), { readOnly: view(true) })
-SnapshotStoreSuite.badInput("SnapshotStore in memory", SnapshotStoreMemory.layer())
-SnapshotStoreSuite.model("SnapshotStore in memory", SnapshotStoreMemory.layer())
+SnapshotStoreSuite.badInput("SnapshotStore in memory", SnapshotStoreMemory.layer(), badInput)
+SnapshotStoreSuite.model("SnapshotStore in memory", SnapshotStoreMemory.layer(), model)
 
 describe("what is stored and is no snapshot of the stream", () => {
   const stream = { tenantId: "acme", domain: "order", aggregateId: "1" }

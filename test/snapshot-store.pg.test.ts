@@ -5,6 +5,7 @@ import { Redacted } from "effect"
 import { SnapshotStorePg } from "effect-stores/pg"
 import { SnapshotStoreSuite } from "effect-stores/testing"
 import { describePg, freshDatabase } from "./support/backends.js"
+import { badInput, model } from "./support/scale.js"
 
 describePg("SnapshotStore on PostgreSQL", async () => {
   const address = await freshDatabase()
@@ -16,6 +17,14 @@ describePg("SnapshotStore on PostgreSQL", async () => {
     readOnly: SnapshotStorePg.layer({ url, readOnly: true }),
     secrets: password === "" ? [] : [decodeURIComponent(password)]
   })
-  SnapshotStoreSuite.badInput("SnapshotStore on PostgreSQL", SnapshotStorePg.layer({ url: other, prefix: "bad_" }))
-  SnapshotStoreSuite.model("SnapshotStore on PostgreSQL", SnapshotStorePg.layer({ url: other, prefix: "model_" }))
+  SnapshotStoreSuite.badInput(
+    "SnapshotStore on PostgreSQL",
+    SnapshotStorePg.layer({ url: other, prefix: "bad_" }),
+    badInput
+  )
+  SnapshotStoreSuite.model(
+    "SnapshotStore on PostgreSQL",
+    SnapshotStorePg.layer({ url: other, prefix: "model_" }),
+    model
+  )
 })

@@ -7,6 +7,7 @@ import { SnapshotStoreSuite } from "effect-stores/testing"
 import { afterAll } from "vitest"
 import { describeOwnRedis, describeRedis, freshKeyPrefix, redisUrl } from "./support/backends.js"
 import { startRedisCluster } from "./support/redis.js"
+import { badInput, model } from "./support/scale.js"
 
 describeRedis("SnapshotStore on Redis", () => {
   const name = "SnapshotStore on Redis"
@@ -16,8 +17,8 @@ describeRedis("SnapshotStore on Redis", () => {
   SnapshotStoreSuite.contract(name, SnapshotStoreRedis.layer({ url, prefix }), {
     readOnly: SnapshotStoreRedis.layer({ url, prefix, readOnly: true })
   })
-  SnapshotStoreSuite.badInput(name, SnapshotStoreRedis.layer({ url, prefix: freshKeyPrefix() }))
-  SnapshotStoreSuite.model(name, SnapshotStoreRedis.layer({ url, prefix: freshKeyPrefix() }))
+  SnapshotStoreSuite.badInput(name, SnapshotStoreRedis.layer({ url, prefix: freshKeyPrefix() }), badInput)
+  SnapshotStoreSuite.model(name, SnapshotStoreRedis.layer({ url, prefix: freshKeyPrefix() }), model)
 })
 
 describeOwnRedis("SnapshotStore on a Redis Cluster", async () => {

@@ -5,6 +5,7 @@ import * as path from "node:path"
 import { SnapshotStoreSqlite } from "effect-stores/sqlite"
 import { SnapshotStoreSuite } from "effect-stores/testing"
 import { temporaryDirectory } from "./support/backends.js"
+import { badInput, model } from "./support/scale.js"
 
 const options = { filename: path.join(temporaryDirectory(), "contract.db") }
 
@@ -13,9 +14,11 @@ SnapshotStoreSuite.contract("SnapshotStore on SQLite", SnapshotStoreSqlite.layer
 })
 SnapshotStoreSuite.badInput(
   "SnapshotStore on SQLite",
-  SnapshotStoreSqlite.layer({ filename: path.join(temporaryDirectory(), "bad-input.db") })
+  SnapshotStoreSqlite.layer({ filename: path.join(temporaryDirectory(), "bad-input.db") }),
+  badInput
 )
 SnapshotStoreSuite.model(
   "SnapshotStore on SQLite",
-  SnapshotStoreSqlite.layer({ filename: path.join(temporaryDirectory(), "model.db") })
+  SnapshotStoreSqlite.layer({ filename: path.join(temporaryDirectory(), "model.db") }),
+  model
 )

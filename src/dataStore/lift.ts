@@ -68,11 +68,11 @@ const serviceOf = (encoded: Encoded, options: Options): DataStoreShape => {
     )
 
   /** What a write that was done has made of these fields; else why it was not. */
-  const outcome = (
-    fields: Omit<ObjectInfo, "etag" | "modifiedAt">,
+  const outcome = <Fields extends Omit<ObjectInfo, "etag" | "modifiedAt">>(
+    fields: Fields,
     condition: Condition,
     written: Written
-  ): Effect.Effect<ObjectInfo, ObjectExists | ObjectChanged | NotFound> => {
+  ): Effect.Effect<Fields & Pick<ObjectInfo, "etag" | "modifiedAt">, ObjectExists | ObjectChanged | NotFound> => {
     const { bucket, name } = fields
     switch (written._tag) {
       case "Stored":

@@ -7,13 +7,15 @@
  *
  * @since 0.1.0
  */
+import * as fs from "node:fs/promises"
 import * as Config from "effect/Config"
 import type { ConfigError } from "effect/ConfigError"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { DataStore } from "../DataStore.js"
 import * as Encoded from "../dataStore/DataStoreEncoded.js"
-import type { InvalidInput, StoreFailure } from "../Errors.js"
+import { type InvalidInput, type StoreFailure, StoreUnavailable } from "../Errors.js"
+import * as Health from "../Health.js"
 import * as variables from "../internal/config.js"
 import { located } from "../internal/connectionOptions.js"
 import { type Keys, onlyKnown } from "../internal/storeOptions.js"
@@ -99,6 +101,26 @@ export const layerConfig = (
   config: Config.Config.Wrap<Options>
 ): Layer.Layer<DataStore, InvalidInput | StoreFailure | ConfigError> =>
   Layer.unwrapEffect(Effect.map(Config.unwrap(config), layer))
+
+/**
+ * Whether the folder is there and can be written to, known within 2 seconds.
+ *
+ * @since 0.1.0
+ * @category getters
+ */
+export const health = (options: Options): Effect.Effect<Health.Health, InvalidInput> =>
+  Effect.flatMap(onlyKnown(options, optionKeys), ({ root }) =>
+    checked(
+      () => located(root, "root"),
+      (root) =>
+        Health.make(
+          Effect.tryPromise({
+            try: () => fs.access(root, fs.constants.R_OK | fs.constants.W_OK),
+            catch: (cause) => new StoreUnavailable({ operation: "health", retryable: true, cause })
+          }).pipe(Effect.as("up" as const))
+        )
+    )
+  )
 
 /**
  * Options from the variables `ROOT`, which must be given, `SYNC` and `READ_ONLY`.

@@ -1,5 +1,6 @@
 /**
- * What every store operation reports: a counter, a span if a tracer can see it, and conflicts.
+ * What every store operation reports: a counter, a span if a tracer can see it, and conflicts. And what every pool
+ * reports.
  *
  * A span costs 7 to 18 µs in Effect 3, as much as some reads on SQLite. With the default tracer and no parent span
  * nobody could ever see it, so it is left out.
@@ -10,6 +11,7 @@ import * as DefaultServices from "effect/DefaultServices"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Metric from "effect/Metric"
+import * as MetricBoundaries from "effect/MetricBoundaries"
 import * as MetricKey from "effect/MetricKey"
 import * as MetricLabel from "effect/MetricLabel"
 import * as Option from "effect/Option"
@@ -83,5 +85,56 @@ export const make = (store: string, backend: string, readOnly = false): Observer
           : self
       }),
     conflicted: () => conflict.unsafeUpdate(1, [])
+  }
+}
+
+const pool = {
+  open: MetricKey.gauge("effect_stores_pool_open", { description: "Connections open, by pool and database" }),
+  idle: MetricKey.gauge("effect_stores_pool_idle", {
+    description: "Connections open and unused, by pool and database"
+  }),
+  waiting: MetricKey.gauge("effect_stores_pool_waiting", {
+    description: "Operations that wait for a connection, by pool and database"
+  }),
+  waits: MetricKey.histogram(
+    "effect_stores_pool_wait_ms",
+    MetricBoundaries.exponential({ start: 1, factor: 2, count: 16 }),
+    "Milliseconds that operations waited which got no connection at once, by pool and database"
+  )
+}
+
+/** How a pool reports itself. Those of the same name on the same database add up. */
+export class PoolMeter {
+  private readonly gauges
+  private readonly waits: Metric.Metric.Histogram<number> | undefined
+  private readonly reported = { open: 0, idle: 0, waiting: 0 }
+
+  /** `name` is a backend and a store (`pg.EventStore`). `waits`: operations of this pool wait for connections. */
+  constructor(name: string, database: string, waits = true) {
+    const labels = [MetricLabel.make("pool", name), MetricLabel.make("database", database)]
+    const gauge = (key: MetricKey.MetricKey.Gauge<number>) =>
+      Metric.fromMetricKey(MetricKey.taggedWithLabels(key, labels))
+    this.gauges = { open: gauge(pool.open), idle: gauge(pool.idle), waiting: waits ? gauge(pool.waiting) : undefined }
+    this.waits = waits ? Metric.fromMetricKey(MetricKey.taggedWithLabels(pool.waits, labels)) : undefined
+  }
+
+  report({
+    idle,
+    open,
+    waiting = 0
+  }: {
+    readonly open: number
+    readonly idle: number
+    readonly waiting?: number
+  }): void {
+    const now = { open, idle, waiting }
+    for (const key of ["open", "idle", "waiting"] as const) {
+      if (now[key] !== this.reported[key]) this.gauges[key]?.unsafeModify(now[key] - this.reported[key], [])
+      this.reported[key] = now[key]
+    }
+  }
+
+  waited(ms: number): void {
+    this.waits?.unsafeUpdate(ms, [])
   }
 }

@@ -17,6 +17,7 @@ import type * as Scope from "effect/Scope"
 import { DataStore } from "../DataStore.js"
 import * as Encoded from "../dataStore/DataStoreEncoded.js"
 import type { InvalidInput, StoreFailure } from "../Errors.js"
+import * as Health from "../Health.js"
 import * as variables from "../internal/config.js"
 import { type Keys, onlyKnown, part } from "../internal/storeOptions.js"
 import { type NodeTlsOptions, type TlsOptions, tlsConfig, tlsOptions } from "../internal/tls.js"
@@ -234,7 +235,7 @@ const opened = (options: ServerOptions) =>
     const pool = yield* Pool.httpLimits(known.pool, Pool.defaults.dataStore.minio)
     const settings = yield* checked(() => settingsOf(known, pool), Effect.succeed)
     const connection = yield* client.make(settings.client)
-    return { settings, s3: s3.make(connection, settings.port.maxRetries), sockets: connection.sockets }
+    return { settings, s3: s3.make(connection, settings.port.maxRetries) }
   })
 
 /**
@@ -301,6 +302,21 @@ export const probe = (options: ServerOptions): Effect.Effect<Probe, InvalidInput
   Effect.scoped(
     Effect.flatMap(opened(options), ({ s3, settings }) =>
       probing.probe(s3, settings.port.bucketPrefix, settings.client.endpoint)
+    )
+  )
+
+/**
+ * Whether a server responds, known within 2 seconds, on a connection of its own. One that refuses what the keys may not
+ * do is `up`; one that asks for fewer requests (503 or 429) is `busy`.
+ *
+ * @since 0.1.0
+ * @category getters
+ */
+export const health = (options: Options): Effect.Effect<Health.Health, InvalidInput> =>
+  Effect.scoped(
+    onlyKnown(options, optionKeys).pipe(
+      Effect.flatMap((known) => opened(part<ServerOptions>(known, serverKeys))),
+      Effect.flatMap(({ s3 }) => Health.make(s3.ask))
     )
   )
 

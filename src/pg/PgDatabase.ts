@@ -2,8 +2,8 @@
  * A PostgreSQL database opened for the stores and for the user's own SQL: a pool of connections and the transactions on
  * them. Stores on the same `PgDatabase` share both.
  *
- * Needs PostgreSQL 13 or newer with the encoding UTF8, and a connection to the server itself or through a pooler in
- * session mode: statements are prepared by name, and locks live as long as transactions.
+ * Needs PostgreSQL 13 or newer with the encoding UTF8, and a connection to the server itself or through a pooler. One
+ * that lends its sessions for a transaction each must be told by the option `pooler`.
  *
  * @since 0.1.0
  */
@@ -19,15 +19,19 @@ import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import { type InvalidInput, StoreError, type StoreFailure } from "../Errors.js"
+import type { Health } from "../Health.js"
 import * as variables from "../internal/config.js"
 import { onlyKnown } from "../internal/storeOptions.js"
+import { PoolMeter } from "../internal/telemetry.js"
 import { tlsReaders } from "../internal/tls.js"
 import * as Pool from "../Pool.js"
 import type { PoolState } from "../sql/ConnectionPool.js"
 import { accessTo, type Isolation, type StoreAccess, statement, storeAccess, Transactions } from "./database/access.js"
 import { type PgPool, poolOf } from "./database/connection.js"
+import { health } from "./database/health.js"
 import { databaseKeys, type Options, type SslOptions, sslModes } from "./database/options.js"
-import { checkedSettings, describeConnection, settings } from "./database/settings.js"
+import { transactionSettings } from "./database/pooler.js"
+import { type ConnectionSettings, checkedSettings, describeConnection, settingsOf } from "./database/settings.js"
 import * as Sql from "./database/sqlClient.js"
 
 export type { TlsOptions } from "../internal/tls.js"
@@ -84,6 +88,12 @@ export interface PgDatabaseShape {
   /** The pool at this moment. */
   readonly state: Effect.Effect<PoolState>
 
+  /**
+   * Whether the server responds, known within 2 seconds, and without waiting for the pool: if no connection is idle,
+   * one is opened beside it. A pool, or a server, whose connections are all in use is `busy` and not `down`.
+   */
+  readonly health: Effect.Effect<Health>
+
   /** @internal */
   readonly [storeAccess]: StoreAccess
 }
@@ -97,24 +107,27 @@ export class PgDatabase extends Context.Tag("effect-stores/PgDatabase")<PgDataba
 /**
  * Opens the database until the scope closes. Fails with `InvalidInput` for bad options, with `StoreUnavailable` if the
  * server does not respond, with `StoreError` if it refuses. Warns if the pool is larger than the server allows, or if
- * the server may lose what it has acknowledged. `defaults` are the pool's limits where the options give none.
+ * the server may lose what it has acknowledged. `defaults` are the pool's limits where the options give none, and
+ * `store` ends the name of the pool in metrics.
  *
  * @since 0.1.0
  * @category constructors
  */
 export const make = (
   options: Options,
-  defaults: Pool.Defaults = Pool.defaults.eventStore.pg
+  defaults: Pool.Defaults = Pool.defaults.eventStore.pg,
+  store?: string
 ): Effect.Effect<PgDatabaseShape, InvalidInput | StoreFailure, Scope.Scope> =>
   Effect.gen(function* () {
-    const checked = yield* checkedSettings(yield* onlyKnown(options, databaseKeys))
+    const settings = yield* checkedSettings(yield* onlyKnown(options, databaseKeys))
     const limits = yield* Pool.limits(options.pool, defaults)
-    const connection = describeConnection(Redacted.value(checked.client))
+    const connection = describeConnection(Redacted.value(settings.client))
 
-    const pool = yield* poolOf(connection, checked, limits)
-    yield* examineServer(pool)
+    const meter = new PoolMeter(store === undefined ? "pg" : `pg.${store}`, connection)
+    const pool = yield* poolOf(connection, meter, settings, limits)
+    yield* examineServer(pool, settings)
 
-    const transactions = new Transactions(pool)
+    const transactions = new Transactions(pool, settings.pooled ? transactionSettings(settings) : "")
     const transaction = <A, E, R>(self: Effect.Effect<A, E, R>, options?: TransactionOptions) =>
       transactions.run(self, `begin isolation level ${options?.isolation ?? "read committed"}`, identity)
     return {
@@ -122,9 +135,29 @@ export const make = (
       transaction,
       sql: Sql.make(transactions, yield* Reactivity.make),
       state: Effect.sync(() => pool.state),
-      [storeAccess]: { connection, transaction, limits, settings: checked, ...accessTo(pool, transactions) }
+      health: health(pool, settings),
+      [storeAccess]: { connection, transaction, limits, settings, ...accessTo(pool, transactions) }
     }
   })
+
+/**
+ * How many connections the server allows to all its clients; `undefined` behind a pooler, which has a bound of its own.
+ *
+ * @since 0.1.0
+ * @category getters
+ */
+export const maxClients = ({
+  [storeAccess]: { run, settings }
+}: PgDatabaseShape): Effect.Effect<number | undefined, StoreFailure> =>
+  settings.pooled
+    ? Effect.succeed(undefined)
+    : run({
+        text: `select current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+          as allowed`,
+        operation: "maxClients",
+        kind: "read",
+        onResult: (result) => Number(result.rows[0]?.allowed)
+      })
 
 /**
  * @since 0.1.0
@@ -170,8 +203,9 @@ const optional = <A extends object>(options: A): A | undefined =>
  * Options from the variables `URL`, or `HOST`, `PORT`, `DATABASE`, `USERNAME` and `PASSWORD`; `SSL_MODE`,
  * `SSL_CA_FILE`, `SSL_CERT_FILE` and `SSL_KEY_FILE` (names of files in PEM), `SSL_PASSPHRASE` and `SSL_SERVERNAME`; and
  * `APPLICATION_NAME`, `CONNECT_TIMEOUT`, `STATEMENT_TIMEOUT`, `LOCK_TIMEOUT` and `IDLE_IN_TRANSACTION_TIMEOUT`
- * (durations), each optional, and those of `Pool.config` nested as `POOL`. `SSL` is a short form: true is the mode
- * `verify-full`, which is also that of files without a mode, and false is `disable`.
+ * (durations), `POOLER` (`transaction`) and `LISTEN_URL`, each optional, and those of `Pool.config` nested as `POOL`.
+ * `SSL` is a short form: true is the mode `verify-full`, which is also that of files without a mode, and false is
+ * `disable`.
  *
  * @since 0.1.0
  * @category config
@@ -189,14 +223,16 @@ export const config: Config.Config<Options> = Config.zipWith(
     connectTimeout: variables.duration,
     statementTimeout: variables.duration,
     lockTimeout: variables.duration,
-    idleInTransactionTimeout: variables.duration
+    idleInTransactionTimeout: variables.duration,
+    pooler: variables.oneOf(["transaction"]),
+    listenUrl: variables.secret
   }),
   Config.nested(Pool.config, "POOL"),
   (options, pool) => ({ ...options, pool })
-).pipe(variables.checkedBy(settings))
+).pipe(variables.checkedBy(settingsOf))
 
 /** What a server must be, and what its operator should know. */
-const examineServer = (pool: PgPool): Effect.Effect<void, StoreFailure> =>
+const examineServer = (pool: PgPool, { pooled }: ConnectionSettings): Effect.Effect<void, StoreFailure> =>
   Effect.gen(function* () {
     const found = yield* statement(pool, {
       text: "select name, setting from pg_settings where name = any ($1)",
@@ -208,7 +244,8 @@ const examineServer = (pool: PgPool): Effect.Effect<void, StoreFailure> =>
           "superuser_reserved_connections",
           "fsync",
           "full_page_writes",
-          "synchronous_commit"
+          "synchronous_commit",
+          "default_transaction_isolation"
         ]
       ],
       operation: "examining the server",
@@ -220,10 +257,14 @@ const examineServer = (pool: PgPool): Effect.Effect<void, StoreFailure> =>
     if (found.get("server_encoding") !== "UTF8") {
       return yield* refuse(`the database must have the encoding UTF8, not ${found.get("server_encoding")}`)
     }
+    // In a session of our own it is set.
+    if (found.get("default_transaction_isolation") !== "read committed") {
+      return yield* refuse("behind a pooler the user must have default_transaction_isolation = read committed")
+    }
     const allowed = Number(found.get("max_connections")) - Number(found.get("superuser_reserved_connections"))
     const { maxOpenConns } = pool.limits
     // One more connection listens for appends of other processes.
-    if (maxOpenConns + 1 > allowed) {
+    if (!pooled && maxOpenConns + 1 > allowed) {
       yield* Effect.logWarning(
         `the pool may open ${maxOpenConns} connections and a listener, the server allows ${allowed} to all its clients`
       )

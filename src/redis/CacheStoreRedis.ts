@@ -119,7 +119,10 @@ export const layer = ({
   return Layer.unwrapEffect(
     Effect.as(
       checkedOptions(options),
-      Layer.provideMerge(layerFromDatabase(options), RedisDatabase.layer(database, Pool.defaults.cacheStore.redis))
+      Layer.provideMerge(
+        layerFromDatabase(options),
+        RedisDatabase.layer(database, Pool.defaults.cacheStore.redis, "CacheStore")
+      )
     )
   )
 }

@@ -12,8 +12,10 @@ import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import type { InvalidInput, ReadFailure, StoreError, StoreFailure, StoreUnavailable } from "../Errors.js"
+import * as Health from "../Health.js"
 import * as variables from "../internal/config.js"
 import type { Pages } from "../internal/pages.js"
+import { PoolMeter } from "../internal/telemetry.js"
 import { tlsSwitch } from "../internal/tls.js"
 import { checked } from "../internal/validate.js"
 import * as Pool from "../Pool.js"
@@ -37,6 +39,12 @@ export interface RedisDatabaseShape {
 
   /** Open connections, and how many of them are idle. */
   readonly state: Effect.Effect<{ readonly open: number; readonly idle: number }>
+
+  /**
+   * Whether the server responds, known within 2 seconds. If all connections are busy with what they are to send, it is
+   * asked over another, and is `busy` and not `down`.
+   */
+  readonly health: Effect.Effect<Health.Health>
 
   /**
    * For stores: sends a command and returns its reply, within the pool's `writeTimeout`. Transient failures are
@@ -71,26 +79,29 @@ export class RedisDatabase extends Context.Tag("effect-stores/RedisDatabase")<Re
 /**
  * Opens the database until the scope closes. Fails with `InvalidInput` for bad options, with `StoreUnavailable` if the
  * server does not respond, and with `StoreError` if it refuses, for example because of a wrong password. The pool's
- * limits are `defaults` where the options give none.
+ * limits are `defaults` where the options give none, and `store` ends the name of the pool in metrics.
  *
  * @since 0.1.0
  * @category constructors
  */
 export const make = (
   options: Options,
-  defaults: Pool.RedisLimits = Pool.defaults.snapshotStore.redis
+  defaults: Pool.RedisLimits = Pool.defaults.snapshotStore.redis,
+  store?: string
 ): Effect.Effect<RedisDatabaseShape, InvalidInput | StoreFailure, Scope.Scope> =>
   Effect.gen(function* () {
     const { connect, connection } = yield* checked(() => settings(options), Effect.succeed)
     const limits = yield* Pool.redisLimits(options.pool, defaults)
+    const meter = new PoolMeter(store === undefined ? "redis" : `redis.${store}`, connection, false)
     const pool = yield* Effect.acquireRelease(
-      Effect.sync(() => new ClientPool(connection, limits, (onError) => connect(limits, onError))),
+      Effect.sync(() => new ClientPool(meter, limits, (onError) => connect(limits, onError))),
       (pool) => pool.shutdown
     )
     yield* pool.run({ operation: "connecting", size: 0, send: command("ping", []), onReply: () => undefined })
     return {
       connection,
       state: Effect.sync(() => pool.state),
+      health: Health.make(pool.ask),
       run: (request) => pool.run(request),
       scan: (prefix, operation, use) => scanning.scan((request) => pool.run(request), prefix, operation, use),
       pages: (prefix, operation) => scanning.pages((request) => pool.run(request), prefix, operation),
@@ -123,8 +134,10 @@ export const maxClients = (
  */
 export const layer = (
   options: Options,
-  defaults?: Pool.RedisLimits
-): Layer.Layer<RedisDatabase, InvalidInput | StoreFailure> => Layer.scoped(RedisDatabase, make(options, defaults))
+  defaults?: Pool.RedisLimits,
+  store?: string
+): Layer.Layer<RedisDatabase, InvalidInput | StoreFailure> =>
+  Layer.scoped(RedisDatabase, make(options, defaults, store))
 
 /**
  * @since 0.1.0

@@ -14,6 +14,7 @@ import * as variables from "../internal/config.js"
 import type { Pages } from "../internal/pages.js"
 import { type Keys, onlyKnown } from "../internal/storeOptions.js"
 import { checked, fields, identifier, refuse } from "../internal/validate.js"
+import * as Pool from "../Pool.js"
 import { SnapshotStore } from "../SnapshotStore.js"
 import * as Encoded from "../snapshotStore/SnapshotStoreEncoded.js"
 import { batch, command, evaluate, isCluster, makeScript } from "./database/commands.js"
@@ -286,7 +287,13 @@ export const layer = ({
     Effect.flatMap(onlyKnown({ prefix, readOnly }, storeKeys), (options) =>
       checked(
         () => prefixOf(prefix),
-        () => Effect.succeed(Layer.provideMerge(layerFromDatabase(options), RedisDatabase.layer(database)))
+        () =>
+          Effect.succeed(
+            Layer.provideMerge(
+              layerFromDatabase(options),
+              RedisDatabase.layer(database, Pool.defaults.snapshotStore.redis, "SnapshotStore")
+            )
+          )
       )
     )
   )

@@ -8,9 +8,9 @@
  * goes to the longest waiter, and is never free in between.
  */
 import * as Effect from "effect/Effect"
-import * as Metric from "effect/Metric"
 import type * as Scope from "effect/Scope"
 import { PoolTimeout, type StoreError, StoreUnavailable } from "../Errors.js"
+import type { PoolMeter } from "../internal/telemetry.js"
 import type { Limits } from "../Pool.js"
 
 /**
@@ -32,6 +32,11 @@ export interface Connector<A> {
   readonly close: (connection: A) => void
   /** Asked before a connection is handed out. One that is not usable is closed. */
   readonly usable: (connection: A) => boolean
+  /**
+   * A connection that was unused for so long is handed out only after the event loop has turned: by then it is known
+   * whether the other side has closed it meanwhile. Absent where there is no other side.
+   */
+  readonly restMs?: number
 }
 
 /** `later`: the server will accept a connection soon (it is full, or starting up), so waiters keep waiting. */
@@ -51,45 +56,41 @@ export interface Waiter<A> {
 }
 
 interface Entry {
-  readonly openedAt: number
+  readonly expiresAt: number
   idleSince: number
 }
+
+/** Connections that were opened together do not all end together. */
+const lifetimeJitter = 0.1
 
 const openRetryMs = 50
 const shutdownGraceMs = 5_000
 
-const gauges = {
-  open: Metric.gauge("effect_stores_pool_open", { description: "Connections open" }),
-  idle: Metric.gauge("effect_stores_pool_idle", { description: "Connections open and unused" }),
-  waiting: Metric.gauge("effect_stores_pool_waiting", { description: "Operations waiting for a connection" })
-}
-
 export class ConnectionPool<A extends object> {
   private readonly entries = new Map<A, Entry>()
   private readonly idle: Array<A> = []
-  // In order of arrival. Deadlines, in epoch milliseconds, are in the same order because all share one timeout.
+  /** Who waits, since when (epoch milliseconds), in order of arrival. All share one timeout. */
   private readonly line = new Map<Waiter<A>, number>()
   private opening = 0
   private openingMore = false
+  /** Connections that were unused and are looked at before they are handed out. */
+  private waking = 0
+  /** The server took no connection the last time. */
+  private refused = false
   private closed = false
   private drained: (() => void) | undefined
   private lineTimer: NodeJS.Timeout | undefined
   private openTimer: NodeJS.Timeout | undefined
   private readonly sweepTimer: NodeJS.Timeout | undefined
-  private readonly gauges
 
   constructor(
     readonly name: string,
     readonly limits: Limits,
     private readonly connector: Connector<A>,
-    /**
-     * Without it, no connection is closed for its age and no gauge is kept: for a pool as short-lived as a transaction.
-     */
-    watched = true
+    /** Without it no connection is closed for its age and nothing is reported: for a pool as short as a transaction. */
+    private readonly meter?: PoolMeter
   ) {
-    const tagged = (gauge: Metric.Metric.Gauge<number>) => Metric.tagged(gauge, "pool", name)
-    this.gauges = watched && { open: tagged(gauges.open), idle: tagged(gauges.idle), waiting: tagged(gauges.waiting) }
-    if (!watched) return
+    if (meter === undefined) return
     const shortest = Math.min(limits.connMaxIdleTimeMs, limits.connMaxLifetimeMs)
     this.sweepTimer = setInterval(() => this.sweep(), Math.max(20, Math.min(1_000, shortest / 4)))
     this.sweepTimer.unref()
@@ -97,7 +98,8 @@ export class ConnectionPool<A extends object> {
 
   /** At this moment; connections that are being opened count as open. */
   get state(): PoolState {
-    return { open: this.entries.size + this.opening, idle: this.idle.length, waiting: this.line.size }
+    const idle = this.idle.length + this.waking
+    return { open: this.entries.size + this.opening, idle, waiting: this.line.size }
   }
 
   /** All open connections, in use or not. */
@@ -118,11 +120,12 @@ export class ConnectionPool<A extends object> {
   /** Serves the waiter, now or in its turn. */
   take(waiter: Waiter<A>): void {
     if (this.closed) return waiter.fail(this.closedError())
+    if (this.connector.restMs !== undefined) this.wake(this.connector.restMs)
     const connection = this.tryTake()
     if (connection !== undefined) return waiter.take(connection)
     const full = this.entries.size + this.opening >= this.limits.maxOpenConns
     if (full && this.line.size >= this.limits.maxWaiting) return waiter.fail(this.timeoutError(0))
-    this.line.set(waiter, Date.now() + this.limits.acquireTimeoutMs)
+    this.line.set(waiter, Date.now())
     this.openMore()
     if (this.line.size > 0 && this.lineTimer === undefined) this.watchLine()
   }
@@ -137,8 +140,7 @@ export class ConnectionPool<A extends object> {
     const entry = this.entries.get(connection)
     if (entry === undefined) return
     const now = Date.now()
-    const aged = now - entry.openedAt >= this.limits.connMaxLifetimeMs
-    if (broken || aged || this.closed || !this.connector.usable(connection)) {
+    if (broken || now >= entry.expiresAt || this.closed || !this.connector.usable(connection)) {
       this.drop(connection)
       if (this.line.size > 0) this.openMore()
       return
@@ -200,6 +202,7 @@ export class ConnectionPool<A extends object> {
       this.drained = undefined
       clearTimeout(timer)
       for (const connection of [...this.entries.keys()]) this.drop(connection)
+      this.meter?.report(this.state)
       resume(Effect.void)
     }
     const timer = setTimeout(finish, shutdownGraceMs)
@@ -207,19 +210,47 @@ export class ConnectionPool<A extends object> {
     this.checkDrained()
   })
 
-  private serve(connection: A): boolean {
-    const next = this.line.keys().next()
-    if (next.done) return false
-    this.line.delete(next.value)
-    next.value.take(connection)
-    return true
+  private serve(connection: A, hasWaited = true): boolean {
+    const next = this.next(hasWaited)
+    next?.take(connection)
+    return next !== undefined
+  }
+
+  /** The longest waiter, who waits no longer. */
+  private next(hasWaited = true): Waiter<A> | undefined {
+    for (const [waiter, since] of this.line) {
+      this.line.delete(waiter)
+      if (hasWaited) this.meter?.waited(Date.now() - since)
+      return waiter
+    }
+    return undefined
+  }
+
+  /** All that are idle, since a line forms meanwhile, and may need them. Which are fresh is known by the last. */
+  private wake(restMs: number): void {
+    const last = this.idle[this.idle.length - 1]
+    if (last === undefined || Date.now() - (this.entries.get(last) as Entry).idleSince < restMs) return
+    for (const connection of this.idle.splice(0)) {
+      this.waking++
+      // The first may come before the loop looks at its sockets again, the second does not.
+      setImmediate(() => setImmediate(() => this.woken(connection)))
+    }
+  }
+
+  private woken(connection: A): void {
+    this.waking--
+    if (!this.entries.has(connection)) return
+    if (this.closed || !this.connector.usable(connection)) {
+      this.drop(connection)
+      if (this.line.size > 0) this.openMore()
+    } else if (!this.serve(connection, false)) this.idle.push(connection)
   }
 
   private openMore(): void {
     // Opening may fail synchronously and call this again; the loop goes on instead of nesting without end.
     if (this.openTimer !== undefined || this.openingMore) return
     this.openingMore = true
-    while (this.opening < this.line.size && this.entries.size + this.opening < this.limits.maxOpenConns) {
+    while (this.opening < this.wanted && this.entries.size + this.opening < this.limits.maxOpenConns) {
       this.opening++
       this.connector.open((result) => {
         this.opening--
@@ -231,14 +262,25 @@ export class ConnectionPool<A extends object> {
     this.openingMore = false
   }
 
+  /** Connections that should be under way. A server that is full is asked by one attempt at a time. */
+  private get wanted(): number {
+    const needed = this.line.size - this.waking
+    return this.refused ? Math.min(needed, 1) : needed
+  }
+
   private opened(connection: A): void {
     const now = Date.now()
-    this.entries.set(connection, { openedAt: now, idleSince: now })
+    const lifetimeMs = this.limits.connMaxLifetimeMs * (1 - lifetimeJitter * Math.random())
+    this.entries.set(connection, { expiresAt: now + lifetimeMs, idleSince: now })
     this.release(connection)
+    if (!this.refused) return
+    this.refused = false
+    if (!this.closed) this.openMore()
   }
 
   private openFailed({ error, later }: OpenFailure): void {
     if (this.closed) return this.checkDrained()
+    this.refused = later
     if (later) {
       // Other processes wait for the same server; jitter keeps them apart.
       this.openTimer ??= setTimeout(
@@ -250,10 +292,9 @@ export class ConnectionPool<A extends object> {
       )
       return
     }
-    const next = this.line.keys().next()
-    if (next.done) return
-    this.line.delete(next.value)
-    next.value.fail(error)
+    const next = this.next()
+    if (next === undefined) return
+    next.fail(error)
     this.openMore()
   }
 
@@ -269,30 +310,26 @@ export class ConnectionPool<A extends object> {
   private watchLine(): void {
     this.lineTimer = undefined
     // A loop, because thousands of deadlines may have passed at once.
-    for (const [waiter, deadline] of this.line) {
-      const left = deadline - Date.now()
+    for (const [waiter, since] of this.line) {
+      const left = since + this.limits.acquireTimeoutMs - Date.now()
       if (left > 0) {
         // A timer further away than 2^31 ms fires at once.
         this.lineTimer = setTimeout(() => this.watchLine(), Math.min(left, 2 ** 31 - 1))
         return
       }
-      this.line.delete(waiter)
+      this.next()
       waiter.fail(this.timeoutError(this.limits.acquireTimeoutMs))
     }
   }
 
   private sweep(): void {
     const now = Date.now()
-    const { connMaxIdleTimeMs, connMaxLifetimeMs } = this.limits
+    const { connMaxIdleTimeMs } = this.limits
     for (const connection of [...this.idle]) {
-      const { idleSince, openedAt } = this.entries.get(connection) as Entry
-      if (now - idleSince >= connMaxIdleTimeMs || now - openedAt >= connMaxLifetimeMs) this.discardIdle(connection)
+      const { expiresAt, idleSince } = this.entries.get(connection) as Entry
+      if (now - idleSince >= connMaxIdleTimeMs || now >= expiresAt) this.discardIdle(connection)
     }
-    if (!this.gauges) return
-    const { idle, open, waiting } = this.state
-    this.gauges.open.unsafeUpdate(open, [])
-    this.gauges.idle.unsafeUpdate(idle, [])
-    this.gauges.waiting.unsafeUpdate(waiting, [])
+    this.meter?.report(this.state)
   }
 
   private timeoutError(waitedMs: number): PoolTimeout {

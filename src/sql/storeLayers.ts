@@ -39,7 +39,8 @@ export interface Backend<Tag, Service, Access extends Opened, Options, Naming, N
   /** Must check the values of the options, not their keys. */
   readonly open: (
     options: Options,
-    defaults: Pool.Defaults
+    defaults: Pool.Defaults,
+    store: string
   ) => Effect.Effect<Service, InvalidInput | StoreFailure, Scope.Scope>
   readonly namingKeys: Keys<Naming>
   /** Throws `InvalidInput`. */
@@ -143,7 +144,11 @@ export const on = <
         Effect.gen(function* () {
           const known = yield* onlyKnown(options, { ...databaseKeys, ...storeKeys } as Keys<DatabaseOptions & Options>)
           const accepted = yield* checkedOptions(part<Options>(known, storeKeys))
-          const database = yield* backend.open(part<DatabaseOptions>(known, databaseKeys), store.pool)
+          const database = yield* backend.open(
+            part<DatabaseOptions>(known, databaseKeys),
+            store.pool,
+            store.schema.store
+          )
           const service = yield* build(backend.access(database), accepted)
           return Context.add(Context.make(backend.tag, database), store.tag, service)
         })
@@ -159,7 +164,11 @@ export const on = <
         Effect.gen(function* () {
           const known = yield* onlyKnown(options, { ...databaseKeys, ...namingKeys } as Keys<DatabaseOptions & Naming>)
           const given = yield* names(known)
-          const database = yield* backend.open(part<DatabaseOptions>(known, databaseKeys), store.pool)
+          const database = yield* backend.open(
+            part<DatabaseOptions>(known, databaseKeys),
+            store.pool,
+            store.schema.store
+          )
           return yield* backend.apply(backend.access(database), given, store.schema)
         })
       )

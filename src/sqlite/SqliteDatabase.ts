@@ -13,6 +13,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import type { InvalidInput, StoreFailure } from "../Errors.js"
+import type { Health } from "../Health.js"
 import * as variables from "../internal/config.js"
 import { onlyKnown } from "../internal/storeOptions.js"
 import * as Pool from "../Pool.js"
@@ -63,6 +64,12 @@ export interface SqliteDatabaseShape {
 
   /** The pools at this moment. With only one connection both are the same. */
   readonly state: Effect.Effect<{ readonly writer: PoolState; readonly readers: PoolState }>
+
+  /**
+   * Whether the file is in place and can be read, without waiting for a connection. If the one that writes is in use,
+   * or all that read are, it is `busy` and not `down`. A lock of another process does not show.
+   */
+  readonly health: Effect.Effect<Health>
 
   /** @internal */
   readonly [storeAccess]: StoreAccess
@@ -119,6 +126,7 @@ export const make = (
             streaming: reads.pool
           }),
       state: Effect.sync(() => ({ writer: file.writes.pool.state, readers: file.reads.pool.state })),
+      health: file.health,
       [storeAccess]: access
     }
   })

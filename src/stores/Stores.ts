@@ -18,6 +18,7 @@ import * as CryptoService from "../CryptoService.js"
 import { DataStore } from "../DataStore.js"
 import { InvalidInput, type StoreFailure } from "../Errors.js"
 import { EventStore } from "../EventStore.js"
+import type { Health } from "../Health.js"
 import { nameOf } from "../internal/config.js"
 import { type Keys, onlyKnown } from "../internal/storeOptions.js"
 import { SnapshotStore } from "../SnapshotStore.js"
@@ -56,6 +57,31 @@ export interface Options<E = unknown, R = unknown> extends Given<E, R> {
   /** Refuse an event store in memory, as `DURABLE=true` does: a variable that is missing must not lose the history. */
   readonly durable?: boolean | undefined
 }
+
+/**
+ * The health of each store whose backend Config names. Stores that share a database show the same.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type HealthByStore = { readonly [S in keyof Given]?: Health }
+
+/**
+ * @since 0.1.0
+ * @category tags
+ */
+export class StoresHealth extends Context.Tag("effect-stores/Stores/StoresHealth")<
+  StoresHealth,
+  Effect.Effect<HealthByStore>
+>() {}
+
+/**
+ * Asks all backends at the same time, and returns within about 2 seconds.
+ *
+ * @since 0.1.0
+ * @category getters
+ */
+export const health: Effect.Effect<HealthByStore, never, StoresHealth> = Effect.flatten(StoresHealth)
 
 /**
  * @since 0.1.0
@@ -101,7 +127,9 @@ const optionKeys: Keys<Options> = {
  * @since 0.1.0
  * @category layers
  */
-export const layer = <E = never, R = never>(options: Options<E, R> = {}): Layer.Layer<All, StoresError | E, R> => {
+export const layer = <E = never, R = never>(
+  options: Options<E, R> = {}
+): Layer.Layer<All | StoresHealth, StoresError | E, R> => {
   const given = stores.flatMap((store) => {
     const own: unknown = options?.[store]
     // Of a layer that gives more than this store nothing else takes the place of anything.
@@ -112,11 +140,11 @@ export const layer = <E = never, R = never>(options: Options<E, R> = {}): Layer.
   return given.reduce(
     (all: Layer.Layer<never, StoresError | E, R>, own) => Layer.merge(all, own),
     chosenByConfig(options)
-  ) as Layer.Layer<All, StoresError | E, R>
+  ) as Layer.Layer<All | StoresHealth, StoresError | E, R>
 }
 
 /**
- * The stores that were not given.
+ * The stores that were not given, and their health.
  *
  * @internal
  */
@@ -180,8 +208,21 @@ const chosen = (options: Options): Effect.Effect<Context.Context<never>, StoresE
     const described = (store: Store) =>
       places.has(store) ? `${places.get(store)}${seal}` : "by a layer of the application"
     yield* Effect.logInfo(stores.map((store) => `${nameOf(store)} ${described(store)}`).join(", "))
-    return result
+    const asked = new Map(byConfig.flatMap((store, i) => (opened[i] === undefined ? [] : [[store, opened[i].health]])))
+    return Context.add(result, StoresHealth, healthOf(asked)) as Context.Context<never>
   })
+
+/** What several stores share is asked once. */
+const healthOf = (asked: ReadonlyMap<Store, Effect.Effect<Health>>): Effect.Effect<HealthByStore> =>
+  Effect.map(
+    Effect.forEach(new Set(asked.values()), (ask) => Effect.map(ask, (health) => [ask, health] as const), {
+      concurrency: "unbounded"
+    }),
+    (answers) => {
+      const found = new Map(answers)
+      return Object.fromEntries([...asked].map(([store, ask]) => [store, found.get(ask)]))
+    }
+  )
 
 const mustBeDurable = "must not be memory: the stores were asked to be durable (DURABLE, or the option durable)"
 

@@ -29,7 +29,7 @@ import * as Stores from "./Stores.js"
  * @since 0.1.0
  * @category layers
  */
-export const layer: Layer.Layer<Stores.All, Stores.StoresError> = Stores.chosenByConfig(
+export const layer: Layer.Layer<Stores.All | Stores.StoresHealth, Stores.StoresError> = Stores.chosenByConfig(
   {},
   ConfigProvider.fromMap(new Map())
-) as Layer.Layer<Stores.All, Stores.StoresError>
+) as Layer.Layer<Stores.All | Stores.StoresHealth, Stores.StoresError>

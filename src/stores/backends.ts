@@ -29,7 +29,8 @@ import {
   onDatabase,
   type Plan,
   readOnly,
-  type StoreOptions
+  type StoreOptions,
+  up
 } from "./plans.js"
 
 const inferred = <Tag, Service, Options, P, Limits>(kind: Kind<Tag, Service, Options, P, Limits>) => kind
@@ -55,7 +56,7 @@ const pg = <S>(
 ): Plan<S> =>
   Effect.map(
     load(store, "pg", () => Promise.all([import("../pg/PgDatabase.js"), module()])),
-    ([{ PgDatabase, config, make }, module]) => {
+    ([{ PgDatabase, config, make, maxClients }, module]) => {
       const kind = inferred({
         name: "PG",
         where: ["url", "host"],
@@ -64,19 +65,11 @@ const pg = <S>(
         pool: Pool.config,
         make,
         place: ({ connection }) => connection,
+        health: ({ health }) => health,
         bound: "maxOpenConns",
         limits: (pool, defaults: Pool.Defaults) =>
           Either.map(Pool.limits(pool, defaults), ({ maxOpenConns }) => maxOpenConns),
-        allowed: ({ sql }) =>
-          sql
-            .unsafe<{ n: number }>(
-              `select current_setting('max_connections')::int
-                 - current_setting('superuser_reserved_connections')::int as n`
-            )
-            .pipe(
-              Effect.map((rows) => rows[0]?.n),
-              Effect.orElseSucceed(() => undefined)
-            ),
+        allowed: (database) => Effect.orElseSucceed(maxClients(database), () => undefined),
         beside: () => 0,
         shares: false
       })
@@ -98,6 +91,7 @@ const sqlite = <S>(store: Store, module: () => Promise<SqlModule<S, SqliteDataba
         pool: Pool.sqliteConfig,
         make,
         place: ({ filename }) => filename,
+        health: ({ health }) => health,
         bound: "maxOpenConns",
         limits: (pool, defaults: Pool.Defaults) =>
           Either.map(Pool.limits(pool, defaults), ({ maxOpenConns }) => maxOpenConns),
@@ -130,6 +124,7 @@ const redis = <S>(
         pool: Pool.redisConfig,
         make,
         place: ({ connection }) => connection,
+        health: ({ health }) => health,
         bound: "poolSize",
         limits: (pool, defaults: Pool.RedisLimits) =>
           Either.map(Pool.redisLimits(pool, defaults), ({ poolSize }) => poolSize),
@@ -171,7 +166,8 @@ const memory = <S>(
               const opened = yield* session.once("memory", Layer.build(database.layer))
               return {
                 services: yield* Effect.provide(Layer.build(layerFromDatabase(options)), opened),
-                place: "memory"
+                place: "memory",
+                health: up
               }
             })
       )
@@ -216,7 +212,7 @@ const dataStore = nameOf("dataStore")
 
 const minio: Plan<DataStore> = Effect.map(
   load("dataStore", "minio", () => import("../minio/DataStoreMinio.js")),
-  ({ config, layer }) =>
+  ({ config, health, layer }) =>
     Config.mapOrFail(
       Config.all({
         common: Config.nested(config, "MINIO"),
@@ -224,21 +220,22 @@ const minio: Plan<DataStore> = Effect.map(
         own: Config.nested(readOnly, dataStore),
         unprefixed: Config.nested(unprefixed("MINIO_BUCKET_PREFIX"), dataStore)
       }),
-      ({ common, own, pool }) =>
-        refusedOr(
+      ({ common, own, pool }) => {
+        const all = { ...common, ...own, pool: { ...common.pool, ...pool } }
+        return refusedOr(
           [
             ...agreed("MINIO", common)(own, dataStore),
             ...agreed("MINIO_POOL", common.pool ?? {})(pool, `${dataStore}_POOL`)
           ],
-          () =>
-            alone(`minio ${common.endpoint}`, layer({ ...common, ...own, pool: { ...common.pool, ...pool } }), "MINIO")
+          () => alone(`minio ${common.endpoint}`, layer(all), "MINIO", Effect.orDie(health(all)))
         )
+      }
     )
 )
 
 const fileSystem: Plan<DataStore> = Effect.map(
   load("dataStore", "fs", () => import("../fs/DataStoreFileSystem.js")),
-  ({ config, layer }) =>
+  ({ config, health, layer }) =>
     Config.mapOrFail(
       Config.all({
         common: Config.nested(config, "FS"),
@@ -247,7 +244,7 @@ const fileSystem: Plan<DataStore> = Effect.map(
       }),
       ({ common, own }) =>
         refusedOr(agreed("FS", common)(own, dataStore), () =>
-          alone(`fs ${common.root}`, layer({ ...common, ...own }), "FS")
+          alone(`fs ${common.root}`, layer({ ...common, ...own }), "FS", Effect.orDie(health(common)))
         )
     )
 )

@@ -11,6 +11,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { InvalidInput, type StoreFailure } from "../Errors.js"
+import type { Health } from "../Health.js"
 import * as variables from "../internal/config.js"
 import { nameOf } from "../internal/config.js"
 import type { Store } from "./choices.js"
@@ -19,6 +20,7 @@ export type Failure = InvalidInput | StoreFailure
 
 export interface Opened<S> {
   readonly services: Context.Context<S>
+  readonly health: Effect.Effect<Health>
   /** The backend and where it is, without secrets. */
   readonly place: string
 }
@@ -89,9 +91,12 @@ export const namedBehind =
 
 /** Opens a store that shares nothing. */
 export const alone =
-  <S>(place: string, layer: Layer.Layer<S, Failure>, prefix: string): Opener<S> =>
+  <S>(place: string, layer: Layer.Layer<S, Failure>, prefix: string, health: Effect.Effect<Health> = up): Opener<S> =>
   () =>
-    Effect.map(Effect.mapError(Layer.build(layer), namedBehind(prefix)), (services) => ({ services, place }))
+    Effect.map(Effect.mapError(Layer.build(layer), namedBehind(prefix)), (services) => ({ services, place, health }))
+
+/** What is in this process's memory is there. */
+export const up: Effect.Effect<Health> = Effect.succeed({ status: "up" })
 
 export interface StoreOptions {
   readonly prefix?: string | undefined
@@ -113,8 +118,9 @@ export interface Kind<Tag, Service, Options, Pool, Limits> {
   readonly tag: Context.Tag<Tag, Service>
   readonly config: Config.Config<Options>
   readonly pool: Config.Config<Pool>
-  readonly make: (options: Options, defaults: Limits) => Effect.Effect<Service, Failure, Scope.Scope>
+  readonly make: (options: Options, defaults: Limits, store?: string) => Effect.Effect<Service, Failure, Scope.Scope>
   readonly place: (service: Service) => string
+  readonly health: (service: Service) => Effect.Effect<Health>
   /** The options that say where it is, the usual one first. */
   readonly where: readonly [string, ...ReadonlyArray<string>]
   /** The option that bounds its pool. */
@@ -176,11 +182,12 @@ export const onDatabase = <
       common: Config.option(Config.nested(kind.config, kind.name)),
       apart: Config.option(Config.nested(kind.config, `${name}_${kind.name}`)),
       own: Config.nested(variables.checkedBy(checkPool)(Config.all({ pool: Config.nested(kind.pool, "POOL") })), name),
-      store: Config.nested(variables.checkedBy(on.check)(storeOptions), name)
+      names: Config.nested(variables.checkedBy(on.check)(storeOptions), name)
     }),
-    ({ apart, common, own: { pool }, store }) => {
+    ({ apart, common, names, own: { pool } }) => {
       const isApart = Option.isSome(apart) && isGiven(apart.value)
       const isShared = kind.shares || (sharing.isShared && !isApart)
+      const owner = isShared ? undefined : store.charAt(0).toUpperCase() + store.slice(1)
       const place = isApart ? `${name}_${kind.name}` : kind.name
       const found = isApart ? apart : common
       const [usual] = kind.where
@@ -201,7 +208,7 @@ export const onDatabase = <
       const limits = isShared ? sharing.defaults : defaults
       const opener: Opener<S> = (session) => {
         const open = Effect.gen(function* () {
-          const service = yield* Effect.mapError(kind.make(options, limits), (error) =>
+          const service = yield* Effect.mapError(kind.make(options, limits, owner), (error) =>
             namedBehind(error instanceof InvalidInput && error.what.startsWith("pool") ? used : place)(error)
           )
           const max = yield* kind.limits(options.pool, limits)
@@ -213,10 +220,11 @@ export const onDatabase = <
           const service = yield* isShared ? session.once(place, open) : open
           session.opened(kind, service, on.listeners)
           const built = Effect.mapError(
-            Layer.build(Layer.provide(on.layer(store), Layer.succeed(kind.tag, service))),
+            Layer.build(Layer.provide(on.layer(names), Layer.succeed(kind.tag, service))),
             namedBehind(name)
           )
-          return { services: yield* built, place: `${kind.name.toLowerCase()} ${kind.place(service)}` }
+          const described = `${kind.name.toLowerCase()} ${kind.place(service)}`
+          return { services: yield* built, place: described, health: kind.health(service) }
         })
       }
       return Either.right(opener)

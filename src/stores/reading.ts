@@ -101,7 +101,7 @@ const prefixes = [...stores.map(nameOf), "PG", "SQLITE", "REDIS", "MINIO", "FS",
 /** What it sets for a service of that name. */
 const ofKubernetes = /_SERVICE_(HOST|PORT)|_PORT_\d+_(TCP|UDP|SCTP)/
 
-/** Of such a service, as a variable that ends with `_PORT`. */
+/** Where such a service is. */
 const addressOfKubernetes = /^(tcp|udp|sctp):\/\//
 
 type Leaves = ReadonlyArray<readonly [name: string, error: ConfigError.ConfigError]>

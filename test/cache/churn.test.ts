@@ -15,10 +15,11 @@ import Pg from "pg"
 import { beforeAll, describe, it } from "vitest"
 import { describePg, freshDatabase, temporaryDirectory } from "../support/backends.js"
 import { spawnWorker } from "../support/child.js"
+import { isFull } from "../support/scale.js"
 import { bundleWorker } from "../workers/bundle.js"
 
 /** Under CI a tenth of an hour, at a desk long enough for a few purges. */
-const seconds = process.env.EFFECT_STORES_TEST === "full" ? 3_600 : process.env.CI === "true" ? 360 : 30
+const seconds = isFull ? 3_600 : process.env.CI === "true" ? 360 : 30
 
 /** Of each process, however slow the machine is: enough for the bound to be passed by what is not purged. */
 const roundsMin = 160

@@ -12,9 +12,10 @@ import { afterAll, beforeAll, describe, it } from "vitest"
 import { describeOwnRedis, describePg, freshDatabase, temporaryDirectory } from "../support/backends.js"
 import { spawnWorker, type Worker } from "../support/child.js"
 import { startRedis } from "../support/redis.js"
+import { isFull } from "../support/scale.js"
 import { bundleWorker } from "../workers/bundle.js"
 
-const rounds = process.env.EFFECT_STORES_TEST === "full" ? 50 : 5
+const rounds = isFull ? 50 : 5
 const lease = 1_000
 
 interface Place {

@@ -11,8 +11,8 @@ import { afterAll, beforeAll, beforeEach, it, onTestFinished } from "vitest"
 import { failure, proxyOf, until } from "../redis/fixtures.js"
 import { describeOwnRedis } from "../support/backends.js"
 import { type RedisServer, startRedis, startRedisCluster, startRedisSentinel } from "../support/redis.js"
+import { isFull } from "../support/scale.js"
 
-const isFull = process.env.EFFECT_STORES_TEST === "full"
 const password = "secret"
 const node = ({ port }: RedisServer) => ({ host: "127.0.0.1", port })
 

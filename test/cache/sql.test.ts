@@ -12,6 +12,7 @@ import { CacheStoreSqlite, SqliteDatabase } from "effect-stores/sqlite"
 import { describe, it, onTestFinished } from "vitest"
 import { until } from "../redis/fixtures.js"
 import { describePg, freshDatabase, temporaryDirectory } from "../support/backends.js"
+import { isFull } from "../support/scale.js"
 
 interface Opened {
   readonly run: <A, E>(body: (cache: CacheStore.CacheStoreShape) => Effect.Effect<A, E>) => Promise<A>
@@ -31,7 +32,7 @@ const opened = async <D>(
   }
 }
 
-const churned = process.env.EFFECT_STORES_TEST === "full" ? 100_000 : 5_000
+const churned = isFull ? 100_000 : 5_000
 
 const onSql = (open: () => Promise<() => Promise<Opened>>): void => {
   it(`what is at its end is deleted in the background, by two processes at once (${churned} entries)`, async () => {

@@ -9,9 +9,9 @@ import { describe, test } from "vitest"
 import type { CryptoError } from "../../src/CryptoError.js"
 import { type Context, encode } from "../../src/crypto/formats/context.js"
 import * as object from "../../src/crypto/formats/object.js"
+import { isFull } from "../support/scale.js"
 import { contexts, finding, keyOf } from "./fixtures.js"
 
-const isFull = process.env.EFFECT_STORES_TEST === "full"
 const key = keyOf("k1")
 const find = finding(key)
 const place = () => "the object"

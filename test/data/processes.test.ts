@@ -14,8 +14,8 @@ import { afterAll, expect, it } from "vitest"
 import { describePg, describeWith, freshDatabase, temporaryDirectory } from "../support/backends.js"
 import { spawnWorker } from "../support/child.js"
 import { startCeph } from "../support/s3.js"
+import { isFull } from "../support/scale.js"
 
-const isFull = process.env.EFFECT_STORES_TEST === "full"
 const kills = isFull ? 30 : 3
 const MiB = 2 ** 20
 const writer = new URL("./writer.ts", import.meta.url)

@@ -10,9 +10,11 @@ import { Cause, Effect, Exit, Fiber, Option, Redacted, Stream } from "effect"
 import { DataStore } from "effect-stores"
 import { DataStoreMinio } from "effect-stores/minio"
 import { afterAll, expect, it } from "vitest"
+import { reported } from "../pools/support.js"
 import { describeWith } from "../support/backends.js"
 import { eventually } from "../support/eventually.js"
 import { freePort } from "../support/ports.js"
+import { startProxy } from "../support/proxy.js"
 import { startCeph } from "../support/s3.js"
 
 const id = { bucket: "sockets", name: "object" }
@@ -40,15 +42,22 @@ describeWith("ceph", "the connections of a DataStore on S3", async () => {
   const open = Effect.map(connections, ({ open }) => open)
   const large = new Uint8Array(4 * 2 ** 20).fill(7)
 
+  const health = DataStoreMinio.health({
+    endpoint: server.endpoint,
+    accessKey: server.accessKey,
+    secretKey: Redacted.make(server.secretKey)
+  })
+
   const withStore = <A, E>(
     pool: DataStoreMinio.ServerOptions["pool"],
-    body: (store: DataStore.DataStoreShape) => Effect.Effect<A, E>
+    body: (store: DataStore.DataStoreShape) => Effect.Effect<A, E>,
+    endpoint = server.endpoint
   ): Promise<void> =>
     Effect.gen(function* () {
       // Those with which the start of the server was watched.
       yield* eventually(open, (count) => count === 0)
       const layer = DataStoreMinio.layer({
-        endpoint: server.endpoint,
+        endpoint,
         accessKey: server.accessKey,
         secretKey: Redacted.make(server.secretKey),
         bucketPrefix: "x-",
@@ -60,7 +69,8 @@ describeWith("ceph", "the connections of a DataStore on S3", async () => {
         yield* store.put(id, large)
         yield* body(store)
       }).pipe(Effect.provide(layer))
-      expect(yield* open).toBe(0)
+      if (endpoint === server.endpoint) expect(yield* open).toBe(0)
+      else yield* eventually(open, (count) => count === 0)
     }).pipe(Effect.runPromise)
 
   const atOnce = <A, E>(count: number, effect: Effect.Effect<A, E>) =>
@@ -98,17 +108,64 @@ describeWith("ceph", "the connections of a DataStore on S3", async () => {
     )
   )
 
-  it.skipIf(!isLinux)("of those that were in use at once as many are kept as the pool says", () =>
-    withStore({ maxIdleConns: 3 }, (store) =>
+  for (const pool of [{ maxIdleConns: 3 }, { maxIdleConnsPerHost: 3 }]) {
+    const title = `of those that were in use at once as many are kept as the pool says: ${JSON.stringify(pool)}`
+    it.skipIf(!isLinux)(title, () =>
+      withStore(pool, (store) =>
+        Effect.gen(function* () {
+          yield* atOnce(60, store.head(id))
+          yield* eventually(open, (count) => count === 3)
+          // They are used again, and no others are opened for what fits into them.
+          yield* Effect.all([store.head(id), store.head(id), store.head(id)], { concurrency: 3 })
+          expect(yield* open).toBe(3)
+        })
+      )
+    )
+  }
+
+  it.skipIf(!isLinux)("200 fibers run out of no time, show in the metrics, and leave what may be idle", () =>
+    withStore(undefined, (store) =>
       Effect.gen(function* () {
-        yield* atOnce(60, store.head(id))
-        yield* eventually(open, (count) => count === 3)
-        // They are used again, and no others are opened for what fits into them.
-        yield* Effect.all([store.head(id), store.head(id), store.head(id)], { concurrency: 3 })
-        expect(yield* open).toBe(3)
+        const small = new Uint8Array(1_000).fill(1)
+        yield* Effect.forEach(
+          Array.from({ length: 200 }, (_, n) => ({ bucket: id.bucket, name: `load-${n}` })),
+          (own) =>
+            Effect.gen(function* () {
+              yield* store.put(own, small)
+              const { body } = Option.getOrThrow(yield* store.get(own))
+              expect(yield* Stream.runFold(body, 0, (sum, bytes) => sum + bytes.byteLength)).toBe(1_000)
+            }),
+          { concurrency: "unbounded", discard: true }
+        )
+        yield* eventually(open, (count) => count === 10)
+        yield* eventually(reported("minio.DataStore"), ({ idle, open }) => open === 10 && idle === 10)
+        expect(yield* health).toEqual({ status: "up" })
       })
     )
   )
+
+  it("connections that a proxy has closed or reset while they were idle never reach a caller", async () => {
+    const proxy = await startProxy(port)
+    try {
+      await withStore(
+        undefined,
+        (store) =>
+          Effect.gen(function* () {
+            for (const close of [() => proxy.leadTo(port), proxy.reset, () => proxy.leadTo(port), proxy.reset]) {
+              yield* atOnce(20, store.head(id))
+              close()
+              yield* atOnce(50, store.head(id))
+              yield* atOnce(20, store.head(id))
+              close()
+              yield* atOnce(10, store.put({ ...id, name: crypto.randomUUID() }, new Uint8Array(10)))
+            }
+          }),
+        `http://127.0.0.1:${proxy.port}`
+      )
+    } finally {
+      proxy.stop()
+    }
+  })
 
   it.skipIf(!isLinux)("one that is unused for as long as the pool says is closed, and a request opens another", () =>
     withStore({ idleConnTimeout: "200 millis" }, (store) =>

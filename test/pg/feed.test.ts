@@ -15,6 +15,7 @@ import { afterAll, beforeAll } from "vitest"
 import { describeOwnPg, temporaryDirectory } from "../support/backends.js"
 import { eventually } from "../support/eventually.js"
 import { type PostgresServer, startPostgres } from "../support/postgres.js"
+import { isFull } from "../support/scale.js"
 import { findPostgresTool } from "../support/tools.js"
 import {
   connected,
@@ -30,7 +31,7 @@ import {
 import { query } from "./support/query.js"
 import { startStandby } from "./support/standby.js"
 
-const eventsWanted = process.env.EFFECT_STORES_TEST === "full" ? 100_000 : 10_000
+const eventsWanted = isFull ? 100_000 : 10_000
 const writers = 16
 const readers = 3
 

@@ -10,7 +10,6 @@ import { CacheStorePg } from "effect-stores/pg"
 import { CacheStoreRedis } from "effect-stores/redis"
 import { CacheStoreSqlite } from "effect-stores/sqlite"
 import { CacheStoreSuite } from "effect-stores/testing"
-import { isFull } from "../support/aggregates.js"
 import {
   describePg,
   describeRedis,
@@ -19,6 +18,7 @@ import {
   redisUrl,
   temporaryDirectory
 } from "../support/backends.js"
+import { isFull } from "../support/scale.js"
 import { badInput, model, sealed } from "./support.js"
 
 const wins = { runs: isFull ? 100 : 20 }

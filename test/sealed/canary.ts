@@ -10,7 +10,7 @@ import { inspect } from "node:util"
 import { Cause, Context, Effect, Exit, Layer, Logger, LogLevel, Option, Stream, Tracer } from "effect"
 import { CacheStore, CommandStore, CryptoService, DataStore, EventStore, SnapshotStore } from "effect-stores"
 import { keyBytesOf, ringOf } from "../crypto/fixtures.js"
-import { isFull } from "../support/aggregates.js"
+import { isFull } from "../support/scale.js"
 
 const records = isFull ? 1_000 : 100
 

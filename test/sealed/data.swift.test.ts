@@ -6,9 +6,9 @@ import { DataStoreMinio } from "effect-stores/minio"
 import { DataStoreSuite } from "effect-stores/testing"
 import { afterAll } from "vitest"
 import { damageOnS3, leftOnS3 } from "../data/s3.js"
-import { isFull } from "../support/aggregates.js"
 import { describeWith } from "../support/backends.js"
 import { pageKeys, startSwift } from "../support/s3.js"
+import { isFull } from "../support/scale.js"
 import { damaged, names, sealed, sealedAt } from "./support.js"
 
 describeWith("swift", "DataStore on Swift, sealed", async () => {

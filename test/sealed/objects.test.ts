@@ -10,9 +10,9 @@ import { DataStoreFileSystem } from "effect-stores/fs"
 import { DataStoreMemory } from "effect-stores/memory"
 import { describe, test } from "vitest"
 import { keyBytesOf, ringOf } from "../crypto/fixtures.js"
-import { isFull } from "../support/aggregates.js"
 import { temporaryDirectory } from "../support/backends.js"
 import { spawnWorker } from "../support/child.js"
+import { isFull } from "../support/scale.js"
 import { sealed } from "./support.js"
 
 const MiB = 2 ** 20

@@ -7,9 +7,9 @@ import * as path from "node:path"
 import { Chunk, Effect, Layer, Stream } from "effect"
 import { CryptoService, EventStore } from "effect-stores"
 import { describe, test } from "vitest"
-import { isFull } from "../support/aggregates.js"
 import { describePg, freshDatabase, temporaryDirectory } from "../support/backends.js"
 import { spawnWorker } from "../support/child.js"
+import { isFull } from "../support/scale.js"
 import { allStores, fill, idOf, look, onPg, onSqlite, streamOf, under, type World } from "./worlds.js"
 
 const events = isFull ? 100_000 : 5_000

@@ -5,7 +5,7 @@
 import { Layer } from "effect"
 import { CryptoService } from "effect-stores"
 import { ringOf } from "../crypto/fixtures.js"
-import { isFull } from "../support/aggregates.js"
+import { isFull } from "../support/scale.js"
 
 export const crypto = CryptoService.layer(ringOf("k1"))
 

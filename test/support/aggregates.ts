@@ -15,8 +15,6 @@ import { Client } from "pg"
 import { describe } from "vitest"
 import { describePg, describeRedis, freshDatabase, freshKeyPrefix, redisUrl, temporaryDirectory } from "./backends.js"
 
-export const isFull = process.env.EFFECT_STORES_TEST === "full"
-
 export const CounterEvent = Schema.Union(
   Schema.TaggedStruct("Added", { amount: Schema.Number }),
   Schema.TaggedStruct("Renamed", { name: Schema.String })

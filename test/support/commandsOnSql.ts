@@ -8,6 +8,7 @@ import { beforeAll, describe, expect, it } from "vitest"
 import { bundleWorker } from "../workers/bundle.js"
 import { temporaryDirectory } from "./backends.js"
 import { spawnWorker } from "./child.js"
+import { kills as killsMax } from "./scale.js"
 
 export interface Transactional {
   readonly transaction: <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | Errors.StoreFailure, R>
@@ -283,7 +284,7 @@ export const commandsOnSql = <I, D extends Database>(backend: Backend<I, D>): vo
     ))
 
   describe("outcome and events as one, over processes", () => {
-    const killsPerPlace = 25
+    const killsPerPlace = killsMax / 2
     const racing = 10
     it(`of a process that is killed between the two writes ${2 * killsPerPlace} times there are both or neither, and another completes it`, async () => {
       await withStores(({ commands, events }, { env }) =>

@@ -23,9 +23,9 @@ const filesBelow = (folder: string, extension: string): ReadonlyArray<string> =>
     .map((file) => `${folder}/${file.split(path.sep).join("/")}`)
     .sort()
 
-/** README.md, CONTRIBUTING.md and everything in docs. */
+/** README.md, CONTRIBUTING.md and everything in docs and examples. */
 export const markdown = (): ReadonlyArray<Document> =>
-  ["README.md", "CONTRIBUTING.md", ...filesBelow("docs", ".md")].map(documentOf)
+  ["README.md", "CONTRIBUTING.md", ...filesBelow("docs", ".md"), ...filesBelow("examples", ".md")].map(documentOf)
 
 export const sources = (): ReadonlyArray<Document> => filesBelow("src", ".ts").map(documentOf)
 

@@ -197,7 +197,7 @@ export const startPostgres = async (options: PostgresOptions = {}): Promise<Post
 }
 
 /** PostgreSQL refuses to run as root, so root runs it as the user that the packages create for it. */
-const serverIdentity = (): { readonly uid: number; readonly gid: number } | undefined => {
+export const serverIdentity = (): { readonly uid: number; readonly gid: number } | undefined => {
   if (process.getuid?.() !== 0) return undefined
   const id = (flag: string) => Number(execFileSync("id", [flag, "postgres"], { stdio: ["ignore", "pipe", "pipe"] }))
   return { uid: id("-u"), gid: id("-g") }

@@ -9,6 +9,12 @@ export interface Proxy {
   readonly received: () => string
   /** Cuts all connections, and leads those to come to another port. */
   readonly leadTo: (port: number) => void
+  /** From now on nothing comes through: who is connected, and who connects, waits. */
+  readonly hold: () => void
+  /** What was held back goes on. */
+  readonly release: () => void
+  /** Resets all connections, as a machine does that has forgotten them. */
+  readonly reset: () => void
   readonly stop: () => void
 }
 
@@ -16,6 +22,7 @@ export const startProxy = async (port: number): Promise<Proxy> => {
   const open = new Set<net.Socket>()
   let target = port
   let received = ""
+  let held = false
   const cut = () => {
     for (const socket of open) socket.destroy()
   }
@@ -29,6 +36,7 @@ export const startProxy = async (port: number): Promise<Proxy> => {
         other.destroy()
       })
       socket.pipe(other)
+      if (held) socket.pause()
     }
     far.on("data", (data) => {
       received += data.toString("latin1")
@@ -41,6 +49,17 @@ export const startProxy = async (port: number): Promise<Proxy> => {
     leadTo: (port) => {
       target = port
       cut()
+    },
+    hold: () => {
+      held = true
+      for (const socket of open) socket.pause()
+    },
+    release: () => {
+      held = false
+      for (const socket of open) socket.resume()
+    },
+    reset: () => {
+      for (const socket of open) socket.resetAndDestroy()
     },
     stop: () => {
       listener.close()

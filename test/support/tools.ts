@@ -4,6 +4,7 @@
  */
 import * as fs from "node:fs"
 import * as path from "node:path"
+import { findPgBouncer } from "./pgbouncer.js"
 import { findPostgresBinaries } from "./postgres.js"
 import { outputOf } from "./processes.js"
 import { s3ProgramsMissing } from "./s3.js"
@@ -35,6 +36,11 @@ export const tools = {
     missing: () => (outputOf("git", ["--version"]) === undefined ? "git is missing" : undefined),
     remedy: "install git (Debian: apt-get install git)"
   },
+  curl: {
+    title: "the commands of examples/orders/README.md (curl)",
+    missing: () => (outputOf("curl", ["--version"]) === undefined ? "curl is missing" : undefined),
+    remedy: "install curl (Debian: apt-get install curl)"
+  },
   openssl: {
     title: "encrypted connections (openssl)",
     missing: () => (outputOf("openssl", ["version"]) === undefined ? "openssl is missing" : undefined),
@@ -50,6 +56,11 @@ export const tools = {
     missing: () => s3ProgramsMissing("swift"),
     remedy:
       "install Swift (Debian: apt-get install --no-install-recommends swift-proxy swift-account swift-container swift-object memcached)"
+  },
+  pgbouncer: {
+    title: "PostgreSQL through a pooler in transaction mode (PgBouncer)",
+    missing: () => (findPgBouncer() === undefined ? "no pgbouncer on this machine" : undefined),
+    remedy: "install PgBouncer (Debian: apt-get install pgbouncer)"
   },
   postgresTools: {
     title: "PostgreSQL dumped, restored and replicated",

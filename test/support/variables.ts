@@ -64,6 +64,8 @@ const meanings: Readonly<Record<string, readonly [meaning: string, otherwise?: s
   PG_STATEMENT_TIMEOUT: ["", "60s"],
   PG_LOCK_TIMEOUT: ["", "10s"],
   PG_IDLE_IN_TRANSACTION_TIMEOUT: ["", "60s"],
+  PG_POOLER: ["transaction: the URL leads to a pooler that lends a session for one transaction"],
+  PG_LISTEN_URL: ["where LISTEN connects; secret", "PG_URL; none with PG_POOLER"],
   SQLITE_FILENAME: ["must be given"],
   SQLITE_SYNCHRONOUS: ["FULL, EXTRA, NORMAL, OFF", "FULL"],
   REDIS_MODE: ["Standalone, Sentinel, Cluster", "Standalone"],

@@ -12,6 +12,7 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { Client } from "minio"
 import { lastingOf } from "../../internal/socketFailures.js"
+import { PoolMeter } from "../../internal/telemetry.js"
 import type { NodeTlsOptions } from "../../internal/tls.js"
 
 export interface Settings {
@@ -75,9 +76,10 @@ export interface S3Client {
     seconds: number,
     endpoint: URL
   ) => Effect.Effect<string, NoAnswer>
-  /** Sockets in use and idle, for tests. */
-  readonly sockets: () => { readonly busy: number; readonly idle: number }
 }
+
+/** How often the sockets are counted. */
+const meterEveryMs = 1_000
 
 interface Call {
   readonly signal: AbortSignal
@@ -113,6 +115,13 @@ const isOfHandshake = (code: string, { message }: Error): boolean =>
 
 const asError = (error: unknown): Error => (error instanceof Error ? error : new Error(String(error)))
 
+const socketsOf = ({ freeSockets, sockets }: http.Agent): { readonly open: number; readonly idle: number } => {
+  const count = (all: NodeJS.ReadOnlyDict<ReadonlyArray<unknown>>) =>
+    Object.values(all).reduce((sum, each) => sum + (each?.length ?? 0), 0)
+  const idle = count(freeSockets)
+  return { open: count(sockets) + idle, idle }
+}
+
 export const make = (settings: Settings): Effect.Effect<S3Client, never, Scope.Scope> =>
   Effect.gen(function* () {
     const { endpoint, timeoutMs } = settings
@@ -131,6 +140,17 @@ export const make = (settings: Settings): Effect.Effect<S3Client, never, Scope.S
           })
       ),
       (agent) => Effect.sync(() => agent.destroy())
+    )
+    yield* Effect.acquireRelease(
+      Effect.sync(() => {
+        const meter = new PoolMeter("minio.DataStore", endpoint.origin, false)
+        return { meter, timer: setInterval(() => meter.report(socketsOf(agent)), meterEveryMs).unref() }
+      }),
+      ({ meter, timer }) =>
+        Effect.sync(() => {
+          clearInterval(timer)
+          meter.report({ open: 0, idle: 0 })
+        })
     )
     const calls = new AsyncLocalStorage<Call>()
 
@@ -263,13 +283,7 @@ export const make = (settings: Settings): Effect.Effect<S3Client, never, Scope.S
         Effect.tryPromise({
           try: () => clientAt(at).presignedUrl(method, bucket, name, seconds),
           catch: (error) => new NoAnswer(false, asError(error))
-        }),
-
-      sockets: () => {
-        const count = (all: NodeJS.ReadOnlyDict<ReadonlyArray<unknown>>) =>
-          Object.values(all).reduce((sum, each) => sum + (each?.length ?? 0), 0)
-        return { busy: count(agent.sockets), idle: count(agent.freeSockets) }
-      }
+        })
     }
 
     /** The signal of a request would end its response as well, which lives longer than the fiber that waited for it. */

@@ -349,6 +349,17 @@ export const make = (client: S3Client, maxRetries: number) => {
         response.status === 404 ? Effect.succeed(false) : Effect.as(expect("buckets.exists", response, 200), true)
       ),
 
+    /** A sign of life, not repeated. */
+    ask: Effect.matchEffect(client.send({ method: "HEAD" }), {
+      onFailure: (lost) => Effect.fail(silence("health", lost)),
+      onSuccess: (response): Effect.Effect<"up" | "busy", ReadFailure> =>
+        response.status === 503 || response.status === 429
+          ? Effect.succeed("busy")
+          : transient.has(response.status)
+            ? Effect.fail(refusal("health", response, codeOf(response)))
+            : Effect.succeed("up")
+    }),
+
     buckets: Effect.flatMap(send("buckets.list", { method: "GET" }), (response) =>
       Effect.map(expect("buckets.list", response, 200), ({ text }) =>
         elements(text, "Bucket").map((each) => ({

@@ -1,13 +1,15 @@
 /**
  * The bus of two levels by NOTIFY. A message is part of the transaction that sends it, and arrives when that commits.
- * The listening connection is asked every second whether it is still there.
+ * The listening connection is asked every second whether it is still there. Where LISTEN cannot be used, nobody hears
+ * anything.
  */
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
-import Pg from "pg"
+import type Pg from "pg"
 import type { CacheBusShape, Listener } from "../../CacheBus.js"
 import type { StoreAccess } from "../database/access.js"
 import type { Names } from "../database/names.js"
+import { makeListener } from "../database/settings.js"
 
 const pingEveryMs = 500
 const silentAfterMs = 1_500
@@ -29,20 +31,22 @@ export const make = (database: StoreAccess, names: Names): CacheBusShape => {
     listen: (listener) =>
       Effect.asVoid(
         Effect.acquireRelease(
-          Effect.sync(() => listen(database, channel, listener)),
+          Effect.sync(() => {
+            const { listener: at } = database.settings
+            return at === undefined ? () => {} : listen(Redacted.value(at), channel, listener)
+          }),
           (close) => Effect.sync(close)
         )
       )
   }
 }
 
-const listen = ({ settings }: StoreAccess, channel: string, listener: Listener): (() => void) => {
-  const options = Redacted.value(settings.client)
+const listen = (at: Pg.ClientConfig, channel: string, listener: Listener): (() => void) => {
   let closed = false
   let current: Pg.Client | undefined
   let retry: NodeJS.Timeout | undefined
   const open = (): void => {
-    const client = new Pg.Client({ ...options, application_name: `${options.application_name} listener` })
+    const client = makeListener(at)
     current = client
     let over = false
     let heard = false

@@ -105,6 +105,7 @@ const command = (text: string, kind: QueryKind, operation: string): Statement<st
   text,
   kind,
   operation,
+  bare: true,
   onResult: (result) => result.command
 })
 
@@ -121,25 +122,20 @@ class Transaction extends transactions.Transaction<Transaction> {
     outside: PgPool
   ) {
     super(parent)
-    this.inside = new ConnectionPool(
-      `${outside.name} transaction`,
-      transactions.insideLimits(outside.limits),
-      {
-        open: (done) =>
-          done(
-            this.alive
-              ? this.connection
-              : new OpenFailure(this.connection.usable ? ended("a statement in it has ended it") : lost(), false)
-          ),
-        close: () => {},
-        usable: () => {
-          // The user ran COMMIT or ROLLBACK by hand: later statements would not belong to the transaction.
-          this.endedByHand = this.begun && this.connection.outsideTransaction
-          return this.alive
-        }
-      },
-      false
-    )
+    this.inside = new ConnectionPool(`${outside.name} transaction`, transactions.insideLimits(outside.limits), {
+      open: (done) =>
+        done(
+          this.alive
+            ? this.connection
+            : new OpenFailure(this.connection.usable ? ended("a statement in it has ended it") : lost(), false)
+        ),
+      close: () => {},
+      usable: () => {
+        // The user ran COMMIT or ROLLBACK by hand: later statements would not belong to the transaction.
+        this.endedByHand = this.begun && this.connection.outsideTransaction
+        return this.alive
+      }
+    })
   }
 
   private get alive(): boolean {
@@ -165,7 +161,11 @@ const lost = (): StoreUnavailable =>
   })
 
 export class Transactions extends transactions.Transactions<Transaction> {
-  constructor(readonly pool: PgPool) {
+  constructor(
+    readonly pool: PgPool,
+    /** What follows each BEGIN. */
+    private readonly settings: string
+  ) {
     super()
   }
 
@@ -215,7 +215,7 @@ export class Transactions extends transactions.Transactions<Transaction> {
         transaction.closing = true
         return run(text, kind, operation)
       })
-    const open = parent === undefined ? begin : `savepoint ${savepoint}`
+    const open = parent === undefined ? begin + this.settings : `savepoint ${savepoint}`
     const close =
       parent === undefined
         ? Effect.flatMap(last("commit", "write", "COMMIT"), (answer) =>

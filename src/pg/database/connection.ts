@@ -6,9 +6,11 @@ import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import Pg from "pg"
+import type { PoolMeter } from "../../internal/telemetry.js"
 import type { Limits } from "../../Pool.js"
 import { ConnectionPool, type OpenFailure } from "../../sql/ConnectionPool.js"
 import { isPlanDead, openFailure } from "./failures.js"
+import { statementSettings, withSettings } from "./pooler.js"
 import { type ConnectionSettings, makeClient } from "./settings.js"
 
 /** A statement with a name is prepared once per connection. */
@@ -17,10 +19,18 @@ export interface Query {
   readonly text: string
   readonly values?: Array<unknown>
   readonly rowMode?: "array"
+  /** Sent as it is, also behind a pooler: it begins or ends a transaction. */
+  readonly bare?: boolean
 }
 
 /** An interrupted statement may take this long to finish by itself; most do, and the connection lives on. */
 const cancelAfterMs = 100
+
+/** How long a request to cancel may take, and behind a pooler its effect. */
+const cancelMaxMs = 2_000
+
+/** Connections unused for so long are looked at before they are used. */
+const restMs = 100
 
 /** How much longer than the statement timeout a connection may be silent before it is given up. */
 const silenceGraceMs = 5_000
@@ -42,6 +52,15 @@ const parsers: Record<number, (text: string) => unknown> = {
   1016: toNumbers
 }
 const types = { getTypeParser: (oid: number) => parsers[oid] ?? asIs } as unknown as Pg.CustomTypesConfig
+
+/** The driver's own connection, as far as a request to cancel needs it. */
+interface CancelWire {
+  on(event: "connect" | "sslconnect" | "error" | "end", listener: () => void): void
+  connect(port: number | string, host?: string): void
+  requestSsl(): void
+  cancel(processID: number, secretKey: number): void
+  readonly stream: { destroy(): void }
+}
 
 export class PgConnection {
   private active = 0
@@ -100,6 +119,7 @@ export class PgConnection {
     }
     client.connect((error: Error | null) => {
       if (error) return failed(error)
+      if (settings.pooled) return done(connection)
       // A session that sees old snapshots would break appends and the feed, whatever the role's default is. A plan that
       // was cached while the table was empty scans the whole table for ever after, although the stores' lookups have
       // indexes. Without an index the table is scanned anyway, but at a cost at which the server would compile the
@@ -126,7 +146,7 @@ export class PgConnection {
     let onSettled: (() => void) | undefined
     this.active++
     this.activeSince = Date.now()
-    const { name, rowMode, text, values } = query
+    const { bare, name, rowMode, text, values } = query
     const finish = (error: unknown, result: Pg.QueryResult | undefined) => {
       this.refused = undefined
       this.active--
@@ -141,8 +161,11 @@ export class PgConnection {
       else finish(error, result)
     }
     // The driver's own types would turn bigints into strings; a store's statements return nothing else to parse.
-    const config = { name, text, values, rowMode, types: forStore ? types : undefined }
-    this.client.query(config as Pg.QueryConfig, finished)
+    const config = { text, values, rowMode, types: forStore ? types : undefined } as Pg.QueryConfig
+    const { settings } = this
+    if (!settings.pooled) this.client.query(name === undefined ? config : { ...config, name }, finished)
+    else if (!forStore || bare === true || !this.outsideTransaction) this.client.query(config, finished)
+    else this.client.query(withSettings(config, statementSettings(settings), finished))
     return {
       abandon: Effect.async<void>((resume) => {
         if (settled) return resume(Effect.void)
@@ -176,20 +199,32 @@ export class PgConnection {
     connection.stream.destroy()
   }
 
-  /** On a connection of its own: the pool may be exhausted by statements like this one. */
+  /**
+   * By a request of the protocol, which needs neither a session nor a password: the pool and the server may be full.
+   * And a pooler knows whom it means, while the number of the process is not the one that the pooler has told.
+   */
   private cancel(): void {
     this.dead = true
-    const { processID } = this.client as unknown as { readonly processID: number }
-    const canceller = makeClient({ ...Redacted.value(this.settings.client), connectionTimeoutMillis: 2_000 })
-    const end = (error: unknown) => {
-      if (error) this.destroy()
-      canceller.end(() => undefined)
+    const { processID, secretKey } = this.client as unknown as { readonly [K in "processID" | "secretKey"]: number }
+    const { host = "", port = 0, ssl } = Redacted.value(this.settings.client)
+    const { connection: wire } = makeClient(Redacted.value(this.settings.client)) as unknown as {
+      readonly connection: CancelWire
     }
-    canceller.on("error", () => undefined)
-    canceller.connect((error: Error | null) => {
-      if (error) end(error)
-      else canceller.query("select pg_cancel_backend($1)", [processID], end)
-    })
+    const timer = setTimeout(() => end(true), cancelMaxMs)
+    const end = (inVain: boolean) => {
+      clearTimeout(timer)
+      wire.stream.destroy()
+      // Whoever waits for it in a pooler is not reached by a request.
+      if (inVain) this.destroy()
+      else if (this.settings.pooled) setTimeout(() => this.destroy(), cancelMaxMs).unref()
+    }
+    wire.on("error", () => end(true))
+    // The server closes it when the request was passed on.
+    wire.on("end", () => end(false))
+    wire.on("connect", () => (ssl ? wire.requestSsl() : wire.cancel(processID, secretKey)))
+    wire.on("sslconnect", () => wire.cancel(processID, secretKey))
+    if (host.startsWith("/")) wire.connect(`${host}/.s.PGSQL.${port}`)
+    else wire.connect(port, host)
   }
 }
 
@@ -198,6 +233,7 @@ export type PgPool = ConnectionPool<PgConnection>
 /** Connections with these settings, opened as they are needed; closed with the scope. */
 export const poolOf = (
   name: string,
+  meter: PoolMeter,
   settings: ConnectionSettings,
   limits: Limits
 ): Effect.Effect<PgPool, never, Scope.Scope> =>
@@ -205,21 +241,27 @@ export const poolOf = (
     const pool = yield* Effect.acquireRelease(
       Effect.sync(() => {
         let known = false
-        const pool: PgPool = new ConnectionPool(name, limits, {
-          open: (done) =>
-            PgConnection.open(
-              settings,
-              known,
-              (lost) => pool.discardIdle(lost),
-              (result) => {
-                known ||= result instanceof PgConnection
-                done(result)
-              }
-            ),
-          close: (connection) => connection.close(),
-          // A transaction that was left open would swallow the next statements.
-          usable: (connection) => connection.usable && connection.outsideTransaction
-        })
+        const pool: PgPool = new ConnectionPool(
+          name,
+          limits,
+          {
+            open: (done) =>
+              PgConnection.open(
+                settings,
+                known,
+                (lost) => pool.discardIdle(lost),
+                (result) => {
+                  known ||= result instanceof PgConnection
+                  done(result)
+                }
+              ),
+            close: (connection) => connection.close(),
+            restMs,
+            // A transaction that was left open would swallow the next statements.
+            usable: (connection) => connection.usable && connection.outsideTransaction
+          },
+          meter
+        )
         return pool
       }),
       (pool) => pool.shutdown

@@ -111,6 +111,13 @@ const meaningOf = (error: Pg.DatabaseError): Meaning => {
 /** Whether the connection can never run this statement again. */
 export const isPlanDead = (error: unknown): boolean => error instanceof Pg.DatabaseError && meaningOf(error) === "plan"
 
+/** What PgBouncer says, all with one code, when it accepts no more clients, and when it never will this one. */
+const poolerIsFull = "no more connections allowed"
+const poolerRefuses = /^(no such (user|database)|(password|SASL) authentication failed|bouncer config error)/
+
+const openingOf = (error: Pg.DatabaseError): Meaning =>
+  error.message.startsWith(poolerIsFull) ? "busy" : poolerRefuses.test(error.message) ? "final" : meaningOf(error)
+
 /** What the driver reports before there is a session, in its own words and without a code. */
 const isRefusal = (cause: unknown): boolean =>
   // The server offers no TLS, the password is missing, or the server does not know it.
@@ -121,7 +128,7 @@ export const openFailure = (cause: unknown, known: boolean): OpenFailure => {
   const operation = "connecting"
   const meaning: Meaning =
     cause instanceof Pg.DatabaseError
-      ? meaningOf(cause)
+      ? openingOf(cause)
       : isRefusal(cause) || (lastingOf(codeOf(cause)) === "final" && !(known && isNameFailure(cause)))
         ? "final"
         : "passing"

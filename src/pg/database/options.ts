@@ -67,6 +67,20 @@ export interface Options {
    * client that vanishes in the middle of an append holds back the feed until then.
    */
   readonly idleInTransactionTimeout?: Duration.DurationInput | undefined
+  /**
+   * Give `"transaction"` when the URL leads to a pooler that lends a session of the server for one transaction, such as
+   * PgBouncer with `pool_mode = transaction`. Statements are not prepared then, and nothing is set that outlives a
+   * transaction. The timeouts hold for the stores and for transactions; the user's own SQL outside a transaction has
+   * the server's. Nobody listens, unless `listenUrl` is given. Without this option there must be no such pooler: the
+   * settings of our sessions would reach others.
+   */
+  readonly pooler?: "transaction" | undefined
+  /**
+   * Where LISTEN connects: the server itself, or a pooler in session mode. A URL like `url`, complete by itself; `ssl`,
+   * `applicationName` and `connectTimeout` apply to it too. Default: `url`; and with `pooler` nowhere: then other
+   * processes' appends are noticed by polling only, and the first of two levels of a cache is not used.
+   */
+  readonly listenUrl?: Redacted.Redacted | undefined
   readonly pool?: Pool.PoolOptions | undefined
 }
 
@@ -83,5 +97,7 @@ export const databaseKeys: Keys<Options> = {
   statementTimeout: true,
   lockTimeout: true,
   idleInTransactionTimeout: true,
+  pooler: true,
+  listenUrl: true,
   pool: true
 }

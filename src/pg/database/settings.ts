@@ -12,17 +12,23 @@ import Pg from "pg"
 import type { InvalidInput } from "../../Errors.js"
 import { agreed, host, parseUrl, port, secret, text } from "../../internal/connectionOptions.js"
 import { timeoutMs } from "../../internal/durations.js"
-import { checked, refuse } from "../../internal/validate.js"
+import { checked, invalid, oneOf, refuse } from "../../internal/validate.js"
 import { encryption, type InUrl, inUrl } from "./encryption.js"
 import type { Options } from "./options.js"
+import type { Timeouts } from "./pooler.js"
 
-/** Checked options of a connection. Times are milliseconds, 0 means no limit. */
-export interface ConnectionSettings {
+/** Checked options of a connection. */
+interface DirectSettings extends Timeouts {
   /** It contains the password, so it is redacted for anything that prints the service. */
   readonly client: Redacted.Redacted<Pg.ClientConfig>
-  readonly statementTimeoutMs: number
-  readonly lockTimeoutMs: number
-  readonly idleInTransactionTimeoutMs: number
+}
+
+/** The same, and what may lie between here and the server. */
+export interface ConnectionSettings extends DirectSettings {
+  /** Each transaction may run in another session of the server. */
+  readonly pooled: boolean
+  /** Where LISTEN connects, if it can. */
+  readonly listener: Redacted.Redacted<Pg.ClientConfig> | undefined
 }
 
 /** The server truncates longer names. */
@@ -32,7 +38,7 @@ const nameBytesMax = 63
 const listenerSuffix = " listener"
 
 export const checkedSettings = (options: Options): Effect.Effect<ConnectionSettings, InvalidInput> =>
-  checked(() => settings(options), Effect.succeed)
+  checked(() => settingsOf(options), Effect.succeed)
 
 /** A client of the driver that reads nothing from the environment. */
 export const makeClient = (config: Pg.ClientConfig): Pg.Client => {
@@ -54,7 +60,24 @@ export const describeConnection = ({ database = "", host = "", port }: Pg.Client
   `postgres://${net.isIPv6(host) ? `[${host}]` : host}:${port}/${database}`
 
 /** Throws `InvalidInput`. */
-export const settings = (options: Options): ConnectionSettings => {
+export const settingsOf = ({ listenUrl, pooler, ...options }: Options): ConnectionSettings => {
+  const direct = directSettings(options)
+  const pooled = pooler !== undefined && oneOf(pooler, "pooler", ["transaction"]) === "transaction"
+  const listener =
+    listenUrl === undefined ? (pooled ? undefined : direct.client) : listenerAt(secret(listenUrl, "listenUrl"), options)
+  return { ...direct, pooled, listener }
+}
+
+const listenerAt = (url = "", { applicationName, connectTimeout, ssl }: Options) => {
+  try {
+    return directSettings({ url: Redacted.make(url), applicationName, connectTimeout, ssl }).client
+  } catch (error) {
+    const { what, why } = invalid(error)
+    return refuse(what === "url" ? "listenUrl" : what, why)
+  }
+}
+
+const directSettings = (options: Options): DirectSettings => {
   const url = options.url === undefined ? undefined : fromUrl(secret(options.url, "url") ?? "")
   const place = agreed("host", url?.host, hostOrSocket(options.host, "host"))
   if (place === undefined && url !== undefined) return refuse("url", "has no host")
@@ -76,6 +99,7 @@ export const settings = (options: Options): ConnectionSettings => {
         agreed("applicationName", url?.applicationName, applicationName(options.applicationName, "applicationName")) ??
         "effect-stores",
       keepAlive: true,
+      keepAliveInitialDelayMillis: 30_000,
       connectionTimeoutMillis: limitMs(
         agreed("connectTimeout", url?.connectTimeoutMs, timeLimit(options.connectTimeout, "connectTimeout")) ?? 10_000
       )

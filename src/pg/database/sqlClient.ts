@@ -24,7 +24,7 @@ export const make = (transactions: Transactions, reactivity: Reactivity.Reactivi
     // One connection as a pool, so that its statements run in order.
     const limits = { ...transactions.pool.limits, maxOpenConns: 1, maxIdleConns: 1 }
     const one = { open: (done: (own: PgConnection) => void) => done(own), close: () => {}, usable: () => own.usable }
-    const pool: PgPool = new ConnectionPool("reserved", limits, one, false)
+    const pool: PgPool = new ConnectionPool("reserved", limits, one)
     return { pool, connection: connectionOf(() => pool) }
   }).pipe(
     Effect.tap(({ pool }) => Effect.addFinalizer(() => pool.shutdown)),

@@ -8,14 +8,14 @@ import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import type Pg from "pg"
 import { Hints } from "../../internal/Hints.js"
-import { type ConnectionSettings, makeListener } from "../database/settings.js"
+import { makeListener } from "../database/settings.js"
 
 /** Between a lost connection and the next attempt. */
 const reconnectMs = 500
 
-/** `notify` is not awaited, and may fail. */
+/** `notify` is not awaited, and may fail. Without a place to listen at, only this process hears of its appends. */
 export const make = (
-  settings: ConnectionSettings,
+  at: Redacted.Redacted<Pg.ClientConfig> | undefined,
   channel: string,
   notify: () => void
 ): Effect.Effect<{ readonly hints: Hints; readonly register: Hints["register"] }, never, Scope.Scope> =>
@@ -24,21 +24,17 @@ export const make = (
       Effect.sync(() => new Hints(notify)),
       (hints) => Effect.sync(() => hints.close())
     )
+    if (at === undefined) return { hints, register: hints.register }
     // One connection listens for all subscribers of the process, from the first to the last.
-    const listening = yield* RcRef.make({ acquire: listen(settings, channel, () => hints.signal()) })
+    const listening = yield* RcRef.make({ acquire: listen(Redacted.value(at), channel, () => hints.signal()) })
     return { hints, register: Effect.zipRight(RcRef.get(listening), hints.register) }
   })
 
 /** A connection that listens until the scope closes, and is opened again whenever it is lost. */
-const listen = (
-  settings: ConnectionSettings,
-  channel: string,
-  heard: () => void
-): Effect.Effect<void, never, Scope.Scope> =>
+const listen = (client: Pg.ClientConfig, channel: string, heard: () => void): Effect.Effect<void, never, Scope.Scope> =>
   Effect.asVoid(
     Effect.acquireRelease(
       Effect.sync(() => {
-        const client = Redacted.value(settings.client)
         let listener: Pg.Client | undefined
         let timer: NodeJS.Timeout | undefined
         let closed = false

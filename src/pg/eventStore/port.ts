@@ -23,7 +23,7 @@ export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded
     const sql = statements.make(names)
     // Outside any transaction and any fiber. If it fails, a hint is lost and nothing else.
     const notify = () => database.submit(sql.notify, () => {})
-    const { hints, register } = yield* PgHints.make(database.settings, names.channel, notify)
+    const { hints, register } = yield* PgHints.make(database.settings.listener, names.channel, notify)
     const appended = (answer: Attempt) => {
       if (typeof answer === "object" && answer._tag === "Appended") hints.appended()
     }

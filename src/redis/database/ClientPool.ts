@@ -7,10 +7,10 @@
  * counts its retries per connection. A connection that ends, or goes silent, leaves the pool.
  */
 import * as Effect from "effect/Effect"
-import * as Metric from "effect/Metric"
 import { StoreError, StoreUnavailable } from "../../Errors.js"
+import type { PoolMeter } from "../../internal/telemetry.js"
 import type { RedisLimits } from "../../Pool.js"
-import { type Driver, isCluster, type Send } from "./commands.js"
+import { command, type Driver, isCluster, type Send } from "./commands.js"
 import type { OnError } from "./connectors.js"
 import { classify, replyCode, rootOf } from "./failures.js"
 
@@ -37,11 +37,6 @@ const backoffMs = 50
 /** Closing waits no longer than this for connections; the driver destroys their sockets before. */
 const closingMaxMs = 3_000
 
-const gauges = {
-  open: Metric.gauge("effect_stores_pool_open"),
-  idle: Metric.gauge("effect_stores_pool_idle")
-}
-
 class Client {
   load = 0
   inFlight = 0
@@ -64,17 +59,13 @@ export class ClientPool {
   private readonly clients = new Set<Client>()
   private readonly ending = new Set<Client>()
   private readonly tending: NodeJS.Timeout
-  private readonly open: Metric.Metric.Gauge<number>
-  private readonly idle: Metric.Metric.Gauge<number>
   private closed: (() => void) | undefined
 
   constructor(
-    name: string,
+    private readonly meter: PoolMeter,
     readonly limits: RedisLimits,
     private readonly connect: (onError: OnError) => Driver
   ) {
-    this.open = Metric.tagged(gauges.open, "pool", name)
-    this.idle = Metric.tagged(gauges.idle, "pool", name)
     this.tending = setInterval(() => this.tend(), tendEveryMs).unref()
     this.tend()
   }
@@ -191,12 +182,38 @@ export class ClientPool {
     return Effect.fail(new StoreUnavailable({ operation, retryable: true, cause }))
   }
 
+  /** Asks the server for a sign of life: on a connection of its own if all of the pool are busy. */
+  readonly ask: Effect.Effect<"up" | "busy", StoreError | StoreUnavailable> = Effect.suspend(() => {
+    const busy = this.clients.size >= this.limits.poolSize && [...this.clients].every(({ load }) => load >= busyBytes)
+    return busy
+      ? Effect.as(this.askOther, "busy")
+      : Effect.as(this.run({ operation: "health", size: 0, send: ping, onReply: () => undefined }), "up")
+  })
+
+  private readonly askOther: Effect.Effect<void, StoreError | StoreUnavailable> = Effect.async((resume) => {
+    let reason: unknown
+    const driver = this.connect((error) => {
+      reason = error
+    })
+    driver.on("error", (error: unknown) => {
+      reason = error
+    })
+    ping(driver)
+      .then(
+        () => resume(Effect.void),
+        (error) => resume(Effect.fail(classify(rootOf(error, reason), "health")))
+      )
+      .finally(() => driver.disconnect())
+    return Effect.sync(() => driver.disconnect())
+  })
+
   /** Closes all connections. Running commands fail, and so do later ones. */
   readonly shutdown: Effect.Effect<void> = Effect.async<void>((resume) => {
     clearInterval(this.tending)
     const giveUp = setTimeout(() => this.closed?.(), closingMaxMs)
     this.closed = () => {
       clearTimeout(giveUp)
+      this.meter.report(this.state)
       resume(Effect.void)
     }
     for (const client of this.clients) this.retire(client)
@@ -259,11 +276,11 @@ export class ClientPool {
       this.retire(client)
     }
     while (this.clients.size < this.limits.minIdleConns) this.add()
-    const { idle, open } = this.state
-    this.open.unsafeUpdate(open, [])
-    this.idle.unsafeUpdate(idle, [])
+    this.meter.report(this.state)
   }
 }
+
+const ping = command("ping", [])
 
 /** On a cluster the driver has retried the command itself. */
 const hasRetried = (error: unknown): boolean =>

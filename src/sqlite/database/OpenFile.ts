@@ -5,11 +5,13 @@
 import type * as Reactivity from "@effect/experimental/Reactivity"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { type InvalidInput, StoreError, type StoreFailure } from "../../Errors.js"
+import { type InvalidInput, type ReadFailure, StoreError, type StoreFailure } from "../../Errors.js"
+import * as Health from "../../Health.js"
+import { PoolMeter } from "../../internal/telemetry.js"
 import { checked, refuse } from "../../internal/validate.js"
 import { ConnectionPool, OpenFailure } from "../../sql/ConnectionPool.js"
 import type { InContext } from "../../sql/transactions.js"
-import { accessTo, type SqlitePool, type StoreAccess, Transactions } from "./access.js"
+import { accessTo, type SqlitePool, type StoreAccess, Transactions, use } from "./access.js"
 import { identityOf, placeOf, SqliteConnection } from "./connection.js"
 import { checkOwner, explained, failure, isBusy, movedAway } from "./failures.js"
 import { limitOf, type PoolOption, type Settings } from "./settings.js"
@@ -19,6 +21,19 @@ const inMemory = ":memory:"
 const cure =
   "another layer of this process has the file open with that, and they share its connections: " +
   "give both the same, or put the stores on one SqliteDatabase.layer with layerFromDatabase"
+
+/** False if another process has it locked. */
+const isReadable = (connection: SqliteConnection): boolean => {
+  try {
+    connection.prepare("SELECT count(*) FROM sqlite_schema").get()
+    return true
+  } catch (error) {
+    if (isBusy(error)) return false
+    throw error
+  }
+}
+
+const hasFree = ({ limits, state: { idle, open } }: SqlitePool): boolean => idle > 0 || open < limits.maxOpenConns
 
 export class OpenFile {
   private static readonly all = new Set<OpenFile>()
@@ -108,6 +123,23 @@ export class OpenFile {
     this.file === undefined ? Effect.asVoid(Effect.scoped(this.writer.acquire)) : Effect.void
   )
 
+  readonly health: Effect.Effect<Health.Health> = Health.make(
+    Effect.suspend((): Effect.Effect<"up" | "busy", ReadFailure> => {
+      const { filename } = this.settings
+      if (filename !== inMemory && !this.inPlace)
+        return Effect.fail(failure("health", movedAway(filename)) as ReadFailure)
+      const reads = this.reads.pool
+      // Those who use a connection now find out by themselves whether the file can be read.
+      if (!hasFree(reads)) return Effect.succeed("busy")
+      const free = hasFree(this.writer)
+      // One that reads has nothing to commit.
+      return use(reads, "health", (connection) => (isReadable(connection) && free ? "up" : "busy")) as Effect.Effect<
+        "up" | "busy",
+        ReadFailure
+      >
+    })
+  )
+
   private readonly leave: Effect.Effect<void> = Effect.suspend(() => {
     this.users--
     if (this.users > 0) return Effect.void
@@ -184,7 +216,8 @@ export class OpenFile {
         open,
         close: (connection) => connection.close(),
         usable: SqliteConnection.isUsable
-      }
+      },
+      new PoolMeter(`sqlite.${role}`, filename)
     )
   }
 }

@@ -157,8 +157,7 @@ export class Transaction extends transactions.Transaction<Transaction> {
           done(this.connection !== undefined && this.alive ? this.connection : new OpenFailure(gone(), false)),
         close: () => {},
         usable: () => this.alive
-      },
-      false
+      }
     )
     // Put into the pool now, so that the first step finds it there.
     nested.take({ take: (own) => nested.release(own), fail: () => {} })

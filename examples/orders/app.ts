@@ -1,0 +1,17 @@
+/**
+ * The whole application, but for its stores and its server: tests give it others.
+ */
+import { HttpApiBuilder, HttpApiSwagger } from "@effect/platform"
+import { Layer } from "effect"
+import { api } from "./handlers.js"
+import * as invoices from "./invoices.js"
+import { pages } from "./pages.js"
+import { following } from "./readModel.js"
+
+/** The routes. What they need beside the stores is `Stopping`. */
+export const app = Layer.mergeAll(
+  Layer.provideMerge(Layer.mergeAll(HttpApiBuilder.middlewareOpenApi(), HttpApiSwagger.layer({ path: "/docs" })), api),
+  pages,
+  following,
+  invoices.prepared
+)

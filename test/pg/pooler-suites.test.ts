@@ -1,0 +1,50 @@
+/**
+ * The contracts of the stores on PostgreSQL, through a pooler in transaction mode: with fewer sessions of the server
+ * than the stores have connections, so that each statement may run in another one.
+ */
+import { Redacted } from "effect"
+import { CacheStorePg, CommandStorePg, DataStorePg, EventStorePg, SnapshotStorePg } from "effect-stores/pg"
+import {
+  CacheStoreSuite,
+  CommandStoreSuite,
+  DataStoreSuite,
+  EventStoreSuite,
+  SnapshotStoreSuite
+} from "effect-stores/testing"
+import { afterAll } from "vitest"
+import { describePg, describeWith, freshDatabase } from "../support/backends.js"
+import { startPgBouncer } from "../support/pgbouncer.js"
+
+describePg("the stores on PostgreSQL", () =>
+  describeWith("pgbouncer", "through a pooler", async () => {
+    const address = await freshDatabase()
+    const other = await freshDatabase()
+    const pooler = await startPgBouncer(address, { default_pool_size: 3 })
+    afterAll(() => pooler.stop())
+    const at = (url: string) => ({ url: Redacted.make(pooler.through(url)), pooler: "transaction" }) as const
+    const given = at(address)
+    const name = (store: string) => `${store} on PostgreSQL through a pooler`
+
+    EventStoreSuite.contract(name("EventStore"), EventStorePg.layer(given), {
+      timeoutMs: 120_000,
+      readOnly: EventStorePg.layer({ ...given, readOnly: true })
+    })
+    EventStoreSuite.model(name("EventStore"), EventStorePg.layer({ ...at(other), prefix: "model_" }))
+    CommandStoreSuite.contract(name("CommandStore"), CommandStorePg.layer(given), {
+      timeoutMs: 120_000,
+      readOnly: CommandStorePg.layer({ ...given, readOnly: true })
+    })
+    SnapshotStoreSuite.contract(name("SnapshotStore"), SnapshotStorePg.layer(given), {
+      timeoutMs: 120_000,
+      readOnly: SnapshotStorePg.layer({ ...given, readOnly: true })
+    })
+    CacheStoreSuite.contract(name("CacheStore"), CacheStorePg.layer(given), {
+      timeoutMs: 120_000,
+      readOnly: CacheStorePg.layer({ ...given, readOnly: true })
+    })
+    DataStoreSuite.contract(name("DataStore"), DataStorePg.layer(given), {
+      timeoutMs: 300_000,
+      readOnly: DataStorePg.layer({ ...given, readOnly: true })
+    })
+  })
+)
