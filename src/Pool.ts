@@ -9,7 +9,7 @@ import * as ConfigError from "effect/ConfigError"
 import type * as Duration from "effect/Duration"
 import * as Either from "effect/Either"
 import { InvalidInput } from "./Errors.js"
-import { duration, integer, nameOf, options } from "./internal/config.js"
+import { duration, integer, nameOf, options, withoutValue } from "./internal/config.js"
 import { durationMs, timerMaxMs } from "./internal/durations.js"
 import { describe, fields, invalid, record } from "./internal/validate.js"
 
@@ -326,7 +326,7 @@ const valid = <A extends object>(
 ): Config.Config<A> =>
   Config.mapOrFail(config, (options) =>
     Either.mapBoth(check(options), {
-      onLeft: (error) => ConfigError.InvalidData([nameOf(error.what.slice("pool.".length))], error.why),
+      onLeft: (error) => ConfigError.InvalidData([nameOf(error.what.slice("pool.".length))], withoutValue(error.why)),
       onRight: () => options
     })
   )

@@ -3,6 +3,7 @@
  * environment says, and nothing that may be a secret is shown. No server is needed: what is taken is looked at in the
  * settings, and what is refused is refused before anything is opened.
  */
+import { createPrivateKey, X509Certificate } from "node:crypto"
 import * as fs from "node:fs"
 import * as https from "node:https"
 import type { AddressInfo } from "node:net"
@@ -214,7 +215,30 @@ describe("a PostgreSQL URL", () => {
       database: "d",
       ssl: { rejectUnauthorized: true }
     })
-    expect((await refused(buildPg({ ...urlOf("postgres://u@db?sslmode=verify-full"), ssl: true }))).what).toBe("ssl")
+    for (const [sslmode, ssl, what] of [
+      ["require", true, "ssl"],
+      ["verify-full", false, "ssl"],
+      ["disable", {}, "ssl"],
+      ["disable", { caFile: "/ca.pem" }, "ssl.caFile"],
+      ["require", { mode: "verify-full" }, "ssl.mode"],
+      ["verify-full", { mode: "require" }, "ssl.mode"],
+      ["verify-full", { mode: "disable" }, "ssl.mode"],
+      ["verify-full", { rejectUnauthorized: false }, "ssl.rejectUnauthorized"],
+      ["verify-ca", { checkServerIdentity: () => undefined }, "ssl.checkServerIdentity"],
+      ["verify-full&sslrootcert=/a.pem", { caFile: "/b.pem" }, "ssl.caFile"],
+      ["verify-full&sslcert=/a.pem&sslkey=/a.pem", { keyFile: "/b.pem" }, "ssl.keyFile"]
+    ] as const) {
+      expect((await refused(buildPg({ ...urlOf(`postgres://u@db?sslmode=${sslmode}`), ssl }))).what).toBe(what)
+    }
+    for (const [sslmode, ssl, expected] of [
+      ["verify-full", true, { rejectUnauthorized: true }],
+      ["disable", false, false],
+      ["require", { mode: "require" }, { rejectUnauthorized: false }],
+      ["require", { minVersion: "TLSv1.3" }, { rejectUnauthorized: false, minVersion: "TLSv1.3" }],
+      ["disable", { mode: "disable" }, false]
+    ] as const) {
+      expect(client({ ...urlOf(`postgres://u@db?sslmode=${sslmode}`), ssl }).ssl).toEqual(expected)
+    }
   })
 })
 
@@ -276,6 +300,8 @@ describe("the environment", () => {
 })
 
 describe("options of TLS", () => {
+  const passphrase = "hunter2"
+  const encrypted = { type: "pkcs8", format: "pem", cipher: "aes-256-cbc", passphrase } as const
   const files = certificates(temporaryDirectory())
   const pem = (file: string) => fs.readFileSync(file, "utf8")
 
@@ -289,7 +315,7 @@ describe("options of TLS", () => {
     [{ ca: [files.authority, "no certificate"] }, "ssl.ca"],
     [{ cert: pem(files.client.cert) }, "ssl.key"],
     [{ key: pem(files.client.key) }, "ssl.cert"],
-    [{ cert: pem(files.client.cert), key: pem(files.server.key) }, "ssl"],
+    [{ cert: pem(files.client.cert), key: pem(files.server.key) }, "ssl.key"],
     [{ minVersion: "TLSv9" }, "ssl"],
     [{ passphrase: 1234567 }, "ssl.passphrase"],
     [{ servername: "" }, "ssl.servername"],
@@ -323,6 +349,57 @@ describe("options of TLS", () => {
       `sslcert=${own.cert}&sslkey=${files.server.key}`
     ]) {
       expect((await refused(buildPg(urlOf(`postgres://u@h/d?sslmode=verify-full&${wrong}`)))).what).toMatch(/^url/)
+    }
+  })
+
+  it("take files by their names, and name the one that is wrong", async () => {
+    const { authority, client: own } = files
+    const all = { caFile: authority, certFile: own.cert, keyFile: own.key }
+    expect(client({ host: "h", ssl: { ...all, mode: "verify-ca" } }).ssl).toMatchObject({
+      ca: fs.readFileSync(authority),
+      cert: fs.readFileSync(own.cert),
+      key: fs.readFileSync(own.key),
+      checkServerIdentity: expect.any(Function)
+    })
+    const at = (name: string, content: string | Buffer) => {
+      const file = path.join(temporaryDirectory(), name)
+      fs.writeFileSync(file, content)
+      return file
+    }
+    const broken = at("bundle.pem", `${pem(authority)}-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n`)
+    const der = at("ca.der", new X509Certificate(pem(authority)).raw)
+    const locked = at("locked.key", createPrivateKey(pem(own.key)).export(encrypted))
+    const combined = at("client.pem", pem(own.key) + pem(own.cert))
+    const cases: ReadonlyArray<readonly [tls: object, what: string]> = [
+      [{ caFile: "/no/such/ca.pem" }, "caFile"],
+      [{ caFile: temporaryDirectory() }, "caFile"],
+      [{ caFile: pem(authority) }, "caFile"],
+      [{ caFile: "" }, "caFile"],
+      [{ caFile: 1 }, "caFile"],
+      [{ caFile: own.key }, "caFile"],
+      [{ caFile: broken }, "caFile"],
+      [{ caFile: der }, "caFile"],
+      [{ caFile: authority, ca: pem(authority) }, "caFile"],
+      [{ certFile: own.cert }, "keyFile"],
+      [{ keyFile: own.key }, "certFile"],
+      [{ passphrase: Redacted.make(passphrase) }, "keyFile"],
+      [{ ...all, keyFile: "/no/such/key.pem" }, "keyFile"],
+      [{ ...all, keyFile: own.cert }, "keyFile"],
+      [{ ...all, keyFile: files.server.key }, "keyFile"],
+      [{ ...all, keyFile: locked }, "keyFile"],
+      [{ ...all, keyFile: locked, passphrase: Redacted.make("wrong") }, "keyFile"],
+      [{ ...all, passphrase: Redacted.make(2) }, "passphrase"]
+    ]
+    for (const [tls, what] of cases) {
+      expect(await refused(buildPg({ host: "db", ssl: tls }), passphrase)).toMatchObject({ what: `ssl.${what}` })
+      expect(await refused(buildRedis({ host: "db", tls }), passphrase)).toMatchObject({ what: `tls.${what}` })
+    }
+    for (const tls of [
+      { ...all, keyFile: locked, passphrase },
+      { ...all, keyFile: locked, passphrase: Redacted.make(passphrase) },
+      { certFile: combined, keyFile: combined }
+    ]) {
+      expect(client({ host: "h", ssl: tls }).ssl).toMatchObject({ rejectUnauthorized: true })
     }
   })
 

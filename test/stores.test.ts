@@ -9,8 +9,9 @@ import { Config, ConfigProvider, Effect, Exit, Layer, Logger, Option } from "eff
 import { CacheStore, CommandStore, DataStore, EventStore, SnapshotStore } from "effect-stores"
 import { CommandStoreMemory, EventStoreMemory, MemoryDatabase } from "effect-stores/memory"
 import { Stores, StoresTest } from "effect-stores/stores"
-import { describe, test } from "vitest"
+import { describe, onTestFinished, test } from "vitest"
 import {
+  describeOwnRedis,
   describePg,
   describeRedis,
   freshDatabase,
@@ -19,6 +20,7 @@ import {
   temporaryDirectory
 } from "./support/backends.js"
 import { withClient } from "./support/databases.js"
+import { startRedisCluster } from "./support/redis.js"
 import { tables } from "./support/variables.js"
 
 type Variables = Readonly<Record<string, string>>
@@ -102,6 +104,19 @@ describe("Stores", () => {
     assert.deepEqual(await run(variables, again), Exit.succeed(1))
   })
 
+  test("and a store in a file of its own has its own", async () => {
+    const [filename, own] = [path.join(temporaryDirectory(), "all.db"), path.join(temporaryDirectory(), "own.db")]
+    const variables = { EVENT_STORE: "sqlite", COMMAND_STORE: "sqlite", COMMAND_STORE_SQLITE_FILENAME: own }
+    const lines: Array<string> = []
+    assert.ok(Exit.isSuccess(await run({ ...variables, SQLITE_FILENAME: filename }, used("k"), { lines })))
+    assert.match(lines.join(), /EVENT_STORE sqlite \S+all\.db, COMMAND_STORE sqlite \S+own\.db/)
+    assert.match(failure(await run(variables, used("k"))), /SQLITE_FILENAME: "must be given"/)
+    const onlyOwn = { ...variables, EVENT_STORE: "memory" }
+    assert.ok(Exit.isSuccess(await run(onlyOwn, used("k"))))
+    const halfGiven = { ...onlyOwn, COMMAND_STORE_SQLITE_FILENAME: "", COMMAND_STORE_SQLITE_SYNCHRONOUS: "OFF" }
+    assert.match(failure(await run(halfGiven, used("k"))), /COMMAND_STORE_SQLITE_FILENAME: "must be given"/)
+  })
+
   test("a file system keeps objects, and another backend the rest", async () => {
     const root = temporaryDirectory()
     const exit = await run({ DATA_STORE: "fs", FS_ROOT: root }, used("k"))
@@ -135,7 +150,7 @@ describe("Stores", () => {
   })
 
   test("durable refuses events in memory, by option and by variable, but not a layer of the application's own", async () => {
-    const refusal = /EVENT_STORE: must not be memory/
+    const refusal = /EVENT_STORE: "must not be memory/
     assert.match(failure(await run({ DURABLE: "true" }, used("k"))), refusal)
     const layer = Stores.layer({ durable: true })
     assert.match(failure(await run({ EVENT_STORE: "memory" }, used("k"), { layer })), refusal)
@@ -229,14 +244,14 @@ describe("a variable that is wrong", () => {
     [{ CACHE_STORE: "minio" }, [/CACHE_STORE: "must be one of memory, sqlite, pg, redis"/]],
     [{ EVENT_STORE: "redis" }, [/EVENT_STORE: "must be one of memory, sqlite, pg"/]],
     [{ EVENT_STORE: secret }, [/EVENT_STORE: "must be one of/]],
-    [{ EVENT_STORE: "sqlite" }, [/SQLITE\.FILENAME: "must be given"/]],
-    [{ DATA_STORE: "fs" }, [/FS\.ROOT: "must be given"/]],
-    [{ DATA_STORE: "minio", MINIO_ENDPOINT: "http://h" }, [/MINIO\.ACCESS_KEY: "must be given"/, /MINIO\.SECRET_KEY/]],
+    [{ EVENT_STORE: "sqlite" }, [/SQLITE_FILENAME: "must be given"/]],
+    [{ DATA_STORE: "fs" }, [/FS_ROOT: "must be given"/]],
+    [{ DATA_STORE: "minio", MINIO_ENDPOINT: "http://h" }, [/MINIO_ACCESS_KEY: "must be given"/, /MINIO_SECRET_KEY/]],
     [
       { DATA_STORE: "minio", MINIO_ENDPOINT: secret, MINIO_ACCESS_KEY: "a", MINIO_SECRET_KEY: secret },
-      [/MINIO_ENDPOINT: must be a URL/]
+      [/MINIO_ENDPOINT: "must be a URL/]
     ],
-    [{ ...pg, EVENT_STORE_POOL_MAX_OPEN_CONNS: "-1" }, [/EVENT_STORE\.POOL\.MAX_OPEN_CONNS: "must be a whole number/]],
+    [{ ...pg, EVENT_STORE_POOL_MAX_OPEN_CONNS: "-1" }, [/EVENT_STORE_POOL_MAX_OPEN_CONNS: "must be a whole number/]],
     [{ ...pg, EVENT_STORE_POOL_MAX_OPEN_CONNS: "1e3" }, [/MAX_OPEN_CONNS/]],
     [{ ...pg, EVENT_STORE_POOL_MAX_OPEN_CONNS: "0x10" }, [/MAX_OPEN_CONNS/]],
     [{ ...pg, EVENT_STORE_POOL_MAX_OPEN_CONNS: "1.5" }, [/MAX_OPEN_CONNS/]],
@@ -250,7 +265,7 @@ describe("a variable that is wrong", () => {
         COMMAND_STORE: "pg",
         COMMAND_STORE_POOL_ACQUIRE_TIMEOUT: secret
       },
-      [/EVENT_STORE\.POOL\.MAX_OPEN_CONNS/, /COMMAND_STORE\.POOL\.ACQUIRE_TIMEOUT/]
+      [/EVENT_STORE_POOL_MAX_OPEN_CONNS/, /COMMAND_STORE_POOL_ACQUIRE_TIMEOUT/]
     ],
     [{ EVENT_STORE: "x", CACHE_STORE: "y", DURABLE: "yes" }, [/EVENT_STORE/, /CACHE_STORE/, /DURABLE: "must be true/]],
     [{ ...pg, PG_POOL_MAX_OPEN_CONNS: "3" }, [/PG_POOL_\*: "have no effect.*PG_SHARED=true/]],
@@ -259,11 +274,14 @@ describe("a variable that is wrong", () => {
       { EVENT_STORE: "sqlite", SQLITE_FILENAME: "a.db", EVENT_STORE_POOL_MAX_OPEN_CONNS: "3" },
       [/EVENT_STORE_POOL_\*: "have no effect.*SQLITE_POOL_\*/]
     ],
-    [{ EVENT_STORE: "sqlite", SQLITE_FILENAME: "a.db/" }, [/SQLITE_FILENAME: must be the path of a file/]],
+    [{ EVENT_STORE: "sqlite", SQLITE_FILENAME: "a.db/" }, [/SQLITE_FILENAME: "must be the path of a file/]],
     [{ ENCRYPTION_PRIMARY: "a" }, [/KEYS/]],
     [{ ENCRYPTION_KEYS: `a=${keyOf("1")}` }, [/PRIMARY/]],
-    [{ ENCRYPTION_POLICY: "RequireEncrypt" }, [/ENCRYPTION_KEYS: must be given/]],
-    [{ ENCRYPTION_KEY_FILE: "k.json", ENCRYPTION_KEYS: `a=${keyOf("1")}` }, [/ENCRYPTION_KEY_FILE: must not be given/]],
+    [{ ENCRYPTION_POLICY: "RequireEncrypt" }, [/ENCRYPTION_KEYS: "must be given/]],
+    [
+      { ENCRYPTION_KEY_FILE: "k.json", ENCRYPTION_KEYS: `a=${keyOf("1")}` },
+      [/ENCRYPTION_KEY_FILE: "must not be given/]
+    ],
     [{ ENCRYPTION_KEYS: `a=${secret}`, ENCRYPTION_PRIMARY: "a" }, [/the key a/]],
     [{ ENCRYPTION_KEYS: `a=${keyOf("1")}`, ENCRYPTION_PRIMARY: secret }, [/primary: /]]
   ]
@@ -335,7 +353,7 @@ describePg("Stores on PostgreSQL", () => {
     assert.equal(warnings.length, 1, inspect(warnings))
     assert.match(
       warnings.join(),
-      /may open 500 connections .* allows \d+ .*EVENT_STORE_POOL_MAX_OPEN_CONNS \(25\), COMMAND_STORE_POOL_MAX_OPEN_CONNS \(25\) times EXPECTED_PROCESSES \(10\)/
+      /may open 510 connections .* allows \d+ .*EVENT_STORE_POOL_MAX_OPEN_CONNS \(25\), COMMAND_STORE_POOL_MAX_OPEN_CONNS \(25\) times EXPECTED_PROCESSES \(10\), beside 1 of each process that listens/
     )
     lines.length = 0
     await run(
@@ -349,10 +367,46 @@ describePg("Stores on PostgreSQL", () => {
     )
   })
 
+  test("a store may have a database of its own, beside a pool that the others share", async () => {
+    const [url, own] = [await freshDatabase(), await freshDatabase()]
+    const variables = {
+      ...storesOn("pg"),
+      PG_URL: url,
+      PG_SHARED: "true",
+      PG_APPLICATION_NAME: "es",
+      PG_POOL_MAX_OPEN_CONNS: "2",
+      SNAPSHOT_STORE_PG_URL: own,
+      SNAPSHOT_STORE_PG_APPLICATION_NAME: "es",
+      SNAPSHOT_STORE_POOL_MAX_OPEN_CONNS: "1",
+      EXPECTED_PROCESSES: "1000"
+    }
+    const lines: Array<string> = []
+    const both = Effect.zipRight(
+      used("k"),
+      Effect.promise(() => Promise.all([connections(url), connections(own)]))
+    )
+    const exit = await run(variables, both, { lines })
+    assert.ok(Exit.isSuccess(exit), failure(exit))
+    const [shared = 0, alone = 0] = exit.value
+    assert.ok(shared > 0 && shared <= 2, `${shared}`)
+    assert.equal(alone, 1)
+    assert.match(
+      lines.join("\n"),
+      new RegExp(`SNAPSHOT_STORE pg \\S+${new URL(own).pathname}, CACHE_STORE pg \\S+${new URL(url).pathname}`)
+    )
+    // Both databases are on one server.
+    assert.match(
+      lines.join("\n"),
+      /may open 4000 connections .*PG_POOL_MAX_OPEN_CONNS \(2\), SNAPSHOT_STORE_POOL_MAX_OPEN_CONNS \(1\) times EXPECTED_PROCESSES \(1000\), beside 1 of/
+    )
+    const idle = await run({ ...variables, SNAPSHOT_STORE_PG_POOL_MAX_OPEN_CONNS: "1" }, used("k"))
+    assert.match(failure(idle), /SNAPSHOT_STORE_PG_POOL_\*: "have no effect/)
+  })
+
   test("a pool beyond its default is checked against the default of its own store", async () => {
     const url = await freshDatabase()
     const variables = { SNAPSHOT_STORE: "pg", PG_URL: url, SNAPSHOT_STORE_POOL_MAX_IDLE_CONNS: "20" }
-    assert.match(failure(await run(variables, used("k"))), /SNAPSHOT_STORE_POOL_MAX_IDLE_CONNS: must not exceed/)
+    assert.match(failure(await run(variables, used("k"))), /SNAPSHOT_STORE_POOL_MAX_IDLE_CONNS: "must not exceed/)
   })
 })
 
@@ -373,6 +427,26 @@ describeRedis("Stores on Redis", () => {
     lines.length = 0
     await run({ ...variables, EXPECTED_PROCESSES: "100000" }, used("k"), { lines })
     assert.match(lines.join(), /WARN .*CACHE_STORE_POOL_POOL_SIZE \(2\) times EXPECTED_PROCESSES/)
+  })
+})
+
+describeOwnRedis("Stores on a Redis Cluster", () => {
+  test("with the connections on which the driver listens counted", async () => {
+    const cluster = await startRedisCluster()
+    onTestFinished(() => cluster.stop())
+    const variables = {
+      CACHE_STORE: "redis",
+      REDIS_MODE: "Cluster",
+      REDIS_NODES: cluster.nodes.map(({ port }) => `127.0.0.1:${port}`).join(","),
+      EXPECTED_PROCESSES: "100000"
+    }
+    const lines: Array<string> = []
+    const exit = await run(variables, used("k"), { lines })
+    assert.deepEqual(exit, Exit.succeed(["InMemory", "InMemory", "InMemory", "Redis", "InMemory"]))
+    assert.match(
+      lines.join("\n"),
+      /may open 4000000 connections .*CACHE_STORE_POOL_POOL_SIZE \(20\) times .*, beside 20 of each process that listen/
+    )
   })
 })
 

@@ -128,6 +128,6 @@ export const health = (options: Options): Effect.Effect<Health.Health, InvalidIn
  * @since 0.1.0
  * @category config
  */
-export const config: Config.Config<Options> = variables.required("root")(
-  variables.options({ root: variables.text, sync: variables.flag, readOnly: variables.flag })
-)
+export const config: Config.Config<Options> = variables
+  .required("root")(variables.options({ root: variables.text, sync: variables.flag, readOnly: variables.flag }))
+  .pipe(variables.checkedBy(checkedFolder))

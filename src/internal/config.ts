@@ -8,6 +8,8 @@ import * as ConfigError from "effect/ConfigError"
 import * as Duration from "effect/Duration"
 import * as Either from "effect/Either"
 import * as Redacted from "effect/Redacted"
+import type { InvalidInput } from "../Errors.js"
+import { invalid } from "./validate.js"
 
 /** Reads one variable by its name; `undefined` when it is absent. */
 export type Reader<A> = (name: string) => Config.Config<A | undefined>
@@ -22,18 +24,33 @@ const parsed =
       return value === undefined ? Either.left(ConfigError.InvalidData([name], must)) : Either.right(value)
     })
 
-export const text: Reader<string> = parsed((text) => text, "")
+/** Quotes that a file of variables has, and no shell has taken away, would become a part of the value. */
+export const text: Reader<string> = parsed(
+  (text) => (/^(["']).*\1$/s.test(text) ? undefined : text),
+  "must not be in quotes: they would belong to it"
+)
 
-/** Not trimmed: a space may belong to it. */
+/** Not trimmed: a space may belong to it. A line that ends is that of a file which it was read from. */
 export const secret: Reader<Redacted.Redacted> = (name) =>
-  Config.map(Config.withDefault(Config.redacted(name), undefined), (value) =>
-    value === undefined || Redacted.value(value) === "" ? undefined : value
-  )
+  Config.mapOrFail(Config.withDefault(Config.redacted(name), undefined), (value) => {
+    if (value === undefined || Redacted.value(value) === "") return Either.right(undefined)
+    return /[\r\n]$/.test(Redacted.value(value))
+      ? Either.left(
+          ConfigError.InvalidData([name], "must not end with the end of a line: write it without (printf, echo -n)")
+        )
+      : Either.right(value)
+  })
 
 export const integer: Reader<number> = parsed((text) => {
   const value = /^\d{1,15}$/.test(text) ? Number(text) : undefined
   return value !== undefined && Number.isSafeInteger(value) ? value : undefined
 }, "must be a whole number of decimal digits, without a sign, a point or an exponent")
+
+export const port: Reader<number> = parsed(
+  (text) => (/^\d{1,5}$/.test(text) ? Number(text) : undefined),
+  "must be the number of a port; Kubernetes sets such a variable to a URL for a service of that name, unless " +
+    "enableServiceLinks is false"
+)
 
 export const flag: Reader<boolean> = parsed(
   (text) => (text === "true" ? true : text === "false" ? false : undefined),
@@ -74,8 +91,12 @@ export const duration: Reader<Duration.Duration> = parsed(
   "must be a whole number and a unit, as in 500ms, 30s, 5 minutes or 1 hour, or 0, or infinity"
 )
 
-/** `maxOpenConns` is read from `MAX_OPEN_CONNS`. */
-export const nameOf = (option: string): string => option.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()
+/** `pool.maxOpenConns` is read from `POOL_MAX_OPEN_CONNS`. */
+export const nameOf = (option: string): string =>
+  option
+    .replace(/[A-Z]/g, (letter) => `_${letter}`)
+    .replaceAll(".", "_")
+    .toUpperCase()
 
 type Options<T extends Record<string, Reader<unknown>>> = {
   readonly [K in keyof T]?: T[K] extends Reader<infer A> ? A | undefined : never
@@ -93,7 +114,10 @@ export const options = <T extends Record<string, Reader<unknown>>>(readers: T): 
       ) as Options<T>
   )
 
-/** Fails, naming the variable, when an option that must be given is absent. */
+/**
+ * Fails, naming the variable, when an option that must be given is absent. That is no missing group, which something
+ * else may stand for, when others of it are given.
+ */
 export const required =
   <K extends string>(...keys: ReadonlyArray<K>) =>
   <O extends { readonly [P in K]?: unknown }>(
@@ -101,8 +125,48 @@ export const required =
   ): Config.Config<O & { readonly [P in K]-?: Exclude<O[P], undefined> }> =>
     Config.mapOrFail(config, (options) => {
       const missing = keys.filter((key) => options[key] === undefined)
-      const errors = missing.map((key) => ConfigError.MissingData([nameOf(key)], "must be given"))
+      const absent = Object.keys(options).length === 0 ? ConfigError.MissingData : ConfigError.InvalidData
+      const errors = missing.map((key) => absent([nameOf(key)], "must be given"))
       return errors.length === 0
         ? Either.right(options as O & { readonly [P in K]-?: Exclude<O[P], undefined> })
         : Either.left(errors.reduce((all, error) => ConfigError.And(all, error)))
     })
+
+/**
+ * Refuses what the options' own check does, which throws `InvalidInput`, before anything is opened. What follows of the
+ * first that is wrong is unknown, so the others are checked without it, until all are found.
+ */
+export const checkedBy =
+  <O extends object>(check: (options: O) => unknown) =>
+  (config: Config.Config<O>): Config.Config<O> =>
+    Config.mapOrFail(config, (options) => {
+      const wrong = wrongOnes(options, check)
+      const [first, ...others] = wrong.map(({ what, why }) =>
+        // A list is one variable.
+        ConfigError.InvalidData([nameOf(what.replace(/\[.*/s, ""))], withoutValue(why).replace("the url", "URL"))
+      )
+      return first === undefined
+        ? Either.right(options)
+        : Either.left(others.reduce<ConfigError.ConfigError>((all, error) => ConfigError.And(all, error), first))
+    })
+
+/** What was given instead is no part of it: text as JSON, a number, or what else it is. */
+export const withoutValue = (why: string): string =>
+  why.replace(/, not (".*"|-?\d[\d.e+]*|an? \w+|true|false|null|undefined)$/s, "")
+
+const wrongOnes = <O extends object>(
+  options: O,
+  check: (options: O) => unknown,
+  found: ReadonlyArray<InvalidInput> = []
+): ReadonlyArray<InvalidInput> => {
+  try {
+    check(options)
+    return found
+  } catch (thrown) {
+    const error = invalid(thrown)
+    const [option = ""] = error.what.split(".", 1)
+    if (!Object.hasOwn(options, option)) return found.length === 0 ? [error] : found
+    const { [option as keyof O]: _, ...others } = options
+    return wrongOnes(others as O, check, [...found, error])
+  }
+}

@@ -52,7 +52,7 @@ export const host = (value: unknown, what: string): string | undefined => {
   if (name === undefined || net.isIP(name) !== 0 || /^[\p{L}\p{N}_]([\p{L}\p{N}._-]*[\p{L}\p{N}_.])?$/u.test(name)) {
     return name
   }
-  return refuse(what, "must be the name of one host, or its address")
+  return refuse(what, "must be the name of one host, or its address: without a scheme, a port and brackets")
 }
 
 /** What is told twice must be told alike. Neither is shown. */
@@ -66,6 +66,7 @@ export const agreed = <A>(what: string, inUrl: A | undefined, beside: A | undefi
  * where it ends cannot be known.
  */
 export const parseUrl = (url: string, schemes: ReadonlyArray<string>): UrlParts => {
+  if (/^["']/.test(url)) return malformed("must not be in quotes: they would belong to it")
   const scheme = schemes.find((scheme) => url.startsWith(`${scheme}://`))
   if (scheme === undefined) {
     return malformed(`must begin with ${schemes.map((scheme) => `${scheme}://`).join(" or ")}`)
@@ -82,6 +83,11 @@ export const parseUrl = (url: string, schemes: ReadonlyArray<string>): UrlParts 
   }
   const [, v6, name = v6, digits] =
     address.match(/^(?:\[([^[\]]*)\]|([^[\]:]*))(?::(.*))?$/s) ?? malformed("has no host")
+  if (v6 === undefined && /:.*:/s.test(address)) {
+    return malformed(
+      "must have one host, an IPv6 address in brackets, and what is special in a password percent-encoded"
+    )
+  }
   if (digits !== undefined && !(/^\d{1,5}$/.test(digits) && Number(digits) > 0 && Number(digits) < 65_536)) {
     return malformed("must have a number from 1 to 65535 as its port: percent-encode what is special in a password")
   }

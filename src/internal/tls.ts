@@ -1,19 +1,20 @@
 /**
  * The options of an encrypted connection, checked before it is needed: Node takes the name of a file for a certificate
- * and is silent, and asks the environment whether to verify when it is not told.
+ * and is silent, leaves out what is none, and asks the environment whether to verify when it is not told.
  */
 import { X509Certificate } from "node:crypto"
+import * as fs from "node:fs"
 import * as tls from "node:tls"
+import * as Config from "effect/Config"
+import * as ConfigError from "effect/ConfigError"
+import * as Either from "effect/Either"
+import * as Redacted from "effect/Redacted"
+import * as variables from "./config.js"
+import { secret } from "./connectionOptions.js"
 import { describe, fields, refuse } from "./validate.js"
 
-/**
- * Those options of Node's TLS that say whom to trust, who one is and how to encrypt. The certificate of the server is
- * verified, for the name or address of its host, unless `rejectUnauthorized` is false.
- *
- * @since 0.1.0
- * @category models
- */
-export type TlsOptions = Pick<
+/** Those options of Node's TLS that say whom to trust, who one is and how to encrypt. */
+export type NodeTlsOptions = Pick<
   tls.ConnectionOptions,
   | "ca"
   | "cert"
@@ -33,14 +34,36 @@ export type TlsOptions = Pick<
   | "sigalgs"
 >
 
+/**
+ * Those options of Node's TLS that say whom to trust, who one is and how to encrypt, and names of files for three of
+ * them. The certificate of the server is verified, for the name or address of its host, unless `rejectUnauthorized` is
+ * false.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface TlsOptions extends Omit<NodeTlsOptions, "passphrase"> {
+  /** A file with the authorities to trust, in PEM, instead of those known to Node. Read when a layer opens. */
+  readonly caFile?: string | undefined
+  /** A file with one's own certificate, in PEM, and those between it and the authority. Needs a key. */
+  readonly certFile?: string | undefined
+  /** A file with the key of the certificate, in PEM. */
+  readonly keyFile?: string | undefined
+  /** Of a key that is encrypted. */
+  readonly passphrase?: string | Redacted.Redacted | undefined
+}
+
 const keys: { readonly [K in keyof Required<TlsOptions>]: true } = {
   ca: true,
+  caFile: true,
   cert: true,
+  certFile: true,
   checkServerIdentity: true,
   ciphers: true,
   crl: true,
   ecdhCurve: true,
   key: true,
+  keyFile: true,
   maxVersion: true,
   minDHSize: true,
   minVersion: true,
@@ -52,8 +75,10 @@ const keys: { readonly [K in keyof Required<TlsOptions>]: true } = {
   sigalgs: true
 }
 
-/** Undefined for no encryption. Throws `InvalidInput`. */
-export const tlsOptions = (value: unknown, what: string): TlsOptions | undefined => {
+const filed = { ca: "caFile", cert: "certFile", key: "keyFile" } as const
+
+/** Undefined for no encryption. Reads the files. Throws `InvalidInput`. */
+export const tlsOptions = (value: unknown, what: string): NodeTlsOptions | undefined => {
   if (value === undefined || value === false) return undefined
   if (value !== true && (typeof value !== "object" || value === null)) {
     return refuse(
@@ -61,13 +86,18 @@ export const tlsOptions = (value: unknown, what: string): TlsOptions | undefined
       `must be true, false or options of TLS, not ${typeof value === "string" ? "text" : describe(value)}`
     )
   }
-  const given = value === true ? {} : fields(value, what, Object.keys(keys))
-  const options: TlsOptions = {
+  const all = value === true ? {} : fields(value, what, Object.keys(keys))
+  const given = Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined))
+  const { caFile: _ca, certFile: _cert, keyFile: _key, ...inline } = given
+  const options: NodeTlsOptions = {
     // The default, which NODE_TLS_REJECT_UNAUTHORIZED would change.
     rejectUnauthorized: true,
-    ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
+    ...inline,
+    ...(Redacted.isRedacted(given.passphrase)
+      ? { passphrase: secret(given.passphrase, `${what}.passphrase`) as string }
+      : {})
   }
-  const mustBe = (key: keyof TlsOptions, type: string) => {
+  const mustBe = (key: keyof NodeTlsOptions, type: string) => {
     if (options[key] !== undefined && typeof options[key] !== type) refuse(`${what}.${key}`, `must be a ${type}`)
   }
   mustBe("rejectUnauthorized", "boolean")
@@ -75,23 +105,98 @@ export const tlsOptions = (value: unknown, what: string): TlsOptions | undefined
   mustBe("passphrase", "string")
   mustBe("servername", "string")
   if (options.servername === "") refuse(`${what}.servername`, "must not be empty")
+  for (const key of ["ca", "cert", "key"] as const) {
+    const file = filed[key]
+    if (given[file] === undefined) continue
+    if (options[key] !== undefined) refuse(`${what}.${file}`, `must not be given beside ${key}`)
+    options[key] = contentOf(given[file], `${what}.${file}`)
+  }
+  /** An option as it was given, or as the other one of its pair was. */
+  const named = (key: "ca" | "cert" | "key", beside = key) =>
+    `${what}.${given[filed[key]] !== undefined || given[filed[beside]] !== undefined ? filed[key] : key}`
   for (const key of ["ca", "cert"] as const) {
     for (const certificate of [options[key] ?? []].flat()) {
-      try {
-        new X509Certificate(certificate)
-      } catch {
-        refuse(`${what}.${key}`, "must be a certificate itself in PEM, not the name of its file")
+      if (!isPem(certificate)) {
+        refuse(
+          named(key),
+          given[filed[key]] === undefined
+            ? "must be a certificate itself in PEM, not the name of its file"
+            : "must be a file with certificates in PEM"
+        )
       }
     }
   }
-  if (options.cert !== undefined && options.key === undefined) refuse(`${what}.key`, "must be given with cert")
-  if (options.key !== undefined && options.cert === undefined) refuse(`${what}.cert`, "must be given with key")
+  if (options.cert !== undefined && options.key === undefined)
+    refuse(named("key", "cert"), "must be given with a certificate")
+  if (options.key !== undefined && options.cert === undefined) refuse(named("cert", "key"), "must be given with a key")
+  if (options.passphrase !== undefined && options.key === undefined && options.pfx === undefined) {
+    refuse(`${what}.keyFile`, "must be given with a passphrase")
+  }
+  const { cert, key, passphrase } = options
+  if (key !== undefined) {
+    if (refusalOf({ key, passphrase }) !== undefined) {
+      refuse(named("key"), "must be a private key in PEM, and its passphrase must be given if it is encrypted")
+    }
+    if (refusalOf({ cert, key, passphrase }) !== undefined) refuse(named("key"), "is not the key of the certificate")
+  }
+  const refusal = refusalOf(options)
+  return refusal === undefined ? options : refuse(what, `is refused by TLS: ${refusal}`)
+}
+
+const contentOf = (file: unknown, what: string): Buffer => {
+  if (typeof file !== "string" || file === "") return refuse(what, "must be the name of a file")
+  if (file.includes("-----BEGIN")) return refuse(what, "must be the name of a file, not what is in it")
+  try {
+    return fs.readFileSync(file)
+  } catch (error) {
+    return refuse(what, `cannot be read (${error instanceof Error && "code" in error ? error.code : "it failed"})`)
+  }
+}
+
+/** Whether there is a certificate, and no broken one: Node would leave it out, with all that follow. */
+const isPem = (text: string | Buffer): boolean => {
+  const found = String(text).match(/-----BEGIN [A-Z0-9 ]*CERTIFICATE-----.*?(?=-----BEGIN |$)/gs) ?? []
+  return found.length > 0 && found.every(isCertificate)
+}
+
+const isCertificate = (pem: string): boolean => {
+  try {
+    return new X509Certificate(pem).raw.length > 0
+  } catch {
+    return false
+  }
+}
+
+/** What Node says of a wrong type shows the value, so only what OpenSSL says is passed on. */
+const refusalOf = (options: tls.SecureContextOptions): string | undefined => {
   try {
     tls.createSecureContext(options)
+    return undefined
   } catch (error) {
-    // What Node says of a wrong type shows the value.
     const code = error instanceof Error && "code" in error ? String(error.code) : "unknown"
-    refuse(what, `is refused by TLS: ${code.startsWith("ERR_OSSL") ? (error as Error).message : code}`)
+    return code.startsWith("ERR_OSSL") ? (error as Error).message : code
   }
-  return options
 }
+
+/** Those options that operators set, as variables. */
+export const tlsReaders = {
+  caFile: variables.text,
+  certFile: variables.text,
+  keyFile: variables.text,
+  passphrase: variables.secret,
+  servername: variables.text
+} as const
+
+/** What the variables behind a name say, `TLS_CA_FILE` and so on; undefined when there are none. */
+export const tlsConfig = (name: string): Config.Config<TlsOptions | undefined> =>
+  Config.map(Config.nested(variables.options(tlsReaders), name), (options) =>
+    Object.keys(options).length === 0 ? undefined : options
+  )
+
+/** The same with a switch of that name. */
+export const tlsSwitch = (name: string): Config.Config<boolean | TlsOptions | undefined> =>
+  Config.mapOrFail(Config.all([variables.flag(name), tlsConfig(name)]), ([on, options]) =>
+    on === false && options !== undefined
+      ? Either.left(ConfigError.InvalidData([name], `must not be false beside ${name}_*`))
+      : Either.right(options ?? on)
+  )

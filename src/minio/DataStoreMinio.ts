@@ -20,7 +20,7 @@ import type { InvalidInput, StoreFailure } from "../Errors.js"
 import * as Health from "../Health.js"
 import * as variables from "../internal/config.js"
 import { type Keys, onlyKnown, part } from "../internal/storeOptions.js"
-import { type TlsOptions, tlsOptions } from "../internal/tls.js"
+import { type NodeTlsOptions, type TlsOptions, tlsConfig, tlsOptions } from "../internal/tls.js"
 import { checked, describe, fields, integer, oneOf, refuse } from "../internal/validate.js"
 import * as Pool from "../Pool.js"
 import * as client from "./dataStore/client.js"
@@ -28,6 +28,8 @@ import { partsMax, type Settings } from "./dataStore/objects.js"
 import * as port from "./dataStore/port.js"
 import * as probing from "./dataStore/probe.js"
 import * as s3 from "./dataStore/s3.js"
+
+export type { TlsOptions } from "../internal/tls.js"
 
 /**
  * What this server does, in one atomic step, beyond what all do. Default of each: it does not.
@@ -149,7 +151,7 @@ const endpointOf = (value: unknown, what: string): URL => {
     : refuse(what, "must have no path and no parameters")
 }
 
-const tlsOf = (value: unknown, { protocol }: URL): TlsOptions | undefined => {
+const tlsOf = (value: unknown, { protocol }: URL): NodeTlsOptions | undefined => {
   if (protocol === "https:") return tlsOptions(value ?? true, "tls") ?? refuse("tls", "must not be false: use http://")
   return value === undefined ? undefined : refuse("tls", "is for an endpoint that begins with https://")
 }
@@ -322,8 +324,9 @@ export const health = (options: Options): Effect.Effect<Health.Health, InvalidIn
 /**
  * Options from the variables `ENDPOINT`, `ACCESS_KEY` and `SECRET_KEY`, which must be given, `SESSION_TOKEN`, `REGION`,
  * `PATH_STYLE`, `PUBLIC_ENDPOINT`, `BUCKET_PREFIX`, `PART_BYTES`, `COPY_BYTES`, `TIMEOUT` (a duration), `MAX_RETRIES`,
- * `READ_ONLY`, those of `Pool.httpConfig` nested as `POOL`, and `PUT_IF_ABSENT`, `PUT_IF_MATCH`, `REGION`, `PUBLIC` and
- * `OBJECT_LOCKING` nested as `CAPABILITIES`.
+ * `READ_ONLY`, `TLS_CA_FILE`, `TLS_CERT_FILE` and `TLS_KEY_FILE` (names of files in PEM), `TLS_PASSPHRASE`,
+ * `TLS_SERVERNAME`, those of `Pool.httpConfig` nested as `POOL`, and `PUT_IF_ABSENT`, `PUT_IF_MATCH`, `REGION`,
+ * `PUBLIC` and `OBJECT_LOCKING` nested as `CAPABILITIES`.
  *
  * @since 0.1.0
  * @category config
@@ -351,6 +354,7 @@ export const config: Config.Config<Options> = Config.map(
         readOnly: variables.flag
       })
     ),
+    tls: tlsConfig("TLS"),
     pool: Config.nested(Pool.httpConfig, "POOL"),
     capabilities: Config.nested(
       variables.options({
@@ -363,5 +367,5 @@ export const config: Config.Config<Options> = Config.map(
       "CAPABILITIES"
     )
   }),
-  ({ capabilities, pool, server }) => ({ ...server, pool, capabilities })
-)
+  ({ capabilities, pool, server, tls }) => ({ ...server, ...(tls === undefined ? {} : { tls }), pool, capabilities })
+).pipe(variables.checkedBy((options) => settingsOf(options, Pool.defaults.dataStore.minio)))

@@ -10,9 +10,10 @@
 import * as Reactivity from "@effect/experimental/Reactivity"
 import type * as SqlClient from "@effect/sql/SqlClient"
 import * as Config from "effect/Config"
-import type { ConfigError } from "effect/ConfigError"
+import * as ConfigError from "effect/ConfigError"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
@@ -22,19 +23,20 @@ import type { Health } from "../Health.js"
 import * as variables from "../internal/config.js"
 import { onlyKnown } from "../internal/storeOptions.js"
 import { PoolMeter } from "../internal/telemetry.js"
+import { tlsReaders } from "../internal/tls.js"
 import * as Pool from "../Pool.js"
 import type { PoolState } from "../sql/ConnectionPool.js"
 import { accessTo, type Isolation, type StoreAccess, statement, storeAccess, Transactions } from "./database/access.js"
 import { type PgPool, poolOf } from "./database/connection.js"
 import { health } from "./database/health.js"
-import { databaseKeys, type Options } from "./database/options.js"
+import { databaseKeys, type Options, type SslOptions, sslModes } from "./database/options.js"
 import { transactionSettings } from "./database/pooler.js"
-import { type ConnectionSettings, checkedSettings, describeConnection } from "./database/settings.js"
+import { type ConnectionSettings, checkedSettings, describeConnection, settingsOf } from "./database/settings.js"
 import * as Sql from "./database/sqlClient.js"
 
 export type { TlsOptions } from "../internal/tls.js"
 export type { PoolState } from "../sql/ConnectionPool.js"
-export type { Options } from "./database/options.js"
+export type { Options, SslMode, SslOptions } from "./database/options.js"
 
 /**
  * @since 0.1.0
@@ -170,16 +172,40 @@ export const layer = (options: Options): Layer.Layer<PgDatabase, InvalidInput | 
  */
 export const layerConfig = (
   config: Config.Config.Wrap<Options>
-): Layer.Layer<PgDatabase, InvalidInput | StoreFailure | ConfigError> =>
+): Layer.Layer<PgDatabase, InvalidInput | StoreFailure | ConfigError.ConfigError> =>
   Layer.scoped(
     PgDatabase,
     Effect.flatMap(Config.unwrap(config), (options) => make(options))
   )
 
+/** `SSL` is a short form of `SSL_MODE`. */
+const ssl: variables.Reader<boolean | SslOptions> = (name) =>
+  Config.mapOrFail(
+    Config.all([
+      variables.flag(name),
+      Config.nested(variables.options({ mode: variables.oneOf(sslModes), ...tlsReaders }), name)
+    ]),
+    ([on, options]) => {
+      if (on === undefined || Object.keys(options).length === 0) return Either.right(on ?? optional(options))
+      const mode = on ? "verify-full" : "disable"
+      return (options.mode ?? mode) === mode
+        ? Either.right({ ...options, mode })
+        : Either.left(
+            ConfigError.InvalidData([`${name}_MODE`], `must be ${mode} beside ${name}=${on}: give one of them`)
+          )
+    }
+  )
+
+const optional = <A extends object>(options: A): A | undefined =>
+  Object.keys(options).length === 0 ? undefined : options
+
 /**
- * Options from the variables `URL`, or `HOST`, `PORT`, `DATABASE`, `USERNAME`, `PASSWORD` and `SSL` (true or false),
- * and `APPLICATION_NAME`, `CONNECT_TIMEOUT`, `STATEMENT_TIMEOUT`, `LOCK_TIMEOUT` and `IDLE_IN_TRANSACTION_TIMEOUT`
+ * Options from the variables `URL`, or `HOST`, `PORT`, `DATABASE`, `USERNAME` and `PASSWORD`; `SSL_MODE`,
+ * `SSL_CA_FILE`, `SSL_CERT_FILE` and `SSL_KEY_FILE` (names of files in PEM), `SSL_PASSPHRASE` and `SSL_SERVERNAME`; and
+ * `APPLICATION_NAME`, `CONNECT_TIMEOUT`, `STATEMENT_TIMEOUT`, `LOCK_TIMEOUT` and `IDLE_IN_TRANSACTION_TIMEOUT`
  * (durations), `POOLER` (`transaction`) and `LISTEN_URL`, each optional, and those of `Pool.config` nested as `POOL`.
+ * `SSL` is a short form: true is the mode `verify-full`, which is also that of files without a mode, and false is
+ * `disable`.
  *
  * @since 0.1.0
  * @category config
@@ -188,11 +214,11 @@ export const config: Config.Config<Options> = Config.zipWith(
   variables.options({
     url: variables.secret,
     host: variables.text,
-    port: variables.integer,
+    port: variables.port,
     database: variables.text,
     username: variables.text,
     password: variables.secret,
-    ssl: variables.flag,
+    ssl,
     applicationName: variables.text,
     connectTimeout: variables.duration,
     statementTimeout: variables.duration,
@@ -203,7 +229,7 @@ export const config: Config.Config<Options> = Config.zipWith(
   }),
   Config.nested(Pool.config, "POOL"),
   (options, pool) => ({ ...options, pool })
-)
+).pipe(variables.checkedBy(settingsOf))
 
 /** What a server must be, and what its operator should know. */
 const examineServer = (pool: PgPool, { pooled }: ConnectionSettings): Effect.Effect<void, StoreFailure> =>

@@ -64,7 +64,12 @@ export const makeEncoded = (
     )
   )
 
-const prefixOf = (value: unknown): string => {
+/**
+ * Throws `InvalidInput`.
+ *
+ * @internal
+ */
+export const prefixOf = (value: unknown): string => {
   const prefix = value === undefined ? "es:cache:" : identifier(value, "prefix")
   return /[{}]/.test(prefix) ? refuse("prefix", "must not contain braces") : prefix
 }

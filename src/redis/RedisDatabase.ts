@@ -16,13 +16,14 @@ import * as Health from "../Health.js"
 import * as variables from "../internal/config.js"
 import type { Pages } from "../internal/pages.js"
 import { PoolMeter } from "../internal/telemetry.js"
-import { checked, invalid } from "../internal/validate.js"
+import { tlsSwitch } from "../internal/tls.js"
+import { checked } from "../internal/validate.js"
 import * as Pool from "../Pool.js"
 import { ClientPool, type Request } from "./database/ClientPool.js"
 import { command } from "./database/commands.js"
 import type { Node, Options } from "./database/options.js"
 import * as scanning from "./database/scan.js"
-import { settings } from "./database/settings.js"
+import { keysOf, settings } from "./database/settings.js"
 import { type Listener, subscribe } from "./database/subscription.js"
 
 export type { TlsOptions } from "../internal/tls.js"
@@ -168,7 +169,9 @@ const nodes: variables.Reader<ReadonlyArray<Node>> = (name) =>
  * Options from the variables `MODE` (`Standalone`, the default, `Sentinel` or `Cluster`), `USERNAME`, `PASSWORD`,
  * `TLS`, `CONNECTION_NAME` and those of the mode: `URL`, `HOST`, `PORT` and `DB`; `SENTINELS`
  * (`host:port,host:port`), `NAME`, `DB`, `SENTINEL_USERNAME`, `SENTINEL_PASSWORD` and `SENTINEL_TLS`; or `NODES`. The
- * pool's are nested as `POOL`.
+ * pool's are nested as `POOL`. Beside `TLS` (true or false) there are `TLS_CA_FILE`, `TLS_CERT_FILE` and `TLS_KEY_FILE`
+ * (names of files in PEM), `TLS_PASSPHRASE` and `TLS_SERVERNAME`, each of which asks for TLS as well, and the same
+ * beside `SENTINEL_TLS`.
  *
  * @example
  * ```ts
@@ -182,34 +185,33 @@ const nodes: variables.Reader<ReadonlyArray<Node>> = (name) =>
  * @since 0.1.0
  * @category config
  */
-export const config: Config.Config<Options> = Config.zipWith(
-  variables.options({
+export const config: Config.Config<Options> = Config.all({
+  options: variables.options({
     mode: variables.oneOf(["Standalone", "Sentinel", "Cluster"]),
     username: variables.text,
     password: variables.secret,
-    tls: variables.flag,
+    tls: tlsSwitch,
     connectionName: variables.text,
     url: variables.secret,
     host: variables.text,
-    port: variables.integer,
+    port: variables.port,
     db: variables.integer,
     sentinels: nodes,
     name: variables.text,
     sentinelUsername: variables.text,
     sentinelPassword: variables.secret,
-    sentinelTls: variables.flag,
+    sentinelTls: tlsSwitch,
     nodes
   }),
-  Config.nested(Pool.redisConfig, "POOL"),
-  (options, pool) => ({ ...options, pool })
-).pipe(
-  Config.mapOrFail((given) => {
-    try {
-      settings(given as unknown as Options)
-    } catch (error) {
-      const { what, why } = invalid(error)
-      return Either.left(ConfigError.InvalidData([variables.nameOf(what)], why))
-    }
-    return Either.right(given as unknown as Options)
-  })
+  pool: Config.nested(Pool.redisConfig, "POOL")
+}).pipe(
+  Config.mapOrFail(({ options, pool }) => {
+    const { mode = "Standalone" } = options
+    const known: ReadonlyArray<string> = keysOf[mode]
+    const idle = Object.keys(options).find((option) => !known.includes(option))
+    return idle === undefined
+      ? Either.right({ ...options, pool } as unknown as Options)
+      : Either.left(ConfigError.InvalidData([variables.nameOf(idle)], `has no effect in the mode ${mode}`))
+  }),
+  variables.checkedBy(settings)
 )

@@ -243,7 +243,12 @@ const snapshotOf = (
   }
 }
 
-const prefixOf = (value: unknown): string => {
+/**
+ * Throws `InvalidInput`.
+ *
+ * @internal
+ */
+export const prefixOf = (value: unknown): string => {
   const prefix = value === undefined ? "es:snapshot:" : identifier(value, "prefix")
   return /[{}]/.test(prefix) ? refuse("prefix", "must not contain braces") : prefix
 }

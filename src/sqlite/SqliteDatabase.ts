@@ -21,7 +21,7 @@ import type { PoolState } from "../sql/ConnectionPool.js"
 import { type StoreAccess, storeAccess } from "./database/access.js"
 import { OpenFile } from "./database/OpenFile.js"
 import { databaseKeys, type Options, synchronousLevels } from "./database/options.js"
-import { checkedSettings } from "./database/settings.js"
+import { checkedSettings, located } from "./database/settings.js"
 import * as Client from "./database/sqlClient.js"
 
 export type { PoolState } from "../sql/ConnectionPool.js"
@@ -163,4 +163,4 @@ export const config: Config.Config<Options> = Config.zipWith(
   ),
   Config.nested(Pool.sqliteConfig, "POOL"),
   (options, pool) => ({ ...options, pool })
-)
+).pipe(variables.checkedBy(({ filename }) => located(filename)))

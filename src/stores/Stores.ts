@@ -24,8 +24,9 @@ import { type Keys, onlyKnown } from "../internal/storeOptions.js"
 import { SnapshotStore } from "../SnapshotStore.js"
 import { plans } from "./backends.js"
 import { checkPools } from "./budget.js"
-import { type Choices, choices, type Store, stores } from "./choices.js"
-import { type Plan, Session } from "./plans.js"
+import { type Choices, partsOf, type Store, stores } from "./choices.js"
+import { type Opener, type Plan, Session } from "./plans.js"
+import { Reading } from "./reading.js"
 
 /**
  * @since 0.1.0
@@ -86,7 +87,7 @@ export const health: Effect.Effect<HealthByStore, never, StoresHealth> = Effect.
  * @since 0.1.0
  * @category errors
  */
-export type StoresError = ConfigError | InvalidInput | InvalidKeyLength | KeyCheckFailed | StoreFailure
+export type StoresError = ConfigError | InvalidInput | KeyCheckFailed | StoreFailure
 
 const optionKeys: Keys<Options> = {
   eventStore: true,
@@ -99,16 +100,17 @@ const optionKeys: Keys<Options> = {
 
 /**
  * - `EVENT_STORE`, `COMMAND_STORE`, `SNAPSHOT_STORE`, `CACHE_STORE` and `DATA_STORE` name the backends.
- * - `PG_URL`, `SQLITE_FILENAME`, `REDIS_URL`, `MINIO_*` and `FS_ROOT` say where they are.
+ * - `PG_URL`, `SQLITE_FILENAME`, `REDIS_URL`, `MINIO_*` and `FS_ROOT` say where they are. `SNAPSHOT_STORE_PG_URL` says
+ *   it for one store, which then has `SNAPSHOT_STORE_PG_*` instead of `PG_*`; and so on.
  * - `EVENT_STORE_POOL_MAX_OPEN_CONNS` and so on bound the pool of a store. With `PG_SHARED=true` the stores on
  *   PostgreSQL share one, `PG_POOL_*`, and transactions extend to all of them; `REDIS_SHARED` means the same. Stores in
  *   one SQLite file always share it.
  * - `ENCRYPTION_KEYS` and `ENCRYPTION_PRIMARY`, or `ENCRYPTION_KEY_FILE`, seal all stores.
  * - `DURABLE=true` refuses an event store in memory.
  *
- * All variables that cannot be read are reported together, before anything is opened; what a database refuses of them
- * is reported when it is opened. At start one line is logged that names the backend of each store, and a warning if
- * `EXPECTED_PROCESSES` processes like this one may open more connections than a server allows.
+ * All variables that are wrong are reported together, before anything is opened. A warning names those that have no
+ * effect. At start one line is logged that names the backend of each store, and a warning if `EXPECTED_PROCESSES`
+ * processes like this one may open more connections than a server allows.
  *
  * @example
  * ```ts
@@ -159,18 +161,37 @@ const chosen = (options: Options): Effect.Effect<Context.Context<never>, StoresE
       if (given[store] !== undefined && !Layer.isLayer(given[store]))
         return yield* new InvalidInput({ what: store, why: "must be a Layer" })
     }
-    const choice = yield* choices
+    const reading = new Reading(yield* Effect.configProviderWith(Effect.succeed))
+    const choice = yield* partsOf(reading.one)
     const isDurable = durable === true || choice.durable
-    if (isDurable && choice.eventStore === "memory" && given.eventStore === undefined) return yield* forgetful
-    const keys = yield* keysOf(choice)
+    if (isDurable && choice.eventStore === "memory" && given.eventStore === undefined) {
+      reading.refuse("EVENT_STORE", mustBeDurable)
+    }
     const byConfig = stores.filter((store) => given[store] === undefined)
     const plan = plans(choice)
-    const configs = yield* Effect.forEach(byConfig, (store) => plan[store]() as Plan<never>)
-    const openers = yield* Config.all(configs)
+    const openers = yield* Effect.forEach(byConfig, (store) =>
+      Effect.matchEffect(plan[store]() as Plan<never>, {
+        onSuccess: (config) => reading.one<Opener<never> | undefined>(config, undefined),
+        onFailure: ({ what, why }) => Effect.sync(() => reading.refuse(what, why))
+      })
+    )
+    const keys = yield* keysOf(choice, reading)
+    const idle = yield* reading.idle
+    if (idle.length > 0) {
+      const why = "they are misspelt, or of a backend that no store is on"
+      yield* Effect.logWarning(`these variables have no effect: ${idle.join(", ")}; ${why}`)
+    }
+    yield* reading.done
     const session = new Session()
-    const opened = yield* Effect.forEach(openers, (open) => open(session))
+    const opened = yield* Effect.forEach(
+      openers.filter((open) => open !== undefined),
+      (open) => open(session)
+    )
     const places = new Map(byConfig.map((store, i) => [store, opened[i]?.place]))
-    if (isDurable && places.get("eventStore") === "sqlite :memory:") return yield* forgetful
+    if (isDurable && places.get("eventStore") === "sqlite :memory:") {
+      reading.refuse("EVENT_STORE", mustBeDurable)
+      yield* reading.done
+    }
     yield* checkPools(session.pools, choice.expectedProcesses)
 
     const services = opened.reduce((all, { services }) => Context.merge(all, services), Context.empty())
@@ -178,7 +199,9 @@ const chosen = (options: Options): Effect.Effect<Context.Context<never>, StoresE
     if (keys !== undefined && !isSealed)
       yield* Effect.logWarning("ENCRYPTION_* seal nothing: all stores are layers of the application")
     const result = isSealed
-      ? yield* Layer.build(Layer.provide(CryptoService.seal(Layer.succeedContext(services)), keys))
+      ? yield* Layer.build(
+          Layer.provide(CryptoService.seal(Layer.succeedContext(services)), Layer.succeedContext(keys))
+        )
       : services
     const writesPlain = choice.encryption.policy === "ForbidEncryptAllowDecrypt"
     const seal = isSealed ? (writesPlain ? " (written plain)" : " (sealed)") : ""
@@ -201,10 +224,7 @@ const healthOf = (asked: ReadonlyMap<Store, Effect.Effect<Health>>): Effect.Effe
     }
   )
 
-const forgetful = new InvalidInput({
-  what: "EVENT_STORE",
-  why: "must not be memory: the stores were asked to be durable (DURABLE, or the option durable)"
-})
+const mustBeDurable = "must not be memory: the stores were asked to be durable (DURABLE, or the option durable)"
 
 const tags = {
   eventStore: EventStore,
@@ -214,21 +234,34 @@ const tags = {
   dataStore: DataStore
 } as const
 
-/** `undefined` when no keys are given. Half of them fails, and names what is missing. */
-const keysOf = ({
-  encryption: { keyFile, keys, policy, primary }
-}: Choices): Effect.Effect<
-  Layer.Layer<CryptoService.CryptoService, ConfigError | InvalidInput | InvalidKeyLength> | undefined,
-  InvalidInput
-> => {
-  const ring = keys !== undefined || primary !== undefined
+/** `undefined` when no keys are given. Half of them is refused, and names what is missing. */
+const keysOf = (
+  { encryption: { keyFile, keys, policy, primary } }: Choices,
+  reading: Reading
+): Effect.Effect<Context.Context<CryptoService.CryptoService> | undefined, never, Scope.Scope> => {
+  const built = (name: string, layer: Layer.Layer<CryptoService.CryptoService, InvalidInput | InvalidKeyLength>) =>
+    Effect.catchAll(Layer.build(layer), (error) =>
+      Effect.sync(() => {
+        // The name of a file that was mixed up may be a key.
+        const isOfFile = error._tag === "InvalidInput" && error.what.startsWith("the key file")
+        reading.refuse(name, isOfFile ? error.why : error.message)
+        return undefined
+      })
+    )
+  const ring = keys || primary !== undefined
+  if (keyFile !== undefined && !ring) return built(keyFileName, CryptoService.layerFile(keyFile, { policy }))
   if (keyFile !== undefined) {
-    return ring
-      ? Effect.fail(new InvalidInput({ what: "ENCRYPTION_KEY_FILE", why: "must not be given beside ENCRYPTION_KEYS" }))
-      : Effect.succeed(CryptoService.layerFile(keyFile, { policy }))
+    reading.refuse(keyFileName, "must not be given beside ENCRYPTION_KEYS")
+  } else if (ring) {
+    return Effect.flatMap(
+      reading.one<CryptoService.Options | undefined>(Config.nested(CryptoService.config, "ENCRYPTION"), undefined),
+      (options) =>
+        options === undefined ? Effect.succeed(undefined) : built("ENCRYPTION_KEYS", CryptoService.layer(options))
+    )
+  } else if (policy !== undefined) {
+    reading.refuse("ENCRYPTION_KEYS", "must be given beside ENCRYPTION_POLICY")
   }
-  if (ring) return Effect.succeed(CryptoService.layerConfig(Config.nested(CryptoService.config, "ENCRYPTION")))
-  return policy === undefined
-    ? Effect.succeed(undefined)
-    : Effect.fail(new InvalidInput({ what: "ENCRYPTION_KEYS", why: "must be given beside ENCRYPTION_POLICY" }))
+  return Effect.succeed(undefined)
 }
+
+const keyFileName = "ENCRYPTION_KEY_FILE"

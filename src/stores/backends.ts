@@ -2,13 +2,16 @@
  * The plan of each store on each of its backends. Drivers are loaded here, and only those of the backends chosen.
  */
 import * as Config from "effect/Config"
+import * as ConfigError from "effect/ConfigError"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Equal from "effect/Equal"
 import * as Layer from "effect/Layer"
 import type { CacheStore } from "../CacheStore.js"
 import type { CommandStore } from "../CommandStore.js"
 import type { DataStore } from "../DataStore.js"
 import type { EventStore } from "../EventStore.js"
+import * as variables from "../internal/config.js"
 import { nameOf } from "../internal/config.js"
 import type { MemoryDatabase } from "../memory/MemoryDatabase.js"
 import * as Pool from "../Pool.js"
@@ -32,16 +35,31 @@ import {
 
 const inferred = <Tag, Service, Options, P, Limits>(kind: Kind<Tag, Service, Options, P, Limits>) => kind
 
+/** What a module of a store on a SQL database has. */
+interface SqlModule<S, Tag> {
+  readonly layerFromDatabase: (options: StoreOptions) => Layer.Layer<S, Failure, Tag>
+  readonly migrationSql: (options: Pick<StoreOptions, "prefix">) => string
+}
+
+const onSql = <S, Tag>({ layerFromDatabase, migrationSql }: SqlModule<S, Tag>, listeners = 0) => ({
+  layer: layerFromDatabase,
+  // It throws for names that the database would not take.
+  check: ({ prefix }: StoreOptions) => migrationSql({ prefix }),
+  listeners
+})
+
 const pg = <S>(
   store: Store,
   { pgShared }: Choices,
-  module: () => Promise<{ readonly layerFromDatabase: (options: StoreOptions) => Layer.Layer<S, Failure, PgDatabase> }>
+  module: () => Promise<SqlModule<S, PgDatabase>>,
+  listeners = 0
 ): Plan<S> =>
   Effect.map(
     load(store, "pg", () => Promise.all([import("../pg/PgDatabase.js"), module()])),
-    ([{ PgDatabase, config, make, maxClients }, { layerFromDatabase }]) => {
+    ([{ PgDatabase, config, make, maxClients }, module]) => {
       const kind = inferred({
         name: "PG",
+        where: ["url", "host"],
         tag: PgDatabase,
         config,
         pool: Pool.config,
@@ -51,25 +69,23 @@ const pg = <S>(
         bound: "maxOpenConns",
         limits: (pool, defaults: Pool.Defaults) =>
           Either.map(Pool.limits(pool, defaults), ({ maxOpenConns }) => maxOpenConns),
-        allowed: (database) => Effect.orElseSucceed(maxClients(database), () => undefined)
+        allowed: (database) => Effect.orElseSucceed(maxClients(database), () => undefined),
+        beside: () => 0,
+        shares: false
       })
       const cure = pgShared ? "without PG_SHARED each store has its own" : "PG_SHARED=true makes it one for all stores"
       const sharing = { isShared: pgShared, cure, defaults: Pool.defaults.eventStore.pg }
-      return onDatabase(store, kind, Pool.defaults[store].pg, sharing, layerFromDatabase)
+      return onDatabase(store, kind, Pool.defaults[store].pg, sharing, onSql(module, listeners))
     }
   )
 
-const sqlite = <S>(
-  store: Store,
-  module: () => Promise<{
-    readonly layerFromDatabase: (options: StoreOptions) => Layer.Layer<S, Failure, SqliteDatabase>
-  }>
-): Plan<S> =>
+const sqlite = <S>(store: Store, module: () => Promise<SqlModule<S, SqliteDatabase>>): Plan<S> =>
   Effect.map(
     load(store, "sqlite", () => Promise.all([import("../sqlite/SqliteDatabase.js"), module()])),
-    ([{ SqliteDatabase, config, make }, { layerFromDatabase }]) => {
+    ([{ SqliteDatabase, config, make }, module]) => {
       const kind = inferred({
         name: "SQLITE",
+        where: ["filename"],
         tag: SqliteDatabase,
         config,
         pool: Pool.sqliteConfig,
@@ -79,12 +95,13 @@ const sqlite = <S>(
         bound: "maxOpenConns",
         limits: (pool, defaults: Pool.Defaults) =>
           Either.map(Pool.limits(pool, defaults), ({ maxOpenConns }) => maxOpenConns),
-        allowed: () => Effect.succeed(undefined)
+        allowed: () => Effect.succeed(undefined),
+        beside: () => 0,
+        shares: true
       })
-      // A process opens a file once.
       const cure = "all stores in one file share it"
       const sharing = { isShared: true, cure, defaults: Pool.defaults.eventStore.sqlite }
-      return onDatabase(store, kind, Pool.defaults[store].sqlite, sharing, layerFromDatabase)
+      return onDatabase(store, kind, Pool.defaults[store].sqlite, sharing, onSql(module))
     }
   )
 
@@ -93,13 +110,15 @@ const redis = <S>(
   { redisShared }: Choices,
   module: () => Promise<{
     readonly layerFromDatabase: (options: StoreOptions) => Layer.Layer<S, Failure, RedisDatabase>
+    readonly prefixOf: (prefix: unknown) => string
   }>
 ): Plan<S> =>
   Effect.map(
     load(store, "redis", () => Promise.all([import("../redis/RedisDatabase.js"), module()])),
-    ([{ RedisDatabase, config, make, maxClients }, { layerFromDatabase }]) => {
+    ([{ RedisDatabase, config, make, maxClients }, { layerFromDatabase, prefixOf }]) => {
       const kind = inferred({
         name: "REDIS",
+        where: ["url", "host", "sentinels", "nodes"],
         tag: RedisDatabase,
         config,
         pool: Pool.redisConfig,
@@ -109,13 +128,21 @@ const redis = <S>(
         bound: "poolSize",
         limits: (pool, defaults: Pool.RedisLimits) =>
           Either.map(Pool.redisLimits(pool, defaults), ({ poolSize }) => poolSize),
-        allowed: (database) => Effect.orElseSucceed(maxClients(database), () => undefined)
+        allowed: (database) => Effect.orElseSucceed(maxClients(database), () => undefined),
+        // To a Cluster the driver keeps one for each, all of which may be to the same node.
+        beside: ({ connection }, max) => (connection.startsWith("redis+cluster:") ? max : 0),
+        shares: false
       })
       const cure = redisShared
         ? "without REDIS_SHARED each store has its own"
         : "REDIS_SHARED=true makes it one for both"
       const sharing = { isShared: redisShared, cure, defaults: Pool.defaults.cacheStore.redis }
-      return onDatabase(store, kind, Pool.defaults[store].redis, sharing, layerFromDatabase)
+      const check = ({ prefix }: StoreOptions) => prefixOf(prefix)
+      return onDatabase(store, kind, Pool.defaults[store].redis, sharing, {
+        layer: layerFromDatabase,
+        check,
+        listeners: 0
+      })
     }
   )
 
@@ -157,21 +184,51 @@ const simple = <S>(
     Config.map(Config.nested(readOnly, nameOf(store)), (options) => alone("memory", layer(options), nameOf(store)))
   )
 
-/** What a store of one backend only has: the variable of the store goes before that of the backend. */
-const own = Config.nested(readOnly, nameOf("dataStore"))
+/** What the variables of the store say beside those of the backend: the same, or nothing. */
+const agreed =
+  <O extends object>(behind: string, options: O) =>
+  (own: Partial<O>, name: string): ReadonlyArray<ConfigError.ConfigError> =>
+    Object.entries(own).flatMap(([option, value]) => {
+      const other = options[option as keyof O]
+      return other === undefined || Equal.equals(other, value)
+        ? []
+        : [
+            ConfigError.InvalidData(
+              [`${name}_${nameOf(option)}`],
+              `is not what ${behind}_${nameOf(option)} says: give one`
+            )
+          ]
+    })
+
+/** What has no place for several stores. */
+const unprefixed = (instead: string): Config.Config<unknown> =>
+  Config.mapOrFail(variables.text("PREFIX"), (prefix) =>
+    prefix === undefined
+      ? Either.right(undefined)
+      : Either.left(ConfigError.InvalidData(["PREFIX"], `has no effect on this backend: give ${instead}`))
+  )
+
+const dataStore = nameOf("dataStore")
 
 const minio: Plan<DataStore> = Effect.map(
   load("dataStore", "minio", () => import("../minio/DataStoreMinio.js")),
   ({ config, health, layer }) =>
-    Config.map(
-      Config.all([
-        Config.nested(config, "MINIO"),
-        Config.nested(Config.nested(Pool.httpConfig, "POOL"), nameOf("dataStore")),
-        own
-      ]),
-      ([options, pool, own]) => {
-        const all = { ...options, ...own, pool: { ...options.pool, ...pool } }
-        return alone(`minio ${options.endpoint}`, layer(all), "MINIO", Effect.orDie(health(all)))
+    Config.mapOrFail(
+      Config.all({
+        common: Config.nested(config, "MINIO"),
+        pool: Config.nested(Config.nested(Pool.httpConfig, "POOL"), dataStore),
+        own: Config.nested(readOnly, dataStore),
+        unprefixed: Config.nested(unprefixed("MINIO_BUCKET_PREFIX"), dataStore)
+      }),
+      ({ common, own, pool }) => {
+        const all = { ...common, ...own, pool: { ...common.pool, ...pool } }
+        return refusedOr(
+          [
+            ...agreed("MINIO", common)(own, dataStore),
+            ...agreed("MINIO_POOL", common.pool ?? {})(pool, `${dataStore}_POOL`)
+          ],
+          () => alone(`minio ${common.endpoint}`, layer(all), "MINIO", Effect.orDie(health(all)))
+        )
       }
     )
 )
@@ -179,16 +236,33 @@ const minio: Plan<DataStore> = Effect.map(
 const fileSystem: Plan<DataStore> = Effect.map(
   load("dataStore", "fs", () => import("../fs/DataStoreFileSystem.js")),
   ({ config, health, layer }) =>
-    Config.map(Config.all([Config.nested(config, "FS"), own]), ([options, own]) =>
-      alone(`fs ${options.root}`, layer({ ...options, ...own }), "FS", Effect.orDie(health(options)))
+    Config.mapOrFail(
+      Config.all({
+        common: Config.nested(config, "FS"),
+        own: Config.nested(readOnly, dataStore),
+        unprefixed: Config.nested(unprefixed("another FS_ROOT"), dataStore)
+      }),
+      ({ common, own }) =>
+        refusedOr(agreed("FS", common)(own, dataStore), () =>
+          alone(`fs ${common.root}`, layer({ ...common, ...own }), "FS", Effect.orDie(health(common)))
+        )
     )
 )
+
+const refusedOr = <A>(
+  [first, ...others]: ReadonlyArray<ConfigError.ConfigError>,
+  otherwise: () => A
+): Either.Either<A, ConfigError.ConfigError> =>
+  first === undefined
+    ? Either.right(otherwise())
+    : Either.left(others.reduce((all, error) => ConfigError.And(all, error), first))
 
 export const plans = (choices: Choices) => ({
   eventStore: {
     memory: () => memory("eventStore", () => import("../memory/EventStoreMemory.js")),
     sqlite: () => sqlite("eventStore", () => import("../sqlite/EventStoreSqlite.js")),
-    pg: () => pg("eventStore", choices, () => import("../pg/EventStorePg.js"))
+    // One connection listens for appends of other processes.
+    pg: () => pg("eventStore", choices, () => import("../pg/EventStorePg.js"), 1)
   }[choices.eventStore] satisfies () => Plan<EventStore>,
   commandStore: {
     memory: () => memory("commandStore", () => import("../memory/CommandStoreMemory.js")),

@@ -16,11 +16,13 @@ export const checkPools = (pools: ReadonlyArray<OpenPool>, expectedProcesses: nu
       return Effect.flatMap(allowed, (allowed) => {
         const most = sum * expectedProcesses
         if (allowed === undefined || most <= allowed) return Effect.void
-        const keys = here.map(({ max, variable }) => `${variable} (${max})`).join(", ")
+        const keys = here.flatMap(({ max, variable }) => (variable === undefined ? [] : [`${variable} (${max})`]))
+        const listeners = here.reduce((total, { max, variable }) => (variable === undefined ? total + max : total), 0)
+        const beside = listeners === 0 ? "" : `, beside ${listeners} of each process that listens`
         const processes = expectedProcesses === 1 ? "" : ` times EXPECTED_PROCESSES (${expectedProcesses})`
         return Effect.logWarning(
           `the stores may open ${most} connections to ${server}, which allows ${allowed} to all its clients: ` +
-            `lower ${keys}${processes}`
+            `lower ${keys.join(", ")}${processes}${beside}`
         )
       })
     },

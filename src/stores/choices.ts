@@ -2,6 +2,8 @@
  * Which backend each store has, and what concerns all of them: the variables that are read before anything is opened.
  */
 import * as Config from "effect/Config"
+import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
 import * as variables from "../internal/config.js"
 
 export const backends = {
@@ -27,7 +29,11 @@ const choice = <S extends Store>(store: S) =>
 
 const switchedOn = (name: string): Config.Config<boolean> => Config.map(variables.flag(name), (value) => value === true)
 
-export const choices = Config.all({
+/** Whether there are keys: what they are is read by the module that uses them. */
+const isGiven = (name: string): Config.Config<boolean> =>
+  Config.map(Config.withDefault(Config.redacted(name), Redacted.make("")), (keys) => Redacted.value(keys).trim() !== "")
+
+const parts = {
   eventStore: choice("eventStore"),
   commandStore: choice("commandStore"),
   snapshotStore: choice("snapshotStore"),
@@ -39,13 +45,32 @@ export const choices = Config.all({
   expectedProcesses: Config.map(variables.integer("EXPECTED_PROCESSES"), (count) => count || 1),
   encryption: Config.nested(
     Config.all({
-      keys: variables.secret("KEYS"),
+      keys: isGiven("KEYS"),
       primary: variables.text("PRIMARY"),
       keyFile: variables.text("KEY_FILE"),
       policy: variables.oneOf(["RequireEncrypt", "EncryptAllowPlaintext", "ForbidEncryptAllowDecrypt"])("POLICY")
     }),
     "ENCRYPTION"
   )
-})
+} as const
+
+export const choices = Config.all(parts)
 
 export type Choices = Config.Config.Success<typeof choices>
+
+/** The same part by part: one that cannot be read does not hide what is wrong elsewhere. */
+export const partsOf = (
+  read: <A>(config: Config.Config<A>, otherwise: A) => Effect.Effect<A>
+): Effect.Effect<Choices> =>
+  Effect.all({
+    eventStore: read(parts.eventStore, "memory"),
+    commandStore: read(parts.commandStore, "memory"),
+    snapshotStore: read(parts.snapshotStore, "memory"),
+    cacheStore: read(parts.cacheStore, "memory"),
+    dataStore: read(parts.dataStore, "memory"),
+    pgShared: read(parts.pgShared, false),
+    redisShared: read(parts.redisShared, false),
+    durable: read(parts.durable, false),
+    expectedProcesses: read(parts.expectedProcesses, 1),
+    encryption: read(parts.encryption, { keys: false, primary: undefined, keyFile: undefined, policy: undefined })
+  })

@@ -8,6 +8,7 @@ import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { InvalidInput, type StoreFailure } from "../Errors.js"
 import type { Health } from "../Health.js"
@@ -32,8 +33,8 @@ export type Plan<S> = Effect.Effect<Config.Config<Opener<S>>, InvalidInput>
 /** A pool of connections to a server that allows only so many. */
 export interface OpenPool {
   readonly server: string
-  /** The variable that bounds the pool. */
-  readonly variable: string
+  /** The variable that bounds the pool; none for connections beside it that listen. */
+  readonly variable: string | undefined
   readonly max: number
   /** What the server allows to all its clients, if it says so. */
   readonly allowed: Effect.Effect<number | undefined>
@@ -43,6 +44,15 @@ export interface OpenPool {
 export class Session {
   readonly pools: Array<OpenPool> = []
   private readonly databases = new Map<string, unknown>()
+
+  opened<Service>(
+    { allowed, place }: Pick<Kind<never, Service, never, never, never>, "allowed" | "place">,
+    service: Service,
+    max: number,
+    variable?: string
+  ): void {
+    if (max > 0) this.pools.push({ server: serverOf(place(service)), variable, max, allowed: allowed(service) })
+  }
 
   once<A, E, R>(key: string, open: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
     return Effect.suspend(() => {
@@ -111,10 +121,16 @@ export interface Kind<Tag, Service, Options, Pool, Limits> {
   readonly make: (options: Options, defaults: Limits, store?: string) => Effect.Effect<Service, Failure, Scope.Scope>
   readonly place: (service: Service) => string
   readonly health: (service: Service) => Effect.Effect<Health>
+  /** The options that say where it is, the usual one first. */
+  readonly where: readonly [string, ...ReadonlyArray<string>]
   /** The option that bounds its pool. */
   readonly bound: string
   readonly limits: (pool: Pool | undefined, defaults: Limits) => Either.Either<number, InvalidInput>
   readonly allowed: (service: Service) => Effect.Effect<number | undefined>
+  /** How many connections the driver may have beside a pool of that size, to listen. */
+  readonly beside: (service: Service, max: number) => number
+  /** All that are in one place share it, as a process opens a file once. */
+  readonly shares: boolean
 }
 
 export interface Sharing<Limits> {
@@ -125,9 +141,24 @@ export interface Sharing<Limits> {
   readonly defaults: Limits
 }
 
+/** A store on a kind of database. */
+export interface OnDatabase<S, Tag> {
+  readonly layer: (options: StoreOptions) => Layer.Layer<S, Failure, Tag>
+  /** Throws `InvalidInput`. */
+  readonly check: (options: StoreOptions) => unknown
+  /** Connections beside the pool. */
+  readonly listeners: number
+}
+
+const isGiven = ({ pool = {}, ...others }: { readonly pool?: object | undefined }): boolean =>
+  Object.keys(pool).length + Object.keys(others).length > 0
+
+/** The host behind which a database is. */
+const serverOf = (place: string): string => place.replace(/(?<=:\/\/.*)\/[^/]*$/, "")
+
 /**
  * A store on a database, with a pool of its own or the one that is shared. Variables of the other would have no effect,
- * and are refused.
+ * and are refused. A store whose own variables say where its database is has it for itself.
  */
 export const onDatabase = <
   S,
@@ -141,47 +172,59 @@ export const onDatabase = <
   kind: Kind<Tag, Service, Options, P, Limits>,
   defaults: Limits,
   sharing: Sharing<Limits>,
-  layer: (options: StoreOptions) => Layer.Layer<S, Failure, Tag>
+  on: OnDatabase<S, Tag>
 ): Config.Config<Opener<S>> => {
-  const { isShared } = sharing
   const name = nameOf(store)
-  const owner = isShared ? undefined : store.charAt(0).toUpperCase() + store.slice(1)
-  const prefix = isShared ? kind.name : name
+  const checkPool = ({ pool }: { readonly pool: P }) =>
+    sharing.isShared ? undefined : Either.getOrThrowWith(kind.limits(pool, defaults), (error) => error)
   return Config.mapOrFail(
     Config.all({
-      database: Config.nested(kind.config, kind.name),
-      own: Config.nested(Config.nested(kind.pool, "POOL"), name),
-      store: Config.nested(storeOptions, name)
+      common: Config.option(Config.nested(kind.config, kind.name)),
+      apart: Config.option(Config.nested(kind.config, `${name}_${kind.name}`)),
+      own: Config.nested(variables.checkedBy(checkPool)(Config.all({ pool: Config.nested(kind.pool, "POOL") })), name),
+      names: Config.nested(variables.checkedBy(on.check)(storeOptions), name)
     }),
-    ({ database, own, store }) => {
-      const [idle, behind, used] = isShared ? [own, name, kind.name] : [database.pool ?? {}, kind.name, name]
+    ({ apart, common, names, own: { pool } }) => {
+      const isApart = Option.isSome(apart) && isGiven(apart.value)
+      const isShared = kind.shares || (sharing.isShared && !isApart)
+      const owner = isShared ? undefined : store.charAt(0).toUpperCase() + store.slice(1)
+      const place = isApart ? `${name}_${kind.name}` : kind.name
+      const found = isApart ? apart : common
+      const [usual] = kind.where
+      if (Option.isNone(found)) {
+        return Either.left(ConfigError.MissingData([`${kind.name}_${nameOf(usual)}`], "must be given"))
+      }
+      const database = found.value
+      if (isApart && !kind.where.some((option) => Object.hasOwn(database, option))) {
+        const why = `must be given: ${place}_* stand instead of ${kind.name}_*`
+        return Either.left(ConfigError.MissingData([`${place}_${nameOf(usual)}`], why))
+      }
+      const [idle, behind, used] = isShared ? [pool, name, place] : [database.pool ?? {}, place, name]
       if (Object.keys(idle).length > 0) {
         const why = `have no effect: the pool is that of ${used}_POOL_*; ${sharing.cure}`
         return Either.left(ConfigError.InvalidData([`${behind}_POOL_*`], why))
       }
-      const options = isShared ? database : { ...database, pool: own }
+      const options = isShared ? database : { ...database, pool }
       const limits = isShared ? sharing.defaults : defaults
       const opener: Opener<S> = (session) => {
         const open = Effect.gen(function* () {
           const service = yield* Effect.mapError(kind.make(options, limits, owner), (error) =>
-            namedBehind(error instanceof InvalidInput && error.what.startsWith("pool") ? prefix : kind.name)(error)
+            namedBehind(error instanceof InvalidInput && error.what.startsWith("pool") ? used : place)(error)
           )
-          session.pools.push({
-            server: kind.place(service),
-            variable: `${prefix}_POOL_${nameOf(kind.bound)}`,
-            max: yield* kind.limits(options.pool, limits),
-            allowed: kind.allowed(service)
-          })
+          const max = yield* kind.limits(options.pool, limits)
+          session.opened(kind, service, max, `${used}_POOL_${nameOf(kind.bound)}`)
+          session.opened(kind, service, kind.beside(service, max))
           return service
         })
         return Effect.gen(function* () {
-          const service = yield* isShared ? session.once(kind.name, open) : open
+          const service = yield* isShared ? session.once(place, open) : open
+          session.opened(kind, service, on.listeners)
           const built = Effect.mapError(
-            Layer.build(Layer.provide(layer(store), Layer.succeed(kind.tag, service))),
+            Layer.build(Layer.provide(on.layer(names), Layer.succeed(kind.tag, service))),
             namedBehind(name)
           )
-          const place = `${kind.name.toLowerCase()} ${kind.place(service)}`
-          return { services: yield* built, place, health: kind.health(service) }
+          const described = `${kind.name.toLowerCase()} ${kind.place(service)}`
+          return { services: yield* built, place: described, health: kind.health(service) }
         })
       }
       return Either.right(opener)

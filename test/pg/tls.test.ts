@@ -1,11 +1,11 @@
 /**
  * Encrypted connections to PostgreSQL: what was asked for is what the server sees, or an error that says why not.
  */
-import { X509Certificate } from "node:crypto"
+import { createPrivateKey, X509Certificate } from "node:crypto"
 import * as fs from "node:fs"
 import * as path from "node:path"
 import type { TLSSocket } from "node:tls"
-import { Cause, Effect, Exit, Option, Redacted, Stream } from "effect"
+import { Cause, Config, ConfigProvider, Effect, Exit, Option, Redacted, Stream } from "effect"
 import { EventStore } from "effect-stores"
 import { EventStorePg, PgDatabase } from "effect-stores/pg"
 import { Client } from "pg"
@@ -85,10 +85,11 @@ describeOwnPg("PostgreSQL that takes only encrypted connections", () =>
       const exit = await attempt(options)
       return Exit.isSuccess(exit) ? exit.value : Promise.reject(new Error(Cause.pretty(exit.cause)))
     }
-    const failure = async (options: EventStorePg.Options) => {
-      const exit = await attempt(options)
-      return Exit.isSuccess(exit) ? exit.value : Option.getOrThrow(Cause.failureOption(exit.cause))
-    }
+
+    const failed = (exit: Exit.Exit<unknown, unknown>) =>
+      Exit.isFailure(exit) ? Option.getOrThrow(Cause.failureOption(exit.cause)) : exit.value
+
+    const failure = async (options: EventStorePg.Options) => failed(await attempt(options))
 
     it("lets in who encrypts as asked, and the server sees it", async () => {
       const ca = fs.readFileSync(files.authority, "utf8")
@@ -177,6 +178,97 @@ describeOwnPg("PostgreSQL that takes only encrypted connections", () =>
         client_dn: "/CN=app"
       })
       expect(await failure({ url: urlOf(trusted, "localhost", "certified") })).toMatchObject({ _tag: "StoreError" })
+    })
+
+    /** The variables of a user who asks for what they say. */
+    const variables = (more: Readonly<Record<string, string>>, database = "app") => ({
+      PG_HOST: "localhost",
+      PG_PORT: String(server.port),
+      PG_DATABASE: database,
+      PG_USERNAME: "app",
+      ...more
+    })
+    const byConfig = (map: Readonly<Record<string, string>>) =>
+      Effect.gen(function* () {
+        const { sql } = yield* PgDatabase.PgDatabase
+        const [row] = yield* sql<{ ssl: boolean; client_dn: string | null }>`
+          select ssl, client_dn from pg_stat_ssl where pid = pg_backend_pid()`
+        return row
+      }).pipe(
+        Effect.provide(PgDatabase.layerConfig(Config.nested(PgDatabase.config, "PG"))),
+        Effect.withConfigProvider(ConfigProvider.fromMap(new Map(Object.entries(map)), { pathDelim: "_" })),
+        Effect.runPromiseExit
+      )
+
+    it("lets in who says so in variables, or by the names of files", async () => {
+      const PG_SSL_CA_FILE = files.authority
+      const url = (parameters: string) => ({ PG_URL: Redacted.value(urlOf(parameters)) })
+      for (const map of [
+        variables({ PG_SSL_MODE: "require" }),
+        variables({ PG_SSL_MODE: "require", PG_SSL_CA_FILE }),
+        variables({ PG_SSL_MODE: "verify-ca", PG_SSL_CA_FILE }),
+        variables({ PG_SSL_MODE: "verify-full", PG_SSL_CA_FILE }),
+        variables({ PG_SSL: "true", PG_SSL_CA_FILE }),
+        variables({ PG_SSL_CA_FILE }),
+        variables({ PG_SSL_CA_FILE, PG_HOST: "127.0.0.1", PG_SSL_SERVERNAME: "localhost" }),
+        { ...url("sslmode=verify-full"), PG_SSL_CA_FILE },
+        { ...url("sslmode=verify-full"), PG_SSL_CA_FILE, PG_SSL_MODE: "verify-full" },
+        { ...url(`sslmode=verify-full&sslrootcert=${files.authority}`), PG_SSL_CA_FILE },
+        { ...url(""), PG_SSL_CA_FILE, PG_SSL_MODE: "verify-full" }
+      ]) {
+        expect(await byConfig(map), JSON.stringify(map)).toEqual(Exit.succeed({ ssl: true, client_dn: null }))
+      }
+      for (const mode of ["require", "verify-ca", "verify-full"] as const) {
+        const ssl = { mode, caFile: files.authority }
+        expect(await connect({ url: urlOf(""), ssl })).toEqual({ ssl: true, client_dn: null })
+      }
+    })
+
+    it("knows by variables who one is, with a key that is encrypted", async () => {
+      const key = createPrivateKey(fs.readFileSync(files.client.key))
+      const locked = path.join(temporaryDirectory(), "locked.key")
+      fs.writeFileSync(
+        locked,
+        key.export({ type: "pkcs8", format: "pem", cipher: "aes-256-cbc", passphrase: "hunter2-key" })
+      )
+      const mine = { PG_SSL_CA_FILE: files.authority, PG_SSL_CERT_FILE: files.client.cert, PG_SSL_KEY_FILE: locked }
+      const known = Exit.succeed({ ssl: true, client_dn: "/CN=app" })
+      expect(await byConfig(variables({ ...mine, PG_SSL_PASSPHRASE: "hunter2-key" }, "certified"))).toEqual(known)
+      const wrong = await byConfig(variables({ ...mine, PG_SSL_PASSPHRASE: "hunter2-wrong" }, "certified"))
+      expect(String(wrong)).toContain("SSL_KEY_FILE")
+      expect(String(wrong)).not.toContain("hunter2")
+      const without = failed(await byConfig(variables({ PG_SSL_CA_FILE: files.authority }, "certified")))
+      expect(without).toMatchObject({ _tag: "StoreError", retryable: false, cause: { code: "28000" } })
+    })
+
+    it("is refused for good when it is not what the variables ask for", async () => {
+      const trusted = { PG_SSL_CA_FILE: files.authority }
+      const final = { _tag: "StoreError", retryable: false, operation: "connecting" }
+      const error = async (map: Readonly<Record<string, string>>) => failed(await byConfig(variables(map)))
+      expect(await error({ PG_SSL_MODE: "disable" })).toMatchObject({ ...final, cause: { code: "28000" } })
+      expect(await error({ PG_SSL: "false" })).toMatchObject({ ...final, cause: { code: "28000" } })
+      for (const map of [
+        { PG_SSL: "true" },
+        { PG_SSL_MODE: "verify-ca" },
+        { PG_SSL_MODE: "require", PG_SSL_CA_FILE: files.stranger },
+        { PG_SSL_MODE: "verify-ca", PG_SSL_CA_FILE: files.stranger },
+        { PG_SSL_MODE: "verify-full", PG_SSL_CA_FILE: files.stranger }
+      ]) {
+        expect(await error(map), JSON.stringify(map)).toMatchObject(final)
+      }
+      await present(files.misnamed)
+      onTestFinished(() => present(files.server))
+      const misnamed = { ...final, cause: { code: "ERR_TLS_CERT_ALTNAME_INVALID" } }
+      expect(await error(trusted)).toMatchObject(misnamed)
+      expect(await error({ ...trusted, PG_SSL_MODE: "verify-full" })).toMatchObject(misnamed)
+      expect(await byConfig(variables({ ...trusted, PG_SSL_MODE: "verify-ca" }))).toMatchObject({ _tag: "Success" })
+      const elsewhere = { PG_HOST: "127.0.0.1", PG_SSL_SERVERNAME: "elsewhere.example" }
+      expect(await byConfig(variables({ ...trusted, ...elsewhere }))).toMatchObject({ _tag: "Success" })
+      await present(files.expired)
+      for (const mode of ["verify-ca", "verify-full"]) {
+        const expired = { ...final, cause: { code: "CERT_HAS_EXPIRED" } }
+        expect(await error({ ...trusted, PG_SSL_MODE: mode })).toMatchObject(expired)
+      }
     })
 
     it("and one without TLS is not talked to when it was asked for", async () => {

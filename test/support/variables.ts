@@ -25,6 +25,14 @@ const namesOf = async (config: Config.Config<unknown>): Promise<ReadonlyArray<st
   return [...names]
 }
 
+const tlsMeanings = (name: string): Readonly<Record<string, readonly [meaning: string, otherwise?: string]>> => ({
+  [`${name}_CA_FILE`]: ["a file in PEM: the authorities to trust", "those known to Node"],
+  [`${name}_CERT_FILE`]: ["a file in PEM: the client's own certificate"],
+  [`${name}_KEY_FILE`]: ["a file in PEM: its key"],
+  [`${name}_PASSPHRASE`]: ["of a key that is encrypted; secret"],
+  [`${name}_SERVERNAME`]: ["the name that the certificate must have", "the host"]
+})
+
 /** What each variable means, by the end of its name, and its default where that is not a pool's. */
 const meanings: Readonly<Record<string, readonly [meaning: string, otherwise?: string]>> = {
   EVENT_STORE: [`${backends.eventStore.join(", ")}`, "memory"],
@@ -48,7 +56,9 @@ const meanings: Readonly<Record<string, readonly [meaning: string, otherwise?: s
   PG_DATABASE: ["", "the user's name"],
   PG_USERNAME: ["", "the user of the process"],
   PG_PASSWORD: ["secret"],
-  PG_SSL: ["TLS with a verified certificate", "false"],
+  PG_SSL: ["true: the mode verify-full; false: disable"],
+  PG_SSL_MODE: ["disable, require, verify-ca, verify-full", "the URL's sslmode, or disable without files"],
+  ...tlsMeanings("PG_SSL"),
   PG_APPLICATION_NAME: ["what `pg_stat_activity` shows", "effect-stores"],
   PG_CONNECT_TIMEOUT: ["", "10s"],
   PG_STATEMENT_TIMEOUT: ["", "60s"],
@@ -65,13 +75,15 @@ const meanings: Readonly<Record<string, readonly [meaning: string, otherwise?: s
   REDIS_DB: ["", "0"],
   REDIS_USERNAME: [""],
   REDIS_PASSWORD: ["secret"],
-  REDIS_TLS: ["TLS with a verified certificate", "false"],
+  REDIS_TLS: ["TLS with a verified certificate", "the URL's scheme"],
+  ...tlsMeanings("REDIS_TLS"),
   REDIS_CONNECTION_NAME: ["what `CLIENT LIST` shows", "effect-stores"],
   REDIS_SENTINELS: ["`host:port,host:port`"],
   REDIS_NAME: ["the Sentinels' name of the master"],
   REDIS_SENTINEL_USERNAME: [""],
   REDIS_SENTINEL_PASSWORD: ["secret"],
   REDIS_SENTINEL_TLS: ["", "false"],
+  ...tlsMeanings("REDIS_SENTINEL_TLS"),
   REDIS_NODES: ["of a Cluster: `host:port,host:port`"],
   MINIO_ENDPOINT: ["`https://host:port`; must be given"],
   MINIO_ACCESS_KEY: ["must be given"],
@@ -85,6 +97,7 @@ const meanings: Readonly<Record<string, readonly [meaning: string, otherwise?: s
   MINIO_COPY_BYTES: ["", "5368709120"],
   MINIO_TIMEOUT: ["", "30s"],
   MINIO_MAX_RETRIES: ["", "4"],
+  ...tlsMeanings("MINIO_TLS"),
   MINIO_READ_ONLY: ["refuse writes", "false"],
   MINIO_CAPABILITIES_PUT_IF_ABSENT: ["", "false"],
   MINIO_CAPABILITIES_PUT_IF_MATCH: ["quoted, unquoted"],
@@ -108,6 +121,8 @@ const poolDefaults = (limits: Readonly<Record<string, unknown>>): ReadonlyMap<st
   )
 
 const row = (name: string, defaults: ReadonlyMap<string, string>): string => {
+  const [, group] = /^[A-Z]+_STORE_([A-Z]+_\*)$/.exec(name) ?? []
+  if (group !== undefined) return `| \`${name}\` | | a database of its own: what stands instead of \`${group}\` |`
   const pooled = /^.*?POOL_(?=.)/.exec(name)
   const [meaning, otherwise] =
     pooled === null
@@ -153,7 +168,15 @@ export const tables = async (): Promise<string> => {
         store
       ]()
       const names = await namesOf(await Effect.runPromise(plan))
-      const own = names.filter((name) => name.startsWith(`${nameOf(store)}_`))
+      const ofStore = names.filter((name) => name.startsWith(`${nameOf(store)}_`))
+      const apart = `${nameOf(store)}_${backend.toUpperCase()}_`
+      const own = [
+        // Asked for only to be refused.
+        ...ofStore.filter(
+          (name) => !name.startsWith(apart) && !(/^(minio|fs)$/.test(backend) && /_PREFIX$/.test(name))
+        ),
+        ...(ofStore.some((name) => name.startsWith(apart)) ? [`${apart}*`] : [])
+      ]
       if (own.length > 0) {
         const limits = backend === "sqlite" ? "shared" : backend
         found.push(
@@ -164,7 +187,7 @@ export const tables = async (): Promise<string> => {
           )
         )
       }
-      const common = names.filter((name) => !own.includes(name) && !/^MINIO_POOL/.test(name))
+      const common = names.filter((name) => !ofStore.includes(name) && !/^MINIO_POOL/.test(name))
       if (common.length > 0 && !databases.has(backend)) {
         databases.set(backend, [common, defaultsOf(backend === "redis" ? "cacheStore" : "eventStore", backend)])
       }

@@ -37,7 +37,11 @@ const present = <A>(config: Config.Config<A>, name: string, isEmpty: (value: A) 
   )
 
 const keysConfig: Config.Config<ReadonlyArray<KeyOptions>> = Config.mapOrFail(
-  present(Config.redacted("KEYS"), "KEYS", (value) => Redacted.value(value).trim() === ""),
+  present(
+    Config.withDefault(Config.redacted("KEYS"), Redacted.make("")),
+    "KEYS",
+    (value) => Redacted.value(value).trim() === ""
+  ),
   (redacted) => {
     const keys: Array<KeyOptions> = []
     const entries = Redacted.value(redacted)
@@ -61,7 +65,11 @@ const keysConfig: Config.Config<ReadonlyArray<KeyOptions>> = Config.mapOrFail(
  */
 export const ringConfig: Config.Config<RingOptions> = Config.all({
   keys: keysConfig,
-  primary: present(Config.string("PRIMARY"), "PRIMARY", (value) => value.trim() === "")
+  primary: present(
+    Config.map(Config.string("PRIMARY"), (value) => value.trim()),
+    "PRIMARY",
+    (value) => value === ""
+  )
 })
 
 const fileBytesMax = 1024 * 1024

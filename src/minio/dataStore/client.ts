@@ -13,7 +13,7 @@ import type * as Scope from "effect/Scope"
 import { Client } from "minio"
 import { lastingOf } from "../../internal/socketFailures.js"
 import { PoolMeter } from "../../internal/telemetry.js"
-import type { TlsOptions } from "../../internal/tls.js"
+import type { NodeTlsOptions } from "../../internal/tls.js"
 
 export interface Settings {
   readonly endpoint: URL
@@ -21,7 +21,7 @@ export interface Settings {
   readonly secretKey: string
   readonly sessionToken: string | undefined
   /** Of an endpoint that encrypts. */
-  readonly tls: TlsOptions | undefined
+  readonly tls: NodeTlsOptions | undefined
   readonly region: string
   readonly pathStyle: boolean
   /** How long the server may say nothing, in milliseconds. */
@@ -105,9 +105,13 @@ const queryOf = (query: Request["query"]): string =>
 /** Refused before anything was sent. */
 const unsent = new Set(["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "EHOSTUNREACH", "ENETUNREACH", "ETIMEDOUT_CONNECT"])
 
-/** A certificate is found wrong before anything is sent, and remains so. Other codes may come in the middle as well. */
-const isOfCertificate = (code: string): boolean =>
-  code === "ERR_TLS_CERT_ALTNAME_INVALID" || (lastingOf(code) === "final" && !/^(E[A-Z]+$|EAI_|ERR_)/.test(code))
+/** What OpenSSL says when the two sides do not come to terms, so that no request counts. */
+const unmet = /wrong version number|alert (handshake failure|protocol version|unknown ca|[a-z ]*certificate)/
+
+/** What is found wrong before a request counts, and remains so. Other codes may come in the middle as well. */
+const isOfHandshake = (code: string, { message }: Error): boolean =>
+  code === "ERR_TLS_CERT_ALTNAME_INVALID" ||
+  (lastingOf(code) === "final" && (unmet.test(message) || !/^(E[A-Z]+$|EAI_|ERR_)/.test(code)))
 
 const asError = (error: unknown): Error => (error instanceof Error ? error : new Error(String(error)))
 
@@ -213,7 +217,7 @@ export const make = (settings: Settings): Effect.Effect<S3Client, never, Scope.S
         if (call.response === undefined) {
           const cause = asError(error)
           const code = "code" in cause ? String(cause.code) : ""
-          const lasting = isOfCertificate(code)
+          const lasting = isOfHandshake(code, cause)
           throw new NoAnswer(call.request !== undefined && !unsent.has(code) && !lasting, cause, lasting)
         }
       }

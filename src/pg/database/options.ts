@@ -7,6 +7,27 @@ import type { Keys } from "../../internal/storeOptions.js"
 import type { TlsOptions } from "../../internal/tls.js"
 import type * as Pool from "../../Pool.js"
 
+export const sslModes = ["disable", "require", "verify-ca", "verify-full"] as const
+
+/**
+ * How to encrypt, as libpq names it. `require` asks nothing of the server's certificate unless authorities are given;
+ * `verify-ca` asks who has signed it; `verify-full` asks for the name or address of the host, too. `allow` and
+ * `prefer` are not supported: they do not say whether to encrypt.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type SslMode = (typeof sslModes)[number]
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface SslOptions extends TlsOptions {
+  /** Default: the `sslmode` of the URL, or else `verify-full`. */
+  readonly mode?: SslMode | undefined
+}
+
 /**
  * @since 0.1.0
  * @category models
@@ -28,10 +49,11 @@ export interface Options {
   readonly username?: string | undefined
   readonly password?: Redacted.Redacted | undefined
   /**
-   * True: TLS, with a certificate for the host that is signed by an authority known to Node. Or the options of Node's
-   * TLS. Default false: not encrypted.
+   * True: TLS, with a certificate for the host that is signed by an authority known to Node (`verify-full`). Or a mode,
+   * files with certificates and the options of Node's TLS. Default: the `sslmode` of the URL, or else false, not
+   * encrypted.
    */
-  readonly ssl?: boolean | TlsOptions | undefined
+  readonly ssl?: boolean | SslOptions | undefined
   /** What `pg_stat_activity` shows. Default `effect-stores`. */
   readonly applicationName?: string | undefined
   /** How long connecting may take. Default 10 seconds. */

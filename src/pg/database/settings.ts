@@ -3,7 +3,6 @@
  * that the driver would otherwise look for in the environment (`PGHOST`, `PGSSLMODE`, `~/.pgpass` and the like) is
  * passed to it.
  */
-import * as fs from "node:fs"
 import * as net from "node:net"
 import * as os from "node:os"
 import type * as Duration from "effect/Duration"
@@ -13,8 +12,8 @@ import Pg from "pg"
 import type { InvalidInput } from "../../Errors.js"
 import { agreed, host, parseUrl, port, secret, text } from "../../internal/connectionOptions.js"
 import { timeoutMs } from "../../internal/durations.js"
-import { type TlsOptions, tlsOptions } from "../../internal/tls.js"
 import { checked, invalid, oneOf, refuse } from "../../internal/validate.js"
+import { encryption, type InUrl, inUrl } from "./encryption.js"
 import type { Options } from "./options.js"
 import type { Timeouts } from "./pooler.js"
 
@@ -39,7 +38,7 @@ const nameBytesMax = 63
 const listenerSuffix = " listener"
 
 export const checkedSettings = (options: Options): Effect.Effect<ConnectionSettings, InvalidInput> =>
-  checked(() => withListener(options), Effect.succeed)
+  checked(() => settingsOf(options), Effect.succeed)
 
 /** A client of the driver that reads nothing from the environment. */
 export const makeClient = (config: Pg.ClientConfig): Pg.Client => {
@@ -61,8 +60,8 @@ export const describeConnection = ({ database = "", host = "", port }: Pg.Client
   `postgres://${net.isIPv6(host) ? `[${host}]` : host}:${port}/${database}`
 
 /** Throws `InvalidInput`. */
-const withListener = ({ listenUrl, pooler, ...options }: Options): ConnectionSettings => {
-  const direct = settings(options)
+export const settingsOf = ({ listenUrl, pooler, ...options }: Options): ConnectionSettings => {
+  const direct = directSettings(options)
   const pooled = pooler !== undefined && oneOf(pooler, "pooler", ["transaction"]) === "transaction"
   const listener =
     listenUrl === undefined ? (pooled ? undefined : direct.client) : listenerAt(secret(listenUrl, "listenUrl"), options)
@@ -71,14 +70,14 @@ const withListener = ({ listenUrl, pooler, ...options }: Options): ConnectionSet
 
 const listenerAt = (url = "", { applicationName, connectTimeout, ssl }: Options) => {
   try {
-    return settings({ url: Redacted.make(url), applicationName, connectTimeout, ssl }).client
+    return directSettings({ url: Redacted.make(url), applicationName, connectTimeout, ssl }).client
   } catch (error) {
     const { what, why } = invalid(error)
     return refuse(what === "url" ? "listenUrl" : what, why)
   }
 }
 
-const settings = (options: Options): DirectSettings => {
+const directSettings = (options: Options): DirectSettings => {
   const url = options.url === undefined ? undefined : fromUrl(secret(options.url, "url") ?? "")
   const place = agreed("host", url?.host, hostOrSocket(options.host, "host"))
   if (place === undefined && url !== undefined) return refuse("url", "has no host")
@@ -157,8 +156,7 @@ interface Url {
   readonly password: string | undefined
   readonly applicationName: string | undefined
   readonly connectTimeoutMs: number | undefined
-  /** Undefined when the URL does not say. */
-  readonly ssl: TlsOptions | false | undefined
+  readonly ssl: InUrl
 }
 
 /** Those of libpq's parameters that are supported. */
@@ -201,67 +199,6 @@ const fromUrl = (url: string): Url => {
     password,
     applicationName: applicationName(parameter("application_name"), "url"),
     connectTimeoutMs: seconds === 0 ? Number.POSITIVE_INFINITY : seconds === undefined ? undefined : seconds * 1_000,
-    ssl: ofMode(parameter("sslmode"), {
-      ca: file(parameter("sslrootcert"), "sslrootcert"),
-      cert: file(parameter("sslcert"), "sslcert"),
-      key: file(parameter("sslkey"), "sslkey")
-    })
+    ssl: inUrl(parameter)
   }
-}
-
-const file = (path: string | undefined, what: string): Buffer | undefined => {
-  if (path === undefined) return undefined
-  try {
-    return fs.readFileSync(path)
-  } catch (error) {
-    const code = error instanceof Error && "code" in error ? String(error.code) : "it failed"
-    return refuse("url", `has a file as its ${what} that cannot be read (${code})`)
-  }
-}
-
-/** As in libpq: `require` encrypts, and verifies the server only if a root certificate is given. */
-const ofMode = (
-  mode: string | undefined,
-  { ca, cert, key }: { readonly [K in "ca" | "cert" | "key"]: Buffer | undefined }
-): TlsOptions | false | undefined => {
-  const files = { ca, cert, key }
-  switch (mode) {
-    case "require":
-      return tlsOptions(ca === undefined ? { ...files, rejectUnauthorized: false } : { ...files, ...anyName }, "url")
-    case "verify-ca":
-      return tlsOptions({ ...files, ...anyName }, "url")
-    case "verify-full":
-      return tlsOptions(files, "url")
-    case "disable":
-    case undefined:
-      if (Object.values(files).some((file) => file !== undefined)) {
-        return refuse("url", "must have an sslmode that encrypts beside files for it")
-      }
-      return mode === undefined ? undefined : false
-    default:
-      // `prefer` and `allow` are not supported either: they do not say whether to encrypt.
-      return refuse("url", "must have disable, require, verify-ca or verify-full as its sslmode")
-  }
-}
-
-const anyName: TlsOptions = { checkServerIdentity: () => undefined }
-
-const encryption = (
-  inUrl: TlsOptions | false | undefined,
-  option: Options["ssl"],
-  host: string
-): TlsOptions | false => {
-  const beside = option === undefined ? undefined : (tlsOptions(option, "ssl") ?? false)
-  if (inUrl !== undefined && beside !== undefined && (inUrl !== false || beside !== false)) {
-    return refuse("ssl", "is given beside the sslmode of the url: give one of them")
-  }
-  const chosen = inUrl ?? beside ?? false
-  if (chosen === false) return false
-  const what = inUrl === undefined ? "ssl" : "url"
-  if (host.startsWith("/")) return refuse(what, "asks for TLS, which there is not over a Unix socket")
-  // The driver would use the name of the host all the same.
-  if (chosen.servername !== undefined && net.isIP(host) === 0 && chosen.servername !== host) {
-    return refuse("ssl.servername", "can only be given when host is an address")
-  }
-  return chosen
 }

@@ -18,7 +18,7 @@ export interface Settings {
 }
 
 const common = ["mode", "username", "password", "tls", "connectionName", "pool"]
-const keysOf = {
+export const keysOf = {
   Standalone: [...common, "url", "host", "port", "db"],
   Sentinel: [...common, "sentinels", "name", "db", "sentinelUsername", "sentinelPassword", "sentinelTls", "natMap"],
   Cluster: [...common, "nodes", "natMap"]
@@ -116,9 +116,8 @@ export const settings = (options: Options): Settings => {
     }
     default: {
       const url: UrlOptions = options.url === undefined ? {} : fromUrl(secret(options.url, "url") ?? "")
-      const encryption = options.tls === undefined ? undefined : (tlsOptions(options.tls, "tls") ?? false)
       // The scheme says whether to encrypt, the option how.
-      agreed("tls", url.encrypted, encryption === undefined ? undefined : encryption !== false)
+      agreed("tls", url.encrypted, options.tls === undefined ? undefined : client.tls !== undefined)
       const at = agreed("host", url.host, host(options.host, "host")) ?? "localhost"
       const number = agreed("port", url.port, port(options.port, "port")) ?? 6379
       const user = credentials(

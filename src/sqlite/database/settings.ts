@@ -52,7 +52,8 @@ export const checkedSettings = (options: Options, defaults: Pool.Defaults): Effe
 const isGiven = (value: Duration.DurationInput | undefined): boolean =>
   value !== undefined && Duration.toMillis(value) !== 0
 
-const located = (filename: unknown): string => {
+/** Throws `InvalidInput`. */
+export const located = (filename: unknown): string => {
   if (filename === ":memory:") return filename
   const refused = (why: string) => refuse("filename", why)
   if (typeof filename === "string") {
