@@ -199,3 +199,47 @@ it("a fiber that is interrupted in the moment it is handed the connection gives 
   expect(Exit.isInterrupted(await Effect.runPromise(interrupted))).toBe(true)
   expect(pool.state).toEqual({ open: 1, idle: 1, waiting: 0 })
 })
+
+describe("a pool whose connections have been unused", () => {
+  interface Plain {
+    readonly inUse: () => void
+  }
+  const rested = (limits: Partial<Pool.Limits>) => {
+    const meter = new PoolMeter("rested", "test")
+    const pool = new ConnectionPool<Plain>(
+      "rested",
+      { ...Pool.defaults.eventStore.sqlite, maxOpenConns: 4, maxIdleConns: 4, ...limits },
+      { open: (done) => done({ inUse: () => {} }), close: () => {}, usable: () => true, restMs: 1 },
+      meter
+    )
+    onTestFinished(() => Effect.runPromise(pool.shutdown))
+    return pool
+  }
+  const taken = (pool: ConnectionPool<Plain>) =>
+    new Promise<Plain>((resolve, reject) => pool.take({ take: resolve, fail: reject }))
+  const rest = () => new Promise((resolve) => setTimeout(resolve, 5))
+
+  it("gives each of them to who asks in the same turn, however few may wait", async () => {
+    const pool = rested({ maxWaiting: 1 })
+    const first = await Promise.all([taken(pool), taken(pool), taken(pool), taken(pool)])
+    for (const connection of first) pool.release(connection)
+    await rest()
+    const again = await Promise.all([taken(pool), taken(pool), taken(pool), taken(pool)])
+    expect(new Set(again)).toEqual(new Set(first))
+    for (const connection of again) pool.release(connection)
+  })
+
+  it("keeps no more of them than maxIdleConns when others become idle meanwhile", async () => {
+    const pool = rested({ maxIdleConns: 2 })
+    const [a, b, c, d] = await Promise.all([taken(pool), taken(pool), taken(pool), taken(pool)])
+    pool.release(a)
+    pool.release(b)
+    await rest()
+    const next = taken(pool)
+    pool.release(c)
+    pool.release(d)
+    pool.release(await next)
+    await rest()
+    expect(pool.state.idle).toBe(2)
+  })
+})

@@ -4,7 +4,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
-import type { CryptoError, KeyCheckFailed } from "../CryptoError.js"
+import type { CryptoError, KeyCheckFailed, SubjectShredded } from "../CryptoError.js"
 import {
   anyCommand,
   type CreateOutcome,
@@ -195,18 +195,23 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
       () => placeOf(place)
     )
 
+  /** Its subject was forgotten meanwhile: what it has done is done, so nobody may begin again; its outcome is lost. */
+  const finishWithout = (request: Parameters<Encoded["finish"]>[0], error: SubjectShredded) =>
+    Effect.zipRight(port.finish({ ...request, outcome: null, outcomeKeyId: null }), Effect.fail(error))
+
   const finish: Encoded["finish"] = (request) => {
     const { id, outcome, status } = request
     if (outcome === null) return port.finish(request)
-    return Effect.flatMap(begunOf(id), (begun) =>
-      begun === null
-        ? Effect.succeed(false)
-        : Effect.flatMap(outcomeKey(begun), (key) =>
-            Effect.tap(port.finish({ ...request, ...codec.sealOutcome(key, begun.place, status, outcome) }), () =>
-              places.delete(id)
-            )
-          )
-    )
+    return Effect.flatMap(begunOf(id), (begun) => {
+      if (begun === null) return Effect.succeed(false)
+      const finished = Effect.flatMap(outcomeKey(begun), (key) =>
+        port.finish({ ...request, ...codec.sealOutcome(key, begun.place, status, outcome) })
+      )
+      return Effect.tap(
+        Effect.catchTag(finished, "SubjectShredded", (error) => finishWithout(request, error)),
+        () => places.delete(id)
+      )
+    })
   }
 
   /** The field that is not replaced. */
@@ -240,18 +245,18 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
     const { data, id, metadata, status } = request
     return Effect.flatMap(port.get(id), (row) => {
       if (row === null) return Effect.succeed(false)
+      const unchanged = { id, data: null, metadata: null, keyId: null }
       const changeStatus =
         status === null
           ? Effect.succeed(true)
-          : Effect.flatMap(outcomeKey({ place: row, keyId: row.keyId }), (key) =>
-              port.update({
-                id,
-                data: null,
-                metadata: null,
-                keyId: null,
-                status: { ...status, ...codec.sealOutcome(key, row, status.status, status.outcome) }
-              })
-            )
+          : status.outcome === null
+            ? port.update({ ...unchanged, status })
+            : Effect.flatMap(outcomeKey({ place: row, keyId: row.keyId }), (key) =>
+                port.update({
+                  ...unchanged,
+                  status: { ...status, ...codec.sealOutcome(key, row, status.status, status.outcome) }
+                })
+              )
       if (data === null && metadata === null) return changeStatus
       const changePayloads = updatePayloads(row, data, metadata)
       const whole =

@@ -124,7 +124,8 @@ export class ConnectionPool<A extends object> {
     const connection = this.tryTake()
     if (connection !== undefined) return waiter.take(connection)
     const full = this.entries.size + this.opening >= this.limits.maxOpenConns
-    if (full && this.line.size >= this.limits.maxWaiting) return waiter.fail(this.timeoutError(0))
+    // Those whom a connection serves that is looked at wait for no one.
+    if (full && this.line.size - this.waking >= this.limits.maxWaiting) return waiter.fail(this.timeoutError(0))
     this.line.set(waiter, Date.now())
     this.openMore()
     if (this.line.size > 0 && this.lineTimer === undefined) this.watchLine()
@@ -202,7 +203,8 @@ export class ConnectionPool<A extends object> {
       this.drained = undefined
       clearTimeout(timer)
       for (const connection of [...this.entries.keys()]) this.drop(connection)
-      this.meter?.report(this.state)
+      // What is still being opened is closed when it is there.
+      this.meter?.report({ open: 0, idle: 0, waiting: 0 })
       resume(Effect.void)
     }
     const timer = setTimeout(finish, shutdownGraceMs)
@@ -243,7 +245,11 @@ export class ConnectionPool<A extends object> {
     if (this.closed || !this.connector.usable(connection)) {
       this.drop(connection)
       if (this.line.size > 0) this.openMore()
-    } else if (!this.serve(connection, false)) this.idle.push(connection)
+    } else if (!this.serve(connection, false)) {
+      // Others have become idle meanwhile.
+      if (this.idle.length >= this.limits.maxIdleConns) this.drop(connection)
+      else this.idle.push(connection)
+    }
   }
 
   private openMore(): void {

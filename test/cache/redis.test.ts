@@ -105,6 +105,22 @@ describeOwnRedis("the CacheStore on Redis", () => {
     assert.strictEqual(writes.filter((data) => /get/i.test(data)).length, 1)
   })
 
+  it("values of all sizes that are written in one turn come back whole", async () => {
+    const store = open({ url: Redacted.make(server.url), pool: { poolSize: 1, minIdleConns: 1, maxIdleConns: 1 } })
+    const sizes = Array.from({ length: 60 }, (_, i) => [10, 5_000, 200_000, 300_000, 1_000_000][i % 5] as number)
+    const value = (i: number) => `${i}:${"é".repeat((sizes[i] as number) / 2)}`
+    await store.run((cache) =>
+      Effect.forEach(sizes, (_, i) => cache.set("t", `size-${i}`, value(i)), {
+        concurrency: "unbounded",
+        discard: true
+      })
+    )
+    const found = await store.run((cache) =>
+      Effect.forEach(sizes, (_, i) => cache.get("t", `size-${i}`), { concurrency: "unbounded" })
+    )
+    for (const [i, one] of found.entries()) assert.ok(Option.contains(one, value(i)), `${i}`)
+  })
+
   it("what it walks through it asks for by SCAN, and a reset touches nobody else's keys", async () => {
     const store = open({ url: Redacted.make(server.url), prefix: "es:[c]*?" })
     await server.command("set", "es:cache", "kept")

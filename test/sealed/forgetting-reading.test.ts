@@ -322,6 +322,8 @@ describe("a record that is written anew", { timeout: 60_000 }, () => {
           commands.update(id, { status: "succeeded", outcome: { of: "c-1" } })
         ])
           assert.equal((yield* Effect.flip(update))._tag, "SubjectShredded")
+        // Without anything of the subject's to write it is changed.
+        yield* commands.update(id, { status: "failed" })
       })
     )
   })
@@ -348,6 +350,36 @@ describe("a record that is written anew", { timeout: 60_000 }, () => {
         const late = yield* Effect.flip(commands.execute(next, Effect.as(shred("c-2"), { sum: "late" }), options))
         assert.equal((late as Tagged)._tag, "SubjectShredded")
       })
+    )
+  })
+
+  test("and whose subject is forgotten meanwhile does not run again, in any process", async () => {
+    const where = await inMemory()
+    const execution = { id: idOf(4), tenantId, domain: "Customer", type: "Register", data: { customer: "c-1" } }
+    await Effect.runPromise(
+      Effect.gen(function* () {
+        const one = Effect.provide(yield* Layer.build(processOf(where)))
+        const other = Effect.provide(yield* Layer.build(processOf(where)))
+        // It has the key for as long as was stated.
+        yield* other(write("c-1"))
+        let runs = 0
+        const execute = (effect: Effect.Effect<unknown, unknown, never>) =>
+          Effect.flatMap(CommandStore.CommandStore, (commands) =>
+            commands.execute(
+              execution,
+              Effect.suspend(() => {
+                runs++
+                return Effect.as(effect, { sum: "done" })
+              }),
+              { success: Sum }
+            )
+          )
+        const services = yield* one(Effect.context<CryptoService.CryptoService | Subjects.ShredLedger>())
+        const forgets = Effect.provide(shred("c-1"), services)
+        assert.equal(((yield* one(Effect.flip(execute(forgets)))) as Tagged)._tag, "SubjectShredded")
+        yield* other(Effect.flip(execute(Effect.void)))
+        assert.equal(runs, 1)
+      }).pipe(Effect.scoped)
     )
   })
 })

@@ -58,19 +58,15 @@ const failed = (operation: string, cause: unknown): StoreError => new StoreError
 
 /**
  * 1. Opens the file for appending, or makes it, for its owner only.
- * 2. Writes the entry as one line, in one write, so that lines of several processes do not mix. What a process that
- *    died has left of a line ends first.
+ * 2. Writes the entry as one line, in one write, so that lines of several processes do not mix. A line ends first: a
+ *    process may have died in the middle of one, at any moment.
  * 3. Syncs the file, and the directory if the file is new.
  */
 const appendLine = async (file: string, entry: LedgerEntry): Promise<void> => {
   const isNew = !fs.existsSync(file)
-  const handle = await fs.promises.open(file, "a+", 0o600)
+  const handle = await fs.promises.open(file, "a", 0o600)
   try {
-    const { size } = await handle.stat()
-    const last = Buffer.alloc(1)
-    if (size > 0) await handle.read(last, 0, 1, size - 1)
-    const begin = size === 0 || last.toString() === "\n" ? "" : "\n"
-    await handle.appendFile(`${begin}${JSON.stringify(entry)}\n`)
+    await handle.appendFile(`\n${JSON.stringify(entry)}\n`)
     await handle.sync()
   } finally {
     await handle.close()

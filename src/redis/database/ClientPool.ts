@@ -129,7 +129,7 @@ export class ClientPool {
       client.load += load
       client.inFlight++
       this.deadlines.add(waiting)
-      send(client.driver).then(
+      started(send, client.driver).then(
         (reply) => {
           client.back(load)
           client.heard++
@@ -286,3 +286,12 @@ const hasRetried = (error: unknown): boolean =>
 /** Why none of a cluster's nodes could be asked. */
 const lastNodeError = (error: unknown): unknown =>
   typeof error === "object" && error !== null && "lastNodeError" in error ? (error.lastNodeError ?? error) : error
+
+/** What the driver throws at once fails like what it rejects later. */
+const started = (send: Send, driver: Driver): ReturnType<Send> => {
+  try {
+    return send(driver)
+  } catch (thrown) {
+    return Promise.reject(thrown)
+  }
+}

@@ -13,7 +13,10 @@ const atEnd = (use: () => void): void => {
   setImmediate(use)
 }
 
-/** What the driver writes of its commands, as it does for its own pipelines: they are one text when they leave. */
+/** Short texts are joined, since each write costs; long ones are not, since a text has an end and joining copies. */
+const joinMax = 256 * 1024
+
+/** What the driver writes of its commands, as it does for its own pipelines: short ones are one text when they leave. */
 class Outbox {
   readonly isPipeline = true
   readonly destination: { readonly redis: { readonly stream: Socket } }
@@ -27,8 +30,9 @@ class Outbox {
     const { parts } = this
     if (parts.length === 0) atEnd(() => this.leave())
     const last = parts.at(-1)
-    if (typeof last === "string" && typeof part === "string") parts[parts.length - 1] = last + part
-    else parts.push(part)
+    if (typeof last === "string" && typeof part === "string" && last.length + part.length <= joinMax) {
+      parts[parts.length - 1] = last + part
+    } else parts.push(part)
   }
 
   private leave(): void {
