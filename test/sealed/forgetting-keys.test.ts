@@ -610,7 +610,7 @@ describe("the ledger in a file", { timeout: 120_000 }, () => {
     fs.appendFileSync(where.ledgerFile, '{"ref":"nobody","keyId":null,"at":1}\n')
     const error = await buildFailure(processOf(where))
     assert.equal(error._tag, "StoreError")
-    assert.match(error.message, /its line 4 is no entry/)
+    assert.match(error.message, /its line 3 is no entry/)
   })
 
   test("in a directory that does not exist is refused at the start", async () => {
