@@ -25,7 +25,7 @@ export const environment = (facts: Readonly<Record<string, string>>, othersBefor
     ([name, version]) => `${name} ${version}`
   )
   const day = new Date().toISOString().slice(0, 10)
-  return `Measured on ${cpus().length} CPUs (${cpus()[0]?.model}), ${versions.join(", ")}; ${day}, CPUs taken by others before: ${othersBefore.toFixed(2)}.`
+  return `Measured on ${cpus().length} CPUs (${cpus()[0]?.model}), ${versions.join(", ")}; ${day}, CPUs in use by other processes before: ${othersBefore.toFixed(2)}.`
 }
 
 /** A row for each workload. Ratios have their quartiles in brackets, and are bold below their bar. */

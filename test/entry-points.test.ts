@@ -43,14 +43,14 @@ const run = async (entry: string): Promise<{ readonly specifiers: ReadonlyArray<
 
 const packages = ["better-sqlite3", "pg", "pg-native", "ioredis", "minio", "vitest"]
 const scopes = ["@effect/sql", "@effect/platform", "@effect/experimental", "@effect/vitest"]
-const rooms = /\/(sql|sqlite|pg|redis|minio|fs|testing)\/[^/]+\.(js|ts)$/
+const backendFolders = /\/(sql|sqlite|pg|redis|minio|fs|testing)\/[^/]+\.(js|ts)$/
 
 const isForeign = (specifier: string): boolean =>
   packages.some((name) => specifier === name || specifier.startsWith(`${name}/`)) ||
   scopes.some((scope) => specifier.startsWith(scope)) ||
   /\/node_modules\/(better-sqlite3|pg|pg-pool|ioredis|minio|vitest|@effect)\//.test(specifier) ||
-  // Rooms of this package only: Effect has folders of its own.
-  (rooms.test(specifier) && !specifier.includes("node_modules"))
+  // Folders of this package only: Effect has folders of its own.
+  (backendFolders.test(specifier) && !specifier.includes("node_modules"))
 
 describe("importing an entry point", () => {
   test("effect-stores loads the contracts, and no driver and no backend", async () => {
@@ -66,7 +66,7 @@ describe("importing an entry point", () => {
 
   test("effect-stores/memory loads no driver and no other backend", async () => {
     const { names, specifiers } = await run("effect-stores/memory")
-    assert.match(names, /^((\w+StoreMemory|MemoryDatabase),?)+$/)
+    assert.match(names, /^((\w+StoreMemory|MemoryDatabase|SubjectKeysMemory),?)+$/)
     assert.deepEqual(specifiers.filter(isForeign), [])
   })
 

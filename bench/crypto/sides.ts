@@ -59,7 +59,7 @@ const cipherOpen = (sealed: Buffer): Buffer => {
   return Buffer.concat([decipher.update(sealed.subarray(12, -16)), decipher.final()])
 }
 
-/** The bars are those of the issue, as ratios of speed: 1 / 1.7 and 1 / 1.1. */
+/** The bars, as ratios of speed: 1 / 1.7 and 1 / 1.1. */
 const recordBars: ReadonlyArray<readonly [size: number, bar: number | undefined]> = [
   [256, 0.59],
   [1_024, undefined],

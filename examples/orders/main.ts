@@ -1,5 +1,5 @@
 /**
- * Starts the service: `npx tsx --conditions=source examples/orders/main.ts`. README.md beside this file says how to use
+ * Starts the service: `node --import tsx --conditions=source examples/orders/main.ts`. README.md beside this file says how to use
  * it, and how to run it on other stores.
  */
 import { mkdirSync } from "node:fs"

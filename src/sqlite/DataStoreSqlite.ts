@@ -2,7 +2,7 @@
  * The DataStore in a SQLite file: a body is rows of 256 KiB, written and read 1 MiB at a time; several processes may
  * use the same file. For assets of some megabytes that belong to what is in the database already.
  *
- * Inside a transaction of the caller's a put is part of it. What is deleted leaves its room to what comes next; the
+ * Inside a transaction of the caller's a put is part of it. What is deleted leaves its space to what comes next; the
  * file does not become smaller.
  *
  * @since 0.1.0

@@ -164,6 +164,11 @@ export const layerFile = (file: string): Layer.Layer<ShredLedger, InvalidInput> 
       const absolute = path.resolve(file)
       return fs.existsSync(path.dirname(absolute))
         ? Effect.succeed(makeFile(absolute))
-        : Effect.fail(new InvalidInput({ what: "ledger", why: `${path.dirname(absolute)} does not exist` }))
+        : Effect.fail(
+            new InvalidInput({
+              what: "ledger",
+              why: `is in the folder ${path.dirname(absolute)}, which does not exist: create it`
+            })
+          )
     })
   )

@@ -66,9 +66,10 @@ const askOther = (settings: ConnectionSettings, status: "up" | "busy"): Effect.E
     client.on("error", () => {})
     client.connect((error: Error | null) => {
       if (error) {
-        const opening = openFailure(error, true).error
-        // The server is full: of others' connections if not of ours.
-        return done(sqlStateOf(opening) === tooManyConnections ? Effect.succeed("busy") : Effect.fail(opening))
+        const opening = openFailure(error, true)
+        // It is full: of others' connections if not of ours. One that starts up is not there yet.
+        const isFull = opening.later && sqlStateOf(opening.error) !== startingUp
+        return done(isFull ? Effect.succeed("busy") : Effect.fail(opening.error))
       }
       connected = true
       client.query(text, (error: Error | null) =>
@@ -81,4 +82,4 @@ const askOther = (settings: ConnectionSettings, status: "up" | "busy"): Effect.E
     })
   })
 
-const tooManyConnections = "53300"
+const startingUp = "57P03"

@@ -16,7 +16,7 @@ const atEnd = (use: () => void): void => {
 /** Short texts are joined, since each write costs; long ones are not, since a text has an end and joining copies. */
 const joinMax = 256 * 1024
 
-/** What the driver writes of its commands, as it does for its own pipelines: short ones are one text when they leave. */
+/** What the driver writes of its commands, as for its own pipelines: short ones are one text when they leave. */
 class Outbox {
   readonly isPipeline = true
   readonly destination: { readonly redis: { readonly stream: Socket } }
