@@ -369,7 +369,7 @@ describeWith("curl", "examples/orders/README.md", () => {
       await start()
       const commands = (printed?.code ?? "").replace("http://localhost:3000", client.base)
       expect(commands).toContain(client.base)
-      const { stderr, stdout } = await promisify(execFile)("bash", ["-euo", "pipefail", "-c", commands], {
+      const { stderr, stdout } = await promisify(execFile)("bash", ["--norc", "-euo", "pipefail", "-c", commands], {
         cwd: temporaryDirectory()
       })
       expect(stderr).toBe("")
