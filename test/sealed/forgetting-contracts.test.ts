@@ -103,7 +103,10 @@ if (isFull) {
   )
 }
 
-describePg("stores of subjects on PostgreSQL", async () => {
+/** What differs there are the keys, whose own contract and forgetting run on PostgreSQL each time. */
+const describeInFull = isFull ? describePg : () => {}
+
+describeInFull("stores of subjects on PostgreSQL", async () => {
   const url = Redacted.make(await freshDatabase())
   const owned = owning(SubjectKeysPg.layer({ url }))
   EventStoreSuite.contract("EventStore of subjects on PostgreSQL", owned(EventStorePg.layer({ url })))
