@@ -4,6 +4,7 @@
  * table and function cost too). The reference has fewer columns, no metadata and no idempotency.
  */
 import { Layer, ManagedRuntime, Redacted } from "effect"
+import { EventStoreEncoded } from "effect-stores"
 import { EventStorePg } from "effect-stores/pg"
 import Pg from "pg"
 // The statements are no part of the package's surface; their texts come from where they stand, not from a copy.
@@ -116,7 +117,14 @@ export const pg = async (url: string): Promise<Opened> => {
       let count = 0
       while (count < limit) {
         const rows = await run(
-          sql.readFeed({ ...forward, after, through: unbounded, filter: everything, limit: 1_000, maxBytes: unbounded })
+          sql.readFeed({
+            ...forward,
+            after,
+            through: unbounded,
+            filter: EventStoreEncoded.anyEvent,
+            limit: 1_000,
+            maxBytes: unbounded
+          })
         )
         if (rows.length === 0) break
         parseRows(rows)
@@ -178,12 +186,3 @@ interface Query {
 
 const forward = { direction: "forward" } as const
 const unbounded = Number.MAX_SAFE_INTEGER
-const everything = {
-  tenantId: null,
-  domain: null,
-  aggregateId: null,
-  types: null,
-  commandId: null,
-  createdFrom: null,
-  createdUntil: null
-}

@@ -227,6 +227,7 @@ const minio: Plan<DataStore> = Effect.map(
             ...agreed("MINIO", common)(own, dataStore),
             ...agreed("MINIO_POOL", common.pool ?? {})(pool, `${dataStore}_POOL`)
           ],
+          // The layer refuses the same options first.
           () => alone(`minio ${common.endpoint}`, layer(all), "MINIO", Effect.orDie(health(all)))
         )
       }
@@ -244,6 +245,7 @@ const fileSystem: Plan<DataStore> = Effect.map(
       }),
       ({ common, own }) =>
         refusedOr(agreed("FS", common)(own, dataStore), () =>
+          // The layer refuses the same options first.
           alone(`fs ${common.root}`, layer({ ...common, ...own }), "FS", Effect.orDie(health(common)))
         )
     )

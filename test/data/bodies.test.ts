@@ -9,6 +9,21 @@ import { expect, it } from "vitest"
 const id = { bucket: "bucket", name: "object" }
 const bytes = new Uint8Array(700_000).fill(7)
 
+/** A store on a port whose objects are read by other means. */
+const reading = (read: () => DataStoreEncoded.Read) =>
+  Effect.map(DataStoreMemory.makeEncoded, (port) =>
+    DataStoreEncoded.make(
+      {
+        ...port,
+        open: (object) =>
+          Effect.map(port.open(object), (found) =>
+            found === null || found === "NoBucket" ? found : { ...found, read: read() }
+          )
+      },
+      { system: "memory" }
+    )
+  )
+
 for (const [what, wrong] of [
   ["fewer", (body: Stream.Stream<Uint8Array, never>) => Stream.take(Stream.rechunk(body, 1), 1)],
   ["no", () => Stream.empty],
@@ -16,33 +31,20 @@ for (const [what, wrong] of [
 ] as const) {
   it(`${what} bytes than there are is ObjectCorrupt, of all of it and of a part`, () =>
     Effect.gen(function* () {
-      const port = yield* DataStoreMemory.makeEncoded
-      const store = DataStoreEncoded.make(
-        {
-          ...port,
-          open: (object) =>
-            Effect.map(port.open(object), (found) =>
-              found === null || found === "NoBucket"
-                ? found
-                : {
-                    ...found,
-                    read: (offset, length) =>
-                      wrong(
-                        Stream.fromIterable(
-                          [0, 262_144, 524_288]
-                            .filter((at) => at >= offset && at < offset + length)
-                            .map((at) => bytes.subarray(at, Math.min(at + 262_144, offset + length)))
-                        )
-                      )
-                  }
+      const store = yield* reading(
+        () => (offset, length) =>
+          wrong(
+            Stream.fromIterable(
+              [0, 262_144, 524_288]
+                .filter((at) => at >= offset && at < offset + length)
+                .map((at) => bytes.subarray(at, Math.min(at + 262_144, offset + length)))
             )
-        },
-        { system: "memory" }
+          )
       )
       yield* store.buckets.create(id.bucket)
       yield* store.put(id, bytes)
-      for (const reading of [store.get(id), store.getRange(id, { offset: 100_000, length: 300_000 })]) {
-        const { body } = Option.getOrThrow(yield* reading)
+      for (const get of [store.get(id), store.getRange(id, { offset: 100_000, length: 300_000 })]) {
+        const { body } = Option.getOrThrow(yield* get)
         expect(yield* Effect.flip(Stream.runDrain(body))).toMatchObject({ _tag: "ObjectCorrupt", ...id })
       }
     }).pipe(Effect.runPromise))
@@ -50,33 +52,21 @@ for (const [what, wrong] of [
 
 it("a small body that came along with its object is verified too, before any of it is given", () =>
   Effect.gen(function* () {
-    const port = yield* DataStoreMemory.makeEncoded
     const small = new Uint8Array(1_000).fill(7)
     let inline = small
-    const store = DataStoreEncoded.make(
-      {
-        ...port,
-        open: (object) =>
-          Effect.map(port.open(object), (found) =>
-            found === null || found === "NoBucket"
-              ? found
-              : { ...found, read: Object.assign(() => Stream.die("another way"), { inline }) }
-          )
-      },
-      { system: "memory" }
-    )
+    const store = yield* reading(() => Object.assign(() => Stream.die("another way"), { inline }))
     yield* store.buckets.create(id.bucket)
     yield* store.put(id, small)
-    const bodies = Effect.forEach([store.get(id), store.getRange(id, { offset: 10, length: 20 })], (reading) =>
-      Effect.map(reading, (found) => Option.getOrThrow(found).body)
+    const bodies = Effect.forEach([store.get(id), store.getRange(id, { offset: 10, length: 20 })], (get) =>
+      Effect.map(get, (found) => Option.getOrThrow(found).body)
     )
     const given = yield* Effect.flatMap(bodies, (all) => Effect.forEach(all, (body) => Stream.runHead(body)))
     expect(given.map(Option.getOrThrow)).toEqual([small, small.subarray(10, 30)])
     inline = small.with(999, 8)
     for (const body of yield* bodies) {
       const pieces: Array<Uint8Array> = []
-      const reading = Stream.runForEach(body, (piece) => Effect.sync(() => pieces.push(piece)))
-      expect(yield* Effect.flip(reading)).toMatchObject({ _tag: "ObjectCorrupt", ...id })
+      const all = Stream.runForEach(body, (piece) => Effect.sync(() => pieces.push(piece)))
+      expect(yield* Effect.flip(all)).toMatchObject({ _tag: "ObjectCorrupt", ...id })
       expect(pieces).toEqual([])
     }
   }).pipe(Effect.runPromise))

@@ -207,7 +207,7 @@ export const make = ({ root, sync }: Folder): Encoded => {
     let isInPlace = false
     /** Called in the same breath as what comes before it: from here on nothing interrupts. */
     const finish = (file: number, object: format.Trailer) =>
-      files.attempt("put", async (): Promise<Written> => {
+      files.attempt(operation, async (): Promise<Written> => {
         await files.writeFully(file, format.trailer(object), object.size)
         if (sync) await files.fsync(file)
         if (!(await isFolder(folderOf(id.bucket)))) return { _tag: "NoBucket" }
@@ -274,6 +274,7 @@ export const make = ({ root, sync }: Folder): Encoded => {
 
   /** Writes pieces one after the other; a piece is written while the next one is made. Returns how many bytes. */
   const writePieces = <E>(
+    operation: string,
     file: number,
     body: Stream.Stream<Uint8Array, E>
   ): Effect.Effect<number, E | StoreFailure> => {
@@ -281,9 +282,9 @@ export const make = ({ root, sync }: Folder): Encoded => {
     let pending: Promise<void> = Promise.resolve()
     let synced = 0
     let syncing: Promise<void> | undefined
-    const written = files.attempt("put", () => pending)
+    const written = files.attempt(operation, () => pending)
     // The system tells of a failed write once: whoever synced then must pass it on.
-    const ended = files.attempt("put", () => Promise.all([pending, syncing]))
+    const ended = files.attempt(operation, () => Promise.all([pending, syncing]))
     return alongside(
       Stream.runForEach(body, (piece) =>
         Effect.map(written, () => {
@@ -305,7 +306,7 @@ export const make = ({ root, sync }: Folder): Encoded => {
       touching(file)
     ).pipe(
       // Whatever ends it: no write may run on when the file is closed.
-      Effect.ensuring(files.attempt("put", () => Promise.allSettled([pending, syncing])).pipe(Effect.ignore)),
+      Effect.ensuring(files.attempt(operation, () => Promise.allSettled([pending, syncing])).pipe(Effect.ignore)),
       Effect.zipRight(ended),
       Effect.map(() => size)
     )
@@ -353,7 +354,7 @@ export const make = ({ root, sync }: Folder): Encoded => {
 
     put: ({ finish, size: _, ...object }, body, condition) =>
       writing("put", object, object.writeId, condition, (file) =>
-        Effect.map(writePieces(file, body), (size) => ({ ...object, size, ...finish() }))
+        Effect.map(writePieces("put", file, body), (size) => ({ ...object, size, ...finish() }))
       ),
 
     open,
@@ -368,7 +369,7 @@ export const make = ({ root, sync }: Folder): Encoded => {
                   return Effect.succeed<Written>({ _tag: "Refused" })
                 }
                 return writing<BodyError>("copy", to, writeId, condition, (file) =>
-                  Effect.as(writePieces(file, source.read(0, from.size)), { ...to, writeId, size: from.size })
+                  Effect.as(writePieces("copy", file, source.read(0, from.size)), { ...to, writeId, size: from.size })
                 )
               })
             : Effect.succeed({ _tag: "NoBucket" })

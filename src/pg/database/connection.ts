@@ -11,7 +11,7 @@ import type { Limits } from "../../Pool.js"
 import { ConnectionPool, type OpenFailure } from "../../sql/ConnectionPool.js"
 import { isPlanDead, openFailure } from "./failures.js"
 import { statementSettings, withSettings } from "./pooler.js"
-import { type ConnectionSettings, makeClient } from "./settings.js"
+import { type ConnectionSettings, insideOf, makeClient } from "./settings.js"
 
 /** A statement with a name is prepared once per connection. */
 export interface Query {
@@ -53,15 +53,6 @@ const parsers: Record<number, (text: string) => unknown> = {
 }
 const types = { getTypeParser: (oid: number) => parsers[oid] ?? asIs } as unknown as Pg.CustomTypesConfig
 
-/** The driver's own connection, as far as a request to cancel needs it. */
-interface CancelWire {
-  on(event: "connect" | "sslconnect" | "error" | "end", listener: () => void): void
-  connect(port: number | string, host?: string): void
-  requestSsl(): void
-  cancel(processID: number, secretKey: number): void
-  readonly stream: { destroy(): void }
-}
-
 export class PgConnection {
   private active = 0
   private activeSince = 0
@@ -100,13 +91,8 @@ export class PgConnection {
       connection.close()
       done(openFailure(cause, known))
     }
-    const { connection: wire } = client as unknown as {
-      readonly connection: {
-        on(event: "readyForQuery", listener: (message: { readonly status: string }) => void): void
-      }
-    }
     // Before the driver's own listener, which calls back for the statement.
-    wire.on("readyForQuery", ({ status }) => {
+    insideOf(client).connection.on("readyForQuery", ({ status }) => {
       connection.status = status
       connection.refused?.()
     })
@@ -195,8 +181,7 @@ export class PgConnection {
 
   private destroy(): void {
     this.dead = true
-    const { connection } = this.client as unknown as { readonly connection: { readonly stream: { destroy(): void } } }
-    connection.stream.destroy()
+    insideOf(this.client).connection.stream.destroy()
   }
 
   /**
@@ -205,11 +190,9 @@ export class PgConnection {
    */
   private cancel(): void {
     this.dead = true
-    const { processID, secretKey } = this.client as unknown as { readonly [K in "processID" | "secretKey"]: number }
+    const { processID, secretKey } = insideOf(this.client)
     const { host = "", port = 0, ssl } = Redacted.value(this.settings.client)
-    const { connection: wire } = makeClient(Redacted.value(this.settings.client)) as unknown as {
-      readonly connection: CancelWire
-    }
+    const { connection: wire } = insideOf(makeClient(Redacted.value(this.settings.client)))
     const timer = setTimeout(() => end(true), cancelMaxMs)
     const end = (inVain: boolean) => {
       clearTimeout(timer)

@@ -7,7 +7,7 @@ import type { ReadFailure } from "../../Errors.js"
 import * as Health from "../../Health.js"
 import type { PgConnection, PgPool } from "./connection.js"
 import { classify, openFailure, sqlStateOf } from "./failures.js"
-import { type ConnectionSettings, makeClient } from "./settings.js"
+import { type ConnectionSettings, insideOf, makeClient } from "./settings.js"
 
 const operation = "health"
 
@@ -51,7 +51,7 @@ const askIdle = (pool: PgPool, connection: PgConnection): Effect.Effect<void, Re
 const askOther = (settings: ConnectionSettings, status: "up" | "busy"): Effect.Effect<"up" | "busy", ReadFailure> =>
   Effect.async((resume) => {
     const client = makeClient({ ...Redacted.value(settings.client), connectionTimeoutMillis: Health.timeoutMs })
-    const { connection } = client as unknown as { readonly connection: { readonly stream: { destroy(): void } } }
+    const { connection } = insideOf(client)
     const done = (result: Effect.Effect<"up" | "busy", ReadFailure>, isPolite = false) => {
       clearTimeout(patience)
       if (isPolite) client.end(() => undefined)

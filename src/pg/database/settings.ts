@@ -40,12 +40,31 @@ const listenerSuffix = " listener"
 export const checkedSettings = (options: Options): Effect.Effect<ConnectionSettings, InvalidInput> =>
   checked(() => settingsOf(options), Effect.succeed)
 
+/** The driver's own connection, which speaks the protocol. */
+export interface Wire {
+  on(event: "readyForQuery", listener: (message: { readonly status: string }) => void): void
+  on(event: "connect" | "sslconnect" | "error" | "end", listener: () => void): void
+  connect(port: number | string, host?: string): void
+  requestSsl(): void
+  cancel(processID: number, secretKey: number): void
+  readonly stream: { destroy(): void }
+}
+
+/** What a client of the driver has and its types do not tell. */
+interface Inside {
+  readonly connection: Wire
+  readonly connectionParameters: { options: unknown; replication: unknown }
+  /** Of the session, as the server has told them: what a request to cancel names. */
+  readonly processID: number
+  readonly secretKey: number
+}
+
+export const insideOf = (client: Pg.Client): Inside => client as unknown as Inside
+
 /** A client of the driver that reads nothing from the environment. */
 export const makeClient = (config: Pg.ClientConfig): Pg.Client => {
   const client = new Pg.Client(config)
-  const { connectionParameters } = client as unknown as {
-    readonly connectionParameters: { options: unknown; replication: unknown }
-  }
+  const { connectionParameters } = insideOf(client)
   // No value for PGOPTIONS and PGREPLICATION is ignored by every server and pooler, so both are unset.
   connectionParameters.options = undefined
   connectionParameters.replication = undefined
