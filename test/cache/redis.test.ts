@@ -115,8 +115,14 @@ describeOwnRedis("the CacheStore on Redis", () => {
         discard: true
       })
     )
+    // What is read between what is written, each with its own reply.
     const found = await store.run((cache) =>
-      Effect.forEach(sizes, (_, i) => cache.get("t", `size-${i}`), { concurrency: "unbounded" })
+      Effect.forEach(
+        sizes,
+        (_, i) =>
+          Effect.zipLeft(cache.get("t", `size-${i}`), cache.set("t", `again-${i}`, value(i)), { concurrent: true }),
+        { concurrency: "unbounded" }
+      )
     )
     for (const [i, one] of found.entries()) assert.ok(Option.contains(one, value(i)), `${i}`)
   })
