@@ -115,6 +115,8 @@ export class PoolMeter {
     const gauge = (key: MetricKey.MetricKey.Gauge<number>) =>
       Metric.fromMetricKey(MetricKey.taggedWithLabels(key, labels))
     this.gauges = { open: gauge(pool.open), idle: gauge(pool.idle), waiting: waits ? gauge(pool.waiting) : undefined }
+    // A pool is seen from its opening on, also one that closes before its first report.
+    for (const each of Object.values(this.gauges)) each?.unsafeModify(0, [])
     this.waits = waits ? Metric.fromMetricKey(MetricKey.taggedWithLabels(pool.waits, labels)) : undefined
   }
 
