@@ -6,7 +6,7 @@
  */
 import * as Reactivity from "@effect/experimental/Reactivity"
 import type * as SqlClient from "@effect/sql/SqlClient"
-import * as Config from "effect/Config"
+import type * as Config from "effect/Config"
 import type { ConfigError } from "effect/ConfigError"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -147,7 +147,7 @@ export const layerConfig = (
 ): Layer.Layer<SqliteDatabase, InvalidInput | StoreFailure | ConfigError> =>
   Layer.scoped(
     SqliteDatabase,
-    Effect.flatMap(Config.unwrap(config), (options) => make(options))
+    Effect.flatMap(variables.read(config), (options) => make(options))
   )
 
 /**
@@ -157,10 +157,11 @@ export const layerConfig = (
  * @since 0.1.0
  * @category config
  */
-export const config: Config.Config<Options> = Config.zipWith(
-  variables.required("filename")(
-    variables.options({ filename: variables.text, synchronous: variables.oneOf(synchronousLevels) })
-  ),
-  Config.nested(Pool.sqliteConfig, "POOL"),
-  (options, pool) => ({ ...options, pool })
-).pipe(variables.checkedBy(({ filename }) => located(filename)))
+export const config: Config.Config<Options> = variables.checkedOptions(
+  {
+    filename: variables.text,
+    synchronous: variables.oneOf(synchronousLevels),
+    pool: variables.nested(Pool.sqliteConfig)
+  },
+  "filename"
+)(({ filename }) => located(filename))
