@@ -404,6 +404,12 @@ describe("what is wrong alone, and what is wrong between variables, is one repor
     ],
     [
       "no file on SQLite",
+      { EVENT_STORE: "sqlite", EVENT_STORE_POOL_MAX_OPEN_CONNS: "2" },
+      "SQLITE_FILENAME",
+      "EVENT_STORE_POOL_*"
+    ],
+    [
+      "no file on SQLite, and how it is written",
       { EVENT_STORE: "sqlite", SQLITE_SYNCHRONOUS: "full" },
       "SQLITE_FILENAME",
       "SQLITE_SYNCHRONOUS"
@@ -511,11 +517,7 @@ describe("what is wrong alone, and what is wrong between variables, is one repor
   })
 
   const layers: ReadonlyArray<
-    readonly [
-      layer: Layer.Layer<unknown, { readonly _tag: string }>,
-      variables: Variables,
-      ...names: ReadonlyArray<string>
-    ]
+    readonly [layer: Layer.Layer<never, unknown>, variables: Variables, ...names: ReadonlyArray<string>]
   > = [
     [
       PgDatabase.layerConfig(Config.nested(PgDatabase.config, "PG")),
@@ -576,6 +578,16 @@ describe("what is wrong alone, and what is wrong between variables, is one repor
       expect(namesIn(report), report).toEqual(new Set(names))
     }
   )
+
+  it("names the URL that a mode is not that of", async () => {
+    const { failure } = await build({
+      EVENT_STORE: "pg",
+      PG_HOST: "h",
+      PG_LISTEN_URL: "postgres://h/d?sslmode=require",
+      PG_SSL_MODE: "disable"
+    })
+    expect(failure).toBe('Error: (Invalid data at PG_SSL_MODE: "is not what PG_LISTEN_URL says: give it once")')
+  })
 
   it("says what is possible where a word is unknown, and nothing that is refused", async () => {
     const pooler = await build({ EVENT_STORE: "pg", PG_HOST: "h", PG_POOLER: "session" })

@@ -261,7 +261,7 @@ const refusedBy = <O>(check: (options: O) => unknown, options: O): ReadonlyArray
   } catch (thrown) {
     return refusalsIn(thrown).map(({ what, why }) =>
       // A list is one variable.
-      ConfigError.InvalidData([nameOf(what.replace(/\[.*/s, ""))], withNames(withoutValue(why)))
+      ConfigError.InvalidData([nameOf(what.replace(/\[.*/s, ""))], withNames(what, withoutValue(why)))
     )
   }
 }
@@ -270,9 +270,13 @@ const refusedBy = <O>(check: (options: O) => unknown, options: O): ReadonlyArray
 const withoutValue = (why: string): string =>
   why.replace(/, not (".*"|-?\d[\d.e+]*|an? \w+|true|false|null|undefined)$/s, "")
 
-/** Other options that a reason names, as variables beside this one: `beside` writes their whole names. */
-const withNames = (why: string): string =>
-  why.replace("the url", "`URL`").replace(/\b[a-z]+(?:[A-Z][a-z]+)+\b/g, (option) => `\`${nameOf(option)}\``)
+/** Other options that a reason names, as variables: `beside` writes their whole names. */
+const withNames = (what: string, why: string): string => {
+  const group = what.slice(0, what.lastIndexOf(".") + 1)
+  return why
+    .replace(/(?<=^must not exceed )[a-z]\w*(?= \()/, (option) => `\`${nameOf(group + option)}\``)
+    .replace(/the (url|listenUrl)\b/, (_, option) => `\`${nameOf(option)}\``)
+}
 
 interface Leaf {
   readonly name: string

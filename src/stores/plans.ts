@@ -177,16 +177,16 @@ export const onDatabase = <
   const name = nameOf(store)
   const placeApart = `${name}_${kind.name}`
   const checkPool = ({ pool }: { readonly pool: P }) =>
-    sharing.isShared ? undefined : Either.getOrThrowWith(kind.limits(pool, defaults), (error) => error)
+    kind.shares ? undefined : Either.getOrThrowWith(kind.limits(pool, defaults), (error) => error)
+  const pool = Config.nested(kind.pool, "POOL")
   const common = Config.option(Config.nested(kind.config, kind.name))
   const apart = Config.option(Config.nested(kind.config, placeApart))
-  const ownPool = Config.nested(Config.nested(kind.pool, "POOL"), name)
-  const readers = {
+  const read = Config.all({
     common,
     apart,
-    own: Config.nested(variables.checkedBy(checkPool)(Config.all({ pool: Config.nested(kind.pool, "POOL") })), name),
+    own: Config.nested(variables.checkedBy(checkPool)(Config.all({ pool })), name),
     names: Config.nested(variables.checkedBy(on.check)(storeOptions), name)
-  }
+  })
   const isSharedIf = (isApart: boolean) => kind.shares || (isApart ? false : sharing.isShared)
   const placeIf = (isApart: boolean) => (isApart ? placeApart : kind.name)
   /** What is wrong between variables of different groups, as far as each of them is known to be there. */
@@ -199,17 +199,17 @@ export const onDatabase = <
         placeApart
       ),
       pools: Config.all({
-        own: variables.attempted(ownPool),
-        common: variables.attempted(Config.nested(Config.nested(kind.pool, "POOL"), kind.name)),
-        apart: variables.attempted(Config.nested(Config.nested(kind.pool, "POOL"), placeApart))
+        own: variables.attempted(Config.nested(pool, name)),
+        common: variables.attempted(Config.nested(pool, kind.name)),
+        apart: variables.attempted(Config.nested(pool, placeApart))
       })
     }),
     ({ apart, common, pools, where }): ReadonlyArray<ConfigError.ConfigError> => {
       const isApart = apart === variables.unread || (Option.isSome(apart) && isGiven(apart.value))
       const place = placeIf(isApart)
       const [usual] = kind.where
-      if (!isApart && common !== variables.unread && Option.isNone(common)) return [missing(kind.name, usual, "")]
       const errors: Array<ConfigError.ConfigError> = []
+      if (!isApart && common !== variables.unread && Option.isNone(common)) errors.push(missing(kind.name, usual, ""))
       if (isApart && where.every((value) => value === undefined)) {
         errors.push(missing(placeApart, usual, `: ${placeApart}_* stand instead of ${kind.name}_*`))
       }
@@ -223,7 +223,6 @@ export const onDatabase = <
       return errors
     }
   )
-  const read = Config.all(readers)
   const opener = ({ apart, common, names, own: { pool } }: Config.Config.Success<typeof read>): Opener<S> => {
     const isApart = Option.isSome(apart) && isGiven(apart.value)
     const isShared = isSharedIf(isApart) === true

@@ -112,7 +112,7 @@ const listenerAt = (url = "", options: Options) =>
         }
       }).client,
     ({ what, why }) =>
-      new InvalidInput({ what: what === "url" ? "listenUrl" : what, why: why.replace("the url", "listenUrl") })
+      new InvalidInput({ what: what === "url" ? "listenUrl" : what, why: why.replace("the url", "the listenUrl") })
   )
 
 const directSettings = (options: Options): DirectSettings => {

@@ -8,7 +8,7 @@ import { array, describe, fields, givenKeys, integer, oneOf, Parts, record, refu
 import type { RedisLimits } from "../../Pool.js"
 import { bySentinels, direct, type OnError } from "./connectors.js"
 import type { Driver } from "./driver.js"
-import type { CommonOptions, Cluster as InCluster, Node, Options, Sentinel, Standalone } from "./options.js"
+import type { Cluster as InCluster, Node, Options, Sentinel, Standalone } from "./options.js"
 
 export interface Settings {
   /** Where the server is, without secrets. */
@@ -38,13 +38,12 @@ const clusterRetryMs = 350
 
 const modes = ["Standalone", "Sentinel", "Cluster"] as const
 
-/** The options of all modes. */
-interface AllOptions
-  extends Omit<Standalone, "mode">,
-    Partial<Omit<Sentinel, "mode" | keyof CommonOptions>>,
-    Partial<Omit<InCluster, "mode" | keyof CommonOptions>> {
+/** The options of all modes, each of which may be absent. */
+type AllOptions = Optional<Omit<Standalone, "mode"> & Omit<Sentinel, "mode"> & Omit<InCluster, "mode">> & {
   readonly mode?: Options["mode"]
 }
+
+type Optional<O> = { readonly [K in keyof O]?: O[K] | undefined }
 
 /** Throws `InvalidInput` for bad options. */
 export const settings = (options: Options): Settings => {
