@@ -119,8 +119,8 @@ describe("is done as it is written:", () => {
   })
 
   it("files, folders and endpoints", () => {
-    expect(read(SqliteDatabase.config, "SQLITE", { SQLITE_FILENAME: "data/a b.db" })).toMatchObject({
-      filename: "data/a b.db"
+    expect(read(SqliteDatabase.config, "SQLITE", { SQLITE_FILENAME: "test/a b.db" })).toMatchObject({
+      filename: "test/a b.db"
     })
     expect(read(DataStoreFileSystem.config, "FS", { FS_ROOT: "/objects", FS_SYNC: "false" })).toMatchObject({
       root: "/objects",
