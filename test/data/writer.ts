@@ -5,6 +5,7 @@
  * `put`: replaces one object with bodies that say their number. `large <bytes>`: puts, gets, gets parts of and copies one
  * object of that size, and says how much its memory grew and how long the event loop stood still. Sealed with WORKER_KEY.
  */
+import * as fs from "node:fs"
 import { monitorEventLoopDelay } from "node:perf_hooks"
 import { Effect, Layer, Option, Redacted, Stream } from "effect"
 import { CryptoService, DataStore } from "effect-stores"
@@ -52,6 +53,15 @@ const put = Effect.gen(function* () {
   }
 })
 
+/** How long this thread has been runnable without having a core, as Linux counts it. */
+const withoutCoreMs = (): number => {
+  try {
+    return Number(fs.readFileSync(`/proc/self/task/${process.pid}/schedstat`, "utf8").split(" ")[1]) / 1e6
+  } catch {
+    return 0
+  }
+}
+
 const large = Effect.gen(function* () {
   const store = yield* DataStore.DataStore
   yield* store.buckets.create(id.bucket)
@@ -60,8 +70,13 @@ const large = Effect.gen(function* () {
   globalThis.gc?.()
   const before = process.memoryUsage.rss()
   let most = before
+  let ownStallMaxMs = 0
+  let last = { at: performance.now(), withoutCore: withoutCoreMs() }
   const timer = setInterval(() => {
     most = Math.max(most, process.memoryUsage.rss())
+    const now = { at: performance.now(), withoutCore: withoutCoreMs() }
+    ownStallMaxMs = Math.max(ownStallMaxMs, now.at - last.at - 5 - (now.withoutCore - last.withoutCore))
+    last = now
   }, 5)
   const delay = monitorEventLoopDelay({ resolution: 5 })
   delay.enable()
@@ -89,6 +104,8 @@ const large = Effect.gen(function* () {
     grownMiB: Math.round((most - before) / 2 ** 20),
     stallP99Ms: Math.round(delay.percentile(99) / 1e6),
     stallMaxMs: Math.round(delay.max / 1e6),
+    // What is left when a busy machine takes no part in it.
+    ownStallMaxMs: Math.round(ownStallMaxMs),
     ...figures
   })
 })
