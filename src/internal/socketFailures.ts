@@ -88,6 +88,6 @@ const untrusted = new Set([
 export const hinted = <E extends Error>(error: E, option: string, variable: string): E | Error => {
   const code = "code" in error ? String(error.code) : ""
   if (!untrusted.has(code)) return error
-  const why = `no authority that is trusted has signed it; a file with its authority is named by ${option} (${variable})`
+  const why = `no trusted authority has signed it; a file with the authority is named by ${option} (${variable})`
   return Object.assign(new Error(`${error.message}: ${why}`, { cause: error }), { code })
 }

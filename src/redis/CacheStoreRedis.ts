@@ -12,7 +12,6 @@ import * as Layer from "effect/Layer"
 import { CacheBus, type Listener } from "../CacheBus.js"
 import { CacheStore } from "../CacheStore.js"
 import * as Encoded from "../cacheStore/CacheStoreEncoded.js"
-import { leaseOf } from "../cacheStore/liftOptions.js"
 import type { InvalidInput, StoreFailure } from "../Errors.js"
 import * as variables from "../internal/config.js"
 import { type Keys, onlyKnown } from "../internal/storeOptions.js"
@@ -164,7 +163,7 @@ export const config: Config.Config<Options> = Config.zipWith(
   })((options) => {
     const { all, part } = new Parts()
     part(() => prefixOf(options.prefix))
-    part(() => (options.lease === undefined ? undefined : leaseOf(options.lease)))
+    part(() => (options.lease === undefined ? undefined : Encoded.leaseMsOf(options.lease)))
     all(() => undefined)
   }),
   (database, store) => ({ ...database, ...store })

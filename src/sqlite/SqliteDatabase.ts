@@ -91,9 +91,10 @@ export class SqliteDatabase extends Context.Tag("effect-stores/SqliteDatabase")<
  * it. A database in memory is shared with nobody.
  *
  * If the file is moved, deleted or replaced meanwhile, writes fail with `StoreError`, at the latest a second later;
- * what was written in that second is in the moved file. Fails with `InvalidInput` for bad options and for a folder that
- * does not exist, with `StoreError` if the path cannot be opened, is not a database, or does not accept the options,
- * and with `PoolTimeout` if other processes keep it locked. `defaults` are the pool's limits where nobody gives an option.
+ * what was written in that second is in the moved file. Fails with `InvalidInput` for bad options and for a folder
+ * that does not exist, with `StoreError` if the path cannot be opened, is not a database, or does not accept the
+ * options, and with `PoolTimeout` if other processes keep it locked. `defaults` are the pool's limits where nobody
+ * gives an option.
  *
  * @since 0.1.0
  * @category constructors
