@@ -227,6 +227,8 @@ describe("files that were cut off, or changed, at their end", () => {
         const found = { ...id, name: "b" }
         for (const open of [store.get(found), store.head(found)] as ReadonlyArray<Effect.Effect<unknown, unknown>>)
           expect(yield* failureOf(open)).toMatchObject({ _tag: "ObjectCorrupt", name: "b" })
+        const copy = store.copy({ ...id, name: "a" }, found, { ifAbsent: true })
+        expect(yield* failureOf(copy)).toMatchObject({ _tag: "ObjectExists", name: "b" })
         expect(yield* store.delete(found)).toBe(true)
         expect(yield* store.count(id.bucket)).toBe(2)
       }).pipe(Effect.runPromise)

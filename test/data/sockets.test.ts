@@ -120,12 +120,15 @@ describeWith("ceph", "the connections of a DataStore on S3", async () => {
         secretKey: Redacted.make(server.secretKey),
         bucketPrefix: "x-",
         timeout: "1 second",
-        maxRetries: 0
+        maxRetries: 0,
+        // One, which the next request takes.
+        pool: { maxIdleConns: 1, maxIdleConnsPerHost: 1 }
       })
       await Effect.gen(function* () {
         const store = yield* DataStore.DataStore
         yield* store.buckets.create(id.bucket)
         yield* store.put(id, new Uint8Array(10))
+        yield* eventually(toProxy, (count) => count === 1)
         const list = Stream.runDrain(store.list(id.bucket))
         for (const fate of [{ do: "stall", bytes: 100 }, { do: "flood" }] as const) {
           proxy.decide = () => fate
