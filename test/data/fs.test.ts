@@ -53,6 +53,27 @@ describeWith("strace", "what reaches the disk, and when", () => {
   })
 })
 
+describeWith("strace", "a delete", () => {
+  it("is synced in its folder before it is acknowledged", async () => {
+    const trace = path.join(temporaryDirectory(), "trace")
+    const worker = spawnWorker(new URL("./writer.ts", import.meta.url), {
+      args: ["fs", "delete", "1000"],
+      env: { WORKER_PLACE: temporaryDirectory() },
+      under: ["strace", "-f", "-y", "-e", "trace=fsync,unlink,write", "-o", trace]
+    })
+    expect(await worker.exited).toMatchObject({ code: 0 })
+    const steps = fs
+      .readFileSync(trace, "utf8")
+      .split("\n")
+      .flatMap((line) => {
+        if (/unlink\(.*objects\/worker\/object"/.test(line)) return ["unlink"]
+        if (/fsync\(\d+<[^>]*objects\/worker>/.test(line)) return ["folder"]
+        return /write\(1<.*\{\\"n\\":/.test(line) ? ["said"] : []
+      })
+    expect(steps.slice(steps.indexOf("unlink"))).toEqual(["unlink", "folder", "said"])
+  })
+})
+
 describeWith("strace", "a sync that fails", () => {
   /** Puts 40 MB, 1 kB and 40 MB under one name, where the so-manieth sync fails, as a disk does that lost what it had. */
   const put = async (failing?: number) => {

@@ -2,7 +2,7 @@
  * A process that puts objects again and again, to be killed, traced and measured: `writer.ts <backend> <mode>`. What it
  * has done it says line by line.
  *
- * `put`: replaces one object with bodies that say their number. `large <bytes>`: puts, gets, gets parts of and copies one
+ * `put`: replaces one object with bodies that say their number. `delete`: puts it and deletes it. `large <bytes>`: puts, gets, gets parts of and copies one
  * object of that size, and says how much its memory grew and how long the event loop stood still. Sealed with WORKER_KEY.
  */
 import { monitorEventLoopDelay } from "node:perf_hooks"
@@ -50,6 +50,14 @@ const put = Effect.gen(function* () {
     yield* store.put(id, bodyOf(n, bytes), { metadata: { n: `${n}` } })
     yield* say({ n })
   }
+})
+
+const deleting = Effect.gen(function* () {
+  const store = yield* DataStore.DataStore
+  yield* store.buckets.create(id.bucket)
+  yield* store.put(id, bodyOf(1, Number(size)))
+  yield* store.delete(id)
+  yield* say({ n: 1 })
 })
 
 const large = Effect.gen(function* () {
@@ -104,7 +112,8 @@ const stored =
           CryptoService.layer({ keys: [{ id: "k1", key: Redacted.make(process.env.WORKER_KEY) }], primary: "k1" })
         )
       )
-Effect.runPromise(Effect.provide(mode === "large" ? large : put, stored)).catch((error) => {
+const program = mode === "large" ? large : mode === "delete" ? deleting : put
+Effect.runPromise(Effect.provide(program, stored)).catch((error) => {
   process.stderr.write(String(error))
   process.exitCode = 1
 })
