@@ -366,7 +366,7 @@ describeWith("git", "with --encrypt", () => {
     expect(plain.stdout).toContain("Ann Author")
     // Between the name of the file and what it took.
     const report = ({ stdout }: { readonly stdout: string }) =>
-      stdout.slice(stdout.indexOf("\n"), stdout.indexOf("Measured")).replace(/ in [\d.,]+ m?s\b/g, "")
+      stdout.slice(stdout.indexOf("\n"), stdout.indexOf("Measured")).replace(/[\d.,]+ m?s\b|(?<= ) +/g, "")
     expect(report(plain)).toContain("30")
     expect(report(encrypted)).toBe(report(plain))
     expect(found(folders.plain)).toContain("history.db")

@@ -7,7 +7,7 @@ import { randomUUID } from "node:crypto"
 import * as fs from "node:fs"
 import * as path from "node:path"
 import { Cause, Effect, Exit, Option, Stream } from "effect"
-import { DataStore } from "effect-stores"
+import { DataStore, DataStoreEncoded } from "effect-stores"
 import { DataStoreFileSystem } from "effect-stores/fs"
 import { afterAll, describe, expect, it } from "vitest"
 import { describeWith, temporaryDirectory } from "../support/backends.js"
@@ -211,6 +211,22 @@ it("a body that was found is not read from what was copied over its file since, 
     })
   )
 })
+
+it("a source that is replaced before it is copied is ObjectChanged, and nothing is made", () =>
+  Effect.gen(function* () {
+    const port = yield* DataStoreFileSystem.makeEncoded({ root: temporaryDirectory() })
+    const options = { system: "filesystem" }
+    const store = DataStoreEncoded.make(port, options)
+    const to = { ...id, name: "copy" }
+    const late = DataStoreEncoded.make(
+      { ...port, copy: (...args) => Effect.zipRight(Effect.orDie(store.put(id, bytes)), port.copy(...args)) },
+      options
+    )
+    yield* store.buckets.create(id.bucket)
+    yield* store.put(id, bytes)
+    expect(yield* failureOf(late.copy(id, to))).toMatchObject({ _tag: "ObjectChanged", ...id })
+    expect(Option.isNone(yield* store.head(to))).toBe(true)
+  }).pipe(Effect.runPromise))
 
 describe("files that were cut off, or changed, at their end", () => {
   const short = ["a", "b", "c"]

@@ -350,6 +350,28 @@ describe("a process that ends between the ledger and the tombstone", { timeout: 
     assert.deepEqual(await run(processOf(where), seen("c-1")), gone)
   })
 
+  test("finds a key that came in between: the ledger is told which, and it is destroyed", async () => {
+    const where = await inFiles()
+    await Effect.runPromise(
+      Effect.gen(function* () {
+        const other = Effect.provide(yield* Layer.build(processOf(where)))
+        const late = withKeys(where, (port) => ({
+          ...port,
+          shred: (request) => Effect.zipRight(Effect.orDie(other(write("c-1"))), port.shred(request))
+        }))
+        const one = Effect.provide(yield* Layer.build(processOf(late)))
+        const { keyId } = yield* one(shred("c-1"))
+        assert.match(keyId ?? "", /^[0-9a-f]{16}$/)
+        const lines = fs.readFileSync(where.ledgerFile, "utf8").split("\n").filter(Boolean)
+        assert.deepEqual(
+          lines.map((line) => (JSON.parse(line) as { readonly keyId: string | null }).keyId),
+          [null, keyId]
+        )
+        assert.deepEqual(yield* one(seen("c-1")), gone)
+      }).pipe(Effect.scoped)
+    )
+  })
+
   test("fails at the tombstone: whoever asked is told, and asks again", async () => {
     const where = await inMemory()
     let fails = true
