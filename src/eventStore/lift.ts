@@ -20,7 +20,7 @@ import type {
 } from "../EventStore.js"
 import { DuplicateEvent, VersionConflict } from "../EventStore.js"
 import { isSameJson, unsealed, utc } from "../internal/encoding.js"
-import { Lifted } from "../internal/lifted.js"
+import { Lifted, withoutKeys } from "../internal/lifted.js"
 import * as logs from "../internal/logs.js"
 import { foldPages, type Pages, pageBytes, pagedStream, pageSize, rangePages } from "../internal/pages.js"
 import * as Telemetry from "../internal/telemetry.js"
@@ -40,7 +40,8 @@ export const relift = <E, R>(
 ): Effect.Effect<EventStoreShape, E | InvalidInput, R> =>
   Effect.map(lifted.rewrap(service, wrap), ({ encoded, options }) => lift(encoded, options))
 
-const serviceOf = (encoded: Encoded, options: Options): EventStoreShape => {
+const serviceOf = (port: Encoded, options: Options): EventStoreShape => {
+  const encoded = withoutKeys("the EventStore", port, ["append", "update"])
   const observe = Telemetry.make("EventStore", options.system, options.readOnly)
   const instanceId = options.instanceId ?? null
   const queries = logs.queries({ observe, decode, input, through: encoded.head, range: encoded.readFeed, encoded })

@@ -1,8 +1,11 @@
 /**
- * What a lifted service is made of, so that it can be lifted again over a wrapped port with the same options.
+ * What a lifted service is made of, so that it can be lifted again over a wrapped port with the same options; which
+ * ports are sealed; and what a store that is opened without keys may write.
  */
 import * as Effect from "effect/Effect"
-import { InvalidInput } from "../Errors.js"
+import * as FiberRef from "effect/FiberRef"
+import { globalValue } from "effect/GlobalValue"
+import { InvalidInput, StoreError, type StoreFailure } from "../Errors.js"
 
 interface Parts<Encoded, Options> {
   readonly encoded: Encoded
@@ -46,8 +49,20 @@ export class Lifted<
             why: `was not made by ${this.store}Encoded.make, so it has no port that could be wrapped`
           })
         )
-      : Effect.map(wrap(parts.encoded), (encoded) => ({ encoded, options: parts.options }))
+      : Effect.map(wrap(membersOf(parts.encoded)), (encoded) => ({ encoded, options: parts.options }))
   }
+}
+
+/** A port of which a copy has all members: where it is an instance of a class, a copy would lack the methods. */
+const membersOf = <Port extends object>(port: Port): Port => {
+  const members = { ...port }
+  for (let at = Object.getPrototypeOf(port); at !== null && at !== Object.prototype; at = Object.getPrototypeOf(at)) {
+    for (const name of Reflect.ownKeys(at)) {
+      const member: unknown = name in members ? undefined : Reflect.get(port, name)
+      if (member !== undefined) Reflect.set(members, name, typeof member === "function" ? member.bind(port) : member)
+    }
+  }
+  return members
 }
 
 /**
@@ -63,3 +78,81 @@ export const addSealed = <Port extends object>(port: Port, upkeep: unknown): Por
   Object.assign(port, { [sealed]: upkeep })
 
 export const upkeepIn = (port: object): unknown => (sealed in port ? port[sealed] : undefined)
+
+/** What a port keeps for layers that seal: see `note` of the ports. */
+export type Note = (name: string, value: string | null) => Effect.Effect<string | null, StoreFailure>
+
+/**
+ * Whether all that is written must be sealed, and how often that has changed: a kept value stays, so each time has
+ * notes of its own.
+ */
+const requirement = (
+  note: Note,
+  time = 1
+): Effect.Effect<{ readonly holds: boolean; readonly time: number }, StoreFailure> =>
+  Effect.flatMap(note(`required ${time}`, null), (required) =>
+    required === null
+      ? Effect.succeed({ holds: false, time })
+      : Effect.flatMap(note(`released ${time}`, null), (released) =>
+          released === null ? Effect.succeed({ holds: true, time }) : requirement(note, time + 1)
+        )
+  )
+
+/** From now on nothing may be written that is not sealed (`RequireEncrypt`), or it may again. */
+export const requireSealed = (note: Note, only: boolean): Effect.Effect<void, StoreFailure> =>
+  Effect.flatMap(requirement(note), ({ holds, time }) =>
+    holds === only ? Effect.void : Effect.asVoid(note(`${only ? "required" : "released"} ${time}`, "yes"))
+  )
+
+/** Set while a layer is built that is then sealed: who looks for keys at the start finds them there. */
+export const beingSealed: FiberRef.FiberRef<boolean> = globalValue("effect-stores/beingSealed", () =>
+  FiberRef.unsafeMake(false)
+)
+
+/** Whether a service was opened without keys that refuses to write plain. */
+export const lacksKeys = (service: object): Effect.Effect<boolean, StoreFailure> => {
+  const encoded = allParts.get(service)?.encoded as { readonly note?: Note | null } | undefined
+  return encoded === undefined || isSealed(encoded) || typeof encoded.note !== "function"
+    ? Effect.succeed(false)
+    : Effect.map(requirement(encoded.note), ({ holds }) => holds)
+}
+
+/**
+ * The port of a store that was opened without keys. Where all must be sealed it refuses these members, which write
+ * payloads: whoever reads with keys would stop at what they wrote. The first write looks, the others do not.
+ */
+export const withoutKeys = <Port extends { readonly note: Note | null }, Member extends keyof Port & string>(
+  store: string,
+  port: Port,
+  writes: ReadonlyArray<Member>
+): Port => {
+  if (isSealed(port) || port.note === null) return port
+  const members = membersOf(port)
+  const note = members.note as Note
+  let isOpen = false
+  const look = (operation: string) =>
+    Effect.flatMap(requirement(note), ({ holds }): Effect.Effect<void, StoreError> => {
+      isOpen = !holds
+      return holds
+        ? Effect.fail(new StoreError({ operation, cause: new Error(`${store} ${sealedOnly}`) }))
+        : Effect.void
+    })
+  const guarded = writes.map((name) => {
+    const write = members[name] as (...args: ReadonlyArray<unknown>) => Effect.Effect<unknown, unknown>
+    return [
+      name,
+      (...args: ReadonlyArray<unknown>) =>
+        isOpen
+          ? write(...args)
+          : Effect.zipRight(
+              look(name),
+              Effect.suspend(() => write(...args))
+            )
+    ] as const
+  })
+  return { ...members, ...Object.fromEntries(guarded) }
+}
+
+const sealedOnly =
+  "takes only what is sealed, and was opened without keys: " +
+  "give it the keys, with ForbidEncryptAllowDecrypt to write plain"
