@@ -4,7 +4,7 @@
  */
 import * as fs from "node:fs"
 import { assert } from "@effect/vitest"
-import { Deferred, Effect, Fiber, Layer, Redacted } from "effect"
+import { Deferred, Duration, Effect, Fiber, Layer, Redacted } from "effect"
 import { Aggregate, Errors, type EventStore, SnapshotPolicy, SnapshotStore, SnapshotStoreEncoded } from "effect-stores"
 import { EventStoreMemory, SnapshotStoreMemory } from "effect-stores/memory"
 import { EventStorePg, PgDatabase, SnapshotStorePg } from "effect-stores/pg"
@@ -227,7 +227,7 @@ describe("A SnapshotStore", () => {
         const asked = yield* Deferred.make<void>()
         yield* addTo(Counter, id, 5)
         state.through = () => Effect.zipRight(Deferred.succeed(asked, undefined), Effect.never)
-        const loading = yield* Effect.fork(Aggregate.load(define({ snapshotTimeout: "infinity" }), id))
+        const loading = yield* Effect.fork(Aggregate.load(define({ snapshotTimeout: Duration.infinity }), id))
         yield* Deferred.await(asked)
         yield* Fiber.interrupt(loading)
         assert.strictEqual(state.atOnce, 0)

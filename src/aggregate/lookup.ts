@@ -45,11 +45,11 @@ class Pace {
       this.lastMs = tookMs
       return { _tag: "Answered", exit }
     }
-    const cause = Cause.squash(exit.cause)
-    return this.miss(`could not be read: ${cause instanceof Error ? cause.message : String(cause)}`)
+    const failure = Cause.failureOption(exit.cause)
+    return this.miss(failure._tag === "Some" ? `could not be read: ${failure.value.message}` : "did not come")
   }
 
-  /** Said by the first load that meets it. */
+  /** Said once, by the load or the try that meets it first. */
   miss(why: string): Answer {
     const isNews = this.lastMs !== Number.POSITIVE_INFINITY
     this.lastMs = Number.POSITIVE_INFINITY
@@ -76,9 +76,11 @@ class Pace {
       this.trying = false
       const wasAway = this.lastMs === Number.POSITIVE_INFINITY
       const tookMs = performance.now() - startMs
-      const isBack = this.hear(exit, tookMs)._tag === "Answered"
+      const answer = this.hear(exit, tookMs)
       this.triesFromMs = performance.now() + pauseMs
-      if (wasAway && isBack)
+      if (answer._tag === "Unavailable") {
+        if (answer.why !== undefined) Runtime.runFork(runtime, Effect.logWarning(`a snapshot ${answer.why}`))
+      } else if (wasAway && Exit.isSuccess(exit))
         Runtime.runFork(runtime, Effect.logInfo(`the SnapshotStore answers again, after ${Math.ceil(tookMs)} ms`))
     })
   }
@@ -165,7 +167,9 @@ const ask = (
     const late = () => {
       if (!isWaiting) return
       isWaiting = false
-      resume(Effect.succeed(pace.miss(`did not come within ${waitMs} ms`)))
+      resume(
+        Effect.succeed(pace.miss(`did not come within ${waitMs} ms, and until its store answers loads do without`))
+      )
       pace.watch(runtime, asked, startMs, patienceMs - waitMs)
     }
     // Where the event loop was kept busy for so long, the answer may have come in the meantime: it is read first.
