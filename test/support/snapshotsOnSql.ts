@@ -252,7 +252,13 @@ export const snapshotsOnSql = <I, D extends Database>(backend: Backend<I, D>): v
     it("both stores under one prefix keep what is theirs, also when one is reset", () =>
       withStores(({ database, events, store }) =>
         Effect.gen(function* () {
-          expect(yield* tables(database)).toEqual(["es_events", "es_migrations", "es_notes", "es_snapshots"])
+          expect(yield* tables(database)).toEqual([
+            "es_events",
+            "es_migrations",
+            "es_notes",
+            "es_revisions",
+            "es_snapshots"
+          ])
           yield* events.append(streamOf("a"), [event], { expected: "noStream" })
           yield* store.save(streamOf("a"), snapshotOf(1))
           yield* events.maintenance.reset
