@@ -15,6 +15,7 @@ import {
   type RawSnapshot,
   RawSnapshots,
   type Stores,
+  snapshotTimeout,
   streamOf,
   trailAfter,
   warningsOf
@@ -55,7 +56,7 @@ const generation = <S, SI, EI extends { readonly _tag: string }, E extends { rea
   return {
     define: (snapshots) => {
       const { add, ...definition } = options
-      const aggregate = Aggregate.make({ ...definition, domain, snapshots })
+      const aggregate = Aggregate.make({ ...definition, domain, snapshots, snapshotTimeout })
       return {
         schemaVersion: aggregate.schemaVersion,
         load: (id) => Aggregate.load(aggregate, id),
