@@ -142,9 +142,9 @@ const serviceOf = (port: Encoded, options: Options): EventStoreShape => {
 
     maintenance: {
       update: (id, changes) =>
-        observe.write("update", () =>
+        observe.write("update", (nowMs) =>
           checked(
-            () => input.update(id, changes),
+            () => input.update(id, changes, nowMs),
             (request) =>
               Effect.flatMap(encoded.update(request), (found) =>
                 found ? Effect.void : Effect.fail(new NotFound({ what: `event ${request.id}` }))

@@ -2,17 +2,23 @@
  * What a lifted service is made of, so that it can be lifted again over a wrapped port with the same options; which
  * ports are sealed; and what a store that is opened without keys may write.
  */
+import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as FiberRef from "effect/FiberRef"
 import { globalValue } from "effect/GlobalValue"
 import { InvalidInput, StoreError, type StoreFailure } from "../Errors.js"
+
+interface SharedOptions {
+  readonly readOnly?: boolean | undefined
+  readonly inTransaction?: ((context: Context.Context<never>) => boolean) | undefined
+}
 
 interface Parts<Encoded, Options> {
   readonly encoded: Encoded
   readonly options: Options
 }
 
-const allParts = new WeakMap<object, Parts<object, { readonly readOnly?: boolean | undefined }>>()
+const allParts = new WeakMap<object, Parts<object, SharedOptions>>()
 
 /** What a service of any store was lifted from; undefined for one that was made by hand. */
 export const partsOf = (service: object) => allParts.get(service)
@@ -21,11 +27,7 @@ export const partsOf = (service: object) => allParts.get(service)
  * The services of one store that its lift has made. Their parts are kept beside them, not in them: a copy of a service
  * with replaced members has none, and is refused, since lifting it again would undo the replacement.
  */
-export class Lifted<
-  Service extends object,
-  Encoded extends object,
-  Options extends { readonly readOnly?: boolean | undefined }
-> {
+export class Lifted<Service extends object, Encoded extends object, Options extends SharedOptions> {
   private readonly parts = new WeakMap<Service, Parts<Encoded, Options>>()
 
   constructor(private readonly store: string) {}

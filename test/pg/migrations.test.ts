@@ -27,7 +27,7 @@ describePg("migrations on PostgreSQL", () => {
           Array.from({ length: 8 }, () => 0)
         )
         const applied = yield* query(url, "select id from es_migrations")
-        assert.strictEqual(applied.rowCount, 1)
+        assert.strictEqual(applied.rowCount, 2)
         assert.strictEqual((yield* query(url, "select 1 from es_events")).rowCount, 8)
       }),
     120_000
@@ -39,7 +39,7 @@ describePg("migrations on PostgreSQL", () => {
       const refused = yield* Effect.flip(Effect.scoped(Layer.build(EventStorePg.layer({ ...options, migrate: false }))))
       assert.strictEqual(refused._tag, "StoreError")
       assert.include(refused.message, "EventStorePg.migrate")
-      assert.deepStrictEqual(yield* EventStorePg.migrate(options), ["events"])
+      assert.deepStrictEqual(yield* EventStorePg.migrate(options), ["events", "revisions"])
       assert.deepStrictEqual(yield* EventStorePg.migrate(options), [])
       yield* Effect.provide(appendOnce, EventStorePg.layer({ ...options, migrate: false }))
     })
