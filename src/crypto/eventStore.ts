@@ -211,7 +211,7 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
         ),
         (outcome): Effect.Effect<AppendOutcome, StoreFailure> => {
           if (outcome._tag === "Exists")
-            return Effect.map(codec.openRows(outcome.events), (events) => ({ _tag: "Exists", events }))
+            return Effect.map(codec.openRows(outcome.events), (events) => ({ ...outcome, events }))
           if (outcome._tag === "Appended") {
             for (const [i, { stream }] of appends.entries())
               seen(stream, (outcome.results[i] as { readonly version: number }).version)
@@ -254,7 +254,7 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
           port.append(appends, guards),
           (outcome): Effect.Effect<AppendOutcome, StoreFailure> =>
             outcome._tag === "Exists"
-              ? Effect.map(codec.openRows(outcome.events), (events) => ({ _tag: "Exists", events }))
+              ? Effect.map(codec.openRows(outcome.events), (events) => ({ ...outcome, events }))
               : Effect.succeed(outcome)
         )
       const open = appends.find(({ expected }) => expected === "any" || expected === "streamExists")
@@ -270,7 +270,12 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
       return typeof opened === "string" ? Effect.succeed(opened) : Effect.fail(opened)
     })
 
-  const replaceRow = (row: EncodedEvent, data: string, metadata: string): Effect.Effect<boolean, StoreFailure> =>
+  const replaceRow = (
+    row: EncodedEvent,
+    data: string,
+    metadata: string,
+    changes: boolean
+  ): Effect.Effect<boolean, StoreFailure> =>
     Effect.flatMap(
       keyFor(
         cipher,
@@ -278,7 +283,7 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
         (rules) => subjectOf(rules, { ...row, data, metadata }),
         () => placeOf(row)
       ),
-      (key) => port.replace({ id: row.id, was: row, ...codec.seal(key, row, data, metadata) })
+      (key) => port.replace({ id: row.id, was: row, ...codec.seal(key, row, data, metadata), changes })
     )
 
   /** Reads the place, since all is bound to it; what is replaced is not opened. */
@@ -292,7 +297,7 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
         ]),
         ([data, metadata]) =>
           Effect.flatMap(
-            replaceRow(row, data, metadata),
+            replaceRow(row, data, metadata, request.data !== null),
             // Somebody else has changed it meanwhile, or deleted it.
             (replaced) => (replaced ? Effect.succeed(true) : update(request))
           )
@@ -304,7 +309,7 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
       if (row === null) return Effect.succeed(false)
       return Effect.flatMap(codec.openRows([row]), ([opened]) =>
         opened?.data === request.was.data && opened.metadata === request.was.metadata
-          ? replaceRow(row, request.data, request.metadata)
+          ? replaceRow(row, request.data, request.metadata, request.changes)
           : Effect.succeed(false)
       )
     })
@@ -315,7 +320,8 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
     seal: (key, row) => ({ ...row, ...codec.seal(key, row, row.data, row.metadata) }),
     subjectOf,
     payloads: ({ data, metadata }) => [data, metadata],
-    replace: (was, { data, keyId, metadata }) => port.replace({ id: was.id, was, data, metadata, keyId })
+    replace: (was, { data, keyId, metadata }) =>
+      port.replace({ id: was.id, was, data, metadata, keyId, changes: false })
   }
 
   const upkeep = upkeepOf(cipher, {

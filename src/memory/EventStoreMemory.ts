@@ -75,6 +75,8 @@ const truncate = (state: State, length: number, lastPosition: number): void => {
 const port = (database: Database): Encoded.Encoded => {
   const hints = new Hints()
   const events = database.keep<State>({ ...empty(), lastPosition: 0 }, copy)
+  // Events are never mutated: a change puts another in the place, and undoing it puts the first one back.
+  const changed = new WeakSet<Encoded.EncodedEvent>()
 
   return {
     append: (appends, guards) =>
@@ -82,7 +84,10 @@ const port = (database: Database): Encoded.Encoded => {
         (state, undo): Encoded.AppendOutcome => {
           const { byId, lastPosition, log, streams } = state
           const existing = appends.flatMap(({ events }) => events.flatMap(({ id }) => byId.get(id) ?? []))
-          if (existing.length > 0) return { _tag: "Exists", events: existing }
+          if (existing.length > 0) {
+            const ids = existing.filter((event) => changed.has(event)).map(({ id }) => id)
+            return { _tag: "Exists", events: existing, changed: new Set(ids) }
+          }
           for (const [index, { expected, stream }] of [...appends, ...guards].entries()) {
             const actual = versionOf(state, stream)
             if (!isExpected(expected, actual)) return { _tag: "Conflict", index, actual }
@@ -157,16 +162,20 @@ const port = (database: Database): Encoded.Encoded => {
         const event = state.byId.get(id)
         if (event === undefined) return false
         undo((state) => replace(state, event))
-        replace(state, { ...event, data: data ?? event.data, metadata: metadata ?? event.metadata, keyId })
+        const updated = { ...event, data: data ?? event.data, metadata: metadata ?? event.metadata, keyId }
+        if (data !== null || changed.has(event)) changed.add(updated)
+        replace(state, updated)
         return true
       }),
 
-    replace: ({ data, id, keyId, metadata, was }) =>
+    replace: ({ changes, data, id, keyId, metadata, was }) =>
       events.write((state, undo) => {
         const event = state.byId.get(id)
         if (event === undefined || event.data !== was.data || event.metadata !== was.metadata) return false
         undo((state) => replace(state, event))
-        replace(state, { ...event, data, metadata, keyId })
+        const replaced = { ...event, data, metadata, keyId }
+        if (changes || changed.has(event)) changed.add(replaced)
+        replace(state, replaced)
         return true
       }),
 

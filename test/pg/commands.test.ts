@@ -7,7 +7,7 @@ import { CommandStore, Errors, Pool } from "effect-stores"
 import { CommandStorePg, EventStorePg, PgDatabase } from "effect-stores/pg"
 import { storeAccess } from "../../src/pg/database/access.js"
 import { describeOwnPg, describePg, freshDatabase } from "../support/backends.js"
-import { commandsOnSql, encodedCommand, newCommand } from "../support/commandsOnSql.js"
+import { commandsOnSql, encodedCommand, lease, newCommand } from "../support/commandsOnSql.js"
 import { eventually } from "../support/eventually.js"
 import { startPostgres } from "../support/postgres.js"
 import { storeMigrations } from "./support/migrations.js"
@@ -84,14 +84,15 @@ describePg("CommandStore on PostgreSQL", () => {
         const { transaction } = yield* PgDatabase.PgDatabase
         for (const undone of [false, true]) {
           const id = crypto.randomUUID()
-          yield* port.create(encodedCommand(id), 1)
+          const first = lease(1)
+          const { position } = (yield* port.create(encodedCommand(id), first)).command
           yield* eventually(
             Effect.map(
-              port.create(encodedCommand(id), 1),
+              port.create(encodedCommand(id), null),
               (found) => found._tag === "Exists" && found.leaseLeftMs === 0
             )
           )
-          const finish = { id, attempt: 1, status: "failed", outcome: "1", outcomeKeyId: null, finishedAt: 1 } as const
+          const finish = { id, position, status: "failed", outcome: "1", outcomeKeyId: null, finishedAt: 1 } as const
           const finished = yield* Deferred.make<void>()
           const enough = yield* Deferred.make<void>()
           const ending = yield* Effect.fork(
@@ -105,13 +106,13 @@ describePg("CommandStore on PostgreSQL", () => {
             )
           )
           yield* Deferred.await(finished)
-          const taking = yield* Effect.fork(port.takeOver({ id, attempts: 1, leaseMs: 60_000 }))
+          const taking = yield* Effect.fork(port.takeOver({ ...lease(60_000), id, position, attempts: 1 }))
           yield* eventually(waiting(url))
           yield* Deferred.succeed(enough, undefined)
           yield* Fiber.await(ending)
           assert.strictEqual(yield* Fiber.join(taking), undone)
-          assert.isFalse(yield* port.renew({ id, attempt: 1, leaseMs: 1_000 }))
-          assert.isFalse(yield* port.finish(finish))
+          assert.isFalse(yield* port.renew({ ...first, id }))
+          assert.strictEqual(yield* port.finish(finish), undone)
         }
       }).pipe(Effect.provide(database))
     }).pipe(Effect.scoped)
@@ -216,7 +217,7 @@ describePg("CommandStore on PostgreSQL", () => {
   storeMigrations(
     "CommandStorePg",
     CommandStorePg,
-    ["commands"],
+    ["commands", "attempt tokens"],
     Effect.map(createOne, ({ position }) => assert.isAbove(position, 0))
   )
 

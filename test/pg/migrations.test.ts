@@ -39,7 +39,7 @@ describePg("migrations on PostgreSQL", () => {
       const refused = yield* Effect.flip(Effect.scoped(Layer.build(EventStorePg.layer({ ...options, migrate: false }))))
       assert.strictEqual(refused._tag, "StoreError")
       assert.include(refused.message, "EventStorePg.migrate")
-      assert.deepStrictEqual(yield* EventStorePg.migrate(options), ["events"])
+      assert.deepStrictEqual(yield* EventStorePg.migrate(options), ["events", "changed events"])
       assert.deepStrictEqual(yield* EventStorePg.migrate(options), [])
       yield* Effect.provide(appendOnce, EventStorePg.layer({ ...options, migrate: false }))
     })

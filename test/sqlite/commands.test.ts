@@ -81,7 +81,7 @@ describe("CommandStore on SQLite", () => {
   storeMigrations(
     "CommandStoreSqlite",
     CommandStoreSqlite,
-    ["commands"],
+    ["commands", "attempt tokens"],
     Effect.map(createOne, ({ position }) => expect(position).toBeGreaterThan(0))
   )
 

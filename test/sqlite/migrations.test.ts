@@ -46,7 +46,7 @@ describe("migrations of the EventStore on SQLite", () => {
 
   it("can be run apart from the start, any number of times, and say what they did", async () => {
     const filename = freshFile()
-    expect(await Effect.runPromise(EventStoreSqlite.migrate({ filename }))).toEqual(["events"])
+    expect(await Effect.runPromise(EventStoreSqlite.migrate({ filename }))).toEqual(["events", "changed events"])
     expect(await Effect.runPromise(EventStoreSqlite.migrate({ filename }))).toEqual([])
     expect(openConnections(filename)).toBe(0)
     await withStore({ filename, migrate: false }, (store) => store.append(streamOf("1"), [placed()], { expected: 0 }))

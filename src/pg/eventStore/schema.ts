@@ -55,5 +55,9 @@ const events = (n: Names): string => {
 
 export const storeSchema: StoreSchema = {
   store: "EventStore",
-  migrations: [{ id: 1, name: "events", sql: events }]
+  migrations: [
+    { id: 1, name: "events", sql: events },
+    // True or null.
+    { id: 3, name: "changed events", sql: (n) => `alter table ${n.qualified("events")} add column changed boolean;` }
+  ]
 }

@@ -15,6 +15,7 @@ import type {
 import {
   column,
   columns,
+  existing,
   fromRows,
   fromStreamRows,
   payloadOf,
@@ -208,7 +209,9 @@ export const make = (names: Names) => {
     appendMany,
 
     byIds: (ids: ReadonlyArray<string>) =>
-      read("by_ids", `select ${columns} from ${events} where id = any ($1::uuid[])`, [ids], toEvents),
+      read("by_ids", `select changed, ${columns} from ${events} where id = any ($1::uuid[])`, [ids], ({ rows }) =>
+        rows.length === 0 ? null : existing(rows)
+      ),
 
     get: (id: string) =>
       read("get", `select ${columns} from ${events} where id = $1`, [id], (result) => toEvents(result)[0] ?? null),
@@ -300,7 +303,8 @@ export const make = (names: Names) => {
       readonly keyId: string | null
     }): Statement<boolean> => ({
       name: named("update"),
-      text: `update ${events} set data = coalesce($2, data), metadata = coalesce($3, metadata), key_id = $4
+      text: `update ${events} set data = coalesce($2, data), metadata = coalesce($3, metadata), key_id = $4,
+               changed = case when $2 is null then changed else true end
              where id = $1`,
       values: [request.id, request.data, request.metadata, request.keyId],
       operation: "update",
@@ -310,8 +314,17 @@ export const make = (names: Names) => {
 
     replace: (request: Parameters<Encoded["replace"]>[0]): Statement<boolean> => ({
       name: named("replace"),
-      text: `update ${events} set data = $2, metadata = $3, key_id = $4 where id = $1 and data = $5 and metadata = $6`,
-      values: [request.id, request.data, request.metadata, request.keyId, request.was.data, request.was.metadata],
+      text: `update ${events} set data = $2, metadata = $3, key_id = $4, changed = coalesce($7, changed)
+             where id = $1 and data = $5 and metadata = $6`,
+      values: [
+        request.id,
+        request.data,
+        request.metadata,
+        request.keyId,
+        request.was.data,
+        request.was.metadata,
+        request.changes ? true : null
+      ],
       operation: "replace",
       kind: "write",
       onResult: (result) => result.rowCount === 1

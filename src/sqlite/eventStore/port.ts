@@ -7,7 +7,16 @@ import type { ExpectedVersion, Guard, StreamId } from "../../EventStore.js"
 import type { AppendOutcome, Encoded, EncodedAppend, EncodedNewEvent } from "../../eventStore/EventStoreEncoded.js"
 import { Hints } from "../../internal/Hints.js"
 import { takePage } from "../../internal/pages.js"
-import { fromRow, fromRows, fromStreamRows, type Row, type StreamRow, sizeOf } from "../../sql/eventRows.js"
+import {
+  type ExistingRow,
+  existing,
+  fromRow,
+  fromRows,
+  fromStreamRows,
+  type Row,
+  type StreamRow,
+  sizeOf
+} from "../../sql/eventRows.js"
 import { refusal } from "../../sql/transactions.js"
 import type { StoreAccess } from "../database/access.js"
 import type { SqliteConnection } from "../database/connection.js"
@@ -112,10 +121,8 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
     }
     return connection.atomically("append", () => {
       const ids = appends.flatMap((append) => append.events.map(({ id }) => id))
-      const existing = connection.prepare(sql.byIds).all(JSON.stringify(ids)) as ReadonlyArray<Row>
-      return existing.length > 0
-        ? { _tag: "Exists", events: existing.map(fromRow) }
-        : insertAll(connection, appends, guards)
+      const found = connection.prepare(sql.byIds).all(JSON.stringify(ids)) as ReadonlyArray<ExistingRow>
+      return found.length > 0 ? existing(found) : insertAll(connection, appends, guards)
     })
   }
 
@@ -172,15 +179,18 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
 
     update: ({ data, id, keyId, metadata }) =>
       database.write("update", (connection) =>
-        connection.atomically("update", () => connection.prepare(sql.update).run(data, metadata, keyId, id).changes > 0)
+        connection.atomically(
+          "update",
+          () => connection.prepare(sql.update).run(data, metadata, keyId, data === null ? null : 1, id).changes > 0
+        )
       ),
 
-    replace: ({ data, id, keyId, metadata, was }) =>
+    replace: ({ changes, data, id, keyId, metadata, was }) =>
       database.write("replace", (connection) =>
-        connection.atomically(
-          "replace",
-          () => connection.prepare(sql.replace).run(data, metadata, keyId, id, was.data, was.metadata).changes > 0
-        )
+        connection.atomically("replace", () => {
+          const params = [data, metadata, keyId, changes ? 1 : null, id, was.data, was.metadata]
+          return connection.prepare(sql.replace).run(...params).changes > 0
+        })
       ),
 
     deleteStream: ({ aggregateId, domain, tenantId }) =>

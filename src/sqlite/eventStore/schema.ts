@@ -5,7 +5,7 @@ import type { StoreSchema } from "../database/migrations.js"
 
 /**
  * No table of streams: a stream's version is a seek to the end of the unique index, cheaper than a row to keep.
- * AUTOINCREMENT, because positions must not be used again when the newest events are deleted.
+ * AUTOINCREMENT, because positions must not be used again when the newest events are deleted. `changed` is 1 or null.
  */
 export const storeSchema: StoreSchema = {
   store: "EventStore",
@@ -31,6 +31,12 @@ export const storeSchema: StoreSchema = {
 ) STRICT;
 
 CREATE INDEX ${qualified("events_command")} ON ${qualified("events")} (command_id) WHERE command_id IS NOT NULL;
+`
+    },
+    {
+      id: 3,
+      name: "changed events",
+      sql: ({ qualified }) => `ALTER TABLE ${qualified("events")} ADD COLUMN changed INTEGER;
 `
     }
   ]
