@@ -498,6 +498,44 @@ describe("the lease", () => {
     })
   )
 
+  it.effect("is given back when its holder is interrupted during a renewal, which would lengthen it again", () =>
+    Effect.gen(function* () {
+      const gate = yield* Deferred.make<void>()
+      const { encoded, store } = yield* setUp((encoded) => ({
+        renew: (request) =>
+          request.leaseMs === 0
+            ? encoded.renew(request)
+            : Effect.uninterruptible(Effect.zipRight(Deferred.await(gate), encoded.renew(request)))
+      }))
+      const fiber = yield* Effect.fork(store.execute(command, Effect.never, { success, lease: 900 }))
+      yield* pass(310)
+      const interrupting = yield* Effect.fork(Fiber.interrupt(fiber))
+      yield* TestClock.adjust(10)
+      yield* Deferred.succeed(gate, undefined)
+      yield* Fiber.join(interrupting)
+      yield* turns(30)
+      assert.strictEqual(yield* leaseLeftMs(encoded), 0)
+    })
+  )
+
+  it.effect("does not hold who is interrupted while giving it back hangs, for more than a second", () =>
+    Effect.gen(function* () {
+      const gate = yield* Deferred.make<void>()
+      const { encoded, store } = yield* setUp((encoded) => ({
+        renew: (request) =>
+          request.leaseMs > 0 ? encoded.renew(request) : Effect.zipRight(Deferred.await(gate), encoded.renew(request))
+      }))
+      const execute = store.execute(command, Effect.never, { success, lease: "1 hour" })
+      const fiber = yield* Effect.fork(Effect.either(Effect.timeout(execute, "500 millis")))
+      yield* pass(1_600, 50)
+      const ended = yield* Fiber.join(fiber)
+      assert.isTrue(Either.isLeft(ended) && Cause.isTimeoutException(ended.left))
+      yield* Deferred.succeed(gate, undefined)
+      yield* turns(30)
+      assert.strictEqual(yield* leaseLeftMs(encoded), 0)
+    })
+  )
+
   for (const [how, before] of [
     ["before it is made", true],
     ["when it is made and its answer is under way", false]
@@ -569,7 +607,8 @@ describe("the lease", () => {
           const given = { ...command, id: `0192f0c1-2f6b-7000-8000-00000000001${i}` }
           yield* Effect.exit(store.execute(given, Effect.zipRight(turns(10), effect), { success }))
         }
-        assert.deepStrictEqual([started, pending], [4, 0])
+        assert.isAtLeast(started, 4)
+        assert.strictEqual(pending, 0)
         const holder = yield* Effect.fork(store.execute(command, Effect.never, { success }))
         yield* pass(10)
         const waiting = [

@@ -123,7 +123,7 @@ export const run = <A, E, R>(
       settle(running, strategy, exit, stop),
       Effect.zipRight(
         stop,
-        Effect.suspend(() => (running.outcome === "stored" ? Effect.void : Effect.ignore(release(running))))
+        Effect.suspend(() => (running.outcome === "stored" ? Effect.void : giveBack(running)))
       )
     )
   })
@@ -237,6 +237,22 @@ const release = <A, E, R>(running: Running<A, E, R>): Effect.Effect<boolean, Sto
     const landed = Effect.timeoutOption(Effect.disconnect(Fiber.await(renewal)), periodOf(attempt))
     return Effect.zipRight(Effect.interruptible(landed), released)
   })
+
+/**
+ * Gives the lease back before the attempt ends, unless the store hangs: a caller whose time is over need not wait for
+ * that. The lease is given back later then, or ends.
+ */
+const giveBack = <A, E, R>(running: Running<A, E, R>): Effect.Effect<void> =>
+  // In fibers of their own, since that of the caller may be interrupted, and would wait for nothing.
+  Effect.flatMap(Effect.forkDaemon(Effect.ignore(release(running))), (releasing) =>
+    Effect.flatMap(
+      Effect.forkDaemon(Effect.interruptible(Effect.timeoutOption(Fiber.await(releasing), givingBackMax))),
+      (waiting) => Effect.asVoid(Fiber.await(waiting))
+    )
+  )
+
+/** Longer than a store takes that works. */
+const givingBackMax = Duration.seconds(1)
 
 /** A lease is renewed three times in its time. */
 const periodOf = ({ leaseMs }: Attempt): Duration.Duration => Duration.millis(leaseMs / 3)

@@ -27,6 +27,9 @@ type Claim =
 const pollMinMs = 10
 const pollMaxMs = 500
 
+/** How often to look whether its lease was given back. */
+const claimAgainMs = 2_000
+
 type Execute = <A, E, R>(
   command: EncodedNewCommand,
   execution: Execution<A, E, R>
@@ -90,7 +93,9 @@ export const make = (encoded: Encoded): Execute => {
           if (claim._tag === "Done") return Effect.succeed<Next>(answer(claim.command, execution))
           const warned = lost === undefined ? Effect.void : warnOvertaken(command, lost, leaseMs)
           if (claim._tag === "Leased") {
-            return Effect.as(warned, Effect.zipRight(wait(command.id, claim.leftMs), again(leaseMs)))
+            // A lease that was given back elsewhere is seen by the next claim only.
+            const leftMs = running.has(command.id) ? claim.leftMs : Math.min(claim.leftMs, claimAgainMs)
+            return Effect.as(warned, Effect.zipRight(wait(command.id, leftMs), again(leaseMs)))
           }
           const { attempt } = claim
           const run = announced(command.id, attempts.run(encoded, command, attempt, execution, restore))
@@ -120,8 +125,8 @@ const whyReentered = (ids: ReadonlyArray<string>): string =>
 
 const warnOvertaken = ({ id }: EncodedNewCommand, lost: attempts.Attempt, leaseMs: number): Effect.Effect<void> =>
   Effect.logWarning(
-    `attempt ${lost.attempt} at command ${id} was overtaken: its lease of ${lost.leaseMs} ms was not renewed in time. ` +
-      `The next one of this caller has a lease of ${leaseMs} ms`
+    `attempt ${lost.attempt} at command ${id} lost its lease of ${lost.leaseMs} ms because it was not renewed in time; ` +
+      `the next one of this caller has a lease of ${leaseMs} ms`
   )
 
 /**

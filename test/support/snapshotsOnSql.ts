@@ -322,8 +322,9 @@ export const snapshotsOnSql = <I, D extends Database>(backend: Backend<I, D>): v
       const found = yield* Effect.flatMap(SnapshotStore.SnapshotStore, (store) => store.latest(streamOf("contended")))
       const greatest = processes * fibers * saves
       expect(Option.getOrThrow(found)).toMatchObject({ version: greatest, state: { version: greatest } })
-      expect(yield* database.sql.unsafe("SELECT store, id, name FROM es_migrations ORDER BY store")).toEqual([
+      expect(yield* database.sql.unsafe("SELECT store, id, name FROM es_migrations ORDER BY store, id")).toEqual([
         { store: "EventStore", id: 1, name: "events" },
+        { store: "EventStore", id: 3, name: "changed events" },
         { store: "SnapshotStore", id: 1, name: "snapshots" }
       ])
     }).pipe(Effect.provide(layer), Effect.runPromise)

@@ -257,6 +257,24 @@ export const leases = (test: Test, layer: Layer.Layer<CommandStore, unknown>): v
       assert.equal(yield* store.execute(given, Effect.succeed("next"), { success }), "next")
     }))
 
+  test("one that waits in another process goes on when the attempt there ends without an outcome", () =>
+    Effect.gen(function* () {
+      const store = yield* CommandStore
+      const given = newCommand()
+      const [started, end] = yield* Effect.all([Deferred.make<void>(), Deferred.make<string, string>()])
+      const effect = Effect.zipRight(Deferred.succeed(started, undefined), Deferred.await(end))
+      const options = { success, lease: "1 hour" } as const
+      const first = yield* Effect.fork(store.execute(given, effect, options))
+      yield* Deferred.await(started)
+      const waiting = yield* Effect.flatMap(CommandStore, (store) =>
+        store.execute(given, Effect.succeed("next"), options)
+      ).pipe(Effect.provide(layer), Effect.fork)
+      yield* turns(50)
+      yield* Deferred.fail(end, "busy")
+      assert.equal(yield* Effect.flip(Fiber.join(first)), "busy")
+      assert.equal(yield* Fiber.join(waiting), "next")
+    }))
+
   test("one that waits is told what an operator decides meanwhile", () =>
     Effect.gen(function* () {
       const store = yield* CommandStore
