@@ -42,7 +42,7 @@ const waiting = (url: string) =>
 const locking = (url: string, statement: string) =>
   Effect.gen(function* () {
     const { sql, transaction } = Context.get(
-      yield* Layer.build(PgDatabase.layer({ url: Redacted.make(url), idleInTransactionTimeout: "infinity" })),
+      yield* Layer.build(PgDatabase.layer({ url: Redacted.make(url), idleInTransactionTimeout: "1 hour" })),
       PgDatabase.PgDatabase
     )
     const held = yield* Deferred.make<void>()

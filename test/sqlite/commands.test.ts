@@ -56,22 +56,21 @@ describe("CommandStore on SQLite", () => {
         const { transaction } = yield* SqliteDatabase.SqliteDatabase
         const [open, fresh] = [newCommand(), newCommand()]
         yield* store.create(open)
-        const holding = Effect.gen(function* () {
-          if (name === "another process writes") {
-            return yield* Effect.acquireRelease(
-              Effect.sync(() => {
-                const other = new Sqlite(filename)
-                other.exec("BEGIN IMMEDIATE")
-                return other
-              }),
-              (other) => Effect.sync(() => other.close())
-            )
-          }
-          const held = yield* Deferred.make<void>()
-          const whole = transaction(Effect.zipRight(Deferred.succeed(held, undefined), Effect.never))
-          yield* Effect.forkScoped(whole)
-          yield* Deferred.await(held)
-        })
+        const held = yield* Deferred.make<void>()
+        const holding =
+          name === "another process writes"
+            ? Effect.acquireRelease(
+                Effect.sync(() => {
+                  const other = new Sqlite(filename)
+                  other.exec("BEGIN IMMEDIATE")
+                  return other
+                }),
+                (other) => Effect.sync(() => other.close())
+              )
+            : Effect.zipRight(
+                Effect.forkScoped(transaction(Effect.zipRight(Deferred.succeed(held, undefined), Effect.never))),
+                Deferred.await(held)
+              )
         yield* Effect.scoped(
           Effect.gen(function* () {
             yield* holding
