@@ -292,7 +292,7 @@ export interface EventStoreShape {
    * 1. A repeat of an earlier append (the same event ids, next to each other in the same order and stream, with the
    *    same type, command and data, as values) changes nothing and returns the result of the first one, whatever
    *    `expected` says. Metadata may differ, since a retry has another trace; those of the first one stay. Data that
-   *    `maintenance.update` has changed since is not compared: an honest retry does not know of it.
+   *    `maintenance` has changed since is not compared: an honest retry does not know of it.
    * 2. Otherwise, if an id is taken, `DuplicateEvent`.
    * 3. Otherwise, if the stream is not as expected, `VersionConflict`.
    * 4. Otherwise the events get the next versions of the stream, and positions greater than those of all its events.

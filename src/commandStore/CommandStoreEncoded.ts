@@ -55,8 +55,8 @@ export type EncodedNewCommand = Omit<
 >
 
 /**
- * What begins an attempt: its token, a UUID of its own, and how long its lease lasts. By the token, and by nothing else,
- * who sent the claim recognises it when the reply was lost.
+ * What begins an attempt: its token, a UUID of its own, and how long its lease lasts. By the token, and by nothing
+ * else, who sent the claim recognises it when the reply was lost.
  *
  * @since 0.1.0
  * @category encoded
@@ -145,8 +145,8 @@ export interface Encoded {
   ) => Effect.Effect<boolean, StoreFailure>
 
   /**
-   * Extends the lease of the attempt with this token to `leaseMs` from now; 0 ends it. False if the command is no longer
-   * `received`, or belongs to another attempt.
+   * Extends the lease of the attempt with this token to `leaseMs` from now; 0 ends it. False if the command is no
+   * longer `received`, or belongs to another attempt.
    */
   readonly renew: (request: EncodedLease & { readonly id: string }) => Effect.Effect<boolean, StoreFailure>
 

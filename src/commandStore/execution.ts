@@ -125,8 +125,8 @@ const whyReentered = (ids: ReadonlyArray<string>): string =>
 
 const warnOvertaken = ({ id }: EncodedNewCommand, lost: attempts.Attempt, leaseMs: number): Effect.Effect<void> =>
   Effect.logWarning(
-    `attempt ${lost.attempt} at command ${id} lost its lease of ${lost.leaseMs} ms because it was not renewed in time; ` +
-      `the next one of this caller has a lease of ${leaseMs} ms`
+    `attempt ${lost.attempt} at command ${id} lost its lease of ${lost.leaseMs} ms because it was not renewed ` +
+      `in time; the next one of this caller has a lease of ${leaseMs} ms`
   )
 
 /**

@@ -8,7 +8,7 @@ import { beforeAll, describe, expect, it } from "vitest"
 import { bundleWorker } from "../workers/bundle.js"
 import { temporaryDirectory } from "./backends.js"
 import { spawnWorker } from "./child.js"
-import { kills as killsMax } from "./scale.js"
+import { isFull, kills as killsMax } from "./scale.js"
 
 export interface Transactional {
   readonly transaction: <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | Errors.StoreFailure, R>
@@ -384,8 +384,8 @@ export const commandsOnSql = <I, D extends Database>(backend: Backend<I, D>): vo
       ))
 
     for (const [leaseMs, blockMs, runs] of [
-      [100, 500, Math.ceil(killsMax / 10)],
-      [1_000, 1_500, Math.ceil(killsMax / 20)]
+      [100, 500, isFull ? 20 : 2],
+      [1_000, 1_500, isFull ? 20 : 1]
     ] as const) {
       it(
         `two processes whose effect blocks for ${blockMs} ms with a lease of ${leaseMs} ms come to one outcome`,

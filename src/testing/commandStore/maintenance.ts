@@ -30,7 +30,7 @@ export const maintenance = (test: Test, { secrets }: { readonly secrets: Readonl
       assert.deepEqual(plain(yield* stored(id)), { ...before, data: [1], metadata: {} })
     }))
 
-  test("a repeat of a command is one also when its data was updated since, and all else still tells it from another", () =>
+  test("a repeat of a command is one also when its data was updated since, and all else tells it from another", () =>
     Effect.gen(function* () {
       const store = yield* CommandStore
       const [open, done] = [newCommand(), newCommand()]
