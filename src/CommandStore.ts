@@ -327,14 +327,14 @@ export interface CommandStoreShape {
    * Leases run on the clock of the backend. A paused process may go on for a moment after its lease has ended, before
    * it notices and its effect is interrupted. An effect that keeps the event loop busy for longer than its lease is
    * overtaken by other callers: a warning is logged, and each next attempt of the same call has twice the lease, up to
-   * 24 hours, so that one gets to its end. If the result of COMMIT was lost, the store finds out: what was committed
-   * is returned, otherwise it fails with `StoreUnavailable`. A failure with a defect beside it is no outcome. Whoever is
+   * 24 hours, so that one gets to its end. If the result of COMMIT was lost, the store finds out: what was committed is
+   * returned, otherwise it fails with `StoreUnavailable`. A failure with a defect beside it is no outcome. Whoever is
    * interrupted while claiming is so at once, and afterwards as soon as the effect has ended; giving back the lease may
    * take a second more, and goes on in the background if the store hangs.
    *
    * To execute a command in its own effect, directly, through other commands of this store or in a fiber that was
-   * forked there, would be to wait for oneself: `InvalidInput`, which names the chain of commands. Two effects that execute
-   * each other's command at the same time are not told; they wait until one of their callers times out.
+   * forked there, would be to wait for oneself: `InvalidInput`, which names the chain of commands. Two effects that
+   * execute each other's command at the same time are not told; they wait until one of their callers times out.
    */
   readonly execute: <
     A,
