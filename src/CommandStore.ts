@@ -330,7 +330,7 @@ export interface CommandStoreShape {
    * 24 hours, so that one gets to its end. If the result of COMMIT was lost, the store finds out: what was committed is
    * returned, otherwise it fails with `StoreUnavailable`. A failure with a defect beside it is no outcome. Whoever is
    * interrupted while claiming is so at once, and afterwards as soon as the effect has ended; giving back the lease may
-   * take a second more, and goes on in the background if the store hangs.
+   * take a second more, and goes on in the background if the store hangs. The write of an outcome is not interrupted.
    *
    * To execute a command in its own effect, directly, through other commands of this store or in a fiber that was
    * forked there, would be to wait for oneself: `InvalidInput`, which names the chain of commands. Two effects that
