@@ -5,7 +5,7 @@
  *
  * A **command** is a request to change something, known by its id. The store keeps what was asked, whether it was done,
  * and its outcome, so that asking again returns the same outcome and changes nothing. A **lease** is the time for which
- * one process has a command to itself; an **attempt** is one lease of it.
+ * one process has a command to itself; an **attempt** is one lease of it, and what is done under it.
  *
  * @since 0.1.0
  */
@@ -290,7 +290,7 @@ export interface CommandStoreShape {
   /**
    * Stores a command as `received`, and returns what is stored. A repeat returns the command as it is now; the same id
    * with another `tenantId`, `domain`, `type` or `data`, as values, fails with `DuplicateCommand`. Metadata may differ,
-   * since a retry has another trace; those of the first one stay.
+   * since a retry has another trace; those of the first one stay. Data that `update` has changed since is not compared.
    */
   readonly create: (
     command: NewCommand
@@ -302,7 +302,7 @@ export interface CommandStoreShape {
    *
    * 1. Stores the command (or finds it, compared as in `create`) and takes its lease. If it is done, returns its
    *    outcome. While another attempt has the lease, waits for its outcome, or for the lease to end, and then takes
-   *    over.
+   *    over. A claim whose result was lost is recognised by a token of the attempt.
    * 2. Runs the effect, with `CurrentCommand` in its context, and renews the lease meanwhile.
    * 3. Stores the outcome: a success, or a failure that `failure` knows. Any other end of the effect (another failure,
    *    a defect, an interrupt) releases the lease and is passed on; the command stays `received`.
@@ -313,21 +313,28 @@ export interface CommandStoreShape {
    * closes the command too, because its effect is done: the caller gets the value or the failure, a warning is logged,
    * the reason is stored instead, and repeats fail with `CommandDecodeError`.
    *
-   * **What holds.** While no process dies and none is cut off from the store for longer than the lease, the effect of a
-   * command ends at most once with an outcome, and no two run at the same time. When a process dies in the middle, or
-   * loses the store for longer than the lease, the next caller runs the effect again from its beginning, and what the
-   * first attempt had done by then stays done. So either
+   * **What holds.** A command has at most one outcome, whatever happens. While no process dies, is blocked, or is cut
+   * off from the store for longer than the lease, its effect ends at most once with an outcome, and no two run at the
+   * same time. Otherwise the next caller runs the effect again from its beginning, and what the first attempt had done
+   * by then stays done. If both get to their end, the outcome is that of the first to finish, and the other caller gets
+   * it too. So either
    * - make what it does idempotent: appends through `Aggregate` in the effect are, because their event ids are derived
    *   from the command's (`nextEventIds`). Appends through `EventStore.append` or `Aggregate.events.append` get no such
    *   ids, and no command id: use `Aggregate.append` or `Aggregate.execute`, or take both from `CurrentCommand`; or
-   * - set `transaction`: then everything that the effect writes to this database is rolled back with it, and an attempt
-   *   whose lease was taken over cannot commit.
+   * - set `transaction`: then everything that the effect writes to this database is rolled back with it, and of several
+   *   attempts only the first to finish can commit.
    *
    * Leases run on the clock of the backend. A paused process may go on for a moment after its lease has ended, before
-   * it notices and its effect is interrupted. If the result of COMMIT was lost, the store finds out: what was committed
-   * is returned, otherwise it fails with `StoreUnavailable`. A failure with a defect beside it is no outcome. To
-   * execute a command in its own effect is `InvalidInput`. A command that reaches itself through another command
-   * deadlocks.
+   * it notices and its effect is interrupted. An effect that keeps the event loop busy for longer than its lease is
+   * overtaken by other callers: a warning is logged, and each next attempt of the same call has twice the lease, up to
+   * 24 hours, so that one gets to its end. If the result of COMMIT was lost, the store finds out: what was committed is
+   * returned, otherwise it fails with `StoreUnavailable`. A failure with a defect beside it is no outcome. Whoever is
+   * interrupted while claiming is so at once, and afterwards as soon as the effect has ended; giving back the lease may
+   * take a second more, and goes on in the background if the store hangs. The write of an outcome is not interrupted.
+   *
+   * To execute a command in its own effect, directly, through other commands of this store or in a fiber that was
+   * forked there, would be to wait for oneself: `InvalidInput`, which names the chain of commands. Two effects that
+   * execute each other's command at the same time are not told; they wait until one of their callers times out.
    */
   readonly execute: <
     A,
@@ -367,7 +374,8 @@ export interface CommandStoreShape {
 
   /**
    * Changes a command, for operators. A running execution goes on, and its outcome is refused if this sets one. If this
-   * opens the command again (`received`), a second execution may begin beside the first.
+   * opens the command again (`received`), a second execution may begin beside the first, and the first to finish gives
+   * the outcome. Of new data the store remembers that it is new, and nothing of the old: a repeat is one still.
    */
   readonly update: (
     id: string,
@@ -376,7 +384,8 @@ export interface CommandStoreShape {
 
   /**
    * Deletes a command, and the record that it was done; returns whether there was one. Do not delete a command that is
-   * being executed: it may then be executed a second time.
+   * being executed: it may then be executed a second time. What is created with its id afterwards is another command,
+   * and an attempt at the deleted one changes nothing of it.
    */
   readonly delete: (id: string) => Effect.Effect<boolean, ReadOnly | InvalidInput | StoreFailure>
 

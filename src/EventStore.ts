@@ -291,7 +291,8 @@ export interface EventStoreShape {
    *
    * 1. A repeat of an earlier append (the same event ids, next to each other in the same order and stream, with the
    *    same type, command and data, as values) changes nothing and returns the result of the first one, whatever
-   *    `expected` says. Metadata may differ, since a retry has another trace; those of the first one stay.
+   *    `expected` says. Metadata may differ, since a retry has another trace; those of the first one stay. Data that
+   *    `maintenance` has changed since is not compared: an honest retry does not know of it.
    * 2. Otherwise, if an id is taken, `DuplicateEvent`.
    * 3. Otherwise, if the stream is not as expected, `VersionConflict`.
    * 4. Otherwise the events get the next versions of the stream, and positions greater than those of all its events.
@@ -411,7 +412,8 @@ export interface EventStoreShape {
 export interface Maintenance {
   /**
    * Replaces the data, the metadata or both of one event (redaction). Its place, type and time stay. Subscribers that
-   * have passed the event do not see it again.
+   * have passed the event do not see it again. Of new data the store remembers that it is new, and nothing of the old:
+   * a repeat of the append is one still, whatever its data.
    *
    * From its commit on, loads of aggregates are as a replay gives them, in every process and with any SnapshotStore:
    * the stream has another revision, and snapshots of an earlier one do not count, even if they are saved later. They

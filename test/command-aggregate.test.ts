@@ -98,6 +98,57 @@ const suite = <E>(layer: Layer.Layer<Stores, E>) => {
       })
     )
 
+    it.effect("a change that met a conflict keeps its ids when it is tried again: a second attempt finds it", () =>
+      Effect.gen(function* () {
+        const command = newCommand()
+        const id = freshId()
+        let decisions = 0
+        const other = Counter.events.append(streamOf(Counter, id), [added(1)], { expected: "any" })
+        const change = Aggregate.execute(Counter, id, () =>
+          Effect.as(decisions++ === 0 ? other : Effect.void, [added(10), added(20)])
+        )
+        yield* crash(command, change)
+        assert.strictEqual(decisions, 2)
+        yield* run(command, change)
+        assert.strictEqual((yield* Aggregate.load(Counter, id)).state.sum, 31)
+        assert.strictEqual((yield* eventsOf(id)).length, 3)
+      })
+    )
+
+    it.effect("a second attempt gets to its end also when an operator has redacted what the first has appended", () =>
+      Effect.gen(function* () {
+        const command = newCommand()
+        const [executed, appended, own] = [freshId(), freshId(), freshId()]
+        const change = Effect.gen(function* () {
+          yield* Aggregate.execute(Counter, executed, () => [added(1), added(2)])
+          yield* Aggregate.append(Counter, appended, [added(3)], { expected: "noStream" })
+          const store = yield* EventStore.EventStore
+          const { id: commandId, nextEventIds } = yield* CommandStore.CurrentCommand
+          const stream = streamOf(Counter, own)
+          const idOf = nextEventIds(stream)
+          const event = yield* Counter.events.encode(added(4), { id: idOf(0), commandId })
+          yield* store.append(stream, [event], { expected: "noStream" })
+        })
+        yield* crash(command, change)
+        const { maintenance } = yield* EventStore.EventStore
+        for (const id of [executed, appended, own]) {
+          const [first] = yield* eventsOf(id)
+          yield* maintenance.update(first?.id ?? "", { data: { amount: 0 } })
+        }
+        yield* run(command, change)
+        for (const [id, sum, length] of [
+          [executed, 2, 2],
+          [appended, 0, 1],
+          [own, 0, 1]
+        ] as const) {
+          assert.deepStrictEqual(
+            [(yield* Aggregate.load(Counter, id)).state.sum, (yield* eventsOf(id)).length],
+            [sum, length]
+          )
+        }
+      })
+    )
+
     it.effect("a second attempt does what the first had not come to", () =>
       Effect.gen(function* () {
         const command = newCommand()

@@ -55,16 +55,37 @@ export type EncodedNewCommand = Omit<
 >
 
 /**
- * `leaseLeftMs`: how long the lease of a running execution still lasts, by the backend's clock; 0 without one. The lift
- * decides whether it is the same command, since a backend may hold sealed payloads. A layer that seals must open the
- * command of either outcome.
+ * What begins an attempt: its token, a UUID of its own, and how long its lease lasts. By the token, and by nothing
+ * else, who sent the claim recognises it when the reply was lost.
+ *
+ * @since 0.1.0
+ * @category encoded
+ */
+export interface EncodedLease {
+  readonly token: string
+  readonly leaseMs: number
+}
+
+/**
+ * - `leaseLeftMs`: how long the lease of a running attempt still lasts, by the backend's clock; 0 without one.
+ * - `token`: of the last attempt; null without one, and for one of an earlier version.
+ * - `changed`: whether `update` has changed `data` since it was created.
+ *
+ * The lift decides whether it is the same command, since a backend may hold sealed payloads. A layer that seals must
+ * open the command of either outcome.
  *
  * @since 0.1.0
  * @category encoded
  */
 export type CreateOutcome =
   | { readonly _tag: "Created"; readonly command: EncodedCommand }
-  | { readonly _tag: "Exists"; readonly command: EncodedCommand; readonly leaseLeftMs: number }
+  | {
+      readonly _tag: "Exists"
+      readonly command: EncodedCommand
+      readonly leaseLeftMs: number
+      readonly token: string | null
+      readonly changed: boolean
+    }
 
 /**
  * @since 0.1.0
@@ -107,38 +128,36 @@ export const anyCommand: EncodedFilter = {
  */
 export interface Encoded {
   /**
-   * Stores the command as `received`; `leaseMs` above 0 begins attempt 1 with a lease of that length. Changes nothing
-   * if the id exists.
+   * Stores the command as `received`; with a lease, begins attempt 1. Changes nothing if the id exists. The position is
+   * never used again, so a command that is deleted and created again has another one.
    */
-  readonly create: (command: EncodedNewCommand, leaseMs: number) => Effect.Effect<CreateOutcome, StoreFailure>
+  readonly create: (
+    command: EncodedNewCommand,
+    lease: EncodedLease | null
+  ) => Effect.Effect<CreateOutcome, StoreFailure>
 
   /**
-   * Begins the next attempt with a lease, if the command is `received`, has this many `attempts`, and has no running
-   * lease. Returns whether it did.
+   * Begins the next attempt, if the command is the one at this position, is `received`, has this many `attempts`, and
+   * has no running lease. Returns whether it did.
    */
-  readonly takeOver: (request: {
-    readonly id: string
-    readonly attempts: number
-    readonly leaseMs: number
-  }) => Effect.Effect<boolean, StoreFailure>
+  readonly takeOver: (
+    request: EncodedLease & { readonly id: string; readonly position: number; readonly attempts: number }
+  ) => Effect.Effect<boolean, StoreFailure>
 
   /**
-   * Extends the lease of this attempt to `leaseMs` from now; 0 ends it. False if the command is no longer `received`,
-   * or belongs to another attempt.
+   * Extends the lease of the attempt with this token to `leaseMs` from now; 0 ends it. False if the command is no
+   * longer `received`, or belongs to another attempt.
    */
-  readonly renew: (request: {
-    readonly id: string
-    readonly attempt: number
-    readonly leaseMs: number
-  }) => Effect.Effect<boolean, StoreFailure>
+  readonly renew: (request: EncodedLease & { readonly id: string }) => Effect.Effect<boolean, StoreFailure>
 
   /**
-   * Ends this attempt with an outcome. False, and nothing is changed, if the command is no longer `received`, or
-   * belongs to another attempt. In a transaction of the caller, what it has checked holds until the end.
+   * Ends the command at this position with an outcome: of several attempts at it, the first to finish. False, and
+   * nothing is changed, if it is no longer `received`, or there is another command at this id. In a transaction of the
+   * caller, what it has checked holds until the end.
    */
   readonly finish: (request: {
     readonly id: string
-    readonly attempt: number
+    readonly position: number
     readonly status: Exclude<Status, "received">
     readonly outcome: string | null
     readonly outcomeKeyId: string | null
@@ -178,7 +197,8 @@ export interface Encoded {
   >
 
   /**
-   * Null: keep. A `status` replaces outcome and `finishedAt` as well, and ends a lease. False if there is no command.
+   * Null: keep. `data` marks the command as `changed`. A `status` replaces outcome and `finishedAt` as well, and ends a
+   * lease. False if there is no command.
    */
   readonly update: (request: {
     readonly id: string
@@ -195,12 +215,14 @@ export interface Encoded {
 
   /**
    * Replaces the payloads of one command and their keys, if they are still as `was` says. False when they are not, or
-   * when there is no such command. Nothing else of it changes.
+   * when there is no such command. `changes`: `data` is another value, as after `update`, and marks the command as
+   * `changed`; otherwise nothing else of it changes.
    */
   readonly replace: (request: {
     readonly id: string
     readonly was: EncodedPayloads
     readonly payloads: EncodedPayloads
+    readonly changes: boolean
   }) => Effect.Effect<boolean, StoreFailure>
 
   readonly delete: (id: string) => Effect.Effect<boolean, StoreFailure>

@@ -12,17 +12,21 @@ import * as Schedule from "effect/Schedule"
 import { CurrentCommand, type Status } from "../CommandStore.js"
 import { CommitOutcomeUnknown, isRepeatable, type StoreFailure, StoreUnavailable } from "../Errors.js"
 import type { Encoded, EncodedNewCommand } from "./CommandStoreEncoded.js"
-import { currentCommand } from "./currentCommand.js"
+import { currentCommand, inEffectOf } from "./currentCommand.js"
 import type { Execution } from "./input.js"
 import type { OutcomeText } from "./outcome.js"
 
-/** Another attempt has the command, or it is done, so this attempt no longer counts. */
+/** Another attempt has the command, or it is done, so this attempt has nothing to report. */
 export class LeaseLost {
   readonly _tag = "LeaseLost"
 }
 
 export interface Attempt {
   readonly attempt: number
+  /** Of the command: of one that is deleted and created again it is another. */
+  readonly position: number
+  /** Only this attempt has it. */
+  readonly token: string
   readonly leaseMs: number
   /** By the clock of this process, which began before the backend's. */
   readonly leaseEndMs: number
@@ -119,7 +123,7 @@ export const run = <A, E, R>(
       settle(running, strategy, exit, stop),
       Effect.zipRight(
         stop,
-        Effect.suspend(() => (running.outcome === "stored" ? Effect.void : Effect.ignore(release(running))))
+        Effect.suspend(() => (running.outcome === "stored" ? Effect.void : giveBack(running)))
       )
     )
   })
@@ -160,9 +164,7 @@ const plain = <A, E, R>(running: Running<A, E, R>): Strategy<A, E, Exclude<R, Cu
   }
 }
 
-/**
- * The outcome is written in the transaction of the effect, which fails when the attempt is not the command's any more.
- */
+/** The outcome is written in the transaction of the effect, which fails when another attempt has finished before. */
 const transactional = <A, E, R>(running: Running<A, E, R>): Strategy<A, E, Exclude<R, CurrentCommand>> => {
   const { command, encoded, execution } = running
   const persistently = <B, E2>(self: Effect.Effect<B, E2>) =>
@@ -189,9 +191,10 @@ const transactional = <A, E, R>(running: Running<A, E, R>): Strategy<A, E, Exclu
 }
 
 const body = <A, E, R>(running: Running<A, E, R>): Effect.Effect<A, E, Exclude<R, CurrentCommand>> => {
-  const { attempt, command, execution } = running
+  const { attempt, command, encoded, execution } = running
   const current = currentCommand(command.id, attempt.attempt)
-  return Effect.tapErrorCause(Effect.provideService(execution.effect, CurrentCommand, current), () =>
+  const effect = inEffectOf(encoded, command.id, Effect.provideService(execution.effect, CurrentCommand, current))
+  return Effect.tapErrorCause(effect, () =>
     Effect.sync(() => {
       running.effect = "failed"
     })
@@ -208,7 +211,7 @@ const finish = <A, E, R>(
     Effect.clockWith((clock) =>
       encoded.finish({
         id: command.id,
-        attempt: attempt.attempt,
+        position: attempt.position,
         status,
         outcome: text,
         outcomeKeyId: null,
@@ -229,11 +232,27 @@ const finish = <A, E, R>(
 const release = <A, E, R>(running: Running<A, E, R>): Effect.Effect<boolean, StoreFailure> =>
   Effect.suspend(() => {
     const { attempt, command, encoded, renewal } = running
-    const released = Effect.suspend(() => encoded.renew({ id: command.id, attempt: attempt.attempt, leaseMs: 0 }))
+    const released = Effect.suspend(() => encoded.renew({ id: command.id, token: attempt.token, leaseMs: 0 }))
     if (renewal === undefined || renewal.unsafePoll() !== null) return released
     const landed = Effect.timeoutOption(Effect.disconnect(Fiber.await(renewal)), periodOf(attempt))
     return Effect.zipRight(Effect.interruptible(landed), released)
   })
+
+/**
+ * Gives the lease back before the attempt ends, unless the store hangs: a caller whose time is over need not wait for
+ * that. The lease is given back later then, or ends.
+ */
+const giveBack = <A, E, R>(running: Running<A, E, R>): Effect.Effect<void> =>
+  // In fibers of their own, since that of the caller may be interrupted, and would wait for nothing.
+  Effect.flatMap(Effect.forkDaemon(Effect.ignore(release(running))), (releasing) =>
+    Effect.flatMap(
+      Effect.forkDaemon(Effect.interruptible(Effect.timeoutOption(Fiber.await(releasing), givingBackMax))),
+      (waiting) => Effect.asVoid(Fiber.await(waiting))
+    )
+  )
+
+/** Longer than a store takes that works. */
+const givingBackMax = Duration.seconds(1)
 
 /** A lease is renewed three times in its time. */
 const periodOf = ({ leaseMs }: Attempt): Duration.Duration => Duration.millis(leaseMs / 3)
@@ -244,14 +263,14 @@ const periodOf = ({ leaseMs }: Attempt): Duration.Duration => Duration.millis(le
  */
 const heartbeat = <A, E, R>(running: Running<A, E, R>, outlivesLease: boolean): Effect.Effect<void> =>
   Effect.clockWith((clock) => {
-    const { attempt, leaseEndMs, leaseMs } = running.attempt
+    const { leaseEndMs, leaseMs } = running.attempt
     const now = () => clock.unsafeCurrentTimeMillis()
     const period = periodOf(running.attempt)
     const periodMs = Duration.toMillis(period)
     const beat = (endMs: number, lastMs: number): Effect.Effect<void> => {
       const renew = Effect.suspend(() => {
         const sentMs = now()
-        return Effect.matchEffect(renewed(running, attempt, leaseMs, period), {
+        return Effect.matchEffect(renewed(running, period), {
           onFailure: () => (outlivesLease || now() < endMs ? beat(endMs, sentMs) : Effect.void),
           onSuccess: (renewed) => (renewed ? beat(sentMs + leaseMs, sentMs) : Effect.void)
         })
@@ -265,12 +284,11 @@ const heartbeat = <A, E, R>(running: Running<A, E, R>, outlivesLease: boolean): 
 /** One renewal. One that hangs leaves time for another, and is not awaited: the lease may end before it does. */
 const renewed = <A, E, R>(
   running: Running<A, E, R>,
-  attempt: number,
-  leaseMs: number,
   atMost: Duration.Duration
 ): Effect.Effect<boolean, StoreFailure | Cause.TimeoutException> => {
-  const { command, encoded } = running
-  const renewal = Effect.exit(Effect.interruptible(encoded.renew({ id: command.id, attempt, leaseMs })))
+  const { attempt, command, encoded } = running
+  const { leaseMs, token } = attempt
+  const renewal = Effect.exit(Effect.interruptible(encoded.renew({ id: command.id, token, leaseMs })))
   return Effect.flatMap(Effect.forkDaemon(renewal), (fiber) => {
     running.renewal = fiber
     return Effect.flatten(Effect.onInterrupt(Fiber.join(fiber), () => Fiber.interruptFork(fiber))).pipe(

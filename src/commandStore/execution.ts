@@ -2,18 +2,20 @@
  * How a command is executed once: claiming it, waiting for another attempt that was faster, and returning the stored
  * outcome to repeats. One attempt is in `attempt`. The guarantees are stated at `CommandStore.execute`.
  */
+import { randomUUID } from "node:crypto"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
-import * as Option from "effect/Option"
-import { CommandDecodeError, CurrentCommand, DuplicateCommand, type ExecuteError } from "../CommandStore.js"
-import { InvalidInput, type ReadFailure, StoreError, type StoreFailure } from "../Errors.js"
+import * as Schedule from "effect/Schedule"
+import { CommandDecodeError, type CurrentCommand, DuplicateCommand, type ExecuteError } from "../CommandStore.js"
+import { InvalidInput, isRepeatable, type ReadFailure, StoreError, type StoreFailure } from "../Errors.js"
 import { isSameJson } from "../internal/encoding.js"
 import * as attempts from "./attempt.js"
-import type { Encoded, EncodedCommand, EncodedNewCommand } from "./CommandStoreEncoded.js"
-import type { Execution } from "./input.js"
+import type { CreateOutcome, Encoded, EncodedCommand, EncodedLease, EncodedNewCommand } from "./CommandStoreEncoded.js"
+import { reentered } from "./currentCommand.js"
+import { type Execution, leaseMaxMs } from "./input.js"
 import type { OutcomeCodec } from "./outcome.js"
 
 type Claim =
@@ -24,6 +26,9 @@ type Claim =
 /** How often to poll a command that another process executes. */
 const pollMinMs = 10
 const pollMaxMs = 500
+
+/** How often to look whether its lease was given back. */
+const claimAgainMs = 2_000
 
 type Execute = <A, E, R>(
   command: EncodedNewCommand,
@@ -71,40 +76,58 @@ export const make = (encoded: Encoded): Execute => {
       )
     })
 
-  const execute: Execute = <A, E, R>(command: EncodedNewCommand, execution: Execution<A, E, R>) => {
+  /** `lost`: the attempt of this caller that was overtaken just before. */
+  const execute = <A, E, R>(
+    command: EncodedNewCommand,
+    execution: Execution<A, E, R>,
+    leaseMs: number,
+    lost: attempts.Attempt | undefined
+  ): Effect.Effect<A, E | ExecuteError, Exclude<R, CurrentCommand>> => {
     type Next = Effect.Effect<A, E | ExecuteError, Exclude<R, CurrentCommand>>
-    const again: Next = Effect.suspend(() => execute(command, execution))
+    const again = (leaseMs: number, lost?: attempts.Attempt): Next =>
+      Effect.suspend(() => execute(command, execution, leaseMs, lost))
     // From the claim to the end of its attempt only the effect can be interrupted, or a lease would be left behind.
     return Effect.flatten(
       Effect.uninterruptibleMask((restore) =>
-        Effect.flatMap(claimed(encoded, command, execution.leaseMs, restore), (claim) => {
-          switch (claim._tag) {
-            case "Done":
-              return Effect.succeed<Next>(answer(claim.command, execution))
-            case "Leased":
-              return Effect.succeed<Next>(Effect.zipRight(wait(command.id, claim.leftMs), again))
-            case "Attempt":
-              return Effect.catchIf(
-                Effect.map(
-                  announced(command.id, attempts.run(encoded, command, claim.attempt, execution, restore)),
-                  (value): Next => Effect.succeed(value)
-                ),
-                (error) => error instanceof attempts.LeaseLost,
-                () => Effect.succeed(again)
-              )
+        Effect.flatMap(claimed(encoded, command, leaseMs, restore), (claim) => {
+          if (claim._tag === "Done") return Effect.succeed<Next>(answer(claim.command, execution))
+          const warned = lost === undefined ? Effect.void : warnOvertaken(command, lost, leaseMs)
+          if (claim._tag === "Leased") {
+            // A lease that was given back elsewhere is seen by the next claim only.
+            const leftMs = running.has(command.id) ? claim.leftMs : Math.min(claim.leftMs, claimAgainMs)
+            return Effect.as(warned, Effect.zipRight(wait(command.id, leftMs), again(leaseMs)))
           }
+          const { attempt } = claim
+          const run = announced(command.id, attempts.run(encoded, command, attempt, execution, restore))
+          return Effect.catchIf(
+            Effect.map(Effect.zipRight(warned, run), (value): Next => Effect.succeed(value)),
+            (error) => error instanceof attempts.LeaseLost,
+            // Whoever is busy for longer than the lease would be overtaken for ever.
+            () => Effect.succeed(again(Math.min(2 * leaseMs, leaseMaxMs), attempt))
+          )
         })
       )
     )
   }
 
   return (command, execution) =>
-    Effect.flatMap(Effect.serviceOption(CurrentCommand), (current) =>
-      Option.isSome(current) && current.value.id === command.id
-        ? Effect.fail(new InvalidInput({ what: "command.id", why: "is the command that is being executed" }))
-        : execute(command, execution)
+    Effect.flatMap(reentered(encoded, command.id), (ids) =>
+      ids.length === 0
+        ? execute(command, execution, execution.leaseMs, undefined)
+        : Effect.fail(new InvalidInput({ what: "command.id", why: whyReentered([...ids, command.id]) }))
     )
 }
+
+const whyReentered = (ids: ReadonlyArray<string>): string =>
+  ids.length === 2
+    ? "is the command that is being executed"
+    : `is a command that is being executed, and waits for this: ${ids.join(" executes ")}`
+
+const warnOvertaken = ({ id }: EncodedNewCommand, lost: attempts.Attempt, leaseMs: number): Effect.Effect<void> =>
+  Effect.logWarning(
+    `attempt ${lost.attempt} at command ${id} lost its lease of ${lost.leaseMs} ms because it was not renewed ` +
+      `in time; the next one of this caller has a lease of ${leaseMs} ms`
+  )
 
 /**
  * The claim, which may wait for a connection or a lock. It runs in a fiber of its own that nothing interrupts, because
@@ -118,14 +141,14 @@ const claimed = (
   restore: <A, E>(self: Effect.Effect<A, E>) => Effect.Effect<A, E>
 ): Effect.Effect<Claim, DuplicateCommand | StoreFailure> =>
   // As an exit: what fails in a fiber is logged as unhandled.
-  Effect.flatMap(Effect.forkDaemon(Effect.exit(claim(encoded, command, leaseMs))), (fiber) =>
+  Effect.flatMap(Effect.forkDaemon(Effect.exit(surely(encoded, command, leaseMs))), (fiber) =>
     Effect.flatten(
       Effect.onInterrupt(restore(Fiber.join(fiber)), () =>
         Effect.forkDaemon(
           Effect.ignore(
             Effect.flatMap(Effect.flatten(Fiber.join(fiber)), (claim) =>
               claim._tag === "Attempt"
-                ? encoded.renew({ id: command.id, attempt: claim.attempt.attempt, leaseMs: 0 })
+                ? encoded.renew({ id: command.id, token: claim.attempt.token, leaseMs: 0 })
                 : Effect.void
             )
           )
@@ -134,29 +157,54 @@ const claimed = (
     )
   )
 
-const claim = (
+/** Repeats a claim whose reply was lost: if it was made, it is recognised by its token. */
+const surely = (
   encoded: Encoded,
   command: EncodedNewCommand,
   leaseMs: number
 ): Effect.Effect<Claim, DuplicateCommand | StoreFailure> =>
+  Effect.suspend(() => {
+    const once = claim(encoded, command, { token: randomUUID(), leaseMs })
+    return Effect.catchTag(once, "CommitOutcomeUnknown", (unknown) =>
+      Effect.catchIf(Effect.retry(once, { schedule: reconnecting, while: isRepeatable }), isRepeatable, () =>
+        // Whatever the repeats failed with, it stays unknown whether the claim was made.
+        Effect.fail(unknown)
+      )
+    )
+  })
+
+/** A server that restarts is back in about a second. */
+const reconnecting = Schedule.intersect(Schedule.exponential("50 millis"), Schedule.recurs(6))
+
+const claim = (
+  encoded: Encoded,
+  command: EncodedNewCommand,
+  lease: EncodedLease
+): Effect.Effect<Claim, DuplicateCommand | StoreFailure> =>
   Effect.clockWith((clock) => {
-    const beganMs = clock.unsafeCurrentTimeMillis()
-    const attemptOf = (attempt: number, leaseMs: number): Claim => ({
+    const now = () => clock.unsafeCurrentTimeMillis()
+    const sentMs = now()
+    const attemptOf = (attempt: number, { position }: EncodedCommand, leaseEndMs: number): Claim => ({
       _tag: "Attempt",
-      attempt: { attempt, leaseMs, leaseEndMs: beganMs + leaseMs }
+      attempt: { ...lease, attempt, position, leaseEndMs }
     })
     return Effect.flatMap(
-      encoded.create(command, leaseMs),
+      encoded.create(command, lease),
       (created): Effect.Effect<Claim, DuplicateCommand | StoreFailure> => {
-        if (created._tag === "Created") return Effect.succeed(attemptOf(1, leaseMs))
         const stored = created.command
-        const clash = clashOf(command, stored)
+        if (created._tag === "Created") return Effect.succeed(attemptOf(1, stored, sentMs + lease.leaseMs))
+        const clash = clashOf(command, created)
         if (clash !== undefined) return Effect.fail(clash)
         if (stored.status !== "received") return Effect.succeed({ _tag: "Done", command: stored })
-        if (created.leaseLeftMs > 0) return Effect.succeed({ _tag: "Leased", leftMs: created.leaseLeftMs })
-        const { attempts, id } = stored
-        return Effect.flatMap(encoded.takeOver({ id, attempts, leaseMs }), (taken) =>
-          taken ? Effect.succeed(attemptOf(attempts + 1, leaseMs)) : claim(encoded, command, leaseMs)
+        const { attempts, id, position } = stored
+        const leftMs = created.leaseLeftMs
+        if (leftMs > 0) {
+          const isOurs = created.token === lease.token
+          return Effect.succeed(isOurs ? attemptOf(attempts, stored, sentMs + leftMs) : { _tag: "Leased", leftMs })
+        }
+        const leaseEndMs = now() + lease.leaseMs
+        return Effect.flatMap(encoded.takeOver({ ...lease, id, position, attempts }), (taken) =>
+          taken ? Effect.succeed(attemptOf(attempts + 1, stored, leaseEndMs)) : claim(encoded, command, lease)
         )
       }
     )
@@ -179,10 +227,13 @@ const answer = <A, E, R>(
     : Effect.flatMap(decoded(failure), Effect.fail)
 }
 
-/** How a repeat differs from the command with its id. */
-export const clashOf = (command: EncodedNewCommand, stored: EncodedCommand): DuplicateCommand | undefined => {
+/** How a repeat differs from the command with its id. Data that was changed since says nothing of what it was. */
+export const clashOf = (
+  command: EncodedNewCommand,
+  { changed, command: stored }: Extract<CreateOutcome, { _tag: "Exists" }>
+): DuplicateCommand | undefined => {
   const field =
     (["tenantId", "domain", "type"] as const).find((field) => stored[field] !== command[field]) ??
-    (isSameJson(stored.data, command.data) ? undefined : "data")
+    (changed || isSameJson(stored.data, command.data) ? undefined : "data")
   return field === undefined ? undefined : new DuplicateCommand({ id: command.id, why: `with other ${field}` })
 }

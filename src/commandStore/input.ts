@@ -33,7 +33,7 @@ const statuses = ["received", "succeeded", "failed"] as const
 
 /** A lease is renewed three times in its time, and each renewal is a write. */
 const leaseMinMs = 100
-const leaseMaxMs = 24 * 3_600_000
+export const leaseMaxMs = 24 * 3_600_000
 
 const newCommandKeys = ["id", "tenantId", "domain", "type", "data", "metadata", "instanceId", "createdAt"] as const
 

@@ -52,9 +52,9 @@ const serviceOf = (port: Encoded, options: Options): CommandStoreShape => {
           () => input.newCommand(command, { nowMs, instanceId }),
           (command) =>
             Effect.flatMap(
-              encoded.create(command, 0),
+              encoded.create(command, null),
               (outcome): Effect.Effect<Command, DuplicateCommand | StoreError> => {
-                const clash = outcome._tag === "Exists" ? clashOf(command, outcome.command) : undefined
+                const clash = outcome._tag === "Exists" ? clashOf(command, outcome) : undefined
                 return clash === undefined
                   ? Effect.map(decode.rows([outcome.command]), ([command]) => command as Command)
                   : Effect.fail(clash)

@@ -142,7 +142,8 @@ export const seal = (
 
 const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Encoded, Upkeep] => {
   const codec = commandCodec(cipher, storeId)
-  const places = new Map<string, Begun>()
+  // By position: a command that was deleted and created again may have another type.
+  const places = new Map<number, Begun>()
 
   /** The key of a command. `stored`: what it has already, also where it is written anew. */
   const keyOf = (stored: string | null, command: Written): Effect.Effect<Key | null, StoreFailure> =>
@@ -159,19 +160,19 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
   const openNullable = (row: EncodedCommand | null): Effect.Effect<EncodedCommand | null, CryptoError> =>
     row === null ? Effect.succeed(null) : openOne(row)
 
-  const remember = ({ domain, id, tenantId, type }: Place, key: Key | null): void => {
-    places.set(id, { place: { id, tenantId, domain, type }, keyId: key?.id ?? null })
-    if (places.size > placesMax) places.delete(places.keys().next().value as string)
+  const remember = ({ domain, id, position, tenantId, type }: EncodedCommand, key: Key | null): void => {
+    places.set(position, { place: { id, tenantId, domain, type }, keyId: key?.id ?? null })
+    if (places.size > placesMax) places.delete(places.keys().next().value as number)
   }
 
-  const create: Encoded["create"] = (command, leaseMs) =>
+  const create: Encoded["create"] = (command, lease) =>
     Effect.flatMap(keyOf(null, command), (key) =>
       Effect.flatMap(
-        port.create({ ...command, ...codec.seal(key, command, command.data, command.metadata) }, leaseMs),
+        port.create({ ...command, ...codec.seal(key, command, command.data, command.metadata) }, lease),
         (outcome): Effect.Effect<CreateOutcome, CryptoError> => {
           if (outcome._tag === "Created") {
             const { data, keyId, metadata } = command
-            if (leaseMs > 0) remember(command, key)
+            if (lease !== null) remember(outcome.command, key)
             return Effect.succeed({ ...outcome, command: { ...outcome.command, data, metadata, keyId } })
           }
           return Effect.map(openOne(outcome.command), (command) => ({ ...outcome, command }))
@@ -179,8 +180,8 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
       )
     )
 
-  const begunOf = (id: string): Effect.Effect<Begun | null, StoreFailure> => {
-    const known = places.get(id)
+  const begunOf = (id: string, position: number): Effect.Effect<Begun | null, StoreFailure> => {
+    const known = places.get(position)
     return known === undefined
       ? Effect.map(port.get(id), (row) => (row === null ? null : { place: row, keyId: row.keyId }))
       : Effect.succeed(known)
@@ -200,16 +201,16 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
     Effect.zipRight(port.finish({ ...request, outcome: null, outcomeKeyId: null }), Effect.fail(error))
 
   const finish: Encoded["finish"] = (request) => {
-    const { id, outcome, status } = request
+    const { id, outcome, position, status } = request
     if (outcome === null) return port.finish(request)
-    return Effect.flatMap(begunOf(id), (begun) => {
+    return Effect.flatMap(begunOf(id, position), (begun) => {
       if (begun === null) return Effect.succeed(false)
       const finished = Effect.flatMap(outcomeKey(begun), (key) =>
         port.finish({ ...request, ...codec.sealOutcome(key, begun.place, status, outcome) })
       )
       return Effect.tap(
         Effect.catchTag(finished, "SubjectShredded", (error) => finishWithout(request, error)),
-        () => places.delete(id)
+        () => places.delete(position)
       )
     })
   }
@@ -226,8 +227,9 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
     row: EncodedCommand,
     data: string | null,
     metadata: string | null
-  ): Effect.Effect<boolean, StoreFailure> =>
-    Effect.flatMap(
+  ): Effect.Effect<boolean, StoreFailure> => {
+    const replacesData = data !== null
+    return Effect.flatMap(
       Effect.all([
         data === null ? kept(row, "data") : Effect.succeed(data),
         metadata === null ? kept(row, "metadata") : Effect.succeed(metadata)
@@ -236,9 +238,10 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
         Effect.flatMap(keyOf(row.keyId, { ...row, data, metadata }), (key) => {
           const { outcome, outcomeKeyId } = row
           const payloads = { ...codec.seal(key, row, data, metadata), outcome, outcomeKeyId }
-          return port.replace({ id: row.id, was: row, payloads })
+          return port.replace({ id: row.id, was: row, payloads, changes: replacesData })
         })
     )
+  }
 
   /** Reads the place, since all is bound to it; what is replaced is not opened. */
   const update: Encoded["update"] = (request) => {
@@ -273,7 +276,7 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
   const isAsWas = (row: EncodedPayloads, was: EncodedPayloads): boolean =>
     row.data === was.data && row.metadata === was.metadata && row.outcome === was.outcome
 
-  const replace: Encoded["replace"] = ({ id, payloads, was }) =>
+  const replace: Encoded["replace"] = ({ changes, id, payloads, was }) =>
     Effect.flatMap(port.get(id), (row) => {
       if (row === null) return Effect.succeed(false)
       return Effect.flatMap(openOne(row), (opened) =>
@@ -281,6 +284,7 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
           ? Effect.flatMap(keyOf(row.keyId, { ...row, ...payloads }), (key) =>
               port.replace({
                 id,
+                changes,
                 was: row,
                 payloads: {
                   ...codec.seal(key, row, payloads.data, payloads.metadata),
@@ -302,7 +306,7 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
     }),
     subjectOf,
     payloads: ({ data, metadata, outcome }) => [data, metadata, outcome],
-    replace: (was, payloads) => port.replace({ id: was.id, was, payloads: payloadsOf(payloads) })
+    replace: (was, payloads) => port.replace({ id: was.id, was, payloads: payloadsOf(payloads), changes: false })
   }
 
   const upkeep = upkeepOf(cipher, {

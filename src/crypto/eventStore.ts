@@ -211,7 +211,7 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
         ),
         (outcome): Effect.Effect<AppendOutcome, StoreFailure> => {
           if (outcome._tag === "Exists")
-            return Effect.map(codec.openRows(outcome.events), (events) => ({ _tag: "Exists", events }))
+            return Effect.map(codec.openRows(outcome.events), (events) => ({ ...outcome, events }))
           if (outcome._tag === "Appended") {
             for (const [i, { stream }] of appends.entries())
               seen(stream, (outcome.results[i] as { readonly version: number }).version)
@@ -254,7 +254,7 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
           port.append(appends, guards),
           (outcome): Effect.Effect<AppendOutcome, StoreFailure> =>
             outcome._tag === "Exists"
-              ? Effect.map(codec.openRows(outcome.events), (events) => ({ _tag: "Exists", events }))
+              ? Effect.map(codec.openRows(outcome.events), (events) => ({ ...outcome, events }))
               : Effect.succeed(outcome)
         )
       const open = appends.find(({ expected }) => expected === "any" || expected === "streamExists")
@@ -272,7 +272,17 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
 
   const replaceRow = (
     row: EncodedEvent,
-    { data, metadata, revision }: { readonly data: string; readonly metadata: string; readonly revision: string | null }
+    {
+      changes,
+      data,
+      metadata,
+      revision
+    }: {
+      readonly data: string
+      readonly metadata: string
+      readonly changes: boolean
+      readonly revision: string | null
+    }
   ): Effect.Effect<boolean, StoreFailure> =>
     Effect.flatMap(
       keyFor(
@@ -281,7 +291,7 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
         (rules) => subjectOf(rules, { ...row, data, metadata }),
         () => placeOf(row)
       ),
-      (key) => port.replace({ id: row.id, was: row, ...codec.seal(key, row, data, metadata), revision })
+      (key) => port.replace({ id: row.id, was: row, ...codec.seal(key, row, data, metadata), changes, revision })
     )
 
   /** Reads the place, since all is bound to it; what is replaced is not opened. */
@@ -295,7 +305,7 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
         ]),
         ([data, metadata]) =>
           Effect.flatMap(
-            replaceRow(row, { data, metadata, revision: request.revision }),
+            replaceRow(row, { data, metadata, changes: request.data !== null, revision: request.revision }),
             // Somebody else has changed it meanwhile, or deleted it.
             (replaced) => (replaced ? Effect.succeed(true) : update(request))
           )
@@ -319,7 +329,7 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
     subjectOf,
     payloads: ({ data, metadata }) => [data, metadata],
     replace: (was, { data, keyId, metadata }) =>
-      port.replace({ id: was.id, was, data, metadata, keyId, revision: null })
+      port.replace({ id: was.id, was, data, metadata, keyId, changes: false, revision: null })
   }
 
   const upkeep = upkeepOf(cipher, {

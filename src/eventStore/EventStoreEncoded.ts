@@ -58,9 +58,10 @@ export interface EncodedAppend extends AppendOptions {
 }
 
 /**
- * `Conflict.index` counts appends, then guards. `Exists` carries the stored events whose ids the append uses: only the
- * lift can tell whether it is a repeat, since a backend may hold sealed payloads. A layer that seals must open these
- * events like those of any read: sealed twice, the same payload is two texts.
+ * `Conflict.index` counts appends, then guards. `Exists` carries the stored events whose ids the append uses, and the
+ * ids of those whose `data` an `update` has changed since: only the lift can tell whether it is a repeat, since a
+ * backend may hold sealed payloads. A layer that seals must open these events like those of any read: sealed twice, the
+ * same payload is two texts.
  *
  * @since 0.1.0
  * @category encoded
@@ -68,7 +69,7 @@ export interface EncodedAppend extends AppendOptions {
 export type AppendOutcome =
   | { readonly _tag: "Appended"; readonly results: ReadonlyArray<Appended> }
   | { readonly _tag: "Conflict"; readonly index: number; readonly actual: number }
-  | { readonly _tag: "Exists"; readonly events: ReadonlyArray<EncodedEvent> }
+  | { readonly _tag: "Exists"; readonly events: ReadonlyArray<EncodedEvent>; readonly changed: ReadonlySet<string> }
 
 /**
  * @since 0.1.0
@@ -188,8 +189,8 @@ export interface Encoded {
 
   /**
    * Replaces the payloads (absent: keep) of one event, and keeps `revision` as that of its stream: one atomic step.
-   * False when there is no such event. Of two changes of one stream at once, the revision that is left is that of the
-   * one that is visible later.
+   * `data` marks the event as changed. False when there is no such event. Of two changes of one stream at once, the
+   * revision that is left is that of the one that is visible later.
    */
   readonly update: (request: {
     readonly id: string
@@ -202,8 +203,8 @@ export interface Encoded {
 
   /**
    * Replaces the payloads of one event and their key, if they are still as `was` says. False when they are not, or when
-   * there is no such event. With a `revision`, it is kept as by `update`; it is null where the same payloads are sealed
-   * anew.
+   * there is no such event. `changes`: `data` is another value, as after `update`, and marks the event as changed. With
+   * a `revision`, it is kept as by `update`; it is null where the same payloads are sealed anew.
    */
   readonly replace: (request: {
     readonly id: string
@@ -211,6 +212,7 @@ export interface Encoded {
     readonly data: string
     readonly metadata: string
     readonly keyId: string | null
+    readonly changes: boolean
     readonly revision: string | null
   }) => Effect.Effect<boolean, StoreFailure>
 

@@ -171,14 +171,17 @@ const settle = (
       return Effect.fail(new VersionConflict({ stream, expected, actual: outcome.actual }))
     }
     case "Exists":
-      return repeatOf(appends, outcome.events)
+      return repeatOf(appends, outcome)
   }
 }
 
-/** The first result, if the stored events are this very append; otherwise the event that clashes, and why. */
+/**
+ * The first result, if the stored events are this very append; otherwise the event that clashes, and why. Data that was
+ * changed since says nothing of what it was.
+ */
 const repeatOf = (
   appends: ReadonlyArray<EncodedAppend>,
-  stored: ReadonlyArray<EncodedEvent>
+  { changed, events: stored }: Extract<AppendOutcome, { _tag: "Exists" }>
 ): Effect.Effect<ReadonlyArray<Appended>, DuplicateEvent> => {
   const byId = new Map(stored.map((event) => [event.id, event]))
   const clash = (id: string, why: string) => Effect.fail(new DuplicateEvent({ id, why }))
@@ -196,7 +199,7 @@ const repeatOf = (
       for (const field of ["type", "commandId"] as const) {
         if (found[field] !== event[field]) return clash(event.id, `with other ${field}`)
       }
-      if (!isSameJson(found.data, event.data)) return clash(event.id, "with other data")
+      if (!changed.has(event.id) && !isSameJson(found.data, event.data)) return clash(event.id, "with other data")
       before = found
     }
     if (before !== undefined) results.push({ version: before.version, position: before.position })

@@ -32,6 +32,8 @@ export interface Options {
 interface Row {
   readonly command: Encoded.EncodedCommand
   readonly leaseEndMs: number
+  readonly token: string | null
+  readonly changed: boolean
 }
 
 const bytesOf = ({ data, metadata, outcome }: Encoded.EncodedCommand): number =>
@@ -53,10 +55,10 @@ const matching = (rows: Pick<ReadonlyMap<string, Row>, "values">, filter: Encode
     .filter(matches(filter))
     .sort((a, b) => a.position - b.position)
 
-/** The row, while it is `received` and this is its attempt. */
-const ofAttempt = (rows: Pick<Rows<Row>, "get">, id: string, attempts: number): Row | undefined => {
+/** The row, while it is `received`. */
+const received = (rows: Pick<Rows<Row>, "get">, id: string): Row | undefined => {
   const row = rows.get(id)
-  return row?.command.status === "received" && row.command.attempts === attempts ? row : undefined
+  return row?.command.status === "received" ? row : undefined
 }
 
 const port = (database: Database): Encoded.Encoded => {
@@ -64,12 +66,12 @@ const port = (database: Database): Encoded.Encoded => {
   let lastPosition = 0
 
   return {
-    create: (given, leaseMs) =>
+    create: (given, lease) =>
       commands.write((rows, now): Encoded.CreateOutcome => {
         const existing = rows.get(given.id)
         if (existing !== undefined) {
-          const leaseLeftMs = Math.max(0, existing.leaseEndMs - now())
-          return { _tag: "Exists", command: existing.command, leaseLeftMs }
+          const { leaseEndMs, ...found } = existing
+          return { _tag: "Exists", ...found, leaseLeftMs: Math.max(0, leaseEndMs - now()) }
         }
         const command: Encoded.EncodedCommand = {
           ...given,
@@ -77,33 +79,43 @@ const port = (database: Database): Encoded.Encoded => {
           status: "received",
           outcome: null,
           outcomeKeyId: null,
-          attempts: leaseMs > 0 ? 1 : 0,
+          attempts: lease === null ? 0 : 1,
           finishedAt: null
         }
-        rows.set(given.id, { command, leaseEndMs: leaseMs > 0 ? now() + leaseMs : 0 })
+        rows.set(given.id, {
+          command,
+          leaseEndMs: lease === null ? 0 : now() + lease.leaseMs,
+          token: lease?.token ?? null,
+          changed: false
+        })
         return { _tag: "Created", command }
       }),
 
-    takeOver: ({ attempts, id, leaseMs }) =>
+    takeOver: ({ attempts, id, leaseMs, position, token }) =>
       commands.write((rows, now) => {
-        const row = ofAttempt(rows, id, attempts)
-        if (row === undefined || row.leaseEndMs > now()) return false
-        rows.set(id, { command: { ...row.command, attempts: attempts + 1 }, leaseEndMs: now() + leaseMs })
+        const row = received(rows, id)
+        if (row?.command.position !== position || row.command.attempts !== attempts || row.leaseEndMs > now()) {
+          return false
+        }
+        const command = { ...row.command, attempts: attempts + 1 }
+        rows.set(id, { ...row, command, leaseEndMs: now() + leaseMs, token })
         return true
       }),
 
-    renew: ({ attempt, id, leaseMs }) =>
+    renew: ({ id, leaseMs, token }) =>
       commands.write((rows, now) => {
-        const row = ofAttempt(rows, id, attempt)
-        if (row !== undefined) rows.set(id, { ...row, leaseEndMs: leaseMs === 0 ? 0 : now() + leaseMs })
-        return row !== undefined
+        const row = received(rows, id)
+        if (row?.token !== token) return false
+        rows.set(id, { ...row, leaseEndMs: leaseMs === 0 ? 0 : now() + leaseMs })
+        return true
       }),
 
-    finish: ({ attempt, id, ...outcome }) =>
+    finish: ({ id, position, ...outcome }) =>
       commands.write((rows) => {
-        const row = ofAttempt(rows, id, attempt)
-        if (row !== undefined) rows.set(id, { command: { ...row.command, ...outcome }, leaseEndMs: 0 })
-        return row !== undefined
+        const row = received(rows, id)
+        if (row?.command.position !== position) return false
+        rows.set(id, { ...row, command: { ...row.command, ...outcome }, leaseEndMs: 0 })
+        return true
       }),
 
     get: (id) => commands.read((rows) => rows.get(id)?.command ?? null),
@@ -143,15 +155,20 @@ const port = (database: Database): Encoded.Encoded => {
           keyId: data === null && metadata === null ? command.keyId : keyId,
           ...status
         }
-        rows.set(id, { command: changed, leaseEndMs: status === null ? row.leaseEndMs : 0 })
+        rows.set(id, {
+          ...row,
+          command: changed,
+          leaseEndMs: status === null ? row.leaseEndMs : 0,
+          changed: row.changed || data !== null
+        })
         return true
       }),
 
-    replace: ({ id, payloads, was }) =>
+    replace: ({ changes, id, payloads, was }) =>
       commands.write((rows) => {
         const row = rows.get(id)
         if (row === undefined || payloadFields.some((field) => row.command[field] !== was[field])) return false
-        rows.set(id, { ...row, command: { ...row.command, ...payloads } })
+        rows.set(id, { ...row, command: { ...row.command, ...payloads }, changed: row.changed || changes })
         return true
       }),
 

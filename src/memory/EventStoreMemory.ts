@@ -91,6 +91,8 @@ const truncate = (state: State, length: number, lastPosition: number): void => {
 const port = (database: Database): Encoded.Encoded => {
   const hints = new Hints()
   const events = database.keep<State>({ ...empty(), lastPosition: 0 }, copy)
+  // Events are never mutated: a change puts another in the place, and undoing it puts the first one back.
+  const changed = new WeakSet<Encoded.EncodedEvent>()
 
   return {
     append: (appends, guards) =>
@@ -98,7 +100,10 @@ const port = (database: Database): Encoded.Encoded => {
         (state, undo): Encoded.AppendOutcome => {
           const { byId, lastPosition, log, streams } = state
           const existing = appends.flatMap(({ events }) => events.flatMap(({ id }) => byId.get(id) ?? []))
-          if (existing.length > 0) return { _tag: "Exists", events: existing }
+          if (existing.length > 0) {
+            const ids = existing.filter((event) => changed.has(event)).map(({ id }) => id)
+            return { _tag: "Exists", events: existing, changed: new Set(ids) }
+          }
           for (const [index, { expected, stream }] of [...appends, ...guards].entries()) {
             const actual = versionOf(state, stream)
             if (!isExpected(expected, actual)) return { _tag: "Conflict", index, actual }
@@ -176,17 +181,21 @@ const port = (database: Database): Encoded.Encoded => {
         if (event === undefined) return false
         const before = state.revisions.get(streamKey(event))
         undo((state) => revise(state, event, before))
-        revise(state, { ...event, data: data ?? event.data, metadata: metadata ?? event.metadata, keyId }, revision)
+        const updated = { ...event, data: data ?? event.data, metadata: metadata ?? event.metadata, keyId }
+        if (data !== null || changed.has(event)) changed.add(updated)
+        revise(state, updated, revision)
         return true
       }),
 
-    replace: ({ data, id, keyId, metadata, revision, was }) =>
+    replace: ({ changes, data, id, keyId, metadata, revision, was }) =>
       events.write((state, undo) => {
         const event = state.byId.get(id)
         if (event === undefined || event.data !== was.data || event.metadata !== was.metadata) return false
         const before = state.revisions.get(streamKey(event))
         undo((state) => revise(state, event, before))
-        revise(state, { ...event, data, metadata, keyId }, revision ?? before)
+        const replaced = { ...event, data, metadata, keyId }
+        if (changes || changed.has(event)) changed.add(replaced)
+        revise(state, replaced, revision ?? before)
         return true
       }),
 

@@ -3,12 +3,17 @@
  * the commands made of them. Mapped by hand, like the rows of events.
  */
 import type { DistinctField } from "../CommandStore.js"
-import type { EncodedCommand, EncodedNewCommand, EncodedPayloads } from "../commandStore/CommandStoreEncoded.js"
+import type {
+  EncodedCommand,
+  EncodedLease,
+  EncodedNewCommand,
+  EncodedPayloads
+} from "../commandStore/CommandStoreEncoded.js"
 
 const given = "id, tenant_id, domain, type, data, metadata, key_id, instance_id, created_ms"
 
 /** The columns of an INSERT: everything that a new command has. */
-export const inserted = `${given}, status, attempts, lease_end_ms`
+export const inserted = `${given}, status, attempts, lease_end_ms, token`
 
 export const columns = `position, ${given}, status, outcome, outcome_key_id, attempts, finished_ms`
 
@@ -39,7 +44,7 @@ export type Row = readonly [
   finishedAt: number | null
 ]
 
-/** The parameters of an INSERT, before status, attempts and the end of the lease. */
+/** The parameters of an INSERT, before status and attempt. */
 export const toRow = (command: EncodedNewCommand): Array<unknown> => [
   command.id,
   command.tenantId,
@@ -53,13 +58,13 @@ export const toRow = (command: EncodedNewCommand): Array<unknown> => [
 ]
 
 /** The command that was just stored; the statement need not return it. */
-export const created = (command: EncodedNewCommand, position: number, leaseMs: number): EncodedCommand => ({
+export const created = (command: EncodedNewCommand, position: number, lease: EncodedLease | null): EncodedCommand => ({
   ...command,
   position,
   status: "received",
   outcome: null,
   outcomeKeyId: null,
-  attempts: leaseMs > 0 ? 1 : 0,
+  attempts: lease === null ? 0 : 1,
   finishedAt: null
 })
 

@@ -3,7 +3,7 @@
  * of them. Mapped by hand: a Schema would cost forty times as much.
  */
 import type { DistinctField, StreamId } from "../EventStore.js"
-import type { EncodedEvent } from "../eventStore/EventStoreEncoded.js"
+import type { AppendOutcome, EncodedEvent } from "../eventStore/EventStoreEncoded.js"
 
 /** For reads of one stream: its address need not be in every row. */
 export const streamColumns = "position, id, version, type, data, metadata, key_id, command_id, instance_id, created_ms"
@@ -58,6 +58,16 @@ const toEvent = (row: StreamRow | Row, tenantId: string, domain: string, aggrega
 })
 
 export const fromRow = (row: Row): EncodedEvent => toEvent(row, row[10], row[11], row[12])
+
+/** Whether the data was changed since it was appended (null if not), and a row of `columns`. */
+export type ExistingRow = readonly [changed: string | number | null, ...Row]
+
+/** What an append is told of events that exist already. */
+export const existing = (rows: ReadonlyArray<ExistingRow>): Extract<AppendOutcome, { _tag: "Exists" }> => ({
+  _tag: "Exists",
+  events: rows.map(([_, ...row]) => fromRow(row)),
+  changed: new Set(rows.filter(([changed]) => changed !== null).map(([_, __, id]) => id))
+})
 
 export const fromRows = (rows: ReadonlyArray<Row>): ReadonlyArray<EncodedEvent> => {
   const events = new Array<EncodedEvent>(rows.length)

@@ -2,14 +2,28 @@
  * The CommandStore on PostgreSQL beyond its contract.
  */
 import { assert, it } from "@effect/vitest"
-import { Config, ConfigProvider, DateTime, Deferred, Effect, Fiber, Layer, Redacted, Schema, Stream } from "effect"
+import {
+  Config,
+  ConfigProvider,
+  Context,
+  DateTime,
+  Deferred,
+  Effect,
+  Fiber,
+  Layer,
+  Redacted,
+  Schema,
+  type Scope,
+  Stream
+} from "effect"
 import { CommandStore, Errors, Pool } from "effect-stores"
 import { CommandStorePg, EventStorePg, PgDatabase } from "effect-stores/pg"
 import { storeAccess } from "../../src/pg/database/access.js"
 import { describeOwnPg, describePg, freshDatabase } from "../support/backends.js"
-import { commandsOnSql, encodedCommand, newCommand } from "../support/commandsOnSql.js"
+import { commandsOnSql, encodedCommand, lease, newCommand } from "../support/commandsOnSql.js"
 import { eventually } from "../support/eventually.js"
 import { startPostgres } from "../support/postgres.js"
+import { type Proxy, startProxy } from "../support/proxy.js"
 import { storeMigrations } from "./support/migrations.js"
 import { query } from "./support/query.js"
 
@@ -23,6 +37,21 @@ const waiting = (url: string) =>
     query(url, "select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"),
     ({ rowCount }) => rowCount === 1
   )
+
+/** Holds what the statement locks until the scope closes. */
+const locking = (url: string, statement: string) =>
+  Effect.gen(function* () {
+    const { sql, transaction } = Context.get(
+      yield* Layer.build(PgDatabase.layer({ url: Redacted.make(url), idleInTransactionTimeout: "1 hour" })),
+      PgDatabase.PgDatabase
+    )
+    const held = yield* Deferred.make<void>()
+    const holding = transaction(
+      Effect.zipRight(sql.unsafe(statement), Effect.zipRight(Deferred.succeed(held, undefined), Effect.never))
+    )
+    yield* Effect.forkScoped(holding)
+    yield* Deferred.await(held)
+  })
 
 describePg("CommandStore on PostgreSQL", () => {
   commandsOnSql({
@@ -84,14 +113,15 @@ describePg("CommandStore on PostgreSQL", () => {
         const { transaction } = yield* PgDatabase.PgDatabase
         for (const undone of [false, true]) {
           const id = crypto.randomUUID()
-          yield* port.create(encodedCommand(id), 1)
+          const first = lease(1)
+          const { position } = (yield* port.create(encodedCommand(id), first)).command
           yield* eventually(
             Effect.map(
-              port.create(encodedCommand(id), 1),
+              port.create(encodedCommand(id), null),
               (found) => found._tag === "Exists" && found.leaseLeftMs === 0
             )
           )
-          const finish = { id, attempt: 1, status: "failed", outcome: "1", outcomeKeyId: null, finishedAt: 1 } as const
+          const finish = { id, position, status: "failed", outcome: "1", outcomeKeyId: null, finishedAt: 1 } as const
           const finished = yield* Deferred.make<void>()
           const enough = yield* Deferred.make<void>()
           const ending = yield* Effect.fork(
@@ -105,16 +135,121 @@ describePg("CommandStore on PostgreSQL", () => {
             )
           )
           yield* Deferred.await(finished)
-          const taking = yield* Effect.fork(port.takeOver({ id, attempts: 1, leaseMs: 60_000 }))
+          const taking = yield* Effect.fork(port.takeOver({ ...lease(60_000), id, position, attempts: 1 }))
           yield* eventually(waiting(url))
           yield* Deferred.succeed(enough, undefined)
           yield* Fiber.await(ending)
           assert.strictEqual(yield* Fiber.join(taking), undone)
-          assert.isFalse(yield* port.renew({ id, attempt: 1, leaseMs: 1_000 }))
-          assert.isFalse(yield* port.finish(finish))
+          assert.isFalse(yield* port.renew({ ...first, id }))
+          assert.strictEqual(yield* port.finish(finish), undone)
         }
       }).pipe(Effect.provide(database))
     }).pipe(Effect.scoped)
+  )
+
+  // What is in the way of a claim, until the scope closes.
+  const inTheWay: ReadonlyArray<
+    readonly [
+      name: string,
+      hold: (place: {
+        readonly id: string
+        readonly url: string
+        readonly ours: PgDatabase.PgDatabase["Type"]
+        readonly proxy: Proxy
+      }) => Effect.Effect<void, unknown, Scope.Scope>
+    ]
+  > = [
+    ["its row locked", ({ id, url }) => locking(url, `select from es_commands where id = '${id}' for update`)],
+    ["its table locked", ({ url }) => locking(url, "lock table es_commands in access exclusive mode")],
+    [
+      "the pool's only connection in use",
+      ({ ours }) =>
+        Effect.gen(function* () {
+          const held = yield* Deferred.make<void>()
+          yield* Effect.forkScoped(ours.transaction(Effect.zipRight(Deferred.succeed(held, undefined), Effect.never)))
+          yield* Deferred.await(held)
+        })
+    ],
+    [
+      "a server that is silent",
+      ({ proxy }) => Effect.acquireRelease(Effect.sync(proxy.hold), () => Effect.sync(proxy.release))
+    ]
+  ]
+  for (const [name, hold] of inTheWay) {
+    it.live(
+      `an execution that waits with ${name} ends when its caller's time is over, and leaves no lease behind`,
+      () =>
+        Effect.gen(function* () {
+          const url = yield* Effect.promise(freshDatabase)
+          const proxy = yield* Effect.acquireRelease(
+            Effect.promise(() => startProxy(Number(new URL(url).port || 5432))),
+            (proxy) => Effect.sync(proxy.stop)
+          )
+          const through = new URL(url)
+          through.host = `127.0.0.1:${proxy.port}`
+          // Longer than the test may take: nothing but the caller ends the waiting.
+          const long = "1 hour"
+          const database = PgDatabase.layer({
+            url: Redacted.make(through.href),
+            pool: { maxOpenConns: 1, acquireTimeout: long },
+            lockTimeout: long,
+            statementTimeout: long,
+            idleInTransactionTimeout: long
+          })
+          yield* Effect.gen(function* () {
+            const store = yield* CommandStore.CommandStore
+            const [open, fresh] = [newCommand(), newCommand()]
+            yield* store.create(open)
+            const asked = name === "its row locked" ? [open] : [open, fresh]
+            yield* Effect.scoped(
+              Effect.gen(function* () {
+                yield* hold({ id: open.id, url, ours: yield* PgDatabase.PgDatabase, proxy })
+                for (const command of asked) {
+                  const execute = store.execute(command, Effect.die("must not run"), { success, lease: "1 hour" })
+                  const error = yield* Effect.flip(Effect.timeout(execute, "300 millis"))
+                  assert.strictEqual(error._tag, "TimeoutException")
+                }
+              })
+            )
+            for (const command of [open, fresh]) {
+              // With an hour's lease left behind it would wait for that.
+              const answer = yield* store.execute(command, Effect.succeed("done"), { success, lease: "1 hour" })
+              assert.strictEqual(answer, "done")
+            }
+          }).pipe(Effect.provide(Layer.provideMerge(CommandStorePg.layerFromDatabase(), database)))
+        }).pipe(Effect.scoped)
+    )
+  }
+
+  it.live("rows of the version before tokens are read, and their commands executed to the end", () =>
+    Effect.gen(function* () {
+      const url = yield* Effect.promise(freshDatabase)
+      yield* Effect.provide(Effect.asVoid(CommandStore.CommandStore), CommandStorePg.layer({ url: Redacted.make(url) }))
+      yield* query(url, "alter table es_commands drop column token, drop column changed")
+      yield* query(url, "delete from es_migrations where store = 'CommandStore' and id > 1")
+      const [received, leased, finished] = [newCommand(), newCommand(), newCommand()]
+      for (const [{ data, id }, status, attempts, leaseEndMs, outcome] of [
+        [received, "received", 0, 0, null],
+        [leased, "received", 1, Date.now() + 500, null],
+        [finished, "succeeded", 1, 0, `"before"`]
+      ] as const) {
+        yield* query(
+          url,
+          `insert into es_commands (id, tenant_id, domain, type, data, metadata, created_ms, status, attempts, lease_end_ms, outcome)
+           values ($1, 't', 'd', 'Do', $2, '{}', 0, $3, $4, $5, $6)`,
+          [id, JSON.stringify(data), status, attempts, leaseEndMs, outcome]
+        )
+      }
+      yield* Effect.gen(function* () {
+        const store = yield* CommandStore.CommandStore
+        const attempt = Effect.map(CommandStore.CurrentCommand, ({ attempt }) => `attempt ${attempt}`)
+        const answers = yield* Effect.forEach([received, leased, finished], (command) =>
+          store.execute(command, attempt, { success })
+        )
+        assert.deepStrictEqual(answers, ["attempt 1", "attempt 2", "before"])
+        assert.strictEqual((yield* Effect.flip(store.create({ ...finished, data: 2 })))._tag, "DuplicateCommand")
+      }).pipe(Effect.provide(CommandStorePg.layer({ url: Redacted.make(url) })))
+    })
   )
 
   it.live("pruning looks again at a command that somebody is just opening", () =>
@@ -216,7 +351,7 @@ describePg("CommandStore on PostgreSQL", () => {
   storeMigrations(
     "CommandStorePg",
     CommandStorePg,
-    ["commands"],
+    ["commands", "attempt tokens"],
     Effect.map(createOne, ({ position }) => assert.isAbove(position, 0))
   )
 

@@ -3,7 +3,7 @@
  */
 import * as path from "node:path"
 import Sqlite from "better-sqlite3"
-import { Config, ConfigProvider, Effect, Layer } from "effect"
+import { Config, ConfigProvider, Deferred, Effect, Layer, Schema } from "effect"
 import { CommandStore, Pool } from "effect-stores"
 import { CommandStoreSqlite, EventStoreSqlite, SqliteDatabase } from "effect-stores/sqlite"
 import { describe, expect, it } from "vitest"
@@ -46,6 +46,80 @@ describe("CommandStore on SQLite", () => {
     }).pipe(Effect.provide(CommandStoreSqlite.layer({ filename, pool: { acquireTimeout: 50 } })), Effect.runPromise)
   })
 
+  for (const name of ["another process writes", "a transaction of this process writes"]) {
+    it(`an execution that waits while ${name} ends when its caller's time is over, and leaves no lease behind`, async () => {
+      const filename = freshFile()
+      const database = SqliteDatabase.layer({ filename, pool: { acquireTimeout: "1 hour" } })
+      const success = Schema.String
+      await Effect.gen(function* () {
+        const store = yield* CommandStore.CommandStore
+        const { transaction } = yield* SqliteDatabase.SqliteDatabase
+        const [open, fresh] = [newCommand(), newCommand()]
+        yield* store.create(open)
+        const held = yield* Deferred.make<void>()
+        const holding =
+          name === "another process writes"
+            ? Effect.acquireRelease(
+                Effect.sync(() => {
+                  const other = new Sqlite(filename)
+                  other.exec("BEGIN IMMEDIATE")
+                  return other
+                }),
+                (other) => Effect.sync(() => other.close())
+              )
+            : Effect.zipRight(
+                Effect.forkScoped(transaction(Effect.zipRight(Deferred.succeed(held, undefined), Effect.never))),
+                Deferred.await(held)
+              )
+        yield* Effect.scoped(
+          Effect.gen(function* () {
+            yield* holding
+            for (const command of [open, fresh]) {
+              const execute = store.execute(command, Effect.die("must not run"), { success, lease: "1 hour" })
+              const error = yield* Effect.flip(Effect.timeout(execute, "300 millis"))
+              expect(error._tag).toBe("TimeoutException")
+            }
+          })
+        )
+        for (const command of [open, fresh]) {
+          // With an hour's lease left behind it would wait for that.
+          expect(yield* store.execute(command, Effect.succeed("done"), { success, lease: "1 hour" })).toBe("done")
+        }
+      }).pipe(Effect.provide(Layer.provideMerge(CommandStoreSqlite.layerFromDatabase(), database)), Effect.runPromise)
+    })
+  }
+
+  it("rows of the version before tokens are read, and their commands executed to the end", async () => {
+    const filename = freshFile()
+    const layer = CommandStoreSqlite.layer({ filename })
+    await Effect.runPromise(Effect.provide(Effect.asVoid(CommandStore.CommandStore), layer))
+    const [received, leased, finished] = [newCommand(), newCommand(), newCommand()]
+    const before = new Sqlite(filename)
+    before.exec("ALTER TABLE es_commands DROP COLUMN token; ALTER TABLE es_commands DROP COLUMN changed")
+    before.exec("DELETE FROM es_migrations WHERE store = 'CommandStore' AND id > 1")
+    const insert = before.prepare(
+      `INSERT INTO es_commands (id, tenant_id, domain, type, data, metadata, created_ms, status, attempts, lease_end_ms, outcome)
+       VALUES (?, 't', 'd', 'Do', ?, '{}', 0, ?, ?, ?, ?)`
+    )
+    for (const [{ data, id }, ...rest] of [
+      [received, "received", 0, 0, null],
+      [leased, "received", 1, Date.now() + 500, null],
+      [finished, "succeeded", 1, 0, `"before"`]
+    ] as const) {
+      insert.run(id, JSON.stringify(data), ...rest)
+    }
+    before.close()
+    await Effect.gen(function* () {
+      const store = yield* CommandStore.CommandStore
+      const attempt = Effect.map(CommandStore.CurrentCommand, ({ attempt }) => `attempt ${attempt}`)
+      const answers = yield* Effect.forEach([received, leased, finished], (command) =>
+        store.execute(command, attempt, { success: Schema.String })
+      )
+      expect(answers).toEqual(["attempt 1", "attempt 2", "before"])
+      expect(yield* Effect.flip(store.create({ ...finished, data: 2 }))).toMatchObject({ _tag: "DuplicateCommand" })
+    }).pipe(Effect.provide(layer), Effect.runPromise)
+  })
+
   it("gives no position again when the newest command is deleted", async () => {
     await Effect.gen(function* () {
       const store = yield* CommandStore.CommandStore
@@ -81,7 +155,7 @@ describe("CommandStore on SQLite", () => {
   storeMigrations(
     "CommandStoreSqlite",
     CommandStoreSqlite,
-    ["commands"],
+    ["commands", "attempt tokens"],
     Effect.map(createOne, ({ position }) => expect(position).toBeGreaterThan(0))
   )
 

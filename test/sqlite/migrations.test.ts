@@ -33,7 +33,8 @@ const applied = (filename: string, prefix = "es_") =>
 
 const versions = [
   { id: 1, name: "events" },
-  { id: 2, name: "revisions" }
+  { id: 2, name: "revisions" },
+  { id: 3, name: "changed events" }
 ]
 
 describe("migrations of the EventStore on SQLite", () => {
@@ -51,7 +52,11 @@ describe("migrations of the EventStore on SQLite", () => {
 
   it("can be run apart from the start, any number of times, and say what they did", async () => {
     const filename = freshFile()
-    expect(await Effect.runPromise(EventStoreSqlite.migrate({ filename }))).toEqual(["events", "revisions"])
+    expect(await Effect.runPromise(EventStoreSqlite.migrate({ filename }))).toEqual([
+      "events",
+      "revisions",
+      "changed events"
+    ])
     expect(await Effect.runPromise(EventStoreSqlite.migrate({ filename }))).toEqual([])
     expect(openConnections(filename)).toBe(0)
     await withStore({ filename, migrate: false }, (store) => store.append(streamOf("1"), [placed()], { expected: 0 }))

@@ -8,7 +8,7 @@ import { beforeAll, describe, expect, it } from "vitest"
 import { bundleWorker } from "../workers/bundle.js"
 import { temporaryDirectory } from "./backends.js"
 import { spawnWorker } from "./child.js"
-import { kills as killsMax } from "./scale.js"
+import { isFull, kills as killsMax } from "./scale.js"
 
 export interface Transactional {
   readonly transaction: <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | Errors.StoreFailure, R>
@@ -63,6 +63,8 @@ export const encodedCommand = (id: string): CommandStoreEncoded.EncodedNewComman
   instanceId: null,
   createdAt: 0
 })
+
+export const lease = (leaseMs: number): CommandStoreEncoded.EncodedLease => ({ token: crypto.randomUUID(), leaseMs })
 
 const streamOf = (aggregateId: string): EventStore.StreamId => ({ tenantId: "t", domain: "d", aggregateId })
 
@@ -381,6 +383,62 @@ export const commandsOnSql = <I, D extends Database>(backend: Backend<I, D>): vo
         })
       ))
 
+    for (const [leaseMs, blockMs, runs] of [
+      [100, 500, isFull ? 20 : 2],
+      [1_000, 1_500, isFull ? 20 : 1]
+    ] as const) {
+      it(
+        `two processes whose effect blocks for ${blockMs} ms with a lease of ${leaseMs} ms come to one outcome`,
+        () =>
+          withStores(({ commands, events }, { env }) =>
+            Effect.gen(function* () {
+              const begun: Array<number> = []
+              for (let run = 0; run < runs; run++) {
+                const { id } = newCommand()
+                const workers = ["one", "two"].map((name) =>
+                  startExecutor(executor, {
+                    ...env,
+                    WORKER_NAME: name,
+                    WORKER_COMMAND: id,
+                    WORKER_LEASE_MS: `${leaseMs}`,
+                    WORKER_BLOCK_MS: `${blockMs}`,
+                    WORKER_PROCESSES: "2"
+                  })
+                )
+                const lines = yield* Effect.promise(() =>
+                  Promise.all(
+                    workers.map(async ({ line }) => {
+                      const lines: Array<unknown> = []
+                      for (;;) {
+                        const last = await line()
+                        lines.push(last)
+                        if (typeof last !== "object" || last === null || !("begun" in last)) return lines
+                      }
+                    })
+                  )
+                )
+                const command = Option.getOrThrow(yield* commands.get(id))
+                expect(command.status).toBe("succeeded")
+                expect(lines.map((lines) => lines.at(-1))).toEqual([
+                  { answer: Option.getOrThrow(command.outcome) },
+                  { answer: Option.getOrThrow(command.outcome) }
+                ])
+                const begins = lines.flatMap((lines) => lines.slice(0, -1)).length
+                expect(begins).toBe(
+                  (yield* events.version(streamOf(`${id} one`))) + (yield* events.version(streamOf(`${id} two`)))
+                )
+                begun.push(begins)
+                yield* Effect.promise(() => Promise.all(workers.map(({ exited }) => exited)))
+              }
+              console.log(`begun with ${leaseMs} ms for ${blockMs} ms:`, begun.join(" "))
+              // Each that is overtaken has twice the lease.
+              expect(Math.max(...begun)).toBeLessThanOrEqual(8)
+            })
+          ),
+        120_000
+      )
+    }
+
     it("the lease of a process that was killed is taken over after its end, and not before", () =>
       withStores(({ commands, database: { sql } }, { env }) =>
         Effect.gen(function* () {
@@ -421,26 +479,87 @@ export const commandsOnSql = <I, D extends Database>(backend: Backend<I, D>): vo
           const port = yield* backend.port()
           const { id } = newCommand()
           const leaseMs = 60_000
-          const leaseLeft = Effect.map(port.create(encodedCommand(id), 0), (found) =>
-            found._tag === "Exists" ? found.leaseLeftMs : -1
+          const existing = Effect.map(port.create(encodedCommand(id), lease(1)), (found) =>
+            found._tag === "Exists" ? found : expect.unreachable("it exists")
           )
-          yield* port.create(encodedCommand(id), leaseMs)
+          const leaseLeft = Effect.map(existing, ({ leaseLeftMs }) => leaseLeftMs)
+          const first = lease(leaseMs)
+          const { position } = (yield* port.create(encodedCommand(id), first)).command
           expect(yield* leaseLeft).toBeGreaterThan(30_000)
           expect(yield* leaseLeft).toBeLessThanOrEqual(leaseMs)
-          expect(yield* port.takeOver({ id, attempts: 1, leaseMs })).toBe(false)
-          expect(yield* port.renew({ id, attempt: 1, leaseMs: 0 })).toBe(true)
+          expect((yield* existing).token).toBe(first.token)
+          const takeOver = (attempts: number) => {
+            const taking = lease(leaseMs)
+            return Effect.map(port.takeOver({ ...taking, id, position, attempts }), (taken) => (taken ? taking : null))
+          }
+          expect(yield* takeOver(1)).toBe(null)
+          expect(yield* port.renew({ ...first, id, leaseMs: 0 })).toBe(true)
           expect(yield* leaseLeft).toBe(0)
-          const takeOver = port.takeOver({ id, attempts: 1, leaseMs })
-          const taken = yield* Effect.all([takeOver, takeOver, takeOver], { concurrency: "unbounded" })
-          expect(taken.filter(Boolean)).toHaveLength(1)
-          expect(yield* port.renew({ id, attempt: 1, leaseMs })).toBe(false)
-          expect(yield* port.finish({ id, attempt: 1, ...outcome })).toBe(false)
-          expect(yield* port.finish({ id, attempt: 2, ...outcome })).toBe(true)
-          expect(yield* port.finish({ id, attempt: 2, ...outcome })).toBe(false)
-          expect(yield* port.renew({ id, attempt: 2, leaseMs })).toBe(false)
-          expect(yield* port.takeOver({ id, attempts: 2, leaseMs })).toBe(false)
+          expect(yield* takeOver(0)).toBe(null)
+          const taken = yield* Effect.all([takeOver(1), takeOver(1), takeOver(1)], { concurrency: "unbounded" })
+          const [second, ...others] = taken.filter((lease) => lease !== null)
+          expect(others).toEqual([])
+          expect((yield* existing).token).toBe(second?.token)
+          expect(yield* port.renew({ ...first, id })).toBe(false)
+          expect(yield* port.renew({ ...(second ?? first), id })).toBe(true)
+          expect(yield* port.finish({ id, position, ...outcome })).toBe(true)
+          expect(yield* port.finish({ id, position, ...outcome })).toBe(false)
+          expect(yield* port.renew({ ...(second ?? first), id })).toBe(false)
+          expect(yield* takeOver(2)).toBe(null)
           expect(yield* leaseLeft).toBe(0)
           expect(yield* port.get(id)).toMatchObject({ attempts: 2, ...outcome })
+        })
+      ))
+
+    it("an attempt at a command that was deleted changes nothing of one that was created with its id", () =>
+      withStores(() =>
+        Effect.gen(function* () {
+          const port = yield* backend.port()
+          const { id } = newCommand()
+          const [first, second] = [lease(60_000), lease(60_000)]
+          const { position } = (yield* port.create(encodedCommand(id), first)).command
+          expect(yield* port.delete(id)).toBe(true)
+          yield* port.create({ ...encodedCommand(id), data: "2" }, second)
+          const unchanged = port.create({ ...encodedCommand(id), data: "2" }, null)
+          const before = yield* unchanged
+          expect(yield* port.renew({ ...first, id, leaseMs: 0 })).toBe(false)
+          expect(yield* port.finish({ id, position, ...outcome })).toBe(false)
+          expect(yield* port.renew({ ...second, id, leaseMs: 0 })).toBe(true)
+          expect(yield* port.takeOver({ ...first, id, position, attempts: 1 })).toBe(false)
+          expect(yield* unchanged).toEqual({ ...before, leaseLeftMs: 0 })
+        })
+      ))
+
+    it("data that was changed is marked, whatever it is sealed with later, and metadata and status are not", () =>
+      withStores(() =>
+        Effect.gen(function* () {
+          const port = yield* backend.port()
+          const { id } = newCommand()
+          const changed = Effect.map(
+            port.create(encodedCommand(id), null),
+            (found) => found._tag === "Exists" && found.changed
+          )
+          const nothing = { id, data: null, metadata: null, keyId: null, status: null }
+          const replace = (payloads: object, changes: boolean) =>
+            Effect.flatMap(port.get(id), (was) =>
+              was === null
+                ? expect.unreachable("it exists")
+                : port.replace({ id, was, payloads: { ...was, ...payloads }, changes })
+            )
+          yield* port.create(encodedCommand(id), null)
+          yield* port.update({ ...nothing, metadata: "{}", status: outcome })
+          expect(yield* replace({ data: "sealed", keyId: "k1" }, false)).toBe(true)
+          expect(yield* changed).toBe(false)
+          expect(yield* replace({ data: "other" }, true)).toBe(true)
+          expect(yield* changed).toBe(true)
+          expect(yield* replace({ data: "sealed again", keyId: "k2" }, false)).toBe(true)
+          yield* port.update({ ...nothing, metadata: "{}" })
+          expect(yield* changed).toBe(true)
+          yield* port.delete(id)
+          yield* port.create(encodedCommand(id), null)
+          expect(yield* changed).toBe(false)
+          yield* port.update({ ...nothing, data: "2" })
+          expect(yield* changed).toBe(true)
         })
       ))
 
@@ -450,7 +569,7 @@ export const commandsOnSql = <I, D extends Database>(backend: Backend<I, D>): vo
           const port = yield* backend.port()
           const { id } = newCommand()
           const keys = Effect.map(port.get(id), (found) => [found?.keyId, found?.outcomeKeyId, found?.data])
-          yield* port.create({ ...encodedCommand(id), data: "sealed", keyId: "k1" }, 0)
+          yield* port.create({ ...encodedCommand(id), data: "sealed", keyId: "k1" }, null)
           const nothing = { id, data: null, metadata: null, keyId: null, status: null }
           const status = { ...outcome, outcomeKeyId: "o1" }
           expect(yield* port.update({ ...nothing, status })).toBe(true)

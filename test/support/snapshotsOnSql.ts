@@ -331,6 +331,7 @@ export const snapshotsOnSql = <I, D extends Database>(backend: Backend<I, D>): v
       expect(yield* database.sql.unsafe("SELECT store, id, name FROM es_migrations ORDER BY store, id")).toEqual([
         { store: "EventStore", id: 1, name: "events" },
         { store: "EventStore", id: 2, name: "revisions" },
+        { store: "EventStore", id: 3, name: "changed events" },
         { store: "SnapshotStore", id: 1, name: "snapshots" }
       ])
     }).pipe(Effect.provide(layer), Effect.runPromise)

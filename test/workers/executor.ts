@@ -4,7 +4,7 @@
  * many, at the same time as other processes, by many fibers.
  */
 import { writeSync } from "node:fs"
-import { Cause, Effect, Exit, Layer, Redacted, Schema } from "effect"
+import { Cause, Effect, Exit, Layer, Logger, Redacted, Schema } from "effect"
 import { CommandStore, CommandStoreEncoded, EventStore } from "effect-stores"
 import { streamOf } from "./store.js"
 
@@ -67,15 +67,23 @@ const point = (place: string) =>
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 100)
   })
 
+/** For how long the effect keeps the event loop busy. */
+const blockMs = Number(env.WORKER_BLOCK_MS ?? 0)
+
 const one = (id: string) =>
   Effect.gen(function* () {
     const events = yield* EventStore.EventStore
     const commands = yield* CommandStore.CommandStore
+    if (env.WORKER_PROCESSES !== undefined) yield* allReady(commands, id, Number(env.WORKER_PROCESSES))
     const work = Effect.gen(function* () {
       const { attempt } = yield* CommandStore.CurrentCommand
       const event = { type: "Ran", data: { attempt }, commandId: id }
       yield* events.append(streamOf(`${id} ${name}`), [event], { expected: "any" })
       yield* point("appended")
+      if (blockMs > 0) {
+        say({ begun: attempt })
+        for (const endMs = Date.now() + blockMs; Date.now() < endMs; );
+      }
       return name
     })
     const answer = yield* commands.execute(commandOf(id), work, {
@@ -88,16 +96,21 @@ const one = (id: string) =>
 
 const Refused = Schema.Struct({ _tag: Schema.Literal("Refused"), by: Schema.String })
 
+/** Starting takes longer than executing, so all processes wait for the last. */
+const allReady = (commands: CommandStore.CommandStoreShape, tenantId: string, processes: number) =>
+  Effect.zipRight(
+    commands.create({ ...commandOf(crypto.randomUUID()), tenantId, type: "Ready" }),
+    Effect.repeat(Effect.delay(commands.count({ tenantId, types: ["Ready"] }), "5 millis"), {
+      until: (ready) => ready >= processes
+    })
+  )
+
 /** Each process asks for each command twice, by two fibers that come to it at about the same time. */
 const race = (ids: ReadonlyArray<string>, processes: number, fibers: number) =>
   Effect.gen(function* () {
     const events = yield* EventStore.EventStore
     const commands = yield* CommandStore.CommandStore
-    // Starting takes longer than executing, so all wait for the last.
-    yield* commands.create({ ...commandOf(crypto.randomUUID()), type: "Ready" })
-    yield* Effect.repeat(Effect.delay(commands.count({ types: ["Ready"] }), "5 millis"), {
-      until: (ready) => ready >= processes
-    })
+    yield* allReady(commands, "t", processes)
     let next = 0
     const execute = Effect.suspend(() => {
       const turn = next++
@@ -133,7 +146,10 @@ const program =
       )
     : one(env.WORKER_COMMAND)
 
-const exit = await Effect.runPromiseExit(Effect.provide(program, await stores()))
+// Standard output is for reports.
+const logging = Logger.replace(Logger.defaultLogger, Logger.withConsoleError(Logger.logfmtLogger))
+
+const exit = await Effect.runPromiseExit(program.pipe(Effect.provide(await stores()), Effect.provide(logging)))
 if (Exit.isFailure(exit)) {
   say({ failure: Cause.pretty(exit.cause) })
   process.exitCode = 1

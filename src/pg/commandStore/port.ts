@@ -18,15 +18,13 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
   const changedOne = (statement: Statement<number>) => Effect.map(database.run(statement), (rows) => rows > 0)
 
   /** Reads the existing command in a second statement, since it may have been committed while the first one waited. */
-  const create: Encoded["create"] = (command, leaseMs) =>
-    Effect.flatMap(database.run(sql.insert(command, leaseMs)), (created) =>
+  const create: Encoded["create"] = (command, lease) =>
+    Effect.flatMap(database.run(sql.insert(command, lease)), (created) =>
       created !== null
         ? Effect.succeed<CreateOutcome>({ _tag: "Created", command: created })
         : Effect.flatMap(database.run(sql.existing(command.id)), (existing) =>
             // Deleted in between, so the id is free again.
-            existing === null
-              ? create(command, leaseMs)
-              : Effect.succeed<CreateOutcome>({ _tag: "Exists", ...existing })
+            existing === null ? create(command, lease) : Effect.succeed<CreateOutcome>({ _tag: "Exists", ...existing })
           )
     )
 

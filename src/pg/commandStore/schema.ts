@@ -6,7 +6,7 @@ import type { StoreSchema } from "../database/migrations.js"
 /**
  * Beside position and id only the time has an index, so that pruning does not read the commands that stay: walking over
  * 300,000 of them took 60 ms. Part of each page is left free, so that the new version of a finished row fits on the
- * same page and no index changes.
+ * same page and no index changes. `changed` is true or null.
  */
 export const storeSchema: StoreSchema = {
   store: "CommandStore",
@@ -39,6 +39,11 @@ create table ${n.qualified("commands")} (
 
 create index ${n.bare("commands_created")} on ${n.qualified("commands")} (created_ms);
 `.trim()
+    },
+    {
+      id: 2,
+      name: "attempt tokens",
+      sql: (n) => `alter table ${n.qualified("commands")} add column token uuid, add column changed boolean;`
     }
   ]
 }

@@ -8,6 +8,7 @@ import type {
   Encoded,
   EncodedCommand,
   EncodedFilter,
+  EncodedLease,
   EncodedNewCommand
 } from "../../commandStore/CommandStoreEncoded.js"
 import {
@@ -33,11 +34,13 @@ type Request<K extends keyof Encoded> = Encoded[K] extends (request: infer R) =>
 const payload = ["data", "metadata", "coalesce(outcome, '')"]
 
 const nowMs = "(extract(epoch from clock_timestamp()) * 1000)::bigint"
-const ofAttempt = "id = $1 and attempts = $2 and status = 'received'"
 
 const indexed = commandConditions(anyOf)
 // With the index, all matching rows would be sorted for each page.
 const unindexed = commandConditions(anyOf, (column) => `(${column} + 0)`)
+
+/** A row of `existing`. */
+type ExistingRow = readonly [leaseLeftMs: number, token: string | null, changed: string | null, ...Row]
 
 const firstRow = <R>({ rows }: Pg.QueryResult): R | undefined => (rows as ReadonlyArray<R>)[0]
 
@@ -73,61 +76,62 @@ export const make = (names: Names) => {
 
   return {
     /** Null if the id is taken. Inserting an id that another transaction has inserted waits for its end. */
-    insert: (command: EncodedNewCommand, leaseMs: number): Statement<EncodedCommand | null> => ({
+    insert: (command: EncodedNewCommand, lease: EncodedLease | null): Statement<EncodedCommand | null> => ({
       name: named("insert"),
       text: `insert into ${commands} (${inserted})
              values ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'received', $10,
-                     case when $11 = 0 then 0 else ${nowMs} + $11 end)
+                     case when $11 = 0 then 0 else ${nowMs} + $11 end, $12)
              on conflict (id) do nothing returning position`,
-      values: [...toRow(command), leaseMs > 0 ? 1 : 0, leaseMs],
+      values: [...toRow(command), lease === null ? 0 : 1, lease?.leaseMs ?? 0, lease?.token ?? null],
       rowMode: "array",
       operation: "create",
       kind: "write",
       onResult: (result) => {
         const row = firstRow<readonly [position: number]>(result)
-        return row === undefined ? null : created(command, row[0], leaseMs)
+        return row === undefined ? null : created(command, row[0], lease)
       }
     }),
 
-    /** The command, and how long its lease still runs. */
+    /** The command, how long its lease still runs, and whose it is. */
     existing: (id: string) =>
       read(
         "create",
         "",
-        `select greatest(0, lease_end_ms - ${nowMs}), ${columns} from ${commands} where id = $1`,
+        `select greatest(0, lease_end_ms - ${nowMs}), token, changed, ${columns} from ${commands} where id = $1`,
         [id],
         (result) => {
-          const row = firstRow<readonly [leaseLeftMs: number, ...Row]>(result)
+          const row = firstRow<ExistingRow>(result)
           if (row === undefined) return null
-          const [leaseLeftMs, ...stored] = row
-          return { command: fromRow(stored), leaseLeftMs }
+          const [leaseLeftMs, token, changed, ...stored] = row
+          return { command: fromRow(stored), leaseLeftMs, token, changed: changed !== null }
         }
       ),
 
-    takeOver: ({ attempts, id, leaseMs }: Request<"takeOver">) =>
+    takeOver: ({ attempts, id, leaseMs, position, token }: Request<"takeOver">) =>
       change(
         "takeOver",
         "",
-        `update ${commands} set attempts = attempts + 1, lease_end_ms = ${nowMs} + $3
-         where ${ofAttempt} and lease_end_ms <= ${nowMs}`,
-        [id, attempts, leaseMs]
+        `update ${commands} set attempts = attempts + 1, lease_end_ms = ${nowMs} + $4, token = $5
+         where id = $1 and position = $2 and attempts = $3 and status = 'received' and lease_end_ms <= ${nowMs}`,
+        [id, position, attempts, leaseMs, token]
       ),
 
-    renew: ({ attempt, id, leaseMs }: Request<"renew">) =>
+    renew: ({ id, leaseMs, token }: Request<"renew">) =>
       change(
         "renew",
         "",
-        `update ${commands} set lease_end_ms = case when $3 = 0 then 0 else ${nowMs} + $3 end where ${ofAttempt}`,
-        [id, attempt, leaseMs]
+        `update ${commands} set lease_end_ms = case when $3 = 0 then 0 else ${nowMs} + $3 end
+         where id = $1 and token = $2 and status = 'received'`,
+        [id, token, leaseMs]
       ),
 
-    finish: ({ attempt, finishedAt, id, outcome, outcomeKeyId, status }: Request<"finish">) =>
+    finish: ({ finishedAt, id, outcome, outcomeKeyId, position, status }: Request<"finish">) =>
       change(
         "finish",
         "",
         `update ${commands} set status = $3, outcome = $4, outcome_key_id = $5, finished_ms = $6, lease_end_ms = 0
-         where ${ofAttempt}`,
-        [id, attempt, status, outcome, outcomeKeyId, finishedAt]
+         where id = $1 and position = $2 and status = 'received'`,
+        [id, position, status, outcome, outcomeKeyId, finishedAt]
       ),
 
     get: (id: string) =>
@@ -192,6 +196,7 @@ export const make = (names: Names) => {
       if (data !== null) set("data", data)
       if (metadata !== null) set("metadata", metadata)
       if (sets.length > 0) set("key_id", keyId)
+      if (data !== null) sets.push("changed = true")
       if (status !== null) {
         set("status", status.status)
         set("outcome", status.outcome)
@@ -203,14 +208,15 @@ export const make = (names: Names) => {
       return change("update", `_${shape}`, `update ${commands} set ${sets.join(", ")} where id = $1`, values)
     },
 
-    replace: ({ id, payloads, was }: Request<"replace">) =>
+    replace: ({ changes, id, payloads, was }: Request<"replace">) =>
       change(
         "replace",
         "",
-        `update ${commands} set data = $2, metadata = $3, key_id = $4, outcome = $5, outcome_key_id = $6
+        `update ${commands} set data = $2, metadata = $3, key_id = $4, outcome = $5, outcome_key_id = $6,
+           changed = coalesce($12, changed)
          where id = $1 and data = $7 and metadata = $8 and key_id is not distinct from $9
            and outcome is not distinct from $10 and outcome_key_id is not distinct from $11`,
-        [id, ...payloadRow(payloads), ...payloadRow(was)]
+        [id, ...payloadRow(payloads), ...payloadRow(was), changes ? true : null]
       ),
 
     delete: (id: string) => change("delete", "", `delete from ${commands} where id = $1`, [id]),

@@ -49,9 +49,9 @@ export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded
           const attempt: Effect.Effect<AppendOutcome, StoreFailure> = Effect.flatMap(answer, (answer) => {
             if (typeof answer === "object") return Effect.succeed(answer)
             const ids = appends.flatMap(({ events }) => events.map(({ id }) => id))
-            return Effect.flatMap(database.run(sql.byIds(ids)), (events) =>
+            return Effect.flatMap(database.run(sql.byIds(ids)), (existing) =>
               // The events were deleted in between, so their ids are free again.
-              events.length === 0 ? attempt : Effect.succeed({ _tag: "Exists" as const, events })
+              existing === null ? attempt : Effect.succeed(existing)
             )
           })
           return Effect.catchAll(attempt, (error) => resolve(attempt, inside, error))

@@ -72,6 +72,8 @@ export const storeSchema: StoreSchema = {
   store: "EventStore",
   migrations: [
     { id: 1, name: "events", sql: events },
-    { id: 2, name: "revisions", sql: revisions }
+    { id: 2, name: "revisions", sql: revisions },
+    // True or null.
+    { id: 3, name: "changed events", sql: (n) => `alter table ${n.qualified("events")} add column changed boolean;` }
   ]
 }

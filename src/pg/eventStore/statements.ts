@@ -15,6 +15,7 @@ import type {
 import {
   column,
   columns,
+  existing,
   fromRows,
   fromStreamRows,
   payloadOf,
@@ -217,7 +218,9 @@ export const make = (names: Names) => {
     appendMany,
 
     byIds: (ids: ReadonlyArray<string>) =>
-      read("by_ids", `select ${columns} from ${events} where id = any ($1::uuid[])`, [ids], toEvents),
+      read("by_ids", `select changed, ${columns} from ${events} where id = any ($1::uuid[])`, [ids], ({ rows }) =>
+        rows.length === 0 ? null : existing(rows)
+      ),
 
     get: (id: string) =>
       read("get", `select ${columns} from ${events} where id = $1`, [id], (result) => toEvents(result)[0] ?? null),
@@ -315,7 +318,9 @@ export const make = (names: Names) => {
     }): Statement<boolean> => ({
       name: named("update"),
       text: revising(
-        `update ${events} set data = coalesce($2, data), metadata = coalesce($3, metadata), key_id = $4 where id = $1`,
+        `update ${events} set data = coalesce($2, data), metadata = coalesce($3, metadata), key_id = $4,
+           changed = case when $2 is null then changed else true end
+         where id = $1`,
         "$5"
       ),
       values: [request.id, request.data, request.metadata, request.keyId, request.revision],
@@ -324,14 +329,14 @@ export const make = (names: Names) => {
       onResult: (result) => result.rowCount === 1
     }),
 
-    replace: ({ data, id, keyId, metadata, revision, was }: Request<"replace">): Statement<boolean> => {
-      const values = [id, data, metadata, keyId, was.data, was.metadata]
-      const update = `update ${events} set data = $2, metadata = $3, key_id = $4
+    replace: ({ changes, data, id, keyId, metadata, revision, was }: Request<"replace">): Statement<boolean> => {
+      const values = [id, data, metadata, keyId, was.data, was.metadata, changes ? true : null]
+      const update = `update ${events} set data = $2, metadata = $3, key_id = $4, changed = coalesce($7, changed)
                       where id = $1 and data = $5 and metadata = $6`
       return {
         ...(revision === null
           ? { name: named("replace"), text: update, values }
-          : { name: named("revise"), text: revising(update, "$7"), values: [...values, revision] }),
+          : { name: named("revise"), text: revising(update, "$8"), values: [...values, revision] }),
         operation: "replace",
         kind: "write",
         onResult: (result) => result.rowCount === 1

@@ -3,7 +3,7 @@
  * which is the same for all processes that have the file open.
  */
 import * as Effect from "effect/Effect"
-import type { CreateOutcome, Encoded, EncodedNewCommand } from "../../commandStore/CommandStoreEncoded.js"
+import type { CreateOutcome, Encoded, EncodedLease, EncodedNewCommand } from "../../commandStore/CommandStoreEncoded.js"
 import { takePage } from "../../internal/pages.js"
 import { created, fromRow, fromRows, payloadRow, type Row, sizeOf, toRow } from "../../sql/commandRows.js"
 import { executing } from "../../sql/transactions.js"
@@ -13,6 +13,9 @@ import { logQueries } from "../database/logQueries.js"
 import type { Names } from "../database/names.js"
 import { makeNote } from "../database/notes.js"
 import * as statements from "./statements.js"
+
+/** A row of `existing`. */
+type ExistingRow = readonly [leaseEndMs: number, token: string | null, changed: number | null, ...Row]
 
 export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded> =>
   Effect.sync(() => onDatabase(database, names))
@@ -38,30 +41,35 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
     Effect.map(change(operation, text, params), (changes) => changes > 0)
 
   /** Reads first: a repeat needs no lock, and others may hold the lock for long. */
-  const create = (connection: SqliteConnection, command: EncodedNewCommand, leaseMs: number): CreateOutcome => {
+  const create = (
+    connection: SqliteConnection,
+    command: EncodedNewCommand,
+    lease: EncodedLease | null
+  ): CreateOutcome => {
     for (;;) {
-      const row = connection.prepare(sql.existing).get(command.id) as [leaseEndMs: number, ...Row] | undefined
+      const row = connection.prepare(sql.existing).get(command.id) as ExistingRow | undefined
       if (row !== undefined) {
-        const [leaseEndMs, ...stored] = row
-        return { _tag: "Exists", command: fromRow(stored), leaseLeftMs: Math.max(0, leaseEndMs - Date.now()) }
+        const [leaseEndMs, token, changed, ...stored] = row
+        const leaseLeftMs = Math.max(0, leaseEndMs - Date.now())
+        return { _tag: "Exists", command: fromRow(stored), leaseLeftMs, token, changed: changed === 1 }
       }
-      const params = [...toRow(command), leaseMs > 0 ? 1 : 0, endOf(leaseMs)]
-      const { changes, lastInsertRowid } = changed(connection, "create", sql.insert, params)
+      const attempt = lease === null ? [0, 0, null] : [1, endOf(lease.leaseMs), lease.token]
+      const { changes, lastInsertRowid } = changed(connection, "create", sql.insert, [...toRow(command), ...attempt])
       // Otherwise another process has stored it in between.
-      if (changes > 0) return { _tag: "Created", command: created(command, Number(lastInsertRowid), leaseMs) }
+      if (changes > 0) return { _tag: "Created", command: created(command, Number(lastInsertRowid), lease) }
     }
   }
 
   return {
-    create: (command, leaseMs) => database.write("create", (connection) => create(connection, command, leaseMs)),
+    create: (command, lease) => database.write("create", (connection) => create(connection, command, lease)),
 
-    takeOver: ({ attempts, id, leaseMs }) =>
-      changeOne("takeOver", sql.takeOver, () => [endOf(leaseMs), id, attempts, Date.now()]),
+    takeOver: ({ attempts, id, leaseMs, position, token }) =>
+      changeOne("takeOver", sql.takeOver, () => [endOf(leaseMs), token, id, position, attempts, Date.now()]),
 
-    renew: ({ attempt, id, leaseMs }) => changeOne("renew", sql.renew, () => [endOf(leaseMs), id, attempt]),
+    renew: ({ id, leaseMs, token }) => changeOne("renew", sql.renew, () => [endOf(leaseMs), id, token]),
 
-    finish: ({ attempt, finishedAt, id, outcome, outcomeKeyId, status }) =>
-      changeOne("finish", sql.finish, () => [status, outcome, outcomeKeyId, finishedAt, id, attempt]),
+    finish: ({ finishedAt, id, outcome, outcomeKeyId, position, status }) =>
+      changeOne("finish", sql.finish, () => [status, outcome, outcomeKeyId, finishedAt, id, position]),
 
     ...logQueries(database, sql, fromRow),
 
@@ -91,8 +99,8 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
       return changeOne("update", text, () => params)
     },
 
-    replace: ({ id, payloads, was }) =>
-      changeOne("replace", sql.replace, () => [...payloadRow(payloads), id, ...payloadRow(was)]),
+    replace: ({ changes, id, payloads, was }) =>
+      changeOne("replace", sql.replace, () => [...payloadRow(payloads), changes ? 1 : null, id, ...payloadRow(was)]),
 
     delete: (id) => changeOne("delete", sql.delete, () => [id]),
 

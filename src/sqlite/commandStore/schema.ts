@@ -5,7 +5,7 @@ import type { StoreSchema } from "../database/migrations.js"
 
 /**
  * AUTOINCREMENT, because positions must not be used again when the newest commands are deleted. Only the time has an
- * index beside position and id, so that pruning does not read the commands that stay.
+ * index beside position and id, so that pruning does not read the commands that stay. `changed` is 1 or null.
  */
 export const storeSchema: StoreSchema = {
   store: "CommandStore",
@@ -33,6 +33,13 @@ export const storeSchema: StoreSchema = {
 ) STRICT;
 
 CREATE INDEX ${qualified("commands_created")} ON ${qualified("commands")} (created_ms);
+`
+    },
+    {
+      id: 2,
+      name: "attempt tokens",
+      sql: ({ qualified }) => `ALTER TABLE ${qualified("commands")} ADD COLUMN token TEXT;
+ALTER TABLE ${qualified("commands")} ADD COLUMN changed INTEGER;
 `
     }
   ]

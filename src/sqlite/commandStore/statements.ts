@@ -13,8 +13,6 @@ import type { Names } from "../database/names.js"
 
 type Value = string | number | null
 
-const ofAttempt = "id = ? AND attempts = ? AND status = 'received'"
-
 const conditions = commandConditions(anyOf)
 // For pages in order of position: with the index on the time, each page would be sorted.
 const unindexedConditions = commandConditions(anyOf, unindexed)
@@ -23,17 +21,17 @@ export const make = (names: Names) => {
   const commands = names.qualified("commands")
   return {
     insert: `INSERT INTO ${commands} (${inserted})
-      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'received', ?, ?) ON CONFLICT (id) DO NOTHING`,
+      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'received', ?, ?, ?) ON CONFLICT (id) DO NOTHING`,
 
-    existing: `SELECT lease_end_ms, ${columns} FROM ${commands} WHERE id = ?`,
+    existing: `SELECT lease_end_ms, token, changed, ${columns} FROM ${commands} WHERE id = ?`,
 
-    takeOver: `UPDATE ${commands} SET attempts = attempts + 1, lease_end_ms = ?
-      WHERE ${ofAttempt} AND lease_end_ms <= ?`,
+    takeOver: `UPDATE ${commands} SET attempts = attempts + 1, lease_end_ms = ?, token = ?
+      WHERE id = ? AND position = ? AND attempts = ? AND status = 'received' AND lease_end_ms <= ?`,
 
-    renew: `UPDATE ${commands} SET lease_end_ms = ? WHERE ${ofAttempt}`,
+    renew: `UPDATE ${commands} SET lease_end_ms = ? WHERE id = ? AND token = ? AND status = 'received'`,
 
     finish: `UPDATE ${commands} SET status = ?, outcome = ?, outcome_key_id = ?, finished_ms = ?, lease_end_ms = 0
-      WHERE ${ofAttempt}`,
+      WHERE id = ? AND position = ? AND status = 'received'`,
 
     get: `SELECT ${columns} FROM ${commands} WHERE id = ?`,
 
@@ -71,6 +69,7 @@ export const make = (names: Names) => {
       if (data !== null) set("data", data)
       if (metadata !== null) set("metadata", metadata)
       if (sets.length > 0) set("key_id", keyId)
+      if (data !== null) set("changed", 1)
       if (status !== null) {
         set("status", status.status)
         set("outcome", status.outcome)
@@ -81,7 +80,8 @@ export const make = (names: Names) => {
       return { text: `UPDATE ${commands} SET ${sets.join(", ")} WHERE id = ?`, params: [...params, id] }
     },
 
-    replace: `UPDATE ${commands} SET data = ?, metadata = ?, key_id = ?, outcome = ?, outcome_key_id = ?
+    replace: `UPDATE ${commands} SET data = ?, metadata = ?, key_id = ?, outcome = ?, outcome_key_id = ?,
+        changed = coalesce(?, changed)
       WHERE id = ? AND data = ? AND metadata = ? AND key_id IS ? AND outcome IS ? AND outcome_key_id IS ?`,
     delete: `DELETE FROM ${commands} WHERE id = ?`,
 

@@ -7,7 +7,17 @@ import type { ExpectedVersion, Guard, StreamId } from "../../EventStore.js"
 import type { AppendOutcome, Encoded, EncodedAppend, EncodedNewEvent } from "../../eventStore/EventStoreEncoded.js"
 import { Hints } from "../../internal/Hints.js"
 import { takePage } from "../../internal/pages.js"
-import { fromRow, fromRows, fromStreamRows, type Row, revisionOf, type StreamRow, sizeOf } from "../../sql/eventRows.js"
+import {
+  type ExistingRow,
+  existing,
+  fromRow,
+  fromRows,
+  fromStreamRows,
+  type Row,
+  revisionOf,
+  type StreamRow,
+  sizeOf
+} from "../../sql/eventRows.js"
 import { refusal } from "../../sql/transactions.js"
 import type { StoreAccess } from "../database/access.js"
 import type { SqliteConnection } from "../database/connection.js"
@@ -112,10 +122,8 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
     }
     return connection.atomically("append", () => {
       const ids = appends.flatMap((append) => append.events.map(({ id }) => id))
-      const existing = connection.prepare(sql.byIds).all(JSON.stringify(ids)) as ReadonlyArray<Row>
-      return existing.length > 0
-        ? { _tag: "Exists", events: existing.map(fromRow) }
-        : insertAll(connection, appends, guards)
+      const found = connection.prepare(sql.byIds).all(JSON.stringify(ids)) as ReadonlyArray<ExistingRow>
+      return found.length > 0 ? existing(found) : insertAll(connection, appends, guards)
     })
   }
 
@@ -174,18 +182,20 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
     update: ({ data, id, keyId, metadata, revision }) =>
       database.write("update", (connection) =>
         connection.atomically("update", () => {
-          if (connection.prepare(sql.update).run(data, metadata, keyId, id).changes === 0) return false
+          const changed = data === null ? null : 1
+          if (connection.prepare(sql.update).run(data, metadata, keyId, changed, id).changes === 0) return false
           connection.prepare(sql.revise).run(revision, id)
           return true
         })
       ),
 
-    replace: ({ data, id, keyId, metadata, revision, was }) =>
+    replace: ({ changes, data, id, keyId, metadata, revision, was }) =>
       database.write("replace", (connection) =>
         connection.atomically("replace", () => {
-          const { changes } = connection.prepare(sql.replace).run(data, metadata, keyId, id, was.data, was.metadata)
-          if (changes > 0 && revision !== null) connection.prepare(sql.revise).run(revision, id)
-          return changes > 0
+          const params = [data, metadata, keyId, changes ? 1 : null, id, was.data, was.metadata]
+          if (connection.prepare(sql.replace).run(...params).changes === 0) return false
+          if (revision !== null) connection.prepare(sql.revise).run(revision, id)
+          return true
         })
       ),
 

@@ -5,7 +5,7 @@ import type { StoreSchema } from "../database/migrations.js"
 
 /**
  * No table of streams: a stream's version is a seek to the end of the unique index, cheaper than a row to keep.
- * AUTOINCREMENT, because positions must not be used again when the newest events are deleted. The second table has a
+ * AUTOINCREMENT, because positions must not be used again when the newest events are deleted. `changed` is 1 or null. The second table has a
  * row for each stream of which maintenance has changed an event, so it is hardly ever more than empty.
  */
 export const storeSchema: StoreSchema = {
@@ -44,6 +44,12 @@ CREATE INDEX ${qualified("events_command")} ON ${qualified("events")} (command_i
   revision     TEXT NOT NULL,
   PRIMARY KEY (tenant_id, domain, aggregate_id)
 ) STRICT, WITHOUT ROWID;
+`
+    },
+    {
+      id: 3,
+      name: "changed events",
+      sql: ({ qualified }) => `ALTER TABLE ${qualified("events")} ADD COLUMN changed INTEGER;
 `
     }
   ]

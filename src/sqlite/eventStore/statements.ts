@@ -85,7 +85,7 @@ export const make = (names: Names) => {
 
     get: `SELECT ${columns} FROM ${events} WHERE id = ?`,
 
-    byIds: `SELECT ${columns} FROM ${events} WHERE id IN (SELECT value FROM json_each(?))`,
+    byIds: `SELECT changed, ${columns} FROM ${events} WHERE id IN (SELECT value FROM json_each(?))`,
 
     distinct: (field: DistinctField, filter: EncodedFilter) => {
       const inOrder = isInOrder(field, filter)
@@ -109,9 +109,11 @@ export const make = (names: Names) => {
 
     last: `SELECT ${columns} FROM ${events} ORDER BY position DESC LIMIT 1`,
 
-    update: `UPDATE ${events} SET data = coalesce(?, data), metadata = coalesce(?, metadata), key_id = ? WHERE id = ?`,
+    update: `UPDATE ${events} SET data = coalesce(?, data), metadata = coalesce(?, metadata), key_id = ?,
+      changed = coalesce(?, changed) WHERE id = ?`,
 
-    replace: `UPDATE ${events} SET data = ?, metadata = ?, key_id = ? WHERE id = ? AND data = ? AND metadata = ?`,
+    replace: `UPDATE ${events} SET data = ?, metadata = ?, key_id = ?, changed = coalesce(?, changed)
+      WHERE id = ? AND data = ? AND metadata = ?`,
 
     revise: `INSERT INTO ${revisions} (tenant_id, domain, aggregate_id, revision)
       SELECT tenant_id, domain, aggregate_id, ? FROM ${events} WHERE id = ?

@@ -511,6 +511,53 @@ export const execute = (test: Test, layer: Layer.Layer<CommandStore, unknown>): 
       }))
   }
 
+  for (const transaction of [false, true]) {
+    test(`a command that reaches itself through others is refused at once (transaction: ${transaction})`, () =>
+      Effect.gen(function* () {
+        const store = yield* CommandStore
+        const commands = [newCommand(), newCommand(), newCommand()] as const
+        const options = { success: Schema.String, lease, transaction } as const
+        const [first, second, third] = commands
+        // Forked, as an effect may do with its parts; a transaction ends with its own fiber.
+        const forked = <A, E, R>(self: Effect.Effect<A, E, R>) =>
+          transaction ? self : Effect.flatMap(Effect.fork(self), Fiber.join)
+        const again = forked(store.execute(first, Effect.die("must not run"), options))
+        const inner = forked(store.execute(third, again, options))
+        const whole = store.execute(first, store.execute(second, inner, options), options)
+        const error = yield* failsWith(whole, "InvalidInput")
+        assert.equal(error.what, "command.id")
+        assert.ok([...commands, first].map(({ id }) => id).join(" executes ") === error.why.split(": ")[1], error.why)
+        // What is within the transaction of the first is undone with it.
+        for (const { id } of transaction ? [first] : commands) assert.equal((yield* stored(id)).status, "received")
+        const other = Effect.as(failsWith(again, "InvalidInput"), "done")
+        assert.equal(yield* store.execute(first, store.execute(second, other, options), options), "done")
+        assert.equal(yield* store.execute(second, Effect.die("must not run"), options), "done")
+      }))
+  }
+
+  test("a fiber that outlives the effect that forked it gets the outcome of its command", () =>
+    Effect.gen(function* () {
+      const store = yield* CommandStore
+      const [given, next] = [newCommand(), newCommand()]
+      const options = { success: Schema.String, lease } as const
+      const ended = yield* Deferred.make<void>()
+      const late = Effect.zipRight(Deferred.await(ended), store.execute(given, Effect.die("must not run"), options))
+      const fiber = yield* Deferred.make<Fiber.Fiber<string, unknown>>()
+      const forking = Effect.flatMap(Effect.forkDaemon(late), (forked) => Deferred.succeed(fiber, forked))
+      assert.equal(yield* store.execute(given, Effect.as(forking, "done"), options), "done")
+      yield* Deferred.succeed(ended, undefined)
+      assert.equal(yield* Fiber.join(yield* Deferred.await(fiber)), "done")
+      // And one command after the other, many times, is no command in another.
+      const both = Effect.zip(store.execute(given, Effect.succeed(""), options), store.execute(next, late, options))
+      assert.deepEqual(
+        [yield* both, yield* both],
+        [
+          ["done", "done"],
+          ["done", "done"]
+        ]
+      )
+    }))
+
   test("with a transaction an effect runs once too, and its successes and failures come back as without", () =>
     Effect.gen(function* () {
       const store = yield* CommandStore

@@ -10,7 +10,7 @@ import * as Fiber from "effect/Fiber"
 import type * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import { CommandStore, CurrentCommand, type NewCommand } from "../../CommandStore.js"
+import { CommandStore, CurrentCommand, DuplicateCommand, type NewCommand } from "../../CommandStore.js"
 import { failsWith } from "../suite.js"
 import type { Test } from "./fixtures.js"
 import { newCommand, pausableClock, stored, turns } from "./fixtures.js"
@@ -126,7 +126,7 @@ export const leases = (test: Test, layer: Layer.Layer<CommandStore, unknown>): v
       assert.equal((yield* stored(given.id)).attempts, 2)
     }))
 
-  test("an outcome that comes after a take-over is refused: only that of the running attempt counts", () =>
+  test("of an attempt and the one that took over the first to finish gives the outcome, and the other gets it", () =>
     Effect.gen(function* () {
       const store = yield* CommandStore
       const given = newCommand()
@@ -141,24 +141,92 @@ export const leases = (test: Test, layer: Layer.Layer<CommandStore, unknown>): v
         Effect.zipRight(Deferred.await(end)),
         Effect.uninterruptible
       )
-      // Its waiting afterwards goes by the same clock, which has to go on then.
-      const zombie = yield* Effect.fork(Effect.withClock(store.execute(given, effect, { success, lease: 300 }), clock))
+      const overtaken = yield* Effect.fork(
+        Effect.withClock(store.execute(given, effect, { success, lease: 300 }), clock)
+      )
       yield* Deferred.await(started)
       const otherStarted = yield* Deferred.make<void>()
-      const other = Effect.zipRight(Deferred.succeed(otherStarted, undefined), Deferred.await(otherEnd))
-      const winner = yield* Effect.flatMap(CommandStore, (store) =>
+      const other = Effect.zipRight(Deferred.succeed(otherStarted, undefined), Deferred.await(otherEnd)).pipe(
+        Effect.uninterruptible
+      )
+      const later = yield* Effect.flatMap(CommandStore, (store) =>
         store.execute(given, other, { success, lease: "1 hour" })
       ).pipe(Effect.provide(layer), Effect.fork)
       yield* Deferred.await(otherStarted)
-      yield* Deferred.succeed(end, "zombie")
-      yield* turns(50)
-      const meanwhile = yield* stored(given.id)
-      assert.deepEqual([meanwhile.status, meanwhile.attempts, meanwhile.outcome], ["received", 2, Option.none()])
-      yield* Deferred.succeed(otherEnd, "winner")
-      assert.equal(yield* Fiber.join(winner), "winner")
-      yield* Fiber.interrupt(zombie)
+      yield* Deferred.succeed(end, "first to finish")
+      assert.equal(yield* Fiber.join(overtaken), "first to finish")
+      yield* Deferred.succeed(otherEnd, "second")
+      assert.equal(yield* Fiber.join(later), "first to finish")
       const done = yield* stored(given.id)
-      assert.deepEqual([done.status, done.outcome, done.attempts], ["succeeded", Option.some("winner"), 2])
+      assert.deepEqual([done.status, done.outcome, done.attempts], ["succeeded", Option.some("first to finish"), 2])
+    }))
+
+  for (const end of ["success", "failure"] as const) {
+    test(`an attempt at a command that is deleted and created anew meanwhile leaves that alone (${end})`, () =>
+      Effect.gen(function* () {
+        const store = yield* CommandStore
+        const given = newCommand()
+        const [started, ended, nextStarted, nextEnd] = yield* Effect.all([
+          Deferred.make<void>(),
+          Deferred.make<string, string>(),
+          Deferred.make<void>(),
+          Deferred.make<string>()
+        ])
+        const options = { success, failure: Schema.String, lease: "1 hour" } as const
+        const effect = Effect.uninterruptible(
+          Effect.zipRight(Deferred.succeed(started, undefined), Deferred.await(ended))
+        )
+        const first = yield* Effect.fork(store.execute(given, effect, options))
+        yield* Deferred.await(started)
+        yield* store.delete(given.id)
+        const anew = { ...given, type: "Other", data: "other" }
+        const next = Effect.zipRight(Deferred.succeed(nextStarted, undefined), Deferred.await(nextEnd))
+        const second = yield* Effect.flatMap(CommandStore, (store) => store.execute(anew, next, options)).pipe(
+          Effect.provide(layer),
+          Effect.fork
+        )
+        yield* Deferred.await(nextStarted)
+        yield* end === "success" ? Deferred.succeed(ended, "first") : Deferred.fail(ended, "first")
+        // It asks again, and is told that the id is another's now.
+        assert.ok((yield* Effect.flip(Fiber.join(first))) instanceof DuplicateCommand)
+        const third = yield* Effect.fork(store.execute(anew, Effect.succeed("third"), options))
+        yield* turns(50)
+        const meanwhile = yield* stored(given.id)
+        assert.deepEqual([meanwhile.status, meanwhile.attempts, meanwhile.outcome], ["received", 1, Option.none()])
+        yield* Deferred.succeed(nextEnd, "second")
+        assert.deepEqual([yield* Fiber.join(second), yield* Fiber.join(third)], ["second", "second"])
+        const done = yield* stored(given.id)
+        assert.deepEqual([done.status, done.outcome, done.attempts], ["succeeded", Option.some("second"), 1])
+      }))
+  }
+
+  test("an attempt that ends without an outcome gives back no lease but its own, also of a command created anew", () =>
+    Effect.gen(function* () {
+      const store = yield* CommandStore
+      const given = newCommand()
+      const [started, end, nextStarted, nextEnd] = yield* Effect.all([
+        Deferred.make<void>(),
+        Deferred.make<string, string>(),
+        Deferred.make<void>(),
+        Deferred.make<string>()
+      ])
+      const options = { success, lease: "1 hour" } as const
+      const running = <E>(started: Deferred.Deferred<void>, end: Deferred.Deferred<string, E>) =>
+        Effect.zipRight(Deferred.succeed(started, undefined), Deferred.await(end))
+      const first = yield* Effect.fork(store.execute(given, running(started, end), options))
+      yield* Deferred.await(started)
+      yield* store.delete(given.id)
+      const second = yield* Effect.flatMap(CommandStore, (store) =>
+        store.execute(given, running(nextStarted, nextEnd), options)
+      ).pipe(Effect.provide(layer), Effect.fork)
+      yield* Deferred.await(nextStarted)
+      yield* Deferred.fail(end, "busy")
+      assert.equal(yield* Effect.flip(Fiber.join(first)), "busy")
+      const third = yield* Effect.fork(store.execute(given, Effect.succeed("third"), options))
+      yield* turns(50)
+      assert.deepEqual([(yield* stored(given.id)).attempts, third.unsafePoll()], [1, null])
+      yield* Deferred.succeed(nextEnd, "second")
+      assert.deepEqual([yield* Fiber.join(second), yield* Fiber.join(third)], ["second", "second"])
     }))
 
   test("who comes back and ends cannot end the lease of the one that took over", () =>
@@ -187,6 +255,24 @@ export const leases = (test: Test, layer: Layer.Layer<CommandStore, unknown>): v
       yield* pausedHolder(given, 3_600_000)
       yield* store.update(given.id, { status: "received" })
       assert.equal(yield* store.execute(given, Effect.succeed("next"), { success }), "next")
+    }))
+
+  test("one that waits in another process goes on when the attempt there ends without an outcome", () =>
+    Effect.gen(function* () {
+      const store = yield* CommandStore
+      const given = newCommand()
+      const [started, end] = yield* Effect.all([Deferred.make<void>(), Deferred.make<string, string>()])
+      const effect = Effect.zipRight(Deferred.succeed(started, undefined), Deferred.await(end))
+      const options = { success, lease: "1 hour" } as const
+      const first = yield* Effect.fork(store.execute(given, effect, options))
+      yield* Deferred.await(started)
+      const waiting = yield* Effect.flatMap(CommandStore, (store) =>
+        store.execute(given, Effect.succeed("next"), options)
+      ).pipe(Effect.provide(layer), Effect.fork)
+      yield* turns(50)
+      yield* Deferred.fail(end, "busy")
+      assert.equal(yield* Effect.flip(Fiber.join(first)), "busy")
+      assert.equal(yield* Fiber.join(waiting), "next")
     }))
 
   test("one that waits is told what an operator decides meanwhile", () =>

@@ -30,6 +30,30 @@ export const maintenance = (test: Test, { secrets }: { readonly secrets: Readonl
       assert.deepEqual(plain(yield* stored(id)), { ...before, data: [1], metadata: {} })
     }))
 
+  test("a repeat of a command is one also when its data was updated since, and all else tells it from another", () =>
+    Effect.gen(function* () {
+      const store = yield* CommandStore
+      const [open, done] = [newCommand(), newCommand()]
+      const success = Schema.Number
+      yield* store.create(open)
+      yield* store.execute(done, Effect.succeed(1), { success })
+      const never = Effect.die("must not run")
+      for (const { id, ...given } of [open, done]) {
+        yield* store.update(id, { metadata: { by: "operator" } })
+        yield* failsWith(store.create({ ...given, id, data: "other" }), "DuplicateCommand")
+        yield* store.update(id, { data: "redacted" })
+        yield* store.update(id, { metadata: {} })
+        assert.equal((yield* store.create({ ...given, id })).data, "redacted")
+        for (const change of [{ type: "Other" }, { domain: "other" }, { tenantId: freshTenant() }]) {
+          yield* failsWith(store.create({ ...given, id, ...change }), "DuplicateCommand")
+          yield* failsWith(store.execute({ ...given, id, ...change }, never, { success }), "DuplicateCommand")
+        }
+      }
+      assert.equal(yield* store.execute(done, never, { success }), 1)
+      assert.equal(yield* store.execute(open, Effect.succeed(2), { success }), 2)
+      assert.deepEqual([(yield* stored(open.id)).data, (yield* stored(open.id)).attempts], ["redacted", 1])
+    }))
+
   for (const status of ["succeeded", "failed"] as const) {
     test(`an update to ${status} comes with its outcome and the time, and without one has none`, () =>
       Effect.gen(function* () {

@@ -72,16 +72,63 @@ export const maintenance = (test: Test): void => {
       yield* failsWith(maintenance.update(id, {}), "InvalidInput")
     }))
 
-  test("after an update the first form of the event is no repeat any more", () =>
+  test("a repeat of an append is one also when the data of its events was updated since", () =>
+    Effect.gen(function* () {
+      const store = yield* EventStore
+      const [stream, other] = [freshStream(), freshStream()]
+      const events = newEvents(3, () => ({ data: { name: "Ada" } }))
+      const [first, second] = events as [GivenEvent, GivenEvent]
+      const single = newEvent()
+      const appends = [
+        { stream, events, expected: "noStream" },
+        { stream: other, events: [single], expected: "noStream" }
+      ] as const
+      const appended = yield* store.appendAll(appends)
+      yield* store.maintenance.update(second.id, { data: { name: "redacted" } })
+      yield* store.maintenance.update(second.id, { metadata: { by: "operator" } })
+      yield* store.maintenance.update(single.id, { data: null })
+      for (const expected of ["any", "noStream", 3] as const) {
+        assert.equal((yield* store.append(stream, events, { expected })).version, 3)
+      }
+      assert.equal((yield* store.append(other, [single], { expected: "noStream" })).version, 1)
+      const again = yield* store.appendAll(appends)
+      assert.deepEqual(
+        again.map(({ position, version }) => [position, version]),
+        appended.map(({ position, version }) => [position, version])
+      )
+      assert.deepEqual(
+        (yield* readAll(stream)).map(({ data }) => data),
+        [first.data, { name: "redacted" }, first.data]
+      )
+      // All else still tells it from another, and so does the data of its neighbours.
+      const clashes = [
+        [first, { ...second, type: "Other" }],
+        [first, { ...second, commandId: "other" }],
+        [{ ...first, data: "other" }, second],
+        [second, first]
+      ]
+      for (const events of clashes) yield* failsWith(store.append(stream, events, { expected: 3 }), "DuplicateEvent")
+      yield* failsWith(store.append(other, [second], { expected: "any" }), "DuplicateEvent")
+    }))
+
+  test("an update of metadata leaves the data to tell a repeat by, and what is appended anew is as new", () =>
     Effect.gen(function* () {
       const store = yield* EventStore
       const stream = freshStream()
-      const event = newEvent()
-      yield* store.append(stream, [event], { expected: "any" })
+      const event = newEvent({ data: { n: 1 } })
+      const append = (data: unknown) => store.append(stream, [{ ...event, data }], { expected: "any" })
+      yield* append({ n: 1 })
+      yield* store.maintenance.update(event.id, { metadata: { by: "operator" } })
+      yield* failsWith(append({ n: 2 }), "DuplicateEvent")
       yield* store.maintenance.update(event.id, { data: "redacted" })
-      yield* failsWith(store.append(stream, [event], { expected: "any" }), "DuplicateEvent")
-      const same = yield* store.append(stream, [{ ...event, data: "redacted" }], { expected: "any" })
-      assert.equal(same.version, 1)
+      yield* append({ n: 2 })
+      yield* store.maintenance.deleteStream(stream)
+      yield* append({ n: 2 })
+      yield* failsWith(append({ n: 1 }), "DuplicateEvent")
+      assert.deepEqual(
+        (yield* readAll(stream)).map(({ data }) => data),
+        [{ n: 2 }]
+      )
     }))
 
   test("after an update of any event an aggregate loads from no snapshot of before it", () =>

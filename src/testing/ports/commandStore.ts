@@ -22,7 +22,7 @@ export const port = (test: Test): void =>
       const record: Replaceable<EncodedCommand> = {
         port,
         read: port.get(id),
-        replace: (was, payloads) => port.replace({ id, was, payloads }),
+        replace: (was, payloads) => port.replace({ id, was, payloads, changes: false }),
         remove: store.delete(id),
         others: Effect.map(Effect.provideService(stored(other.id), CommandStore, store), plain),
         changes: [

@@ -9,7 +9,7 @@ import { type Direction, EventStore, type StreamId } from "../../EventStore.js"
 import { type Encoded, type EncodedEvent, relift } from "../../eventStore/EventStoreEncoded.js"
 import type { Test } from "../eventStore/fixtures.js"
 import { freshTenant, type GivenEvent, newEvent, plain, streamOf } from "../eventStore/fixtures.js"
-import { collect, portOf } from "../suite.js"
+import { collect, failsWith, portOf } from "../suite.js"
 import { type Replaceable, replace } from "./replace.js"
 
 export const port = (test: Test): void => {
@@ -44,11 +44,11 @@ export const port = (test: Test): void => {
       const was = yield* port.get(first.id)
       assert.ok(was !== null)
       const now = { id: first.id, was, data: '{"n":-2}', metadata: "{}", keyId: was.keyId }
-      assert.equal(yield* port.replace({ ...now, was: { ...was, data: "{}" }, revision: two }), false)
+      assert.equal(yield* port.replace({ ...now, changes: true, was: { ...was, data: "{}" }, revision: two }), false)
       yield* revisionIs(one)
-      assert.equal(yield* port.replace({ ...now, revision: two }), true)
+      assert.equal(yield* port.replace({ ...now, changes: true, revision: two }), true)
       yield* revisionIs(two)
-      assert.equal(yield* port.replace({ ...now, was: now, data: was.data, revision: null }), true)
+      assert.equal(yield* port.replace({ ...now, changes: false, was: now, data: was.data, revision: null }), true)
       yield* revisionIs(two)
 
       assert.equal(yield* store.maintenance.deleteStream(stream), 4)
@@ -70,7 +70,7 @@ export const port = (test: Test): void => {
       const record: Replaceable<EncodedEvent> = {
         port,
         read: port.get(id),
-        replace: (was, now) => port.replace({ ...now, was, revision: null }),
+        replace: (was, now) => port.replace({ ...now, was, changes: false, revision: null }),
         remove: store.maintenance.deleteStream(stream),
         others: Effect.map(collect(store.feed({ filter: { tenantId } })), (events) =>
           events.filter((event) => event.id !== id).map(plain)
@@ -81,4 +81,26 @@ export const port = (test: Test): void => {
       return record
     })
   )
+
+  test("an append is told from another by its data after that was sealed anew, and not after it was changed", () =>
+    Effect.gen(function* () {
+      const store = yield* EventStore
+      const port = yield* portOf<Encoded>((keep) => relift(store, keep))
+      const stream = streamOf(freshTenant(), "1")
+      const event = newEvent({ data: { n: 1 } })
+      const append = (n: number) => store.append(stream, [{ ...event, data: { n } }], { expected: "any" })
+      const replaceData = (data: string, changes: boolean) =>
+        Effect.flatMap(port.get(event.id), (was) => {
+          assert.ok(was !== null)
+          return port.replace({ ...was, was, data, changes, revision: null })
+        })
+      yield* append(1)
+      assert.equal(yield* replaceData(`{"n":2}`, false), true)
+      yield* failsWith(append(1), "DuplicateEvent")
+      assert.equal((yield* append(2)).version, 1)
+      assert.equal(yield* replaceData(`{"n":3}`, true), true)
+      assert.equal((yield* append(2)).version, 1)
+      assert.equal(yield* replaceData(`{"n":4}`, false), true)
+      assert.equal((yield* append(2)).version, 1)
+    }))
 }
