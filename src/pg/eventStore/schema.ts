@@ -2,9 +2,10 @@
  * The EventStore's table in PostgreSQL, and the migration that creates it with its functions (`functions.ts`). What
  * runs against them is in `statements.ts`.
  */
-import type { StoreSchema } from "../database/migrations.js"
+
 import type { Names } from "../database/names.js"
 import { bytesOf } from "../database/pages.js"
+import type { StoreSchema } from "../database/schema/migrations.js"
 import * as functions from "./functions.js"
 
 /** The columns of a payload. */
@@ -49,11 +50,24 @@ create index ${n.bare("events_large_version")} on ${events} (tenant_id, domain, 
 }
 
 const events = (n: Names): string => {
-  const { append, appendAll, appendGroup, deleteStream, head, tryAppend } = functions.make(n)
-  return [table(n), append, tryAppend, appendGroup, appendAll, head, deleteStream].join("").trim()
+  const { append, appendAll, appendGroup, deleteStream, head, lastPosition, tryAppend } = functions.make(n)
+  return [table(n), lastPosition, append, tryAppend, appendGroup, appendAll, head, deleteStream].join("").trim()
 }
 
 export const storeSchema: StoreSchema = {
   store: "EventStore",
-  migrations: [{ id: 1, name: "events", sql: events }]
+  migrations: [{ id: 1, name: "events", sql: events }],
+  needs: {
+    read: {
+      tables: { events: ["select"] },
+      sequences: { positions: ["select"] },
+      functions: ["last_position", "head"]
+    },
+    write: {
+      tables: { events: ["insert"] },
+      sequences: { positions: ["usage"] },
+      functions: ["append", "try_append", "append_group", "append_all"]
+    }
+  },
+  positions: functions.positions
 }
