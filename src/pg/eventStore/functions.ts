@@ -109,18 +109,16 @@ export const make = (names: Names) => {
 create function ${names.qualified("last_position")}() returns bigint ${patient} as $$
 declare
   is_behind boolean;
-  drawn bigint;
 begin
+  if pg_sequence_last_value(${sequence}) is null and not has_sequence_privilege(${sequence}, 'select, usage') then
+    raise 'permission denied for sequence ${names.plain("positions")}' using errcode = 'insufficient_privilege';
+  end if;
   select ${isBehind(names, positions)} into is_behind;
   if is_behind then
     raise exception using message = ${quoted(behind(names, positions))},
       errcode = 'object_not_in_prerequisite_state';
   end if;
-  drawn := pg_sequence_last_value(${sequence});
-  if drawn is null and not has_sequence_privilege(${sequence}, 'select, usage') then
-    raise 'permission denied for sequence ${names.plain("positions")}' using errcode = 'insufficient_privilege';
-  end if;
-  return coalesce(drawn, 0);
+  return coalesce(pg_sequence_last_value(${sequence}), 0);
 end $$;
 `
 
