@@ -50,6 +50,23 @@ try {
      }`
   )
   execFileSync(process.execPath, ["main.mjs"], { cwd: directory, stdio: "inherit" })
+  // The types, as docs/backends.md says how they are found.
+  cpSync(join(directory, "main.mjs"), join(directory, "main.mts"))
+  for (const name of ["typescript", "@types/node"]) {
+    mkdirSync(join(modules, name, ".."), { recursive: true })
+    symlinkSync(join(root, "node_modules", name), join(modules, name))
+  }
+  for (const [module, resolution] of [
+    ["nodenext", "nodenext"],
+    ["esnext", "bundler"]
+  ]) {
+    const options = ["--module", module, "--moduleResolution", resolution, "--strict", "--skipLibCheck", "--noEmit"]
+    execFileSync(
+      process.execPath,
+      [join(modules, "typescript/bin/tsc"), "--target", "es2022", "--types", "node", ...options, "main.mts"],
+      { cwd: directory, stdio: "inherit" }
+    )
+  }
   console.log(`the package works as packed: ${files.length} files`)
 } finally {
   rmSync(directory, { recursive: true, force: true })

@@ -75,11 +75,11 @@ const onlyReads = Effect.gen(function* () {
 
 describePg("opening a database", () => {
   describeWith("pgbouncer", "behind a pooler", () => {
-    const pooled = (mode: string) =>
+    const pooled = (mode: string, sessions = 3) =>
       Effect.gen(function* () {
         const url = yield* Effect.promise(freshDatabase)
         const pooler = yield* Effect.acquireRelease(
-          Effect.promise(() => startPgBouncer(url, { pool_mode: mode, default_pool_size: 3 })),
+          Effect.promise(() => startPgBouncer(url, { pool_mode: mode, default_pool_size: sessions })),
           (pooler) => Effect.promise(pooler.stop)
         )
         return pooler.through(url)
@@ -106,6 +106,13 @@ describePg("opening a database", () => {
         )
         assert.deepStrictEqual(left.rows, [])
         yield* Effect.scoped(Layer.build(EventStorePg.layer({ url: Redacted.make(url), pooler: "transaction" })))
+      }).pipe(Effect.scoped)
+    )
+
+    it.live("in session mode opens also where it has no second session", () =>
+      Effect.gen(function* () {
+        const url = yield* pooled("session", 1)
+        yield* Layer.build(EventStorePg.layer({ url: Redacted.make(url), pool: { maxOpenConns: 1 } }))
       }).pipe(Effect.scoped)
     )
 

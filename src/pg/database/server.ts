@@ -92,14 +92,20 @@ const warnings = (found: Facts, pool: PgPool, { pooled }: ConnectionSettings): R
   return warnings
 }
 
+/** A pooler may have no session for a second connection until the first gives its own back. */
+const secondMaxMs = 1_000
+
 /** Whether a second connection is in the session, too; false if there can be none. */
 const isShared = (session: number, settings: ConnectionSettings): Effect.Effect<boolean> =>
   Effect.async((resume) => {
     const client = makeClient(Redacted.value(settings.client))
+    const { connection } = insideOf(client)
     const done = (found: boolean) => {
-      client.end(() => undefined)
+      clearTimeout(timer)
+      connection.stream.destroy()
       resume(Effect.succeed(found))
     }
+    const timer = setTimeout(() => done(false), secondMaxMs)
     const reset = sessionSettings(settings).map(([name]) => `reset ${name};`)
     client.on("error", () => {})
     client.connect((error: Error | null) => {
@@ -114,5 +120,8 @@ const isShared = (session: number, settings: ConnectionSettings): Effect.Effect<
         }
       )
     })
-    return Effect.sync(() => insideOf(client).connection.stream.destroy())
+    return Effect.sync(() => {
+      clearTimeout(timer)
+      connection.stream.destroy()
+    })
   })
