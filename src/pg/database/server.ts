@@ -100,9 +100,10 @@ const isShared = (session: number, settings: ConnectionSettings): Effect.Effect<
   Effect.async((resume) => {
     const client = makeClient(Redacted.value(settings.client))
     const { connection } = insideOf(client)
-    const done = (found: boolean) => {
+    const done = (found: boolean, isPolite = false) => {
       clearTimeout(timer)
-      connection.stream.destroy()
+      if (isPolite) client.end(() => undefined)
+      else connection.stream.destroy()
       resume(Effect.succeed(found))
     }
     const timer = setTimeout(() => done(false), secondMaxMs)
@@ -116,7 +117,7 @@ const isShared = (session: number, settings: ConnectionSettings): Effect.Effect<
         (error: Error | null, results: unknown) => {
           // The driver calls back with one result for each statement.
           const result = Array.isArray(results) ? (results[1] as Pg.QueryResult) : undefined
-          done(!error && Number(result?.rows[0]?.pid) === session)
+          done(!error && Number(result?.rows[0]?.pid) === session, true)
         }
       )
     })
