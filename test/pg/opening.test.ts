@@ -58,7 +58,7 @@ const writes = Effect.gen(function* () {
     commands.create({ id: crypto.randomUUID(), tenantId: "t", domain: "d", type: "Do", data: 1 }),
     snapshots.save(stream, snapshot),
     cache.set("t", "k", 1),
-    data.buckets.create("b")
+    data.buckets.create("bucket")
   ] as ReadonlyArray<Effect.Effect<unknown, { readonly _tag: string }>>
 })
 

@@ -134,13 +134,13 @@ const stores: ReadonlyArray<Store<unknown>> = [
     read: Effect.flatMap(DataStore.DataStore, (store) => Effect.all([store.buckets.list, store.info])),
     write: Effect.flatMap(DataStore.DataStore, (store) =>
       Effect.gen(function* () {
-        yield* store.buckets.create("b")
-        yield* store.put({ bucket: "b", name: "o" }, bytes)
-        yield* store.put({ bucket: "b", name: "o" }, Stream.make(new Uint8Array(600_000), bytes))
-        yield* store.copy({ bucket: "b", name: "o" }, { bucket: "b", name: "p" })
-        yield* store.delete({ bucket: "b", name: "o" })
-        yield* store.delete({ bucket: "b", name: "p" })
-        yield* store.buckets.delete("b")
+        yield* store.buckets.create("bucket")
+        yield* store.put({ bucket: "bucket", name: "o" }, bytes)
+        yield* store.put({ bucket: "bucket", name: "o" }, Stream.make(new Uint8Array(600_000), bytes))
+        yield* store.copy({ bucket: "bucket", name: "o" }, { bucket: "bucket", name: "p" })
+        yield* store.delete({ bucket: "bucket", name: "o" })
+        yield* store.delete({ bucket: "bucket", name: "p" })
+        yield* store.buckets.delete("bucket")
       })
     ),
     maintain: Effect.void
