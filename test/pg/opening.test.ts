@@ -88,10 +88,13 @@ describePg("opening a database", () => {
     it.live("in transaction mode fails without the option, names it, and leaves no setting behind", () =>
       Effect.gen(function* () {
         const url = yield* pooled("transaction")
-        for (const layer of [EventStorePg.layer, CommandStorePg.layer, CacheStorePg.layer]) {
-          const refused = yield* Effect.flip(
-            Effect.scoped(Layer.build<unknown, { readonly _tag: string }, never>(layer({ url: Redacted.make(url) })))
-          )
+        const options = { url: Redacted.make(url) }
+        for (const opening of [
+          Effect.asVoid(Layer.build(EventStorePg.layer(options))),
+          Effect.asVoid(Layer.build(CommandStorePg.layer(options))),
+          Effect.asVoid(Layer.build(CacheStorePg.layer(options)))
+        ]) {
+          const refused = yield* Effect.flip(Effect.scoped(opening))
           assert.strictEqual(refused._tag, "StoreError")
           assert.include(String(refused), 'pooler: "transaction"')
           assert.include(String(refused), "PG_POOLER")
