@@ -1,5 +1,6 @@
 /**
- * What is looked at when a database opens: what the server is, and whether a pooler stands before it that must be named.
+ * What is looked at when a database opens: what the server is, and whether there is a pooler before it that must be
+ * named.
  */
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
