@@ -9,11 +9,10 @@
  */
 import * as Reactivity from "@effect/experimental/Reactivity"
 import type * as SqlClient from "@effect/sql/SqlClient"
-import * as Config from "effect/Config"
+import type * as Config from "effect/Config"
 import * as ConfigError from "effect/ConfigError"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as Either from "effect/Either"
 import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
@@ -29,7 +28,7 @@ import type { PoolState } from "../sql/ConnectionPool.js"
 import { accessTo, type Isolation, type StoreAccess, storeAccess, Transactions } from "./database/access.js"
 import { poolOf } from "./database/connection.js"
 import { health } from "./database/health.js"
-import { databaseKeys, type Options, type SslOptions, sslModes } from "./database/options.js"
+import { databaseKeys, type Options, type SslMode, type SslOptions, sslModes } from "./database/options.js"
 import { transactionSettings } from "./database/pooler.js"
 import { examineServer } from "./database/server.js"
 import { checkedSettings, describeConnection, settingsOf } from "./database/settings.js"
@@ -108,9 +107,9 @@ export class PgDatabase extends Context.Tag("effect-stores/PgDatabase")<PgDataba
 /**
  * Opens the database until the scope closes. Fails with `InvalidInput` for bad options, with `StoreUnavailable` if the
  * server does not respond, with `StoreError` if it refuses, or if what responds is a pooler that needs the option
- * `pooler`. Warns if the pool is larger than the server allows, if the server may lose what it has acknowledged, or if
- * it only reads. `defaults` are the pool's limits where the options give none, and
- * `store` ends the name of the pool in metrics.
+ * `pooler`. Warns if the pool is larger than the server allows, unless the connections are `counted` together with
+ * others, if the server may lose what it has acknowledged, or if it only reads. `defaults` are the pool's limits where
+ * the options give none, and `store` ends the name of the pool in metrics.
  *
  * @since 0.1.0
  * @category constructors
@@ -118,7 +117,8 @@ export class PgDatabase extends Context.Tag("effect-stores/PgDatabase")<PgDataba
 export const make = (
   options: Options,
   defaults: Pool.Defaults = Pool.defaults.eventStore.pg,
-  store?: string
+  store?: string,
+  counted = false
 ): Effect.Effect<PgDatabaseShape, InvalidInput | StoreFailure, Scope.Scope> =>
   Effect.gen(function* () {
     const settings = yield* checkedSettings(yield* onlyKnown(options, databaseKeys))
@@ -127,7 +127,7 @@ export const make = (
 
     const meter = new PoolMeter(store === undefined ? "pg" : `pg.${store}`, connection)
     const pool = yield* poolOf(connection, meter, settings, limits)
-    yield* examineServer(pool, settings)
+    yield* examineServer(pool, settings, counted)
 
     const transactions = new Transactions(pool, settings.pooled ? transactionSettings(settings) : "")
     const transaction = <A, E, R>(self: Effect.Effect<A, E, R>, options?: TransactionOptions) =>
@@ -177,29 +177,31 @@ export const layerConfig = (
 ): Layer.Layer<PgDatabase, InvalidInput | StoreFailure | ConfigError.ConfigError> =>
   Layer.scoped(
     PgDatabase,
-    Effect.flatMap(Config.unwrap(config), (options) => make(options))
+    Effect.flatMap(variables.read(config), (options) => make(options))
   )
 
 /** `SSL` is a short form of `SSL_MODE`. */
-const ssl: variables.Reader<boolean | SslOptions> = (name) =>
-  Config.mapOrFail(
-    Config.all([
-      variables.flag(name),
-      Config.nested(variables.options({ mode: variables.oneOf(sslModes), ...tlsReaders }), name)
-    ]),
-    ([on, options]) => {
-      if (on === undefined || Object.keys(options).length === 0) return Either.right(on ?? optional(options))
-      const mode = on ? "verify-full" : "disable"
-      return (options.mode ?? mode) === mode
-        ? Either.right({ ...options, mode })
-        : Either.left(
-            ConfigError.InvalidData([`${name}_MODE`], `must be ${mode} beside ${name}=${on}: give one of them`)
-          )
-    }
-  )
+const ssl: variables.Reader<boolean | SslOptions> = variables.switched(
+  variables.group({ mode: variables.oneOf(sslModes), ...tlsReaders }),
+  (on, options, name) =>
+    (options.mode ?? modeOf(on)) === modeOf(on)
+      ? undefined
+      : ConfigError.InvalidData([`${name}_MODE`], `must be ${modeOf(on)} beside \`${name}\`=${on}: give one of them`),
+  (on, options) =>
+    on === undefined || options === undefined
+      ? (on ?? options)
+      : Object.defineProperty(options, "mode", { value: modeOf(on), enumerable: true })
+)
 
-const optional = <A extends object>(options: A): A | undefined =>
-  Object.keys(options).length === 0 ? undefined : options
+const modeOf = (on: boolean): SslMode => (on ? "verify-full" : "disable")
+
+const pooler: variables.Reader<"transaction"> = variables.oneOf(
+  ["transaction"],
+  "must be transaction, for a pooler that lends a session of the server for one transaction, as PgBouncer with " +
+    "pool_mode = transaction does, or be left out, for one that lends it for a session, and for the server itself"
+)
+
+const timeout = variables.duration("infinity")
 
 /**
  * Options from the variables `URL`, or `HOST`, `PORT`, `DATABASE`, `USERNAME` and `PASSWORD`; `SSL_MODE`,
@@ -212,23 +214,20 @@ const optional = <A extends object>(options: A): A | undefined =>
  * @since 0.1.0
  * @category config
  */
-export const config: Config.Config<Options> = Config.zipWith(
-  variables.options({
-    url: variables.secret,
-    host: variables.text,
-    port: variables.port,
-    database: variables.text,
-    username: variables.text,
-    password: variables.secret,
-    ssl,
-    applicationName: variables.text,
-    connectTimeout: variables.duration,
-    statementTimeout: variables.duration,
-    lockTimeout: variables.duration,
-    idleInTransactionTimeout: variables.duration,
-    pooler: variables.oneOf(["transaction"]),
-    listenUrl: variables.secret
-  }),
-  Config.nested(Pool.config, "POOL"),
-  (options, pool) => ({ ...options, pool })
-).pipe(variables.checkedBy(settingsOf))
+export const config: Config.Config<Options> = variables.checkedOptions({
+  url: variables.secret,
+  host: variables.text,
+  port: variables.port,
+  database: variables.text,
+  username: variables.text,
+  password: variables.secret,
+  ssl,
+  applicationName: variables.text,
+  connectTimeout: timeout,
+  statementTimeout: timeout,
+  lockTimeout: timeout,
+  idleInTransactionTimeout: timeout,
+  pooler,
+  listenUrl: variables.secret,
+  pool: variables.nested(Pool.config)
+})(settingsOf)

@@ -46,7 +46,11 @@ const factsOf = (connection: PgConnection): Effect.Effect<Facts, StoreFailure> =
  * Under the load of others, such a pooler may give the second another session. Then it is not found here, and later a
  * statement fails that was prepared elsewhere.
  */
-export const examineServer = (pool: PgPool, settings: ConnectionSettings): Effect.Effect<void, StoreFailure> =>
+export const examineServer = (
+  pool: PgPool,
+  settings: ConnectionSettings,
+  counted: boolean
+): Effect.Effect<void, StoreFailure> =>
   Effect.gen(function* () {
     const connection = yield* pool.acquire
     const found = yield* factsOf(connection)
@@ -59,7 +63,7 @@ export const examineServer = (pool: PgPool, settings: ConnectionSettings): Effec
     }
     const refused = reasonAgainst(found)
     if (refused !== undefined) return yield* refuse(refused)
-    for (const warning of warnings(found, pool, settings)) yield* Effect.logWarning(warning)
+    for (const warning of warnings(found, pool, settings.pooled || counted)) yield* Effect.logWarning(warning)
   }).pipe(Effect.scoped)
 
 const reasonAgainst = (found: Facts): string | undefined => {
@@ -72,12 +76,12 @@ const reasonAgainst = (found: Facts): string | undefined => {
   return undefined
 }
 
-const warnings = (found: Facts, pool: PgPool, { pooled }: ConnectionSettings): ReadonlyArray<string> => {
+const warnings = (found: Facts, pool: PgPool, countedElsewhere: boolean): ReadonlyArray<string> => {
   const warnings: Array<string> = []
   const allowed = Number(found.get("max_connections")) - Number(found.get("superuser_reserved_connections"))
   const { maxOpenConns } = pool.limits
   // One more connection listens for appends of other processes.
-  if (!pooled && maxOpenConns + 1 > allowed) {
+  if (!countedElsewhere && maxOpenConns + 1 > allowed) {
     warnings.push(
       `the pool may open ${maxOpenConns} connections and a listener, the server allows ${allowed} to all its clients`
     )
