@@ -33,6 +33,7 @@
  *
  * @since 0.1.0
  */
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import { dual } from "effect/Function"
@@ -43,9 +44,11 @@ import type { Codecs } from "./aggregate/codecs.js"
 import * as executing from "./aggregate/execute.js"
 import { fingerprint } from "./aggregate/fingerprint.js"
 import * as loading from "./aggregate/load.js"
+import { timeoutDefaultMs } from "./aggregate/lookup.js"
 import { TypeId } from "./aggregate/typeId.js"
 import { type InvalidInput, NotFound, type ReadOnly, type StoreFailure } from "./Errors.js"
 import * as EventStore from "./EventStore.js"
+import { durationMs } from "./internal/durations.js"
 import { exactly } from "./internal/encoding.js"
 import { checked, identifier, integer, options as knownKeys, record } from "./internal/validate.js"
 import * as SnapshotPolicy from "./SnapshotPolicy.js"
@@ -78,6 +81,8 @@ export interface Aggregate<S, E extends { readonly _tag: string }> extends Pipea
   readonly evolve: (state: S, event: E) => S
   /** When a load saves a snapshot. */
   readonly snapshots: SnapshotPolicy.SnapshotPolicy<S>
+  /** How long a load waits for its snapshot, in milliseconds. */
+  readonly snapshotTimeoutMs: number
   /** The `schemaVersion` of snapshots; those with another are ignored. */
   readonly schemaVersion: string
   /** The events of the domain as values of the Schema: typed feeds, single appends, `appendAll`. */
@@ -111,6 +116,12 @@ export interface Options<S, SI, E extends { readonly _tag: string }, EI extends 
    * it. Default `""`.
    */
   readonly snapshotVersion?: string | undefined
+  /**
+   * How long a load waits for its snapshot before it reads all events. A store that takes longer is not waited for
+   * again until it answers in time, except by loads of streams of 1,000 events and more, for up to ten times as long.
+   * Raise it if your store is far away. From 1 ms, or infinite; zero means the default. Default 100 ms.
+   */
+  readonly snapshotTimeout?: Duration.DurationInput | undefined
 }
 
 /**
@@ -176,7 +187,7 @@ export type LoadError = EventStore.ReadError | EventStore.EventDecodeError
 export type ExecuteError = LoadError | EventStore.AppendError
 
 /**
- * Defines an aggregate. Throws `InvalidInput` for a bad domain or `snapshotVersion`.
+ * Defines an aggregate. Throws `InvalidInput` for a bad domain, `snapshotVersion` or `snapshotTimeout`.
  *
  * @since 0.1.0
  * @category constructors
@@ -186,6 +197,7 @@ export const make = <const S, SI, E extends { readonly _tag: string }, EI extend
   event,
   evolve,
   initial,
+  snapshotTimeout = 0,
   snapshotVersion = "",
   snapshots = SnapshotPolicy.every(100),
   state
@@ -205,6 +217,7 @@ export const make = <const S, SI, E extends { readonly _tag: string }, EI extend
     initial,
     evolve,
     snapshots,
+    snapshotTimeoutMs: durationMs(snapshotTimeout, "snapshotTimeout") || timeoutDefaultMs,
     schemaVersion: `${snapshotVersion}/${fingerprint(
       Schema.Tuple(state, event),
       textOf(() => encodeState(initial))
@@ -261,17 +274,19 @@ export const streamId = (self: { readonly domain: string }, { aggregateId, tenan
 /**
  * Loads the state as it is now.
  *
- * 1. The stream's snapshot, if there is a SnapshotStore and the policy is not `never`.
+ * 1. The stream's snapshot, if there is a SnapshotStore and the policy is not `never`. It is waited for no longer than
+ *    `snapshotTimeout`. From a store that was found unavailable no load waits for it: one lookup at a time, in the
+ *    background, at most once a second, finds out whether it is back.
  * 2. The events from the snapshot's last one on. If that event is not the one that the snapshot names, or the snapshot
  *    is of another `schemaVersion`, does not fit the Schema, is corrupt or cannot be read: one warning, and all events
  *    from the first. Memory does not grow with their number. A missing snapshot is only worth a warning from 1,000
- *    events on. A store that could not be reached is not asked again for a second.
+ *    events on, and an outage one in all.
  * 3. If the policy says so, or the stored snapshot is of no use, a snapshot is saved in the background
  *    (`SnapshotStore.saveInBackground`). It is saved only if its events are then visible to everybody, not if they
  *    belong to a transaction that is open or was rolled back.
  *
- * Inside a transaction on PostgreSQL, a snapshot that cannot be read on the same database (a lock timeout) fails the
- * transaction, as any statement does.
+ * Inside a transaction on PostgreSQL, a snapshot on the same database is read like any statement: without
+ * `snapshotTimeout`, and if it cannot be read (a lock timeout), the transaction fails.
  *
  * A stream without events has the state `initial` and the version 0. Counted in `effect_stores_snapshots_used` by
  * outcome, and in `effect_stores_events_replayed`.

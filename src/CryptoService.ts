@@ -21,6 +21,7 @@ import * as service from "./crypto/service.js"
 import type { RecordFailure } from "./crypto/upkeep.js"
 import type { InvalidInput, ReadOnly, StoreFailure } from "./Errors.js"
 import * as variables from "./internal/config.js"
+import { beingSealed } from "./internal/lifted.js"
 import { type Keys, onlyKnown } from "./internal/storeOptions.js"
 
 export {
@@ -190,6 +191,10 @@ export const layerProvider = (
  * when one is another than it was (`KeyCheckFailed`). A store that is sealed already is refused, and so is a layer
  * without a store.
  *
+ * Under `RequireEncrypt` the store keeps that, too: opened without keys from then on it refuses writes of payloads
+ * (`StoreError`), since whoever reads with keys would stop at a plain row. `ForbidEncryptAllowDecrypt` takes that back.
+ * On S3 there is no place to keep it.
+ *
  * An append under `any` or `streamExists` needs the version that it will have. It is asked for, or guessed from what
  * was last seen, and the append is sent again, up to 60 times, while others are faster; then it fails with
  * `StoreUnavailable`, which is retryable.
@@ -212,7 +217,7 @@ export const layerProvider = (
 export const seal = <A, E, R>(
   layer: Layer.Layer<A, E, R>
 ): Layer.Layer<A, E | InvalidInput | StoreFailure | KeyCheckFailed, R | CryptoService> =>
-  Layer.flatMap(layer, (services) =>
+  Layer.flatMap(Layer.locally(layer, beingSealed, true), (services) =>
     Layer.scopedContext(Effect.flatMap(CryptoService, (cipher) => sealAll(services, cipher)))
   )
 

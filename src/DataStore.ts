@@ -466,7 +466,9 @@ export interface DataStoreShape {
 
   /**
    * Objects in order of the UTF-8 bytes of their names, page by page. What is put or deleted meanwhile may or may not
-   * be in it; everything else is in it exactly once.
+   * be in it; everything else is in it exactly once, what was damaged included: opening it tells. In files the name of
+   * an object may be lost as well, if it is a long one. Then the Stream gives all others, and fails with
+   * `ObjectCorrupt`.
    */
   readonly list: (bucket: string, options?: ListOptions) => Stream.Stream<Entry, ReadError>
 

@@ -416,6 +416,11 @@ export interface Maintenance {
   /**
    * Replaces the data, the metadata or both of one event (redaction). Its place, type and time stay. Subscribers that
    * have passed the event do not see it again.
+   *
+   * From its commit on, loads of aggregates are as a replay gives them, in every process and with any SnapshotStore:
+   * the stream has another revision, and snapshots of an earlier one do not count, even if they are saved later. They
+   * contain what was redacted until the next load replaces them. To erase it from the SnapshotStore too, load the
+   * aggregate or delete its snapshot.
    */
   readonly update: (
     id: string,
@@ -423,8 +428,8 @@ export interface Maintenance {
   ) => Effect.Effect<void, NotFound | ReadOnly | InvalidInput | StoreFailure>
 
   /**
-   * Deletes all events of a stream and returns how many. The stream may be started again from version 1. Positions are
-   * never reused; the ids of the deleted events may be.
+   * Deletes all events of a stream and returns how many. Its snapshots do not count any more. The stream may be started
+   * again from version 1. Positions are never reused; the ids of the deleted events may be.
    */
   readonly deleteStream: (stream: StreamId) => Effect.Effect<number, ReadOnly | InvalidInput | StoreFailure>
 

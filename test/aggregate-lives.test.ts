@@ -33,7 +33,7 @@ const sums = (id: Aggregate.Id) =>
   })
 
 describe("a stream that is deleted and started again", () => {
-  const betweenPages = (count: number, note: string) => {
+  const betweenPages = (count: number, note: string, ids: ReadonlyArray<string> = []) => {
     const id = freshId()
     const stream = streamOf(Eager, id)
     let again: Effect.Effect<unknown> = Effect.void
@@ -45,7 +45,12 @@ describe("a stream that is deleted and started again", () => {
             Effect.orDie(
               store.append(
                 stream,
-                Array.from({ length: count }, () => ({ type: "Added", data: { amount }, metadata: { note } })),
+                Array.from({ length: count }, (_, i) => ({
+                  id: ids[i],
+                  type: "Added",
+                  data: { amount },
+                  metadata: { note }
+                })),
                 { expected: "noStream" }
               )
             )
@@ -83,6 +88,13 @@ describe("a stream that is deleted and started again", () => {
   it("between two pages of a load is loaded as one of its lives", () => betweenPages(1_500, ""))
 
   it("between two pages of few large events is loaded as one of its lives", () => betweenPages(3, "x".repeat(2 ** 20)))
+
+  it("between two pages of a load with the same ids is loaded as one of its lives", () =>
+    betweenPages(
+      1_500,
+      "",
+      Array.from({ length: 1_500 }, () => crypto.randomUUID())
+    ))
 
   it("with the same ids and other content does not get the state of its earlier life", () => {
     const id = freshId()

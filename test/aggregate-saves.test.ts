@@ -224,6 +224,34 @@ describe("When snapshots are saved", () => {
     return Effect.runPromise(program)
   })
 
+  plainIt("a load that found a state of another form does not replace a newer one of another process", () => {
+    const id = freshId()
+    const stream = streamOf(Eager, id)
+    let meanwhile: Effect.Effect<unknown> = Effect.void
+    const layer = withFaults((encoded) => ({
+      latest: (...request) =>
+        Effect.tap(encoded.latest(...request), () => {
+          const now = meanwhile
+          meanwhile = Effect.void
+          return now
+        })
+    }))
+    return run(
+      layer,
+      Effect.gen(function* () {
+        const store = yield* SnapshotStore.SnapshotStore
+        const snapshot = { lastEventMark: crypto.randomUUID(), schemaVersion: "another", state: {} }
+        yield* addTo(Eager, id, 3)
+        yield* store.save(stream, { ...snapshot, version: 2 })
+        // What a newer deployment than this one has saved of events that this load does not see.
+        meanwhile = Effect.orDie(store.save(stream, { ...snapshot, version: 5 }))
+        const [loaded] = yield* warningsOf(Effect.zipLeft(Aggregate.load(Eager, id), flush(stream)))
+        assert.strictEqual(loaded.version, 3)
+        assert.strictEqual(yield* latestVersion(Eager, id), 5)
+      })
+    )
+  })
+
   plainIt("the end of who loads does not end the save", () => {
     const { begun, layer, letGo, saved } = heldSaves()
     const id = freshId()

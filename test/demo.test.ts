@@ -351,6 +351,45 @@ describeWith("git", "a file as an aggregate", () => {
   })
 })
 
+describeWith("git", "with --encrypt", () => {
+  it("nothing of the events is readable in any file, and what it reports is the same as without", async () => {
+    const repository = new TestRepository()
+    for (let i = 0; i < 30; i++) repository.write("a.txt", `${i}\n`).commit()
+    const marker = "ann@example.org"
+    const folders = { plain: temporaryDirectory(), encrypted: temporaryDirectory() }
+    const found = (folder: string) =>
+      fs.readdirSync(folder).filter((name) => fs.readFileSync(path.join(folder, name)).includes(marker))
+    const dbOf = (folder: string) => path.join(folder, "history.db")
+    const plain = await demo([repository.path, "--db", dbOf(folders.plain)])
+    const encrypted = await demo([repository.path, "--db", dbOf(folders.encrypted), "--encrypt"])
+    expect([plain.code, encrypted.code, encrypted.stderr]).toEqual([0, 0, ""])
+    expect(plain.stdout).toContain("Ann Author")
+    // Between the name of the file and what it took.
+    const report = ({ stdout }: { readonly stdout: string }) =>
+      stdout.slice(stdout.indexOf("\n"), stdout.indexOf("Measured")).replace(/[\d.,]+ m?s\b|(?<= ) +/g, "")
+    expect(report(plain)).toContain("30")
+    expect(report(encrypted)).toBe(report(plain))
+    expect(found(folders.plain)).toContain("history.db")
+    expect(found(folders.encrypted)).toEqual([])
+
+    // The key is in a file of its own, for its owner only, and is shown to nobody.
+    const [keyFile = ""] = fs.readdirSync(folders.encrypted).filter((name) => name.endsWith(".keys.json"))
+    expect(fs.statSync(path.join(folders.encrypted, keyFile)).mode & 0o777).toBe(0o600)
+    const { keys } = JSON.parse(fs.readFileSync(path.join(folders.encrypted, keyFile), "utf8"))
+    expect(encrypted.stdout).not.toContain(keys[0].key)
+    expect(fs.readFileSync(dbOf(folders.encrypted)).includes(keys[0].key)).toBe(false)
+
+    repository.write("a.txt", "more\n").commit()
+    expect((await demo([repository.path, "--db", dbOf(folders.encrypted), "--encrypt"])).stdout).toMatch(
+      /Imported 1 commit/
+    )
+    expect(found(folders.encrypted)).toEqual([])
+    const forgotten = await demo([repository.path, "--db", dbOf(folders.encrypted)])
+    expect(forgotten.code).toBe(4)
+    expectMessage(forgotten.stderr, /without keys/)
+  })
+})
+
 describeWith("git", "what cannot be imported", () => {
   it("is told in a sentence and an exit code, without a stack trace", async () => {
     const directory = temporaryDirectory()

@@ -148,8 +148,41 @@ describe("Stores", () => {
     assert.deepEqual(found(root), [])
     assert.match(lines.join(), /DATA_STORE fs \S+ \(sealed\)$/)
     assert.ok(!inspect(lines).includes(keyOf("1")))
-    await run({ ...variables, SNAPSHOT_STORE: "memory", SQLITE_FILENAME: path.join(root, "plain.db") }, used("k"))
+    const plain = { SQLITE_FILENAME: path.join(root, "plain.db"), FS_ROOT: path.join(root, "plain") }
+    await run({ ...variables, SNAPSHOT_STORE: "memory", ...plain }, used("k"))
     assert.notDeepEqual(found(root), [])
+  })
+
+  test("keys that are missing fail the start where only what is sealed may be written, and name the stores", async () => {
+    const root = temporaryDirectory()
+    const variables = { ...storesOn("sqlite"), DATA_STORE: "fs", SQLITE_FILENAME: path.join(root, "all.db") }
+    const keys = { ENCRYPTION_KEYS: `a=${keyOf("1")}`, ENCRYPTION_PRIMARY: "a" }
+    const here = { ...variables, FS_ROOT: path.join(root, "objects") }
+    assert.ok(Exit.isSuccess(await run({ ...here, ...keys }, used("k"))))
+    let ran = false
+    const nothing = Effect.sync(() => {
+      ran = true
+    })
+    for (const blank of [{}, { ENCRYPTION_KEYS: " ", ENCRYPTION_PRIMARY: "", ENCRYPTION_KEY_FILE: "" }]) {
+      const all = "EVENT_STORE, COMMAND_STORE, SNAPSHOT_STORE, CACHE_STORE, DATA_STORE"
+      assert.match(
+        failure(await run({ ...here, ...blank }, nothing)),
+        new RegExp(`ENCRYPTION_KEYS: "must be given: only what is sealed goes to ${all}`)
+      )
+    }
+    const other = { ...here, FS_ROOT: path.join(root, "others"), SQLITE_FILENAME: path.join(root, "other.db") }
+    const one = { ...other, COMMAND_STORE_SQLITE_FILENAME: path.join(root, "all.db") }
+    assert.match(failure(await run(one, nothing)), /only what is sealed goes to COMMAND_STORE"/)
+    assert.ok(!ran)
+    // The application seals them itself, or goes back to plain.
+    const own = Stores.layer().pipe(
+      CryptoService.seal,
+      Layer.provide(CryptoService.layer({ keys: [{ id: "a", key: Redacted.make(keyOf("1")) }], primary: "a" }))
+    )
+    const again = Effect.flatMap(EventStore.EventStore, (store) => store.get("00000000-0000-7000-8000-000000000000"))
+    assert.ok(Exit.isSuccess(await run(here, again, { layer: own })))
+    assert.ok(Exit.isSuccess(await run({ ...here, ...keys, ENCRYPTION_POLICY: "ForbidEncryptAllowDecrypt" }, again)))
+    assert.ok(Exit.isSuccess(await run(here, again)))
   })
 
   test("durable refuses events in memory, by option and by variable, but not a layer of the application's own", async () => {

@@ -9,7 +9,7 @@ import { assert, layer as vitestLayer } from "@effect/vitest"
 import { DateTime, Effect, Either, ParseResult, Schema } from "effect"
 import { Aggregate, EventStore, type Json, SnapshotPolicy } from "effect-stores"
 import { it as plainIt } from "vitest"
-import { eventsOf, flush, freshId, pairs, type Stores, streamOf } from "./support/aggregates.js"
+import { eventsOf, flush, freshId, pairs, type Stores, snapshotTimeout, streamOf } from "./support/aggregates.js"
 
 /** The SHA-256 of each file. A change of one of them is a change of the past. */
 const golden = {
@@ -128,7 +128,15 @@ const evolve = (state: AccountState, event: typeof AccountEvent.Type): AccountSt
 }
 
 const account = (snapshots: SnapshotPolicy.SnapshotPolicy<unknown>) =>
-  Aggregate.make({ domain: "account", state: AccountState, event: AccountEvent, initial, evolve, snapshots })
+  Aggregate.make({
+    domain: "account",
+    state: AccountState,
+    event: AccountEvent,
+    initial,
+    evolve,
+    snapshots,
+    snapshotTimeout
+  })
 
 /** Without a snapshot, and with one at every load. */
 const Replayed = account(SnapshotPolicy.never)

@@ -1,7 +1,7 @@
 /**
  * The aggregate that is loaded, and its events: a small state over many events, whose payloads have the size asked for.
  */
-import { DateTime, Schema } from "effect"
+import { DateTime, Duration, Schema } from "effect"
 import { Aggregate, type EventStore, SnapshotPolicy } from "effect-stores"
 
 const State = Schema.Struct({ balance: Schema.Number, entries: Schema.Number, last: Schema.String })
@@ -19,7 +19,9 @@ const definition = {
     balance: _tag === "Deposited" ? balance + amount : balance - amount,
     entries: entries + 1,
     last: _tag
-  })
+  }),
+  // A pause of the machine is part of the figures, and no reason to read all events.
+  snapshotTimeout: Duration.minutes(1)
 }
 
 export const Account = Aggregate.make({ ...definition, snapshots: SnapshotPolicy.every(100) })

@@ -6,12 +6,13 @@ import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Exit from "effect/Exit"
 import * as Metric from "effect/Metric"
 import * as MetricBoundaries from "effect/MetricBoundaries"
 import * as MetricKey from "effect/MetricKey"
 import * as MetricLabel from "effect/MetricLabel"
+import type * as Option from "effect/Option"
 import type { Aggregate, LoadError, Loaded } from "../Aggregate.js"
-import { isRetryable } from "../Errors.js"
 import {
   type Event,
   EventDecodeError,
@@ -25,39 +26,64 @@ import { pageBegins } from "../internal/pages.js"
 import { taggedPayload } from "../internal/taggedPayload.js"
 import * as Json from "../Json.js"
 import * as SnapshotPolicy from "../SnapshotPolicy.js"
-import { type NewSnapshot, SnapshotStore, type SnapshotStoreShape } from "../SnapshotStore.js"
+import { type NewSnapshot, type Snapshot, SnapshotStore, type SnapshotStoreShape } from "../SnapshotStore.js"
 import { streamName } from "../StreamId.js"
 import * as Uuid from "../Uuid.js"
+import * as lookup from "./lookup.js"
 import { TypeId } from "./typeId.js"
 
 interface Baseline<S> {
   readonly state: S
   readonly version: number
-  /** Of its last event. */
+  /** Of its last event, and of the revision that the events up to it were of. */
   readonly mark: string
 }
 
 /**
  * Tells an event from any other that may come to stand at its version: ids may be given by callers, and positions may
- * come again after a rollback or a restore, but hardly all of this.
+ * come again after a rollback or a restore, but hardly all of this. And the events up to it from those of another
+ * revision of the stream: each change of one of them makes a new one.
  */
-const markOf = ({ createdAt, data, id, metadata, position, type }: Event): string =>
-  Uuid.derived(id, [position, createdAt.epochMillis, type, JSON.stringify(data), JSON.stringify(metadata)])
+const markOf = ({ createdAt, data, id, metadata, position, type }: Event, revision: string | null): string => {
+  const parts = [position, createdAt.epochMillis, type, JSON.stringify(data), JSON.stringify(metadata)]
+  return Uuid.derived(id, revision === null ? parts : [...parts, revision])
+}
 
-/** Whether the event is still where it was read. */
+/** One event, and the revision of the stream that it was read with. */
+class Sighting {
+  revision: string | null = null
+  event: Event | undefined;
+
+  [pageBegins](revision: string | null): void {
+    this.revision = revision
+  }
+
+  see(event: Event): this {
+    this.event = event
+    return this
+  }
+}
+
+/** Whether the event is still where it was read, in a stream of the same revision. */
 const stands = (
   { events, stream }: { readonly events: EventStoreShape; readonly stream: StreamId },
-  event: Event
+  event: Event,
+  revision: string | null
 ): Effect.Effect<boolean, EventStoreReadError> =>
   Effect.map(
-    events.fold(stream, undefined as Event | undefined, (_, found) => found, {
-      fromVersion: event.version,
-      toVersion: event.version
-    }),
-    (found) => found !== undefined && markOf(found) === markOf(event)
+    Effect.suspend(() =>
+      events.fold(stream, new Sighting(), (sighting, found) => sighting.see(found), {
+        fromVersion: event.version,
+        toVersion: event.version
+      })
+    ),
+    ({ event: found, revision: now }) => found !== undefined && markOf(found, now) === markOf(event, revision)
   )
 
-/** A young aggregate has no snapshot; where so many events had to be read for want of one, it is missed. */
+/**
+ * A young aggregate has no snapshot; where so many events had to be read for want of one, it is missed. Reading them
+ * takes as long as waiting for a slow store.
+ */
 const missedFromEvents = 1_000
 
 /** Why a snapshot was not used. */
@@ -83,6 +109,8 @@ class Replay<S, E extends { readonly _tag: string }> {
   /** The first event that was read: the baseline's last, or the stream's first. */
   first: Event | undefined
   last: Event | undefined
+  /** Of the stream when the first page was read. */
+  revision: string | null = null
   private other = false
   private pages = 0
 
@@ -94,8 +122,8 @@ class Replay<S, E extends { readonly _tag: string }> {
     this.version = baseline === undefined ? 0 : baseline.version
   }
 
-  [pageBegins](): void {
-    this.pages++
+  [pageBegins](revision: string | null): void {
+    if (this.pages++ === 0) this.revision = revision
   }
 
   /** Whether all was read at one moment; a store that does not tell of its pages may have read at several. */
@@ -103,7 +131,7 @@ class Replay<S, E extends { readonly _tag: string }> {
     return this.pages === 1
   }
 
-  /** Whether the event that the baseline ends with was there; it is the first that is read. */
+  /** Whether the baseline is of this history of the stream: the event that it ends with is the first that is read. */
   get continuesBaseline(): boolean {
     return this.baseline === undefined || (this.first !== undefined && !this.other)
   }
@@ -114,7 +142,7 @@ class Replay<S, E extends { readonly _tag: string }> {
     if (this.first === undefined) {
       this.first = event
       if (this.baseline !== undefined) {
-        this.other = event.version !== this.version || markOf(event) !== this.baseline.mark
+        this.other = event.version !== this.version || markOf(event, this.revision) !== this.baseline.mark
         return this
       }
     }
@@ -178,8 +206,7 @@ const withSnapshots = <S, E extends { readonly _tag: string }>(
   store: SnapshotStoreShape
 ): Effect.Effect<Replay<S, E>, LoadError> =>
   Effect.gen(function* () {
-    const isPaused = performance.now() < (unavailableUntil.get(store) ?? 0)
-    const found = isPaused ? rejected("unavailable", undefined) : yield* find(loader, store)
+    const found = yield* find(loader, store)
     const clock = yield* Effect.clock
     const startNanos = clock.unsafeCurrentTimeNanos()
     const { rejection, replayed } = yield* replayFound(loader, found)
@@ -194,50 +221,43 @@ const withSnapshots = <S, E extends { readonly _tag: string }>(
     return replayed
   })
 
-/** Loads skip a store that was just found unavailable, instead of each waiting for its timeout. */
-const pauseMs = 1_000
-
-const unavailableUntil = new WeakMap<SnapshotStoreShape, number>()
-
 const find = <S, E extends { readonly _tag: string }>(
-  {
-    atVersion,
-    definition: {
-      [TypeId]: { decodeState },
-      schemaVersion
-    },
-    stream
-  }: Loader<S, E>,
+  { atVersion, definition, events, stream }: Loader<S, E>,
   store: SnapshotStoreShape
-): Effect.Effect<Found<S>> =>
-  Effect.suspend(() => store.latest(stream, { atMost: atVersion })).pipe(
-    Effect.match({
-      onFailure: (error): Found<S> => {
-        if (error._tag === "SnapshotCorrupt") return rejected("corrupt", error.why)
-        if (isRetryable(error)) unavailableUntil.set(store, performance.now() + pauseMs)
-        return rejected("unavailable", `could not be read: ${error.message}`)
-      },
-      onSuccess: (found): Found<S> => {
-        if (found._tag === "None") return { _tag: "Missing" }
-        const snapshot = found.value
-        if (snapshot.schemaVersion !== schemaVersion) {
-          const why = `has the form ${snapshot.schemaVersion}, not ${schemaVersion}`
-          return rejected("otherSchema", why, snapshot.version)
-        }
-        const state = attempted(() => decodeState(snapshot.state))
-        return state._tag === "Left"
-          ? rejected("otherSchema", `does not fit the schema: ${state.left}`)
-          : {
-              _tag: "Baseline",
-              baseline: { state: state.right, version: snapshot.version, mark: snapshot.lastEventMark }
-            }
-      }
-    }),
-    // A bug of the store's does not make the events unreadable; the warning says it.
-    Effect.catchAllDefect((defect) =>
-      Effect.succeed(rejected("unavailable", `could not be read: ${Cause.pretty(Cause.die(defect))}`))
-    )
+): Effect.Effect<Found<S>, LoadError> => {
+  const isLong = Effect.map(
+    events.version(stream),
+    (version) => Math.min(version, atVersion ?? version) >= missedFromEvents
   )
+  const answer = lookup.latest(store, stream, { atMost: atVersion, timeoutMs: definition.snapshotTimeoutMs, isLong })
+  return Effect.map(answer, (answer) => {
+    if (answer._tag === "Unavailable") return rejected("unavailable", answer.why)
+    const { exit } = answer
+    if (Exit.isSuccess(exit)) return foundOf(definition, exit.value)
+    const failure = Cause.failureOption(exit.cause)
+    if (failure._tag === "Some" && failure.value._tag === "SnapshotCorrupt")
+      return rejected("corrupt", failure.value.why)
+    // A bug of the store's does not make the events unreadable; the warning says it.
+    const why = failure._tag === "Some" ? failure.value.message : Cause.pretty(exit.cause)
+    return rejected("unavailable", `could not be read: ${why}`)
+  })
+}
+
+const foundOf = <S, E extends { readonly _tag: string }>(
+  { [TypeId]: { decodeState }, schemaVersion }: Aggregate<S, E>,
+  found: Option.Option<Snapshot>
+): Found<S> => {
+  if (found._tag === "None") return { _tag: "Missing" }
+  const snapshot = found.value
+  if (snapshot.schemaVersion !== schemaVersion) {
+    const why = `has the form ${snapshot.schemaVersion}, not ${schemaVersion}`
+    return rejected("otherSchema", why, snapshot.version)
+  }
+  const state = attempted(() => decodeState(snapshot.state))
+  if (state._tag === "Left") return rejected("otherSchema", `does not fit the schema: ${state.left}`)
+  const baseline = { state: state.right, version: snapshot.version, mark: snapshot.lastEventMark }
+  return { _tag: "Baseline", baseline }
+}
 
 /** A transformation of the user's may not be ready for what an older one has written. */
 const attempted = <A>(decode: () => Either.Either<A, unknown>): Either.Either<A, unknown> => {
@@ -257,7 +277,7 @@ const rejected = (
   rejection: { outcome, why, version }
 })
 
-/** A stream is rarely started again, and never at each load; an `evolve` that changes events would look the same. */
+/** A stream is rarely changed, and never at each load; an `evolve` that changes events would look the same. */
 const wholeTriesMax = 5
 
 const replay = <S, E extends { readonly _tag: string }>(
@@ -277,8 +297,8 @@ const replay = <S, E extends { readonly _tag: string }>(
     replayedEvents.unsafeUpdate(replayed.events, [])
     const done = replayed.failure === undefined ? Effect.succeed(replayed) : Effect.fail(replayed.failure)
     if (replayed.first === undefined || replayed.isOfOneMoment || tries === 0) return done
-    // Read in several pages, so the stream may have been deleted and started again in between.
-    return Effect.flatMap(stands(loader, replayed.first), (whole) =>
+    // Read in several pages, so the stream may have been changed, or deleted and started again, in between.
+    return Effect.flatMap(stands(loader, replayed.first, replayed.revision), (whole) =>
       whole ? done : replay(loader, baseline, tries - 1)
     )
   })
@@ -298,7 +318,7 @@ const replayFound = <S, E extends { readonly _tag: string }>(
       ? Effect.succeed({ replayed, rejection: undefined })
       : fromFirst({
           outcome: "otherStream",
-          why: `ends at version ${version} with an event that the stream does not have`,
+          why: `ends at version ${version} of another history: the stream was changed, or started again`,
           version: Number.POSITIVE_INFINITY
         })
   )
@@ -323,20 +343,21 @@ const leaveSnapshot = <S, E extends { readonly _tag: string }>(
 
 /**
  * What to save of a replay, for the background: only if what was read is in the stream for everybody. A transaction
- * that was rolled back, or a stream that was deleted and started again, must leave nothing behind.
+ * that was rolled back, or a stream that was changed, or deleted and started again, must leave nothing behind. What is
+ * changed after this look has another mark than the one that is saved.
  */
 const snapshotOf = <S, E extends { readonly _tag: string }>(
   loader: Loader<S, E>,
-  { first, last, version }: Replay<S, E>,
+  { first, last, revision, version }: Replay<S, E>,
   encoded: Effect.Effect<JsonText, unknown>
 ): Effect.Effect<NewSnapshot | undefined, unknown> => {
   if (first === undefined || last === undefined || version === 0) return Effect.succeed(undefined)
   return Effect.gen(function* () {
     for (const event of new Set([first, last])) {
-      if (!(yield* stands(loader, event))) return undefined
+      if (!(yield* stands(loader, event, revision))) return undefined
     }
     const { schemaVersion } = loader.definition
-    return { version, lastEventMark: markOf(last), schemaVersion, state: yield* encoded }
+    return { version, lastEventMark: markOf(last, revision), schemaVersion, state: yield* encoded }
   })
 }
 

@@ -8,7 +8,7 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { CacheStoreShape, Listed } from "../CacheStore.js"
 import type { InvalidInput } from "../Errors.js"
-import { Lifted } from "../internal/lifted.js"
+import { Lifted, withoutKeys } from "../internal/lifted.js"
 import { type Pages, pagedStream } from "../internal/pages.js"
 import * as Telemetry from "../internal/telemetry.js"
 import { checked, refuse } from "../internal/validate.js"
@@ -41,8 +41,10 @@ const andThen = <A, E>(removal: Effect.Effect<A, E>, cut: () => void): Effect.Ef
     return result
   })
 
-export const lift = (encoded: Encoded, options: Options): Effect.Effect<CacheStoreShape, never, Scope.Scope> =>
-  Effect.map(Loads.make(encoded, options), (loads) => {
+export const lift = (port: Encoded, options: Options): Effect.Effect<CacheStoreShape, never, Scope.Scope> => {
+  // A load without a ticket stores nothing.
+  const encoded = withoutKeys("the CacheStore", port, ["set", "setIfAbsent", "begin"])
+  return Effect.map(Loads.make(encoded, options), (loads) => {
     const observe = Telemetry.make("CacheStore", options.system, options.readOnly)
     const { atOnce } = encoded.get
 
@@ -213,5 +215,6 @@ export const lift = (encoded: Encoded, options: Options): Effect.Effect<CacheSto
 
       reset: observe.write("reset", () => andThen(encoded.reset(null), () => loads.cutTenant(null)))
     }
-    return lifted.add(store, encoded, options)
+    return lifted.add(store, port, options)
   })
+}

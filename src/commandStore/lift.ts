@@ -8,7 +8,7 @@ import * as Option from "effect/Option"
 import type { Command, CommandStoreShape, DuplicateCommand } from "../CommandStore.js"
 import { type InvalidInput, NotFound, type StoreError, type StoreFailure } from "../Errors.js"
 import { unsealed, utc } from "../internal/encoding.js"
-import { Lifted } from "../internal/lifted.js"
+import { Lifted, withoutKeys } from "../internal/lifted.js"
 import * as logs from "../internal/logs.js"
 import { pagedStream, rangePages } from "../internal/pages.js"
 import * as Telemetry from "../internal/telemetry.js"
@@ -31,7 +31,8 @@ export const relift = <E, R>(
 ): Effect.Effect<CommandStoreShape, E | InvalidInput, R> =>
   Effect.map(lifted.rewrap(service, wrap), ({ encoded, options }) => lift(encoded, options))
 
-const serviceOf = (encoded: Encoded, options: Options): CommandStoreShape => {
+const serviceOf = (port: Encoded, options: Options): CommandStoreShape => {
+  const encoded = withoutKeys("the CommandStore", port, ["create", "finish", "update"])
   const observe = Telemetry.make("CommandStore", options.system, options.readOnly)
   const instanceId = options.instanceId ?? null
   const execute = makeExecution(encoded)

@@ -155,8 +155,8 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
   const turns = new Turns()
   const versions = new Map<string, number>()
 
-  const open = <E>(page: Effect.Effect<Page<EncodedEvent>, E>) =>
-    Effect.flatMap(page, ({ items, more }) => Effect.map(codec.openRows(items), (items) => ({ items, more })))
+  const open = <P extends Page<EncodedEvent>, E>(page: Effect.Effect<P, E>) =>
+    Effect.flatMap(page, (page) => Effect.map(codec.openRows(page.items), (items) => ({ ...page, items })))
 
   const openOne = <E>(
     row: Effect.Effect<EncodedEvent | null, E>
@@ -270,7 +270,10 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
       return typeof opened === "string" ? Effect.succeed(opened) : Effect.fail(opened)
     })
 
-  const replaceRow = (row: EncodedEvent, data: string, metadata: string): Effect.Effect<boolean, StoreFailure> =>
+  const replaceRow = (
+    row: EncodedEvent,
+    { data, metadata, revision }: { readonly data: string; readonly metadata: string; readonly revision: string | null }
+  ): Effect.Effect<boolean, StoreFailure> =>
     Effect.flatMap(
       keyFor(
         cipher,
@@ -278,7 +281,7 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
         (rules) => subjectOf(rules, { ...row, data, metadata }),
         () => placeOf(row)
       ),
-      (key) => port.replace({ id: row.id, was: row, ...codec.seal(key, row, data, metadata) })
+      (key) => port.replace({ id: row.id, was: row, ...codec.seal(key, row, data, metadata), revision })
     )
 
   /** Reads the place, since all is bound to it; what is replaced is not opened. */
@@ -292,7 +295,7 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
         ]),
         ([data, metadata]) =>
           Effect.flatMap(
-            replaceRow(row, data, metadata),
+            replaceRow(row, { data, metadata, revision: request.revision }),
             // Somebody else has changed it meanwhile, or deleted it.
             (replaced) => (replaced ? Effect.succeed(true) : update(request))
           )
@@ -304,7 +307,7 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
       if (row === null) return Effect.succeed(false)
       return Effect.flatMap(codec.openRows([row]), ([opened]) =>
         opened?.data === request.was.data && opened.metadata === request.was.metadata
-          ? replaceRow(row, request.data, request.metadata)
+          ? replaceRow(row, request)
           : Effect.succeed(false)
       )
     })
@@ -315,7 +318,8 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
     seal: (key, row) => ({ ...row, ...codec.seal(key, row, row.data, row.metadata) }),
     subjectOf,
     payloads: ({ data, metadata }) => [data, metadata],
-    replace: (was, { data, keyId, metadata }) => port.replace({ id: was.id, was, data, metadata, keyId })
+    replace: (was, { data, keyId, metadata }) =>
+      port.replace({ id: was.id, was, data, metadata, keyId, revision: null })
   }
 
   const upkeep = upkeepOf(cipher, {

@@ -14,7 +14,7 @@ import {
 } from "../CryptoError.js"
 import { InvalidInput, StoreError, type StoreFailure } from "../Errors.js"
 import { turn } from "../internal/fibers.js"
-import { addSealed, isSealed } from "../internal/lifted.js"
+import { addSealed, isSealed, type Note, requireSealed } from "../internal/lifted.js"
 import * as envelope from "./formats/envelope.js"
 import { isSubjectId, type Key } from "./keys/key.js"
 import type { KeyRing } from "./keys/ring.js"
@@ -220,13 +220,14 @@ export const isError = <A extends object>(result: A | CryptoError): result is Cr
 /**
  * The random id of a store, which is part of every context in it, so that nothing can be moved here from another store.
  * Before that, each key is held against the check value that the store has kept since the key's first use. `note`
- * keeps a value under a name unless there is one, and gives what is kept. A store that keeps nothing has no id.
+ * keeps a value under a name unless there is one, and gives what is kept. A store that keeps nothing has no id. It also
+ * keeps whether all must be sealed, for those who open it without keys.
  */
-export const prepare = <E>(
+export const prepare = (
   cipher: Cipher,
   store: string,
-  note: ((name: string, value: string | null) => Effect.Effect<string | null, E>) | null
-): Effect.Effect<string, E | CryptoError | KeyCheckFailed> =>
+  note: Note | null
+): Effect.Effect<string, StoreFailure | KeyCheckFailed> =>
   Effect.gen(function* () {
     if (note === null) return ""
     const { ring } = cipher
@@ -247,6 +248,8 @@ export const prepare = <E>(
       const kept = stored ?? (yield* note(name, key.check))
       if (kept !== key.check) return yield* new KeyCheckFailed({ keyId: id, store })
     }
+    // While plain rows are welcome, processes without keys may still write them.
+    if (cipher.policy !== "EncryptAllowPlaintext") yield* requireSealed(note, seals(cipher))
     const known = yield* note("id", null)
     if (known !== null) return known
     const fresh = randomUUID()

@@ -19,7 +19,7 @@ import type {
 import { ObjectChanged, ObjectCorrupt, ObjectExists, ObjectTooLarge, Unsupported } from "../DataStore.js"
 import { type InvalidInput, NotFound, type ReadFailure, type StoreFailure } from "../Errors.js"
 import { utc } from "../internal/encoding.js"
-import { Lifted } from "../internal/lifted.js"
+import { Lifted, withoutKeys } from "../internal/lifted.js"
 import * as Telemetry from "../internal/telemetry.js"
 import { checked, refuse } from "../internal/validate.js"
 import * as Uuid from "../Uuid.js"
@@ -48,7 +48,8 @@ export const relift = <E, R>(
 ): Effect.Effect<DataStoreShape, E | InvalidInput, R> =>
   Effect.map(lifted.rewrap(service, wrap), ({ encoded, options }) => lift(encoded, options))
 
-const serviceOf = (encoded: Encoded, options: Options): DataStoreShape => {
+const serviceOf = (port: Encoded, options: Options): DataStoreShape => {
+  const encoded = withoutKeys("the DataStore", port, ["put", "copy"])
   const { backend, capabilities, connection } = encoded
   const observe = Telemetry.make("DataStore", options.system, options.readOnly)
 

@@ -87,6 +87,17 @@ export interface EncodedFilter {
 }
 
 /**
+ * A page of one stream, and which history of the stream it is of: null if no event of it was ever changed, else the
+ * `revision` that the last change came with. Both were read at the same moment.
+ *
+ * @since 0.1.0
+ * @category encoded
+ */
+export interface EncodedStreamPage extends Page<EncodedEvent> {
+  readonly revision: string | null
+}
+
+/**
  * The filter that all match.
  *
  * @since 0.1.0
@@ -128,7 +139,7 @@ export interface Encoded {
       readonly fromVersion: number
       readonly toVersion: number
     }
-  ) => Effect.Effect<Page<EncodedEvent>, ReadFailure>
+  ) => Effect.Effect<EncodedStreamPage, ReadFailure>
 
   /** The version of the stream's last event, 0 without events. */
   readonly version: (stream: StreamId) => Effect.Effect<number, ReadFailure>
@@ -181,17 +192,24 @@ export interface Encoded {
     ReadFailure
   >
 
-  /** Replaces the payloads (absent: keep) of one event; false when there is none. */
+  /**
+   * Replaces the payloads (absent: keep) of one event, and keeps `revision` as that of its stream: one atomic step.
+   * False when there is no such event. Of two changes of one stream at once, the revision that is left is that of the
+   * one that is visible later.
+   */
   readonly update: (request: {
     readonly id: string
     readonly data: string | null
     readonly metadata: string | null
     readonly keyId: string | null
+    /** Never used before. */
+    readonly revision: string
   }) => Effect.Effect<boolean, StoreFailure>
 
   /**
    * Replaces the payloads of one event and their key, if they are still as `was` says. False when they are not, or when
-   * there is no such event.
+   * there is no such event. With a `revision`, it is kept as by `update`; it is null where the same payloads are sealed
+   * anew.
    */
   readonly replace: (request: {
     readonly id: string
@@ -199,8 +217,10 @@ export interface Encoded {
     readonly data: string
     readonly metadata: string
     readonly keyId: string | null
+    readonly revision: string | null
   }) => Effect.Effect<boolean, StoreFailure>
 
+  /** Deletes the events of a stream and its revision, and returns how many events there were. */
   readonly deleteStream: (stream: StreamId) => Effect.Effect<number, StoreFailure>
 
   readonly reset: Effect.Effect<void, StoreFailure>

@@ -32,7 +32,7 @@ import {
   uuid
 } from "../internal/validate.js"
 import * as Uuid from "../Uuid.js"
-import type { EncodedAppend, EncodedFilter, EncodedNewEvent } from "./EventStoreEncoded.js"
+import type { Encoded, EncodedAppend, EncodedFilter, EncodedNewEvent } from "./EventStoreEncoded.js"
 
 const eventsPerAppendMax = 10_000
 const streamsPerAppendMax = 1_000
@@ -236,10 +236,7 @@ export const distinctField = (value: unknown): DistinctField => oneOf(value, "fi
 
 export const pageOptions = (value: unknown) => pageRequest(value, filter)
 
-export const update = (
-  id: unknown,
-  value: unknown
-): { readonly id: string; readonly data: string | null; readonly metadata: string | null; readonly keyId: null } => {
+export const update = (id: unknown, value: unknown, nowMs: number): Parameters<Encoded["update"]>[0] => {
   const changes = fields(value, "changes", ["data", "metadata"])
   if (changes.data === undefined && changes.metadata === undefined)
     return refuse("changes", "must have data or metadata")
@@ -247,6 +244,7 @@ export const update = (
     id: uuid(id, "id"),
     data: changes.data === undefined ? null : payload(changes.data, "changes.data"),
     metadata: changes.metadata === undefined ? null : metadata(changes.metadata, "changes.metadata"),
-    keyId: null
+    keyId: null,
+    revision: Uuid.v7(nowMs)
   }
 }

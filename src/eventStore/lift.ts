@@ -20,7 +20,7 @@ import type {
 } from "../EventStore.js"
 import { DuplicateEvent, VersionConflict } from "../EventStore.js"
 import { isSameJson, unsealed, utc } from "../internal/encoding.js"
-import { Lifted } from "../internal/lifted.js"
+import { Lifted, withoutKeys } from "../internal/lifted.js"
 import * as logs from "../internal/logs.js"
 import { foldPages, type Pages, pageBytes, pagedStream, pageSize, rangePages } from "../internal/pages.js"
 import * as Telemetry from "../internal/telemetry.js"
@@ -40,7 +40,8 @@ export const relift = <E, R>(
 ): Effect.Effect<EventStoreShape, E | InvalidInput, R> =>
   Effect.map(lifted.rewrap(service, wrap), ({ encoded, options }) => lift(encoded, options))
 
-const serviceOf = (encoded: Encoded, options: Options): EventStoreShape => {
+const serviceOf = (port: Encoded, options: Options): EventStoreShape => {
+  const encoded = withoutKeys("the EventStore", port, ["append", "update"])
   const observe = Telemetry.make("EventStore", options.system, options.readOnly)
   const instanceId = options.instanceId ?? null
   const queries = logs.queries({
@@ -149,9 +150,9 @@ const serviceOf = (encoded: Encoded, options: Options): EventStoreShape => {
 
     maintenance: {
       update: (id, changes) =>
-        observe.write("update", () =>
+        observe.write("update", (nowMs) =>
           checked(
-            () => input.update(id, changes),
+            () => input.update(id, changes, nowMs),
             (request) =>
               Effect.flatMap(encoded.update(request), (found) =>
                 found ? Effect.void : Effect.fail(new NotFound({ what: `event ${request.id}` }))

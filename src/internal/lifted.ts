@@ -1,15 +1,24 @@
 /**
- * What a lifted service is made of, so that it can be lifted again over a wrapped port with the same options.
+ * What a lifted service is made of, so that it can be lifted again over a wrapped port with the same options; which
+ * ports are sealed; and what a store that is opened without keys may write.
  */
+import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import { InvalidInput } from "../Errors.js"
+import * as FiberRef from "effect/FiberRef"
+import { globalValue } from "effect/GlobalValue"
+import { InvalidInput, StoreError, type StoreFailure } from "../Errors.js"
+
+interface SharedOptions {
+  readonly readOnly?: boolean | undefined
+  readonly inTransaction?: ((context: Context.Context<never>) => boolean) | undefined
+}
 
 interface Parts<Encoded, Options> {
   readonly encoded: Encoded
   readonly options: Options
 }
 
-const allParts = new WeakMap<object, Parts<object, { readonly readOnly?: boolean | undefined }>>()
+const allParts = new WeakMap<object, Parts<object, SharedOptions>>()
 
 /** What a service of any store was lifted from; undefined for one that was made by hand. */
 export const partsOf = (service: object) => allParts.get(service)
@@ -18,11 +27,7 @@ export const partsOf = (service: object) => allParts.get(service)
  * The services of one store that its lift has made. Their parts are kept beside them, not in them: a copy of a service
  * with replaced members has none, and is refused, since lifting it again would undo the replacement.
  */
-export class Lifted<
-  Service extends object,
-  Encoded extends object,
-  Options extends { readonly readOnly?: boolean | undefined }
-> {
+export class Lifted<Service extends object, Encoded extends object, Options extends SharedOptions> {
   private readonly parts = new WeakMap<Service, Parts<Encoded, Options>>()
 
   constructor(private readonly store: string) {}
@@ -46,8 +51,20 @@ export class Lifted<
             why: `was not made by ${this.store}Encoded.make, so it has no port that could be wrapped`
           })
         )
-      : Effect.map(wrap(parts.encoded), (encoded) => ({ encoded, options: parts.options }))
+      : Effect.map(wrap(membersOf(parts.encoded)), (encoded) => ({ encoded, options: parts.options }))
   }
+}
+
+/** A port of which a copy has all members: where it is an instance of a class, a copy would lack the methods. */
+const membersOf = <Port extends object>(port: Port): Port => {
+  const members = { ...port }
+  for (let at = Object.getPrototypeOf(port); at !== null && at !== Object.prototype; at = Object.getPrototypeOf(at)) {
+    for (const name of Reflect.ownKeys(at)) {
+      const member: unknown = name in members ? undefined : Reflect.get(port, name)
+      if (member !== undefined) Reflect.set(members, name, typeof member === "function" ? member.bind(port) : member)
+    }
+  }
+  return members
 }
 
 /**
@@ -63,3 +80,81 @@ export const addSealed = <Port extends object>(port: Port, upkeep: unknown): Por
   Object.assign(port, { [sealed]: upkeep })
 
 export const upkeepIn = (port: object): unknown => (sealed in port ? port[sealed] : undefined)
+
+/** What a port keeps for layers that seal: see `note` of the ports. */
+export type Note = (name: string, value: string | null) => Effect.Effect<string | null, StoreFailure>
+
+/**
+ * Whether all that is written must be sealed, and how often that has changed: a kept value stays, so each time has
+ * notes of its own.
+ */
+const requirement = (
+  note: Note,
+  time = 1
+): Effect.Effect<{ readonly holds: boolean; readonly time: number }, StoreFailure> =>
+  Effect.flatMap(note(`required ${time}`, null), (required) =>
+    required === null
+      ? Effect.succeed({ holds: false, time })
+      : Effect.flatMap(note(`released ${time}`, null), (released) =>
+          released === null ? Effect.succeed({ holds: true, time }) : requirement(note, time + 1)
+        )
+  )
+
+/** From now on nothing may be written that is not sealed (`RequireEncrypt`), or it may again. */
+export const requireSealed = (note: Note, only: boolean): Effect.Effect<void, StoreFailure> =>
+  Effect.flatMap(requirement(note), ({ holds, time }) =>
+    holds === only ? Effect.void : Effect.asVoid(note(`${only ? "required" : "released"} ${time}`, "yes"))
+  )
+
+/** Set while a layer is built that is then sealed: who looks for keys at the start finds them there. */
+export const beingSealed: FiberRef.FiberRef<boolean> = globalValue("effect-stores/beingSealed", () =>
+  FiberRef.unsafeMake(false)
+)
+
+/** Whether a service was opened without keys that refuses to write plain. */
+export const lacksKeys = (service: object): Effect.Effect<boolean, StoreFailure> => {
+  const encoded = allParts.get(service)?.encoded as { readonly note?: Note | null } | undefined
+  return encoded === undefined || isSealed(encoded) || typeof encoded.note !== "function"
+    ? Effect.succeed(false)
+    : Effect.map(requirement(encoded.note), ({ holds }) => holds)
+}
+
+/**
+ * The port of a store that was opened without keys. Where all must be sealed it refuses these members, which write
+ * payloads: whoever reads with keys would stop at what they wrote. The first write looks, the others do not.
+ */
+export const withoutKeys = <Port extends { readonly note: Note | null }, Member extends keyof Port & string>(
+  store: string,
+  port: Port,
+  writes: ReadonlyArray<Member>
+): Port => {
+  if (isSealed(port) || port.note === null) return port
+  const members = membersOf(port)
+  const note = members.note as Note
+  let isOpen = false
+  const look = (operation: string) =>
+    Effect.flatMap(requirement(note), ({ holds }): Effect.Effect<void, StoreError> => {
+      isOpen = !holds
+      return holds
+        ? Effect.fail(new StoreError({ operation, cause: new Error(`${store} ${sealedOnly}`) }))
+        : Effect.void
+    })
+  const guarded = writes.map((name) => {
+    const write = members[name] as (...args: ReadonlyArray<unknown>) => Effect.Effect<unknown, unknown>
+    return [
+      name,
+      (...args: ReadonlyArray<unknown>) =>
+        isOpen
+          ? write(...args)
+          : Effect.zipRight(
+              look(name),
+              Effect.suspend(() => write(...args))
+            )
+    ] as const
+  })
+  return { ...members, ...Object.fromEntries(guarded) }
+}
+
+const sealedOnly =
+  "takes only what is sealed, and was opened without keys: " +
+  "give it the keys, with ForbidEncryptAllowDecrypt to write plain"

@@ -36,7 +36,10 @@ export const decoder = <Row extends { readonly id: string }, A>(
   return {
     rows,
     row: (row) => Effect.map(rows(row === null ? [] : [row]), ([item]) => Option.fromNullable(item)),
-    page: (page) => Effect.flatMap(page, ({ items, more }) => Effect.map(rows(items), (items) => ({ items, more })))
+    page: (page) =>
+      Effect.flatMap(page, ({ items, more, revision }) =>
+        Effect.map(rows(items), (items) => ({ items, more, revision }))
+      )
   }
 }
 

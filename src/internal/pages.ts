@@ -37,6 +37,8 @@ export interface Page<A> {
   readonly items: ReadonlyArray<A>
   /** The page ended at one of its bounds, so more may follow. */
   readonly more: boolean
+  /** Which history of a stream the page is of, where it is one of a stream; see `pageBegins`. */
+  readonly revision?: string | null | undefined
 }
 
 /** Positions, and the order in which they are read. */
@@ -63,7 +65,14 @@ export const takePage = <A>(
 }
 
 /** A page, and how to get the next one. */
-export type Pages<A, E> = Effect.Effect<{ readonly items: ReadonlyArray<A>; readonly next: Pages<A, E> | undefined }, E>
+export type Pages<A, E> = Effect.Effect<
+  {
+    readonly items: ReadonlyArray<A>
+    readonly next: Pages<A, E> | undefined
+    readonly revision?: string | null | undefined
+  },
+  E
+>
 
 /** All items of a range, page by page: `rest` is the range that is left after an item. */
 export const rangePages = <Range, A, E>(
@@ -72,10 +81,10 @@ export const rangePages = <Range, A, E>(
   limit: number,
   rest: (range: Range, last: A) => Range
 ): Pages<A, E> =>
-  Effect.map(read({ ...range, limit: Math.min(pageSize, limit), maxBytes: pageBytes }), ({ items, more }) => {
+  Effect.map(read({ ...range, limit: Math.min(pageSize, limit), maxBytes: pageBytes }), ({ items, more, revision }) => {
     const last = items[items.length - 1]
-    if (last === undefined || !more || items.length === limit) return { items, next: undefined }
-    return { items, next: rangePages(read, rest(range, last), limit - items.length, rest) }
+    if (last === undefined || !more || items.length === limit) return { items, next: undefined, revision }
+    return { items, next: rangePages(read, rest(range, last), limit - items.length, rest), revision }
   })
 
 // A single construct, because each layer of Stream costs as much as reading ten events.
@@ -85,12 +94,13 @@ export const pagedStream = <A, E>(first: Pages<A, E>): Stream.Stream<A, E> =>
   )
 
 /**
- * A state with this member is told by the fold that it is handed to when a page begins: a state that was folded from
- * one page is that of one moment.
+ * A state with this member is told by the fold that it is handed to when a page begins, and of which history of the
+ * stream the page is (null: of one that was never changed). A state that was folded from one page is that of one
+ * moment.
  */
 export const pageBegins: unique symbol = Symbol.for("effect-stores/pageBegins")
 
-const isTold = (state: unknown): state is { readonly [pageBegins]: () => void } =>
+const isTold = (state: unknown): state is { readonly [pageBegins]: (revision: string | null) => void } =>
   typeof state === "object" && state !== null && pageBegins in state
 
 export const foldPages = <A, E, S>(
@@ -98,9 +108,9 @@ export const foldPages = <A, E, S>(
   initial: S,
   step: (state: S, item: A) => S
 ): Effect.Effect<S, E> =>
-  Effect.flatMap(page, ({ items, next }) => {
+  Effect.flatMap(page, ({ items, next, revision }) => {
     let state = initial
-    if (isTold(state)) state[pageBegins]()
+    if (isTold(state)) state[pageBegins](revision ?? null)
     for (const item of items) state = step(state, item)
     return next === undefined ? Effect.succeed(state) : foldPages(next, state, step)
   })

@@ -37,17 +37,25 @@ interface State {
   byId: Map<string, Encoded.EncodedEvent>
   /** In order of position. */
   log: Array<Encoded.EncodedEvent>
+  /** Of streams of which an event was changed. */
+  revisions: Map<string, string>
   /** Goes on over a reset and deletions. */
   lastPosition: number
 }
 
-const empty = (): Omit<State, "lastPosition"> => ({ streams: new Map(), byId: new Map(), log: [] })
+const empty = (): Omit<State, "lastPosition"> => ({
+  streams: new Map(),
+  byId: new Map(),
+  log: [],
+  revisions: new Map()
+})
 
-const copy = ({ byId, log, streams, ...rest }: State): State => ({
+const copy = ({ byId, log, revisions, streams, ...rest }: State): State => ({
   ...rest,
   streams: new Map(Array.from(streams, ([key, events]) => [key, [...events]])),
   byId: new Map(byId),
-  log: [...log]
+  log: [...log],
+  revisions: new Map(revisions)
 })
 
 const versionOf = ({ streams }: State, stream: StreamId): number => streams.get(streamKey(stream))?.length ?? 0
@@ -57,6 +65,14 @@ const replace = ({ byId, log, streams }: State, event: Encoded.EncodedEvent): vo
   byId.set(event.id, event)
   log[indexAfter(log, event.position) - 1] = event
   ;(streams.get(streamKey(event)) as Array<Encoded.EncodedEvent>)[event.version - 1] = event
+}
+
+/** The event, and the revision of its stream; without one the stream has none. */
+const revise = (state: State, event: Encoded.EncodedEvent, revision: string | undefined): void => {
+  replace(state, event)
+  const key = streamKey(event)
+  if (revision === undefined) state.revisions.delete(key)
+  else state.revisions.set(key, revision)
 }
 
 /** Takes the newest events out again. */
@@ -109,9 +125,11 @@ const port = (database: Database): Encoded.Encoded => {
       ),
 
     readStream: ({ direction, fromVersion, stream, toVersion, ...bounds }) =>
-      events.read(({ streams }) => {
-        const found = (streams.get(streamKey(stream)) ?? []).slice(Math.max(0, fromVersion - 1), toVersion)
-        return takePage(direction === "forward" ? found : found.reverse(), bounds, bytesOf)
+      events.read(({ revisions, streams }) => {
+        const key = streamKey(stream)
+        const found = (streams.get(key) ?? []).slice(Math.max(0, fromVersion - 1), toVersion)
+        const page = takePage(direction === "forward" ? found : found.reverse(), bounds, bytesOf)
+        return { ...page, revision: revisions.get(key) ?? null }
       }),
 
     version: (stream) => events.read((state) => versionOf(state, stream)),
@@ -155,36 +173,41 @@ const port = (database: Database): Encoded.Encoded => {
       lastEvent: log.at(-1) ?? null
     })),
 
-    update: ({ data, id, keyId, metadata }) =>
+    update: ({ data, id, keyId, metadata, revision }) =>
       events.write((state, undo) => {
         const event = state.byId.get(id)
         if (event === undefined) return false
-        undo((state) => replace(state, event))
-        replace(state, { ...event, data: data ?? event.data, metadata: metadata ?? event.metadata, keyId })
+        const before = state.revisions.get(streamKey(event))
+        undo((state) => revise(state, event, before))
+        revise(state, { ...event, data: data ?? event.data, metadata: metadata ?? event.metadata, keyId }, revision)
         return true
       }),
 
-    replace: ({ data, id, keyId, metadata, was }) =>
+    replace: ({ data, id, keyId, metadata, revision, was }) =>
       events.write((state, undo) => {
         const event = state.byId.get(id)
         if (event === undefined || event.data !== was.data || event.metadata !== was.metadata) return false
-        undo((state) => replace(state, event))
-        replace(state, { ...event, data, metadata, keyId })
+        const before = state.revisions.get(streamKey(event))
+        undo((state) => revise(state, event, before))
+        revise(state, { ...event, data, metadata, keyId }, revision ?? before)
         return true
       }),
 
     deleteStream: (stream) =>
       events.write((state, undo) => {
         const key = streamKey(stream)
-        const { byId, log, streams } = state
+        const { byId, log, revisions, streams } = state
         const deleted = streams.get(key)
         if (deleted === undefined) return 0
+        const revision = revisions.get(key)
         undo((state) => {
           state.streams.set(key, [...deleted])
+          if (revision !== undefined) state.revisions.set(key, revision)
           for (const event of deleted) state.byId.set(event.id, event)
           state.log = [...log]
         })
         streams.delete(key)
+        revisions.delete(key)
         for (const { id } of deleted) byId.delete(id)
         state.log = log.filter(({ id }) => byId.has(id))
         return deleted.length

@@ -43,8 +43,12 @@ const layers = storeLayers.make({
   options: ({ readOnly }: StoreOptions) => Effect.succeed({ system: "postgresql", readOnly }),
   port: port.make,
   // Saves may all wait for one lock, and other operations of the pool must not wait with them.
-  lift: (encoded, options, { limits }) =>
-    Encoded.make(encoded, { ...options, savesMax: Math.max(1, Math.floor(limits.maxOpenConns / 4)) }),
+  lift: (encoded, options, { inTransaction, limits }) =>
+    Encoded.make(encoded, {
+      ...options,
+      savesMax: Math.max(1, Math.floor(limits.maxOpenConns / 4)),
+      inTransaction: (currentContext) => inTransaction({ currentContext })
+    }),
   pool: Pool.defaults.snapshotStore.pg
 })
 

@@ -7,7 +7,7 @@ import type * as Scope from "effect/Scope"
 import type { InvalidInput } from "../Errors.js"
 import type { StreamId } from "../EventStore.js"
 import { JsonText, utc } from "../internal/encoding.js"
-import { Lifted } from "../internal/lifted.js"
+import { Lifted, withoutKeys } from "../internal/lifted.js"
 import * as Telemetry from "../internal/telemetry.js"
 import {
   checked,
@@ -36,7 +36,8 @@ export const relift = <E, R>(
 ): Effect.Effect<SnapshotStoreShape, E | InvalidInput, R | Scope.Scope> =>
   Effect.flatMap(lifted.rewrap(service, wrap), ({ encoded, options }) => lift(encoded, options))
 
-const serviceOf = (encoded: Encoded, options: Options): Effect.Effect<SnapshotStoreShape, never, Scope.Scope> => {
+const serviceOf = (port: Encoded, options: Options): Effect.Effect<SnapshotStoreShape, never, Scope.Scope> => {
+  const encoded = withoutKeys("the SnapshotStore", port, ["save"])
   const observe = Telemetry.make("SnapshotStore", options.system, options.readOnly)
 
   const save: SnapshotStoreShape["save"] = (stream, snapshot) =>

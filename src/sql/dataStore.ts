@@ -130,9 +130,10 @@ export interface Statements {
   /** Some writes whose last sign of life was at or before that. */
   readonly silent: (untilMs: number) => Effect.Effect<ReadonlyArray<string>, ReadFailure>
   /**
-   * Deletes some rows of a write that is still as silent; returns how many, and when there are none the write itself.
+   * Of a write that is still as silent deletes some rows, or the write itself when there are none: `More`, or `Gone`.
+   * Else `Alive`: it gave a sign of life, or another sweeper was faster.
    */
-  readonly deleteRows: (writeId: string, untilMs: number) => Effect.Effect<number, StoreFailure>
+  readonly deleteRows: (writeId: string, untilMs: number) => Effect.Effect<"More" | "Gone" | "Alive", StoreFailure>
   readonly createBucket: (bucket: string, nowMs: number) => Effect.Effect<boolean, StoreFailure>
   readonly deleteBucket: (bucket: string) => Effect.Effect<boolean | "NotEmpty", StoreFailure>
   readonly bucketExists: (bucket: string) => Effect.Effect<boolean, ReadFailure>
@@ -155,9 +156,9 @@ export const make = (backend: string, connection: string, sql: Statements): Enco
         ? Effect.succeed(0)
         : Effect.flatMap(
             Effect.forEach(writes, (writeId) =>
-              Effect.repeat(sql.deleteRows(writeId, untilMs), { while: (deleted) => deleted > 0 })
+              Effect.repeat(sql.deleteRows(writeId, untilMs), { while: (deleted) => deleted === "More" })
             ),
-            () => Effect.map(collect(untilMs), (more) => writes.length + more)
+            (ends) => Effect.map(collect(untilMs), (more) => ends.filter((end) => end === "Gone").length + more)
           )
     )
 

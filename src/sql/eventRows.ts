@@ -19,8 +19,7 @@ export const column: { readonly [K in DistinctField]: string } = {
   instanceId: "instance_id"
 }
 
-/** A row of `streamColumns`. */
-export type StreamRow = readonly [
+type Fields = readonly [
   position: number,
   id: string,
   version: number,
@@ -33,8 +32,14 @@ export type StreamRow = readonly [
   createdAt: number
 ]
 
+/** A row of `streamColumns` and the revision of the stream. */
+export type StreamRow = readonly [...Fields, revision: string | null]
+
+/** Of an empty page it does not matter. */
+export const revisionOf = ([row]: ReadonlyArray<StreamRow>): string | null => row?.[10] ?? null
+
 /** A row of `columns`. */
-export type Row = readonly [...StreamRow, tenantId: string, domain: string, aggregateId: string]
+export type Row = readonly [...Fields, tenantId: string, domain: string, aggregateId: string]
 
 const toEvent = (row: StreamRow | Row, tenantId: string, domain: string, aggregateId: string): EncodedEvent => ({
   id: row[1],

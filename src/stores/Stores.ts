@@ -9,6 +9,7 @@ import type { ConfigError } from "effect/ConfigError"
 import type * as ConfigProvider from "effect/ConfigProvider"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as FiberRef from "effect/FiberRef"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import { CacheStore } from "../CacheStore.js"
@@ -20,6 +21,7 @@ import { InvalidInput, type StoreFailure } from "../Errors.js"
 import { EventStore } from "../EventStore.js"
 import type { Health } from "../Health.js"
 import { nameOf } from "../internal/config.js"
+import { beingSealed, lacksKeys } from "../internal/lifted.js"
 import { type Keys, onlyKnown } from "../internal/storeOptions.js"
 import { checked, record, refuse } from "../internal/validate.js"
 import { SnapshotStore } from "../SnapshotStore.js"
@@ -115,7 +117,8 @@ const optionKeys: Keys<Options> = {
  * - `EVENT_STORE_POOL_MAX_OPEN_CONNS` and so on bound the pool of a store. With `PG_SHARED=true` the stores on
  *   PostgreSQL share one, `PG_POOL_*`, and transactions extend to all of them; `REDIS_SHARED` means the same. Stores in
  *   one SQLite file always share it.
- * - `ENCRYPTION_KEYS` and `ENCRYPTION_PRIMARY`, or `ENCRYPTION_KEY_FILE`, seal all stores.
+ * - `ENCRYPTION_KEYS` and `ENCRYPTION_PRIMARY`, or `ENCRYPTION_KEY_FILE`, seal all stores. Without them a store that
+ *   takes only what is sealed fails the start.
  * - `DURABLE=true` refuses an event store in memory.
  *
  * All that is wrong with the variables, alone or between them, is one error, before anything is opened; what depends on
@@ -222,6 +225,14 @@ const chosen = (
     yield* checkPools(session.pools, choice.expectedProcesses)
 
     const services = opened.reduce((all, { services }) => Context.merge(all, services), Context.empty())
+    if (keys === undefined && !(yield* FiberRef.get(beingSealed))) {
+      const serviceOf = (store: Store): object => services.unsafeMap.get(tags[store].key)
+      const locked = yield* Effect.filter(byConfig, (store) => lacksKeys(serviceOf(store)))
+      if (locked.length > 0) {
+        reading.refuse("ENCRYPTION_KEYS", `must be given: only what is sealed goes to ${locked.map(nameOf).join(", ")}`)
+        yield* reading.done
+      }
+    }
     const isSealed = keys !== undefined && opened.length > 0
     if (keys !== undefined && !isSealed)
       yield* Effect.logWarning("the keys seal nothing: all stores are layers of the application")

@@ -54,4 +54,30 @@ describe("a backend that was unavailable", () => {
       assert.strictEqual(asked - before, 2)
     })
   )
+
+  it.scopedLive("is left alone too when it was a load's end that found it so", () =>
+    Effect.gen(function* () {
+      const { encoded } = yield* CacheStoreMemory.makeEncoded()
+      let asked = 0
+      const asking = <A, E>(self: Effect.Effect<A, E>) =>
+        Effect.suspend(() => {
+          asked++
+          return self
+        })
+      const cache = yield* CacheStoreEncoded.make(
+        {
+          ...encoded,
+          get: (place, left) => asking(encoded.get(place, left)),
+          begin: (request) => asking(encoded.begin(request)),
+          settle: () => asking(Effect.fail(unavailable))
+        },
+        { system: "memory" }
+      )
+      assert.strictEqual(yield* cache.getOrSet("t", "k", Effect.succeed("loaded")), "loaded")
+      const before = asked
+      assert.ok(before > 0)
+      assert.strictEqual(yield* cache.getOrSet("t", "k", Effect.succeed("again")), "again")
+      assert.strictEqual(asked, before)
+    })
+  )
 })

@@ -127,6 +127,59 @@ describeOwnRedis("the CacheStore on Redis", () => {
     for (const [i, one] of found.entries()) assert.ok(Option.contains(one, value(i)), `${i}`)
   })
 
+  it("commands of text and of bytes in one turn keep their order, so that each gets its own reply", async () => {
+    const store = open({ url: Redacted.make(server.url), pool: { poolSize: 1, minIdleConns: 1, maxIdleConns: 1 } })
+    const keys = keysOf(0, 20)
+    await store.run((cache) =>
+      cache.setMany(
+        "t",
+        keys.map((key) => ({ key, value: `${key} ${"x".repeat(1_000)}` }))
+      )
+    )
+    let clearing = true
+    const clears = store
+      .run((cache) =>
+        Effect.repeatN(
+          Effect.forEach(
+            ["u", "v", "w"],
+            (tenant) =>
+              // What SCAN has found is unlinked by its bytes.
+              Effect.zipRight(
+                cache.setMany(
+                  tenant,
+                  keys.map((key) => ({ key, value: 1 }))
+                ),
+                cache.clear(tenant)
+              ),
+            { concurrency: "unbounded", discard: true }
+          ),
+          isFull ? 500 : 50
+        )
+      )
+      .finally(() => {
+        clearing = false
+      })
+    // Each goes on by itself, so that whatever else is sent comes between them.
+    let found = 0
+    await store.run((cache) =>
+      Effect.forEach(
+        keys,
+        (key) =>
+          Effect.iterate(0, {
+            while: () => clearing,
+            body: () =>
+              Effect.map(cache.get("t", key), (one) => {
+                assert.ok(Option.contains(one, `${key} ${"x".repeat(1_000)}`), key)
+                return found++
+              })
+          }),
+        { concurrency: "unbounded" }
+      )
+    )
+    await clears
+    assert.ok(found > 1_000, `${found} values`)
+  })
+
   it("what it walks through it asks for by SCAN, and a reset touches nobody else's keys", async () => {
     const store = open({ url: Redacted.make(server.url), prefix: "es:[c]*?" })
     await server.command("set", "es:cache", "kept")

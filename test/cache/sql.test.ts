@@ -91,7 +91,8 @@ from es_cache_entries`
       // A ticket beside an entry that ends before it, and beside one that ends after it.
       await run((cache) => cache.touch("t", "short", 1))
       await run((cache) => cache.touch("t", "long", "3 hours"))
-      await run((cache) => cache.touch("t", "k", "3 hours"))
+      // The tag would outlive the time to live, but not the grace after it.
+      await run((cache) => cache.touch("t", "k", "5 hours"))
       await run((cache) => cache.expire("t", { keys: ["expired"] }))
       assert.deepStrictEqual(await counts(), { entries: 4, tickets: 2, early: 0, untagged: 0 })
       await Effect.runPromise(going.open)

@@ -70,3 +70,29 @@ it("a small body that came along with its object is verified too, before any of 
       expect(pieces).toEqual([])
     }
   }).pipe(Effect.runPromise))
+
+it("checksums of fewer or more pieces than the body has are ObjectCorrupt before any of it is read", () =>
+  Effect.gen(function* () {
+    const port = yield* DataStoreMemory.makeEncoded
+    let cut = (checksums: string) => checksums
+    const store = DataStoreEncoded.make(
+      {
+        ...port,
+        open: (object) =>
+          Effect.map(port.open(object), (found) =>
+            found === null || found === "NoBucket"
+              ? found
+              : { ...found, object: { ...found.object, checksums: cut(found.object.checksums ?? "") } }
+          )
+      },
+      { system: "memory" }
+    )
+    yield* store.buckets.create(id.bucket)
+    yield* store.put(id, bytes)
+    expect(Option.isSome(yield* store.head(id))).toBe(true)
+    for (const other of [(sums: string) => sums.slice(0, -16), (sums: string) => `${sums}${"A".repeat(16)}`]) {
+      cut = other
+      const looks: ReadonlyArray<Effect.Effect<unknown, unknown>> = [store.head(id), store.get(id)]
+      for (const look of looks) expect(yield* Effect.flip(look)).toMatchObject({ _tag: "ObjectCorrupt", ...id })
+    }
+  }).pipe(Effect.runPromise))

@@ -7,7 +7,7 @@ import { randomUUID } from "node:crypto"
 import * as fs from "node:fs"
 import * as path from "node:path"
 import { Cause, Effect, Exit, Option, Stream } from "effect"
-import { DataStore } from "effect-stores"
+import { DataStore, DataStoreEncoded } from "effect-stores"
 import { DataStoreFileSystem } from "effect-stores/fs"
 import { afterAll, describe, expect, it } from "vitest"
 import { describeWith, temporaryDirectory } from "../support/backends.js"
@@ -23,6 +23,9 @@ const failureOf = <A, E>(effect: Effect.Effect<A, E>) =>
 
 const id = { bucket: "bucket", name: "object" }
 const bytes = new Uint8Array(1_000_000).fill(7)
+
+/** What test/data/writer.ts puts. */
+const ofWriter = { bucket: "worker", name: "object" }
 
 describeWith("strace", "what reaches the disk, and when", () => {
   it("a file is synced before it is renamed, and its folder after, before the put is acknowledged", async () => {
@@ -47,6 +50,75 @@ describeWith("strace", "what reaches the disk, and when", () => {
     const cycles = steps.join(" ").split("said").slice(0, 5)
     expect(cycles.length).toBe(5)
     for (const cycle of cycles) expect(cycle.trim()).toBe("file rename folder")
+  })
+})
+
+describeWith("strace", "a delete", () => {
+  it("is synced in its folder before it is acknowledged", async () => {
+    const trace = path.join(temporaryDirectory(), "trace")
+    const worker = spawnWorker(new URL("./writer.ts", import.meta.url), {
+      args: ["fs", "delete", "1000"],
+      env: { WORKER_PLACE: temporaryDirectory() },
+      under: ["strace", "-f", "-y", "-e", "trace=fsync,unlink,write", "-o", trace]
+    })
+    expect(await worker.exited).toMatchObject({ code: 0 })
+    const steps = fs
+      .readFileSync(trace, "utf8")
+      .split("\n")
+      .flatMap((line) => {
+        if (/unlink\(.*objects\/worker\/object"/.test(line)) return ["unlink"]
+        if (/fsync\(\d+<[^>]*objects\/worker>/.test(line)) return ["folder"]
+        return /write\(1<.*\{\\"n\\":/.test(line) ? ["said"] : []
+      })
+    expect(steps.slice(steps.indexOf("unlink"))).toEqual(["unlink", "folder", "said"])
+  })
+})
+
+describeWith("strace", "a sync that fails", () => {
+  /** Puts 40 MB, 1 kB and 40 MB under one name, where the so-manieth sync fails, as a disk does that lost what it had. */
+  const put = async (failing?: number) => {
+    const root = temporaryDirectory()
+    const trace = path.join(temporaryDirectory(), "trace")
+    const fault = failing === undefined ? [] : ["-e", `inject=fsync:error=EIO:when=${failing}`]
+    const worker = spawnWorker(new URL("./writer.ts", import.meta.url), {
+      args: ["fs", "put", "40000000"],
+      // One thread makes all calls, so that they are counted together.
+      env: { WORKER_PLACE: root, WORKER_PUTS: "3", UV_THREADPOOL_SIZE: "1" },
+      under: ["strace", "-f", "-y", "-e", "trace=fsync", ...fault, "-o", trace]
+    })
+    const exit = await worker.exited
+    const syncs = fs
+      .readFileSync(trace, "utf8")
+      .split("\n")
+      .flatMap((line) => /fsync\(\d+<[^>]*\/([^/>]*)(?: \(deleted\))?>/.exec(line)?.[1] ?? [])
+    return { exit, root, syncs }
+  }
+
+  it("fails the put, whichever it is: the old object stays, or nobody says that the new one is kept", async () => {
+    const { exit, syncs } = await put()
+    expect(exit).toMatchObject({ code: 0 })
+    // Of the last put: once while it is written, once at its end, and its folder.
+    expect(syncs.length).toBeGreaterThan(3)
+    const [early, end, folder] = syncs.slice(-3)
+    expect([early, folder]).toEqual([end, ofWriter.bucket])
+    for (const [from, error, kept] of [
+      [2, /StoreUnavailable: put failed.*EIO/, "2"],
+      [1, /StoreUnavailable: put failed.*EIO/, "2"],
+      [0, /CommitOutcomeUnknown.*EIO/, "3"]
+    ] as const) {
+      const failed = await put(syncs.length - from)
+      expect(failed.exit.code).toBe(1)
+      expect(failed.exit.stderr).toMatch(error)
+      await withStore(failed.root, (store) =>
+        Effect.gen(function* () {
+          const found = Option.getOrThrow(yield* store.get(ofWriter))
+          expect(found.info.metadata).toEqual({ n: kept })
+          const size = yield* Stream.runFold(found.body, 0, (sum, piece) => sum + piece.byteLength)
+          expect(size).toBe(kept === "2" ? 1_000 : 40_000_000)
+          expect(fs.readdirSync(path.join(failed.root, "incoming"))).toEqual([])
+        })
+      )
+    }
   })
 })
 
@@ -118,6 +190,103 @@ describe("links that somebody has planted inside the folder", () => {
         expect(yield* store.delete(id)).toBe(true)
       })
     )
+  })
+})
+
+it("a body that was found is not read from what was copied over its file since, though the file is the same", async () => {
+  const root = temporaryDirectory()
+  await withStore(root, (store) =>
+    Effect.gen(function* () {
+      const other = { ...id, name: "other" }
+      yield* store.buckets.create(id.bucket)
+      yield* store.put(id, bytes)
+      yield* store.put(other, bytes.toReversed().fill(8, 0, 10))
+      const at = (name: string) => path.join(root, "objects", id.bucket, name)
+      const { body } = Option.getOrThrow(yield* store.get(id))
+      const { ino, size } = fs.statSync(at(id.name))
+      fs.copyFileSync(at(other.name), at(id.name))
+      expect(fs.statSync(at(id.name)).ino).toBe(ino)
+      expect(Math.abs(fs.statSync(at(id.name)).size - size)).toBeLessThan(10)
+      expect(yield* failureOf(Stream.runDrain(body))).toMatchObject({ _tag: "ObjectChanged", ...id })
+    })
+  )
+})
+
+it("a source that is replaced before it is copied is ObjectChanged, and nothing is made", () =>
+  Effect.gen(function* () {
+    const port = yield* DataStoreFileSystem.makeEncoded({ root: temporaryDirectory() })
+    const options = { system: "filesystem" }
+    const store = DataStoreEncoded.make(port, options)
+    const to = { ...id, name: "copy" }
+    const late = DataStoreEncoded.make(
+      { ...port, copy: (...args) => Effect.zipRight(Effect.orDie(store.put(id, bytes)), port.copy(...args)) },
+      options
+    )
+    yield* store.buckets.create(id.bucket)
+    yield* store.put(id, bytes)
+    expect(yield* failureOf(late.copy(id, to))).toMatchObject({ _tag: "ObjectChanged", ...id })
+    expect(Option.isNone(yield* store.head(to))).toBe(true)
+  }).pipe(Effect.runPromise))
+
+describe("files that were cut off, or changed, at their end", () => {
+  const short = ["a", "b", "c"]
+  const long = ["d", "e"].map((letter) => letter.repeat(900))
+
+  const damaged = (names: ReadonlyArray<string>, damage: (file: string) => void) => {
+    const root = temporaryDirectory()
+    return withStore(root, (store) =>
+      Effect.gen(function* () {
+        yield* store.buckets.create(id.bucket)
+        for (const name of names) yield* store.put({ ...id, name }, bytes)
+        damage(path.join(root, "objects", id.bucket))
+        const seen: Array<DataStore.Entry> = []
+        const failure = yield* failureOf(
+          Stream.runForEach(store.list(id.bucket), (entry) => Effect.sync(() => seen.push(entry)))
+        )
+        return { failure, seen, store }
+      })
+    )
+  }
+  const nameOf = (entry: DataStore.Entry) => (entry._tag === "Object" ? entry.name : entry.prefix)
+
+  for (const [what, damage] of [
+    ["cut off in the middle", (file: string) => fs.truncateSync(file, 500_000)],
+    ["emptied", (file: string) => fs.truncateSync(file, 0)],
+    ["another program's", (file: string) => fs.writeFileSync(file, "a note")]
+  ] as const) {
+    it(`one that is ${what} is in lists and counts, and opening and deleting it go on from there`, async () => {
+      const { failure, seen, store } = await damaged(short, (folder) => damage(path.join(folder, "b")))
+      expect(failure).toBeUndefined()
+      expect(seen.map(nameOf)).toEqual(short)
+      await Effect.gen(function* () {
+        expect(yield* store.count(id.bucket)).toBe(3)
+        expect((yield* store.info).objects).toBe(3)
+        const found = { ...id, name: "b" }
+        for (const open of [store.get(found), store.head(found)] as ReadonlyArray<Effect.Effect<unknown, unknown>>)
+          expect(yield* failureOf(open)).toMatchObject({ _tag: "ObjectCorrupt", name: "b" })
+        const copy = store.copy({ ...id, name: "a" }, found, { ifAbsent: true })
+        expect(yield* failureOf(copy)).toMatchObject({ _tag: "ObjectExists", name: "b" })
+        expect(yield* store.delete(found)).toBe(true)
+        expect(yield* store.count(id.bucket)).toBe(2)
+      }).pipe(Effect.runPromise)
+    })
+  }
+
+  it("a folder in their place is no object", async () => {
+    const { failure, seen } = await damaged(short, (folder) => fs.mkdirSync(path.join(folder, "bb")))
+    expect([failure, seen.map(nameOf)]).toEqual([undefined, short])
+  })
+
+  it("one whose long name is lost with its end fails the list by its file, after all others", async () => {
+    let file = ""
+    const { failure, seen, store } = await damaged([...short, ...long], (folder) => {
+      file = fs.readdirSync(folder).find((name) => name.startsWith("~")) ?? ""
+      fs.truncateSync(path.join(folder, file), 500_000)
+    })
+    expect(failure).toMatchObject({ _tag: "ObjectCorrupt", bucket: id.bucket, name: file })
+    expect(seen.length).toBe(4)
+    const first = Stream.runCollect(store.list(id.bucket, { limit: 3 }))
+    expect([...(await Effect.runPromise(first))].map(nameOf)).toEqual(short)
   })
 })
 

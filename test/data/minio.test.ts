@@ -305,23 +305,81 @@ describeWith("ceph", "the DataStore on S3, when answers get lost", async () => {
       })
     ))
 
+  /** The clock of this side says how long ago something was put. */
+  const later = Effect.map(
+    Effect.clock,
+    (clock): Clock.Clock =>
+      Object.assign(Object.create(clock), { currentTimeMillis: Effect.sync(() => Date.now() + 2 * 3_600_000) })
+  )
+  const sweepLater = (store: DataStore.DataStoreShape) =>
+    Effect.flatMap(later, (clock) => Effect.withClock(store.sweep(), clock))
+
+  /** An upload with its record, of a process that has died. */
+  const leave = (bucket: string) =>
+    Effect.promise(async () => {
+      const client = clientOf(direct)
+      const real = `${direct.bucketPrefix}${bucket}`
+      const uploadId = await client.initiateNewMultipartUpload(real, "object", {})
+      const record = Buffer.from(JSON.stringify({ v: 1, name: "object", uploadId, fields: null }))
+      await client.putObject(real, `.effect-stores/${randomUUID()}`, record)
+    })
+
   it("what a process that died has left is swept by its age, and what another is writing is not", () =>
+    withStore((store, bucket) =>
+      Effect.gen(function* () {
+        yield* leave(bucket)
+        expect(yield* leftOnS3(direct)).toBe(2)
+        expect(yield* store.sweep()).toBe(0)
+        expect(yield* sweepLater(store)).toBe(1)
+        expect(yield* leftOnS3(direct)).toBe(0)
+      })
+    ))
+
+  it("an upload that the server does not let go keeps its record, by which the next sweep finds it", () =>
+    withStore((store, bucket) =>
+      Effect.gen(function* () {
+        yield* leave(bucket)
+        proxy.decide = (line) => (/^DELETE .*uploadId=/.test(line) ? { do: "answer", status: 204 } : { do: "pass" })
+        expect(yield* sweepLater(store)).toBe(0)
+        expect(yield* leftOnS3(direct)).toBe(2)
+        proxy.decide = () => ({ do: "pass" })
+        expect(yield* sweepLater(store)).toBe(1)
+        expect(yield* leftOnS3(direct)).toBe(0)
+      })
+    ))
+
+  it("a sweep leaves the records of what is there, and what it does not know, and takes that of what was replaced", () =>
     withStore((store, bucket) =>
       Effect.gen(function* () {
         const client = clientOf(direct)
         const real = `${direct.bucketPrefix}${bucket}`
-        const dead = randomUUID()
-        const uploadId = yield* Effect.promise(() => client.initiateNewMultipartUpload(real, "object", {}))
-        const record = Buffer.from(JSON.stringify({ v: 1, name: "object", uploadId, fields: null }))
-        yield* Effect.promise(() => client.putObject(real, `.effect-stores/${dead}`, record))
-        expect(yield* leftOnS3(direct)).toBe(2)
-        expect(yield* store.sweep()).toBe(0)
-        // The clock of this side says how long ago that is.
-        const later: Clock.Clock = Object.assign(Object.create(yield* Effect.clock), {
-          currentTimeMillis: Effect.sync(() => Date.now() + 2 * 3_600_000)
-        })
-        expect(yield* Effect.withClock(store.sweep(), later)).toBe(1)
+        const [kept, replaced] = [
+          { bucket, name: "kept" },
+          { bucket, name: "replaced" }
+        ] as const
+        for (const id of [kept, replaced]) yield* store.put(id, bytesOf(6 * MiB), { metadata: { of: id.name } })
+        yield* Effect.promise(() => client.putObject(real, ".effect-stores/readme", Buffer.from("not a record")))
+        expect(yield* sweepLater(store)).toBe(0)
+        yield* store.put(replaced, bytesOf(10))
+        expect(yield* sweepLater(store)).toBe(1)
+        expect((yield* stored(store, kept)).equals(bytesOf(6 * MiB))).toBe(true)
+        expect(Option.getOrThrow(yield* store.head(kept)).metadata).toEqual({ of: "kept" })
+        expect((yield* stored(store, replaced)).equals(bytesOf(10))).toBe(true)
+        const foreign = yield* Effect.promise(() => client.statObject(real, ".effect-stores/readme"))
+        expect(foreign.size).toBe("not a record".length)
+      })
+    ))
+
+  it("a reset ends uploads that were left, with everything else", () =>
+    withStore((store, bucket) =>
+      Effect.gen(function* () {
+        yield* leave(bucket)
+        yield* store.put({ bucket, name: "large" }, bytesOf(6 * MiB))
+        yield* store.reset
         expect(yield* leftOnS3(direct)).toBe(0)
+        // Some servers take it away with the bucket, and some do not let the bucket go.
+        expect(proxy.seen.filter((line) => /^DELETE .*\/object\?uploadId=/.test(line)).length).toBeGreaterThan(0)
+        expect(yield* store.buckets.list).toEqual([])
       })
     ))
 

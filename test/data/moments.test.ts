@@ -82,3 +82,15 @@ for (const [what, meanwhile] of [
       })
     ))
 }
+
+it("a bucket that is deleted while `info` counts has nothing in it, and the others are counted", () =>
+  Effect.gen(function* () {
+    const port = yield* DataStoreMemory.makeEncoded
+    const store = DataStoreEncoded.make(
+      { ...port, buckets: Effect.zipLeft(port.buckets, Effect.orDie(port.deleteBucket("gone"))) },
+      options
+    )
+    for (const bucket of ["gone", from.bucket]) yield* store.buckets.create(bucket)
+    yield* store.put(from, text("first"))
+    expect(yield* store.info).toMatchObject({ buckets: 2, objects: 1, bytes: 5 })
+  }).pipe(Effect.runPromise))

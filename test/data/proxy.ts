@@ -7,14 +7,16 @@ import { freePort } from "../support/ports.js"
 
 /**
  * What becomes of a request. `drop`: the server does it, and its answer is lost. `hang`: the server does it, and nobody
- * says so. `cut`: so many bytes of the body of the answer come through. `answer`: the server does not hear of it;
+ * says so. `cut`: so many bytes of the body of the answer come through. `stall`: no more than so many do, and the connection stays.
+ * `flood`: what comes has no end. `answer`: the server does not hear of it;
  * `after`: it does, and this is answered instead.
  */
 export type Fate =
   | { readonly do: "pass" }
   | { readonly do: "drop" }
   | { readonly do: "hang" }
-  | { readonly do: "cut"; readonly bytes: number }
+  | { readonly do: "cut" | "stall"; readonly bytes: number }
+  | { readonly do: "flood" }
   | { readonly do: "answer" | "after"; readonly status: number; readonly body?: string }
 
 export interface Proxy {
@@ -45,6 +47,14 @@ export const startProxy = async (target: string): Promise<Proxy> => {
     seen.push(line)
     const fate = proxy.decide(line, request.headers)
     response.on("error", () => {})
+    if (fate.do === "flood") {
+      const block = Buffer.alloc(256 * 1024, " ")
+      const pour = () => {
+        while (!response.destroyed && response.write(block));
+      }
+      response.writeHead(200).on("drain", pour)
+      return pour()
+    }
     if (fate.do === "answer") {
       request.resume().on("end", () => {
         response.writeHead(fate.status)
@@ -55,7 +65,7 @@ export const startProxy = async (target: string): Promise<Proxy> => {
     const forward = http.request(
       { host: to.hostname, port: to.port, method: request.method, path: request.url, headers: request.headers, agent },
       (answer) => {
-        if (fate.do === "pass" || fate.do === "cut") {
+        if (fate.do === "pass" || fate.do === "cut" || fate.do === "stall") {
           response.writeHead(answer.statusCode ?? 500, answer.headers)
           if (fate.do === "pass") {
             answer.pipe(response)
@@ -65,7 +75,7 @@ export const startProxy = async (target: string): Promise<Proxy> => {
               response.write(bytes.subarray(0, left))
               left -= Math.min(left, bytes.byteLength)
               // What was written must get through first.
-              if (left === 0) setTimeout(() => response.destroy(), 20)
+              if (left === 0 && fate.do === "cut") setTimeout(() => response.destroy(), 20)
             })
           }
           return

@@ -16,6 +16,7 @@ import { eventually } from "../support/eventually.js"
 import { freePort } from "../support/ports.js"
 import { startProxy } from "../support/proxy.js"
 import { startCeph } from "../support/s3.js"
+import { startProxy as startS3Proxy } from "./proxy.js"
 
 const id = { bucket: "sockets", name: "object" }
 
@@ -106,6 +107,43 @@ describeWith("ceph", "the connections of a DataStore on S3", async () => {
         expect(yield* Stream.runFold(body, 0, (sum, bytes) => sum + bytes.byteLength)).toBe(large.byteLength)
       })
     )
+  )
+
+  it.skipIf(!isLinux)(
+    "an answer that is given up, because it stops, has no end or nobody waits, leaves none open",
+    async () => {
+      const proxy = await startS3Proxy(server.endpoint)
+      const toProxy = Effect.sync(() => connectionsTo(Number(new URL(proxy.endpoint).port)).open)
+      const layer = DataStoreMinio.layer({
+        endpoint: proxy.endpoint,
+        accessKey: server.accessKey,
+        secretKey: Redacted.make(server.secretKey),
+        bucketPrefix: "x-",
+        timeout: "1 second",
+        maxRetries: 0,
+        // One, which the next request takes.
+        pool: { maxIdleConns: 1, maxIdleConnsPerHost: 1 }
+      })
+      await Effect.gen(function* () {
+        const store = yield* DataStore.DataStore
+        yield* store.buckets.create(id.bucket)
+        yield* store.put(id, new Uint8Array(10))
+        yield* eventually(toProxy, (count) => count === 1)
+        const list = Stream.runDrain(store.list(id.bucket))
+        for (const fate of [{ do: "stall", bytes: 100 }, { do: "flood" }] as const) {
+          proxy.decide = () => fate
+          expect(yield* Effect.flip(list)).toMatchObject({ _tag: "StoreUnavailable", retryable: true })
+          yield* eventually(toProxy, (count) => count === 0)
+          const before = proxy.seen.length
+          const listing = yield* Effect.fork(list)
+          yield* eventually(Effect.sync(() => proxy.seen.length > before))
+          yield* Fiber.interrupt(listing)
+          yield* eventually(toProxy, (count) => count === 0)
+        }
+        proxy.decide = () => ({ do: "pass" })
+        yield* list
+      }).pipe(Effect.provide(layer), Effect.ensuring(Effect.promise(proxy.stop)), Effect.runPromise)
+    }
   )
 
   for (const pool of [{ maxIdleConns: 3 }, { maxIdleConnsPerHost: 3 }]) {

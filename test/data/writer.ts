@@ -2,9 +2,9 @@
  * A process that puts objects again and again, to be killed, traced and measured: `writer.ts <backend> <mode>`. What it
  * has done it says line by line.
  *
- * `put`: replaces one object with bodies that say their number. `large <bytes>`: puts, gets, gets parts of and copies one
- * object of that size, and says how much its memory grew and how long the event loop stood still. With WORKER_AT_ONCE it
- * does so with as many objects at once. Sealed with WORKER_KEY.
+ * `put`: replaces one object with bodies that say their number. `delete`: puts it and deletes it. `large <bytes>`: puts,
+ * gets, gets parts of and copies one object of that size, and says how much its memory grew and how long the event loop
+ * stood still. With WORKER_AT_ONCE it does so with as many objects at once. Sealed with WORKER_KEY.
  */
 import * as fs from "node:fs"
 import { monitorEventLoopDelay } from "node:perf_hooks"
@@ -52,6 +52,14 @@ const put = Effect.gen(function* () {
     yield* store.put(id, bodyOf(n, bytes), { metadata: { n: `${n}` } })
     yield* say({ n })
   }
+})
+
+const deleting = Effect.gen(function* () {
+  const store = yield* DataStore.DataStore
+  yield* store.buckets.create(id.bucket)
+  yield* store.put(id, bodyOf(1, Number(size)))
+  yield* store.delete(id)
+  yield* say({ n: 1 })
 })
 
 /** How long this thread has been runnable without having a core, as Linux counts it. */
@@ -140,7 +148,8 @@ const stored =
           CryptoService.layer({ keys: [{ id: "k1", key: Redacted.make(process.env.WORKER_KEY) }], primary: "k1" })
         )
       )
-Effect.runPromise(Effect.provide(mode === "large" ? large : put, stored)).catch((error) => {
+const program = mode === "large" ? large : mode === "delete" ? deleting : put
+Effect.runPromise(Effect.provide(program, stored)).catch((error) => {
   process.stderr.write(String(error))
   process.exitCode = 1
 })

@@ -27,7 +27,7 @@ describePg("migrations on PostgreSQL", () => {
           Array.from({ length: 8 }, () => 0)
         )
         const applied = yield* query(url, "select id from es_migrations")
-        assert.strictEqual(applied.rowCount, 1)
+        assert.strictEqual(applied.rowCount, 3)
         assert.strictEqual((yield* query(url, "select 1 from es_events")).rowCount, 8)
       }),
     120_000
@@ -39,7 +39,7 @@ describePg("migrations on PostgreSQL", () => {
       const refused = yield* Effect.flip(Effect.scoped(Layer.build(EventStorePg.layer({ ...options, migrate: false }))))
       assert.strictEqual(refused._tag, "StoreError")
       assert.include(refused.message, "EventStorePg.migrate")
-      assert.deepStrictEqual(yield* EventStorePg.migrate(options), ["events"])
+      assert.deepStrictEqual(yield* EventStorePg.migrate(options), ["events", "revisions", "last position"])
       assert.deepStrictEqual(yield* EventStorePg.migrate(options), [])
       yield* Effect.provide(appendOnce, EventStorePg.layer({ ...options, migrate: false }))
     })
@@ -62,6 +62,25 @@ describePg("migrations on PostgreSQL", () => {
         const version = Effect.map(appendOnce, (appended) => appended.version)
         assert.strictEqual(yield* Effect.provide(version, EventStorePg.layer({ url, ...names })), 1)
       }
+    })
+  )
+
+  it.live("a database of the version before gets what is new, and its events stay", () =>
+    Effect.gen(function* () {
+      const url = yield* Effect.promise(freshDatabase)
+      const options = { url: Redacted.make(url) }
+      yield* Effect.provide(appendOnce, EventStorePg.layer(options))
+      yield* query(url, "drop function es_last_position, es_json; delete from es_migrations where id = 3")
+      const layer = EventStorePg.layer(options)
+      assert.strictEqual((yield* Effect.provide(appendOnce, layer)).version, 2)
+      assert.strictEqual(
+        yield* Effect.provide(
+          Effect.flatMap(EventStore.EventStore, ({ head }) => head),
+          layer
+        ),
+        2
+      )
+      assert.strictEqual((yield* query(url, "select es_json(data) from es_events")).rowCount, 2)
     })
   )
 

@@ -13,7 +13,7 @@ import { EventStorePg, PgDatabase } from "effect-stores/pg"
 import { EventStoreSqlite, SqliteDatabase, SubjectKeysSqlite } from "effect-stores/sqlite"
 import { describe, test } from "vitest"
 import { keyBytesOf } from "../crypto/fixtures.js"
-import { describePg, temporaryDirectory } from "../support/backends.js"
+import { describePg, describeWith, temporaryDirectory } from "../support/backends.js"
 import { spawnWorker } from "../support/child.js"
 import { inFiles, inMemory, onServer } from "./places.js"
 import {
@@ -350,6 +350,28 @@ describe("a process that ends between the ledger and the tombstone", { timeout: 
     assert.deepEqual(await run(processOf(where), seen("c-1")), gone)
   })
 
+  test("finds a key that came in between: the ledger is told which, and it is destroyed", async () => {
+    const where = await inFiles()
+    await Effect.runPromise(
+      Effect.gen(function* () {
+        const other = Effect.provide(yield* Layer.build(processOf(where)))
+        const late = withKeys(where, (port) => ({
+          ...port,
+          shred: (request) => Effect.zipRight(Effect.orDie(other(write("c-1"))), port.shred(request))
+        }))
+        const one = Effect.provide(yield* Layer.build(processOf(late)))
+        const { keyId } = yield* one(shred("c-1"))
+        assert.match(keyId ?? "", /^[0-9a-f]{16}$/)
+        const lines = fs.readFileSync(where.ledgerFile, "utf8").split("\n").filter(Boolean)
+        assert.deepEqual(
+          lines.map((line) => (JSON.parse(line) as { readonly keyId: string | null }).keyId),
+          [null, keyId]
+        )
+        assert.deepEqual(yield* one(seen("c-1")), gone)
+      }).pipe(Effect.scoped)
+    )
+  })
+
   test("fails at the tombstone: whoever asked is told, and asks again", async () => {
     const where = await inMemory()
     let fails = true
@@ -375,6 +397,50 @@ describe("a process that ends between the ledger and the tombstone", { timeout: 
     )
   })
 
+  describeWith("strace", "as the system sees it", () => {
+    test("has its ledger on the disk before the key is touched, and a new ledger's entry in its folder too", async () => {
+      const { keysFile, ledgerFile, storesFile } = await inFiles()
+      const trace = path.join(temporaryDirectory(), "trace")
+      for (const [customer, folder] of [
+        ["c-1", ["folder synced"]],
+        ["c-2", []]
+      ] as const) {
+        const worker = spawnWorker(program, {
+          args: ["forget", storesFile, keysFile, ledgerFile, customer],
+          under: ["strace", "-f", "-y", "-e", "trace=write,pwrite64,fsync,fdatasync", "-o", trace]
+        })
+        const { code, stderr } = await worker.exited
+        assert.equal(code, 0, stderr)
+        const steps = completed(fs.readFileSync(trace, "utf8")).flatMap((call) => {
+          if (/^write\(\d+<[^>]*forgotten\.jsonl>/.test(call)) return ["written"]
+          if (/^fsync\(\d+<[^>]*forgotten\.jsonl>/.test(call)) return ["synced"]
+          if (call.includes(`<${path.dirname(ledgerFile)}>`)) return ["folder synced"]
+          if (/^pwrite64\(\d+<[^>]*subjects\.db/.test(call)) return ["key"]
+          return /^write\(1<.*forgotten/.test(call) ? ["said"] : []
+        })
+        const last = steps.slice(steps.indexOf("written"))
+        assert.deepEqual(last.slice(0, last.indexOf("key") + 1), ["written", "synced", ...folder, "key"])
+        assert.equal(last.at(-1), "said")
+      }
+    })
+
+    test("fails, and has destroyed nothing, where the ledger's sync fails", async () => {
+      const where = await inFiles()
+      const { keysFile, ledgerFile, storesFile } = where
+      await run(processOf(where), write("c-1"))
+      const worker = spawnWorker(program, {
+        args: ["forget", storesFile, keysFile, ledgerFile, "c-1"],
+        under: ["strace", "-f", "-P", ledgerFile, "-e", "inject=fsync:error=EIO", "-o", "/dev/null"]
+      })
+      const { code, stderr } = await worker.exited
+      assert.equal(code, 1)
+      assert.match(stderr, /StoreError: writing to the ledger .*EIO/)
+      const keys = new Sqlite(keysFile, { readonly: true })
+      assert.deepEqual(keys.prepare("SELECT shredded_ms FROM es_subject_keys").pluck().all(), [null])
+      keys.close()
+    })
+  })
+
   test("fails at the ledger: nothing is destroyed that would not be remembered", async () => {
     const where = await inMemory()
     const ledger = Layer.succeed(Subjects.ShredLedger, {
@@ -393,6 +459,17 @@ describe("a process that ends between the ledger and the tombstone", { timeout: 
 })
 
 const program = new URL("../workers/forgetter.ts", import.meta.url)
+
+/** The system's calls in a trace, in the order in which they ended. */
+const completed = (trace: string): ReadonlyArray<string> => {
+  const begun = new Map<string, string>()
+  return trace.split("\n").flatMap((line) => {
+    const [, thread = "", call = ""] = /^(\d+) +(.*)$/.exec(line) ?? []
+    if (call.endsWith("<unfinished ...>")) begun.set(thread, call)
+    else return [call.startsWith("<... ") ? (begun.get(thread) ?? "") : call]
+    return []
+  })
+}
 
 describe("a key that was asked for before it was destroyed", () => {
   test("and comes after that is of use to whoever asked, and to nobody else", async () => {

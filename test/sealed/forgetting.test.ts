@@ -5,9 +5,10 @@
 import assert from "node:assert/strict"
 import { Chunk, Deferred, Duration, Effect, Fiber, Layer, Stream } from "effect"
 import { CryptoService, EventStore, Subjects } from "effect-stores"
-import { describe, test } from "vitest"
-import { describePg } from "../support/backends.js"
-import { inFiles, inMemory, onServer } from "./places.js"
+import { afterAll, describe, test } from "vitest"
+import { describePg, describeRedis, describeWith } from "../support/backends.js"
+import { startCeph } from "../support/s3.js"
+import { inFiles, inMemory, inRedisAndFiles, onS3, onServer } from "./places.js"
 import {
   everyWrite,
   gone,
@@ -305,4 +306,10 @@ describe("forgetting", { timeout: 120_000 }, () => {
   forgets("in memory", inMemory)
   forgets("in files", inFiles)
   describePg("on a server", () => forgets("PostgreSQL", onServer))
+  describeRedis("in Redis and in files", () => forgets("Redis and files", inRedisAndFiles))
+  describeWith("ceph", "objects on S3", async () => {
+    const server = await startCeph()
+    afterAll(server.stop)
+    forgets("S3", onS3(server))
+  })
 })

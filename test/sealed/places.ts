@@ -1,15 +1,18 @@
 /**
  * Where the applications of the tests of forgetting have their stores, their keys of subjects and their ledger.
  */
+import { randomUUID } from "node:crypto"
 import * as path from "node:path"
-import { Effect, Redacted } from "effect"
+import { Effect, Layer, Redacted } from "effect"
 import { Subjects } from "effect-stores"
 import { SubjectKeysMemory } from "effect-stores/memory"
+import { DataStoreMinio } from "effect-stores/minio"
 import { SubjectKeysPg } from "effect-stores/pg"
 import { SubjectKeysSqlite } from "effect-stores/sqlite"
-import { freshDatabase, temporaryDirectory } from "../support/backends.js"
+import { freshDatabase, freshKeyPrefix, redisUrl, temporaryDirectory } from "../support/backends.js"
+import type { S3Server } from "../support/s3.js"
 import { type Place, sharedKeys } from "./subjects.js"
-import { memoryPorts, onPg, onPorts, onSqlite } from "./worlds.js"
+import { memoryPorts, onPg, onPorts, onRedisAndFiles, onSqlite } from "./worlds.js"
 
 export const ledgerFile = (): string => path.join(temporaryDirectory(), "forgotten.jsonl")
 
@@ -35,6 +38,30 @@ export const inFiles = async (): Promise<
     ledgerFile
   }
 }
+
+/** Snapshots and the cache in Redis, objects in files. */
+export const inRedisAndFiles = async (): Promise<Place> => {
+  const directory = temporaryDirectory()
+  return {
+    stores: onRedisAndFiles(redisUrl() ?? "", freshKeyPrefix(), directory),
+    keys: SubjectKeysSqlite.layer({ filename: path.join(directory, "subjects.db") }),
+    ledger: Subjects.layerLedgerFile(path.join(directory, "forgotten.jsonl"))
+  }
+}
+
+/** Objects on an S3 server, everything else in files. */
+export const onS3 =
+  ({ accessKey, endpoint, secretKey }: S3Server) =>
+  async (): Promise<Place> => {
+    const { stores, ...place } = await inFiles()
+    const objects = DataStoreMinio.layer({
+      endpoint,
+      accessKey,
+      secretKey: Redacted.make(secretKey),
+      bucketPrefix: `f${randomUUID().slice(0, 8)}-`
+    })
+    return { ...place, stores: Layer.merge(stores, objects) }
+  }
 
 export const onServer = async (): Promise<Place & { readonly url: string }> => {
   const url = await freshDatabase()

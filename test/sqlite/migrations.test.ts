@@ -31,12 +31,17 @@ const withRaw = <A>(filename: string, use: (db: Sqlite.Database) => A): A => {
 const applied = (filename: string, prefix = "es_") =>
   withRaw(filename, (db) => db.prepare(`SELECT id, name FROM ${prefix}migrations`).all())
 
+const versions = [
+  { id: 1, name: "events" },
+  { id: 2, name: "revisions" }
+]
+
 describe("migrations of the EventStore on SQLite", () => {
   it("are applied once when 8 processes start at once on an empty file", async () => {
     const filename = freshFile()
     const children = Array.from({ length: 8 }, () => startChild(childCommand("start", filename)))
     await Promise.all(children.map(({ done }) => done))
-    expect(applied(filename)).toEqual([{ id: 1, name: "events" }])
+    expect(applied(filename)).toEqual(versions)
     await withStore({ filename }, (store) =>
       Effect.map(readAll(store, "child"), (events) =>
         expect(new Set(events.map(({ data }) => data))).toEqual(new Set(children.map(({ process }) => process.pid)))
@@ -46,7 +51,7 @@ describe("migrations of the EventStore on SQLite", () => {
 
   it("can be run apart from the start, any number of times, and say what they did", async () => {
     const filename = freshFile()
-    expect(await Effect.runPromise(EventStoreSqlite.migrate({ filename }))).toEqual(["events"])
+    expect(await Effect.runPromise(EventStoreSqlite.migrate({ filename }))).toEqual(["events", "revisions"])
     expect(await Effect.runPromise(EventStoreSqlite.migrate({ filename }))).toEqual([])
     expect(openConnections(filename)).toBe(0)
     await withStore({ filename, migrate: false }, (store) => store.append(streamOf("1"), [placed()], { expected: 0 }))
@@ -79,7 +84,7 @@ describe("migrations of the EventStore on SQLite", () => {
       await withStore({ filename, prefix }, (store) =>
         store.append(streamOf("1"), [placed()], { expected: "noStream" })
       )
-      expect(applied(filename, prefix)).toEqual([{ id: 1, name: "events" }])
+      expect(applied(filename, prefix)).toEqual(versions)
     }
   })
 

@@ -39,6 +39,9 @@ export const evolveCounter = (state: CounterState, event: CounterEvent): Counter
   trail: trailAfter(state.trail, event)
 })
 
+/** Tests that expect a snapshot to be used wait for it, however busy the machine is. */
+export const snapshotTimeout = "1 minute"
+
 export const initialCounter: CounterState = { sum: 0, name: "", trail: "" }
 
 export const counter = (
@@ -51,7 +54,8 @@ export const counter = (
     event: CounterEvent,
     initial: initialCounter,
     evolve: evolveCounter,
-    snapshots
+    snapshots,
+    snapshotTimeout
   })
 
 export const added = (amount: number): CounterEvent => ({ _tag: "Added", amount })

@@ -252,7 +252,13 @@ export const snapshotsOnSql = <I, D extends Database>(backend: Backend<I, D>): v
     it("both stores under one prefix keep what is theirs, also when one is reset", () =>
       withStores(({ database, events, store }) =>
         Effect.gen(function* () {
-          expect(yield* tables(database)).toEqual(["es_events", "es_migrations", "es_notes", "es_snapshots"])
+          expect(yield* tables(database)).toEqual([
+            "es_events",
+            "es_migrations",
+            "es_notes",
+            "es_revisions",
+            "es_snapshots"
+          ])
           yield* events.append(streamOf("a"), [event], { expected: "noStream" })
           yield* store.save(streamOf("a"), snapshotOf(1))
           yield* events.maintenance.reset
@@ -322,9 +328,11 @@ export const snapshotsOnSql = <I, D extends Database>(backend: Backend<I, D>): v
       const found = yield* Effect.flatMap(SnapshotStore.SnapshotStore, (store) => store.latest(streamOf("contended")))
       const greatest = processes * fibers * saves
       expect(Option.getOrThrow(found)).toMatchObject({ version: greatest, state: { version: greatest } })
-      expect(yield* database.sql.unsafe("SELECT store, id, name FROM es_migrations ORDER BY store")).toEqual([
-        { store: "EventStore", id: 1, name: "events" },
-        { store: "SnapshotStore", id: 1, name: "snapshots" }
+      // Of further ones each backend has its own.
+      const first = yield* database.sql.unsafe("SELECT store, name FROM es_migrations WHERE id = 1 ORDER BY store")
+      expect(first).toEqual([
+        { store: "EventStore", name: "events" },
+        { store: "SnapshotStore", name: "snapshots" }
       ])
     }).pipe(Effect.provide(layer), Effect.runPromise)
   })

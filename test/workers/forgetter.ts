@@ -5,6 +5,7 @@
  * - `watch`: writes and reads for the customer until it is killed, and says each time, in a line, when it began and what
  *   became of it.
  * - `die`: forgets the customer, and is killed between the ledger and the tombstone.
+ * - `forget`: forgets the customer, and says so.
  */
 import { Console, Effect } from "effect"
 import { Subjects } from "effect-stores"
@@ -29,17 +30,21 @@ const watch = Effect.forever(
   })
 )
 
+const forget = Effect.zipRight(shred(id), Console.log("forgotten"))
+
 const program =
-  task === "die"
-    ? Effect.provide(
-        shred(id),
-        processOf(
-          withKeys(place, (port) => ({
-            ...port,
-            shred: () => Effect.sync(() => process.kill(process.pid, "SIGKILL")).pipe(Effect.zipRight(Effect.never))
-          }))
+  task === "forget"
+    ? Effect.provide(forget, processOf(place))
+    : task === "die"
+      ? Effect.provide(
+          shred(id),
+          processOf(
+            withKeys(place, (port) => ({
+              ...port,
+              shred: () => Effect.sync(() => process.kill(process.pid, "SIGKILL")).pipe(Effect.zipRight(Effect.never))
+            }))
+          )
         )
-      )
-    : Effect.provide(watch, processOf(place, { ...rules, lifetime: "1 second" }))
+      : Effect.provide(watch, processOf(place, { ...rules, lifetime: "1 second" }))
 
 await Effect.runPromise(Effect.asVoid(program))

@@ -13,21 +13,14 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import { type BodyError, BucketNotEmpty, ObjectChanged, ObjectCorrupt, type ObjectId } from "../../DataStore.js"
-import type {
-  Condition,
-  Encoded,
-  EncodedEntry,
-  EncodedObject,
-  OpenObject,
-  Written
-} from "../../dataStore/DataStoreEncoded.js"
-import { compareNames, entriesOf } from "../../dataStore/DataStoreEncoded.js"
-import { CommitOutcomeUnknown, NotFound, type ReadFailure, StoreError, type StoreFailure } from "../../Errors.js"
+import type { Condition, Encoded, EncodedObject, OpenObject, Written } from "../../dataStore/DataStoreEncoded.js"
+import { CommitOutcomeUnknown, type ReadFailure, StoreError, type StoreFailure } from "../../Errors.js"
 import { alongside } from "../../internal/fibers.js"
 import * as Uuid from "../../Uuid.js"
-import { fileNameOf, nameOf } from "./fileNames.js"
+import { fileNameOf } from "./fileNames.js"
 import * as files from "./files.js"
 import * as format from "./format.js"
+import * as Listing from "./listing.js"
 
 /** Half of what a double counts exactly: offsets are added to. */
 const sizeMax = 2 ** 52
@@ -37,9 +30,6 @@ const readBytes = 1024 * 1024
 
 /** So much of a large body is synced while more of it comes: the disk works all the time, and not at the end only. */
 const syncBytes = 32 * 1024 * 1024
-
-/** Files that a list looks into at once. */
-const looksAtOnce = 16
 
 /** Less than a tenth of the least age of what is swept. */
 const touchEvery = "1 minute"
@@ -51,7 +41,7 @@ interface Version {
   readonly size: bigint
 }
 
-interface Found extends Version {
+export interface Found extends Version {
   readonly object: EncodedObject
   /** All of the body, of a small object. */
   readonly inline: Buffer | undefined
@@ -84,7 +74,9 @@ export const make = ({ root, sync }: Folder): Encoded => {
 
   /** The object in an open file. Throws `ObjectCorrupt`. */
   const look = async (file: number, id: ObjectId): Promise<Found> => {
-    const { ino, mtimeNs, size } = await files.fstat(file)
+    const stats = await files.fstat(file)
+    if (!stats.isFile()) throw corrupt(id, "is no file of this store")
+    const { ino, mtimeNs, size } = stats
     const bytes = Number(size)
     let tail = Buffer.allocUnsafe(Math.min(bytes, format.tailBytes))
     await files.readFully(file, tail, bytes - tail.byteLength)
@@ -389,44 +381,7 @@ export const make = ({ root, sync }: Folder): Encoded => {
         return true
       }),
 
-    list: (bucket, request) =>
-      Stream.unwrap(
-        Effect.gen(function* () {
-          const names = yield* attemptLook("list", async () => {
-            const folder = folderOf(bucket)
-            if (!(await isFolder(folder))) return undefined
-            const rows: Array<{ readonly name: string }> = []
-            for (const file of await files.readdir(folder)) {
-              const row = nameOf(file)
-              if (row === undefined) continue
-              if (row !== "hashed") rows.push(row)
-              else {
-                const found = await lookAt(path.join(folder, file), { bucket, name: file })
-                if (found !== undefined && fileNameOf(found.object.name) === file) rows.push(found.object)
-              }
-            }
-            return rows.sort((a, b) => compareNames(a.name, b.name))
-          })
-          if (names === undefined) return yield* new NotFound({ what: `bucket ${bucket}` })
-          return Stream.fromIterable(entriesOf(names, request)).pipe(
-            Stream.take(request.limit),
-            Stream.mapEffect(
-              (entry): Effect.Effect<EncodedEntry | undefined, ReadFailure | ObjectCorrupt> => {
-                if (entry._tag === "Prefix") return Effect.succeed(entry)
-                const id = { bucket, name: entry.row.name }
-                return attemptLook("list", async () => {
-                  const found = await lookAt(fileOf(id), id)
-                  if (found === undefined) return undefined
-                  const { etag, keyId, modifiedAt, name, size } = found.object
-                  return { _tag: "Object", name, size, etag, modifiedAt, keyId }
-                })
-              },
-              { concurrency: Math.min(looksAtOnce, request.limit) }
-            ),
-            Stream.filter((entry) => entry !== undefined)
-          )
-        })
-      ),
+    list: Listing.make({ fileOf, folderOf, isFolder, lookAt }),
 
     createBucket: (bucket) =>
       files.attempt("buckets.create", async () => {

@@ -206,9 +206,12 @@ export const make = (names: Names) => {
            delete from ${uploads} where write_id = $1 and touched_ms <= $2
              and not exists (select from ${rows} where write_id = $1)
          )
-         select count(*) from d`,
+         select exists (select from t), exists (select from d)`,
         [writeId, untilMs],
-        (result) => first<[number]>(result)?.[0] ?? 0
+        (result): "More" | "Gone" | "Alive" => {
+          const [isSilent, isDeleted] = first<ReadonlyArray<string>>(result) ?? []
+          return isSilent !== "t" ? "Alive" : isDeleted === "t" ? "More" : "Gone"
+        }
       ),
 
     createBucket: (bucket: string, nowMs: number) =>

@@ -283,10 +283,11 @@ begin
 end $$;
 `
 
-  const deleteStream = `
+  /** `more`: what else is deleted with it. */
+  const deleteStream = (more = "") => `
 -- Deletes a stream under its lock, so that an append sees all of it or nothing.
 --   p_tenant, p_domain, p_aggregate: the stream; returns the number of events it had
-create function ${names.qualified("delete_stream")}(p_tenant text, p_domain text, p_aggregate text)
+create or replace function ${names.qualified("delete_stream")}(p_tenant text, p_domain text, p_aggregate text)
 returns bigint ${patient} as $$
 declare
   deleted bigint;
@@ -295,10 +296,14 @@ begin
   perform ${lock.takeStreamLock(ofParameters)};
   delete from ${table} e
   where e.tenant_id = p_tenant and e.domain = p_domain and e.aggregate_id = p_aggregate;
-  get diagnostics deleted = row_count;
+  get diagnostics deleted = row_count;${more}
   return deleted;
 end $$;
 `
 
-  return { lastPosition, append, tryAppend, appendGroup, appendAll, head, deleteStream }
+  const deleteStreamAndRevision = deleteStream(`
+  delete from ${names.qualified("revisions")} r
+  where r.tenant_id = p_tenant and r.domain = p_domain and r.aggregate_id = p_aggregate;`)
+
+  return { lastPosition, append, tryAppend, appendGroup, appendAll, head, deleteStream, deleteStreamAndRevision }
 }

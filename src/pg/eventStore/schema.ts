@@ -1,8 +1,7 @@
 /**
- * The EventStore's table in PostgreSQL, and the migration that creates it with its functions (`functions.ts`). What
- * runs against them is in `statements.ts`.
+ * The EventStore's tables in PostgreSQL, and the migrations that create them with their functions (`functions.ts`).
+ * What runs against them is in `statements.ts`.
  */
-
 import type { Names } from "../database/names.js"
 import { bytesOf } from "../database/pages.js"
 import type { StoreSchema } from "../database/schema/migrations.js"
@@ -51,15 +50,43 @@ create index ${n.bare("events_large_version")} on ${events} (tenant_id, domain, 
 
 const events = (n: Names): string => {
   const { append, appendAll, appendGroup, deleteStream, head, lastPosition, tryAppend } = functions.make(n)
-  return [table(n), lastPosition, append, tryAppend, appendGroup, appendAll, head, deleteStream].join("").trim()
+  return [table(n), lastPosition, append, tryAppend, appendGroup, appendAll, head, deleteStream()].join("").trim()
+}
+
+/**
+ * A row for each stream of which maintenance has changed an event. By itself, since it is hardly ever more than empty:
+ * a read looks there for next to nothing, and an append not at all.
+ */
+const revisions = (n: Names): string =>
+  `
+create table ${n.qualified("revisions")} (
+  tenant_id    text collate "C" not null,
+  domain       text collate "C" not null,
+  aggregate_id text collate "C" not null,
+  revision     uuid not null,
+  constraint ${n.bare("revisions_pkey")} primary key (tenant_id, domain, aggregate_id)
+);
+${functions.make(n).deleteStreamAndRevision}`.trim()
+
+/** For databases whose first migration had functions that trusted the sequence. */
+const checkedPositions = (n: Names): string => {
+  const { append, appendAll, appendGroup, head, lastPosition, tryAppend } = functions.make(n)
+  return [lastPosition, append, tryAppend, appendGroup, appendAll, head]
+    .join("")
+    .replaceAll(/^create function/gm, "create or replace function")
+    .trim()
 }
 
 export const storeSchema: StoreSchema = {
   store: "EventStore",
-  migrations: [{ id: 1, name: "events", sql: events }],
+  migrations: [
+    { id: 1, name: "events", sql: events },
+    { id: 2, name: "revisions", sql: revisions },
+    { id: 3, name: "last position", sql: checkedPositions }
+  ],
   needs: {
     read: {
-      tables: { events: ["select"] },
+      tables: { events: ["select"], revisions: ["select"] },
       sequences: { positions: ["select"] },
       functions: ["last_position", "head"]
     },

@@ -19,6 +19,7 @@ import {
   fromStreamRows,
   payloadOf,
   type Row,
+  revisionOf,
   type StreamRow,
   streamColumns
 } from "../../sql/eventRows.js"
@@ -81,6 +82,7 @@ const columnsOf = (events: ReadonlyArray<EncodedNewEvent>): ReadonlyArray<Readon
 
 export const make = (names: Names) => {
   const events = names.qualified("events")
+  const revisions = names.qualified("revisions")
   // Names belong to a connection, and stores with other tables may share it.
   const named = (name: string) => `${names.channel}/${name}`
   const read = <A>(
@@ -102,6 +104,13 @@ export const make = (names: Names) => {
   const pageLimit = (range: string, page: Omit<BoundedRows, "payload">): string =>
     `case when exists (select from ${events} where ${range} and ${isLarge})
           then ${rowCount({ ...page, payload })} else ${page.limit} end`
+
+  /** An update of an event that gives its stream the revision too; it changes one row or none, as the update alone. */
+  const revising = (update: string, revision: string): string =>
+    `with changed as (${update} returning tenant_id, domain, aggregate_id)
+     insert into ${revisions} (tenant_id, domain, aggregate_id, revision)
+     select tenant_id, domain, aggregate_id, ${revision}::uuid from changed
+     on conflict (tenant_id, domain, aggregate_id) do update set revision = excluded.revision`
 
   /** One of the append functions, as a statement. */
   const calling = (name: string, parameters: number): { readonly name: string; readonly text: string } => {
@@ -216,15 +225,19 @@ export const make = (names: Names) => {
     readStream: (request: Request<"readStream">) => {
       const { direction, fromVersion, limit, maxBytes, stream, toVersion } = request
       const order = orderOf(direction)
-      const range = "tenant_id = $1 and domain = $2 and aggregate_id = $3 and version between $4 and $5"
+      const inStream = "tenant_id = $1 and domain = $2 and aggregate_id = $3"
+      const range = `${inStream} and version between $4 and $5`
       const rows = `from ${events} where ${range}`
       const page = { rows, key: "version", direction: order, limit: "$6", maxBytes: "$7" } as const
       return read(
         `read_stream_${order}`,
-        `select ${streamColumns} ${rows}
+        `select ${streamColumns}, (select revision from ${revisions} where ${inStream}) ${rows}
          order by version ${order} limit ${pageLimit(range, page)}`,
         [stream.tenantId, stream.domain, stream.aggregateId, fromVersion, toVersion, limit, maxBytes],
-        ({ rows }) => pageOf<StreamRow, EncodedEvent>(rows, request, payloadOf, (rows) => fromStreamRows(rows, stream))
+        ({ rows }) => ({
+          ...pageOf<StreamRow, EncodedEvent>(rows, request, payloadOf, (rows) => fromStreamRows(rows, stream)),
+          revision: revisionOf(rows)
+        })
       )
     },
 
@@ -300,24 +313,32 @@ export const make = (names: Names) => {
       readonly data: string | null
       readonly metadata: string | null
       readonly keyId: string | null
+      readonly revision: string
     }): Statement<boolean> => ({
       name: named("update"),
-      text: `update ${events} set data = coalesce($2, data), metadata = coalesce($3, metadata), key_id = $4
-             where id = $1`,
-      values: [request.id, request.data, request.metadata, request.keyId],
+      text: revising(
+        `update ${events} set data = coalesce($2, data), metadata = coalesce($3, metadata), key_id = $4 where id = $1`,
+        "$5"
+      ),
+      values: [request.id, request.data, request.metadata, request.keyId, request.revision],
       operation: "update",
       kind: "write",
       onResult: (result) => result.rowCount === 1
     }),
 
-    replace: (request: Parameters<Encoded["replace"]>[0]): Statement<boolean> => ({
-      name: named("replace"),
-      text: `update ${events} set data = $2, metadata = $3, key_id = $4 where id = $1 and data = $5 and metadata = $6`,
-      values: [request.id, request.data, request.metadata, request.keyId, request.was.data, request.was.metadata],
-      operation: "replace",
-      kind: "write",
-      onResult: (result) => result.rowCount === 1
-    }),
+    replace: ({ data, id, keyId, metadata, revision, was }: Request<"replace">): Statement<boolean> => {
+      const values = [id, data, metadata, keyId, was.data, was.metadata]
+      const update = `update ${events} set data = $2, metadata = $3, key_id = $4
+                      where id = $1 and data = $5 and metadata = $6`
+      return {
+        ...(revision === null
+          ? { name: named("replace"), text: update, values }
+          : { name: named("revise"), text: revising(update, "$7"), values: [...values, revision] }),
+        operation: "replace",
+        kind: "write",
+        onResult: (result) => result.rowCount === 1
+      }
+    },
 
     // Under the stream's lock, so that no append sees a half-deleted stream.
     deleteStream: ({ aggregateId, domain, tenantId }: StreamId): Statement<number> => ({
@@ -331,7 +352,7 @@ export const make = (names: Names) => {
     }),
 
     reset: {
-      text: `truncate ${events}`,
+      text: `truncate ${events}, ${revisions}`,
       operation: "reset",
       kind: "write",
       onResult: () => undefined

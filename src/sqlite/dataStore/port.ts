@@ -158,10 +158,10 @@ const statements = (database: StoreAccess, names: Names): Statements => {
 
     deleteRows: (writeId, untilMs) =>
       step("sweep", (connection) => {
-        if (count(connection, sql.isSilent, writeId, untilMs) === 0) return 0
-        const deleted = change(connection, sql.deleteRows, writeId)
-        if (deleted === 0) change(connection, sql.placed, writeId)
-        return deleted
+        if (count(connection, sql.isSilent, writeId, untilMs) === 0) return "Alive"
+        if (change(connection, sql.deleteRows, writeId) > 0) return "More"
+        change(connection, sql.placed, writeId)
+        return "Gone"
       }),
 
     createBucket: (bucket, nowMs) =>

@@ -7,7 +7,7 @@ import type { ExpectedVersion, Guard, StreamId } from "../../EventStore.js"
 import type { AppendOutcome, Encoded, EncodedAppend, EncodedNewEvent } from "../../eventStore/EventStoreEncoded.js"
 import { Hints } from "../../internal/Hints.js"
 import { takePage } from "../../internal/pages.js"
-import { fromRow, fromRows, fromStreamRows, type Row, type StreamRow, sizeOf } from "../../sql/eventRows.js"
+import { fromRow, fromRows, fromStreamRows, type Row, revisionOf, type StreamRow, sizeOf } from "../../sql/eventRows.js"
 import { refusal } from "../../sql/transactions.js"
 import type { StoreAccess } from "../database/access.js"
 import type { SqliteConnection } from "../database/connection.js"
@@ -135,11 +135,12 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
 
     readStream: ({ direction, fromVersion, limit, maxBytes, stream, toVersion }) =>
       database.read("read", (connection) => {
+        const place = placeOf(stream)
         const rows = connection
           .prepare(sql.readStream[direction])
-          .iterate(stream.tenantId, stream.domain, stream.aggregateId, fromVersion, toVersion, limit)
+          .iterate(...place, ...place, fromVersion, toVersion, limit)
         const { items, more } = takePage(rows as Iterable<StreamRow>, { limit, maxBytes }, sizeOf)
-        return { items: fromStreamRows(items, stream), more }
+        return { items: fromStreamRows(items, stream), more, revision: revisionOf(items) }
       }),
 
     version: (stream) => database.read("version", (connection) => versionOf(connection, stream)),
@@ -173,29 +174,37 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
       })()
     ),
 
-    update: ({ data, id, keyId, metadata }) =>
+    update: ({ data, id, keyId, metadata, revision }) =>
       database.write("update", (connection) =>
-        connection.atomically("update", () => connection.prepare(sql.update).run(data, metadata, keyId, id).changes > 0)
+        connection.atomically("update", () => {
+          if (connection.prepare(sql.update).run(data, metadata, keyId, id).changes === 0) return false
+          connection.prepare(sql.revise).run(revision, id)
+          return true
+        })
       ),
 
-    replace: ({ data, id, keyId, metadata, was }) =>
+    replace: ({ data, id, keyId, metadata, revision, was }) =>
       database.write("replace", (connection) =>
-        connection.atomically(
-          "replace",
-          () => connection.prepare(sql.replace).run(data, metadata, keyId, id, was.data, was.metadata).changes > 0
-        )
+        connection.atomically("replace", () => {
+          const { changes } = connection.prepare(sql.replace).run(data, metadata, keyId, id, was.data, was.metadata)
+          if (changes > 0 && revision !== null) connection.prepare(sql.revise).run(revision, id)
+          return changes > 0
+        })
       ),
 
-    deleteStream: ({ aggregateId, domain, tenantId }) =>
+    deleteStream: (stream) =>
       database.write("deleteStream", (connection) =>
-        connection.atomically(
-          "deleteStream",
-          () => connection.prepare(sql.deleteStream).run(tenantId, domain, aggregateId).changes
-        )
+        connection.atomically("deleteStream", () => {
+          connection.prepare(sql.deleteRevision).run(...placeOf(stream))
+          return connection.prepare(sql.deleteStream).run(...placeOf(stream)).changes
+        })
       ),
 
-    reset: Effect.asVoid(
-      database.write("reset", (connection) => connection.atomically("reset", () => connection.prepare(sql.reset).run()))
+    reset: database.write("reset", (connection) =>
+      connection.atomically("reset", () => {
+        connection.prepare(sql.resetRevisions).run()
+        connection.prepare(sql.reset).run()
+      })
     ),
 
     note: makeNote(database, names, "EventStore"),

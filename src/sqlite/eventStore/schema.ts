@@ -1,11 +1,12 @@
 /**
- * The EventStore's table in SQLite.
+ * The EventStore's tables in SQLite.
  */
 import type { StoreSchema } from "../database/migrations.js"
 
 /**
  * No table of streams: a stream's version is a seek to the end of the unique index, cheaper than a row to keep.
- * AUTOINCREMENT, because positions must not be used again when the newest events are deleted.
+ * AUTOINCREMENT, because positions must not be used again when the newest events are deleted. The second table has a
+ * row for each stream of which maintenance has changed an event, so it is hardly ever more than empty.
  */
 export const storeSchema: StoreSchema = {
   store: "EventStore",
@@ -31,6 +32,18 @@ export const storeSchema: StoreSchema = {
 ) STRICT;
 
 CREATE INDEX ${qualified("events_command")} ON ${qualified("events")} (command_id) WHERE command_id IS NOT NULL;
+`
+    },
+    {
+      id: 2,
+      name: "revisions",
+      sql: ({ qualified }) => `CREATE TABLE ${qualified("revisions")} (
+  tenant_id    TEXT NOT NULL,
+  domain       TEXT NOT NULL,
+  aggregate_id TEXT NOT NULL,
+  revision     TEXT NOT NULL,
+  PRIMARY KEY (tenant_id, domain, aggregate_id)
+) STRICT, WITHOUT ROWID;
 `
     }
   ]

@@ -47,6 +47,7 @@ const paged = (filter: EncodedFilter) => {
 
 export const make = (names: Names) => {
   const events = names.qualified("events")
+  const revisions = names.qualified("revisions")
 
   const insertWithVersion = (version: string): string =>
     `INSERT INTO ${events} (
@@ -54,7 +55,8 @@ export const make = (names: Names) => {
      ) VALUES (?, ?, ?, ?, ${version}, ?, ?, ?, ?, ?, ?, ?)`
 
   const readStream = (direction: Direction): string =>
-    `SELECT ${streamColumns} FROM ${events} WHERE ${inStream} AND version >= ? AND version <= ?
+    `SELECT ${streamColumns}, (SELECT revision FROM ${revisions} WHERE ${inStream})
+     FROM ${events} WHERE ${inStream} AND version >= ? AND version <= ?
      ORDER BY version${orderOf(direction)} LIMIT ?`
 
   return {
@@ -115,8 +117,14 @@ export const make = (names: Names) => {
 
     replace: `UPDATE ${events} SET data = ?, metadata = ?, key_id = ? WHERE id = ? AND data = ? AND metadata = ?`,
 
-    deleteStream: `DELETE FROM ${events} WHERE ${inStream}`,
+    revise: `INSERT INTO ${revisions} (tenant_id, domain, aggregate_id, revision)
+      SELECT tenant_id, domain, aggregate_id, ? FROM ${events} WHERE id = ?
+      ON CONFLICT DO UPDATE SET revision = excluded.revision`,
 
-    reset: `DELETE FROM ${events}`
+    deleteStream: `DELETE FROM ${events} WHERE ${inStream}`,
+    deleteRevision: `DELETE FROM ${revisions} WHERE ${inStream}`,
+
+    reset: `DELETE FROM ${events}`,
+    resetRevisions: `DELETE FROM ${revisions}`
   }
 }

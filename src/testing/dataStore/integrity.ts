@@ -9,7 +9,7 @@ import type { ObjectId } from "../../DataStore.js"
 import { DataStore } from "../../DataStore.js"
 import { failsWith } from "../suite.js"
 import type { Test } from "./fixtures.js"
-import { assertStored, bytesOf, freshBucket, freshObject, read, sameBytes } from "./fixtures.js"
+import { assertStored, bytesOf, freshBucket, freshObject, listed, read, sameBytes } from "./fixtures.js"
 
 export const integrity = (
   test: Test,
@@ -62,6 +62,16 @@ export const integrity = (
       ] as const) {
         yield* failsWith(part(offset, length), tag)
       }
+    }))
+
+  test("what is damaged is listed and counted between the others", () =>
+    Effect.gen(function* () {
+      const store = yield* DataStore
+      const bucket = yield* freshBucket
+      for (const name of ["a", "b", "c"]) yield* store.put({ bucket, name }, bytesOf(4_096))
+      yield* damage({ bucket, name: "b" }, 10)
+      assert.deepEqual(yield* listed(bucket), ["a", "b", "c"])
+      assert.equal(yield* store.count(bucket), 3)
     }))
 
   test("what is damaged can be deleted and replaced, and a small object's damage is found too", () =>

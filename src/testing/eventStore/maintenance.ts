@@ -6,13 +6,19 @@ import { randomUUID } from "node:crypto"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import * as Aggregate from "../../Aggregate.js"
 import { EventStore } from "../../EventStore.js"
+import * as SnapshotStoreMemory from "../../memory/SnapshotStoreMemory.js"
+import * as SnapshotPolicy from "../../SnapshotPolicy.js"
+import { SnapshotStore } from "../../SnapshotStore.js"
 import { collect, failsWith } from "../suite.js"
 import type { Test } from "./fixtures.js"
 import {
   assertSameEvents,
   freshStream,
   freshTenant,
+  type GivenEvent,
   newEvent,
   newEvents,
   plain,
@@ -20,6 +26,15 @@ import {
   streamOf,
   versions
 } from "./fixtures.js"
+
+const Sum = Aggregate.make({
+  domain: "sum",
+  state: Schema.Number,
+  event: Schema.TaggedStruct("Happened", { n: Schema.Number }),
+  initial: 0,
+  evolve: (sum, { n }) => sum + n,
+  snapshots: SnapshotPolicy.every(1)
+})
 
 export const maintenance = (test: Test): void => {
   test("an update replaces data or metadata or both, and keeps the event's place, type and time", () =>
@@ -68,6 +83,30 @@ export const maintenance = (test: Test): void => {
       const same = yield* store.append(stream, [{ ...event, data: "redacted" }], { expected: "any" })
       assert.equal(same.version, 1)
     }))
+
+  test("after an update of any event an aggregate loads from no snapshot of before it", () =>
+    Effect.gen(function* () {
+      const store = yield* EventStore
+      const snapshots = yield* SnapshotStore
+      const id = { tenantId: freshTenant(), aggregateId: "1" }
+      const stream = Aggregate.streamId(Sum, id)
+      const events = newEvents(3, () => ({ data: { n: 1 } }))
+      yield* store.append(stream, events, { expected: "noStream" })
+      const load = Effect.zipLeft(Aggregate.load(Sum, id), snapshots.flush(stream))
+      assert.deepEqual((yield* load).state, 3)
+      let sum = 3
+      // The last one twice.
+      for (const { id: event } of [...events, events[2] as GivenEvent]) {
+        assert.equal((yield* load).snapshotVersion, 3)
+        sum += 10
+        yield* store.maintenance.update(event, { data: { n: sum } })
+        const all = yield* readAll(stream)
+        const expected = all.reduce((total, { data }) => total + (data as { readonly n: number }).n, 0)
+        const loaded = yield* load
+        assert.deepEqual([loaded.state, loaded.snapshotVersion], [expected, 0])
+        assert.equal((yield* Aggregate.loadAt(Sum, id, 3)).state, expected)
+      }
+    }).pipe(Effect.provide(SnapshotStoreMemory.layer())))
 
   test("a deleted stream is gone everywhere, its neighbours stay, and it starts again from version 1", () =>
     Effect.gen(function* () {

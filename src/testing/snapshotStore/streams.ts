@@ -101,6 +101,23 @@ export const streams = (test: Test): void => {
       yield* apart(names.map((name) => ({ tenantId: prefix, domain: name, aggregateId: "1" })))
     }))
 
+  test("names that are another name as some backend would escape it are different names", () =>
+    Effect.gen(function* () {
+      const prefix = randomUUID()
+      const groups = [
+        ["a:b", "a%3Ab", "a%3ab", "a%253Ab", "a\\:b"],
+        ["a%b", "a%25b", "a%%b", "a\\%b"],
+        ["a b", "a+b", "a%20b", "a\\ b"],
+        ["a'b", "a''b", "a\\'b", "a%27b"],
+        ["a{b", "a{{b", "a%7Bb", "a\\{b"]
+      ]
+      for (const names of groups) {
+        yield* apart(names.map((name) => ({ tenantId: `${prefix}${name}`, domain: "d", aggregateId: "1" })))
+        yield* apart(names.map((name) => ({ tenantId: prefix, domain: name, aggregateId: "1" })))
+        yield* apart(names.map((name) => ({ tenantId: prefix, domain: "d", aggregateId: name })))
+      }
+    }))
+
   test("a pattern of Redis or SQL in a name matches nothing but itself", () =>
     Effect.gen(function* () {
       const store = yield* SnapshotStore

@@ -2,7 +2,7 @@
  * Positions are drawn from a sequence, which must not be behind its table. It is after a restore of the rows alone, or
  * a `setval`. Then positions that are taken would be drawn again, and below them those that were burned: an event
  * there would be passed by readers who have read further. It is refused and not repaired, since only the operator knows
- * how far readers have come (docs/decisions/08-a-sequence-behind-its-table.md).
+ * how far readers have come (docs/decisions/09-a-sequence-behind-its-table.md).
  */
 import * as Effect from "effect/Effect"
 import { StoreError, type StoreFailure } from "../../../Errors.js"
