@@ -352,6 +352,9 @@ export interface EventStoreShape {
    * transactions included. An event may become visible later than one that was appended after it to another stream; the
    * feed waits for it.
    *
+   * A position that this store never gave to an event is `InvalidInput`, which names it and the last position: whoever
+   * kept it has read another store, or this one before it was restored from a backup, and would miss events.
+   *
    * Inside a transaction it is not specified whether `feed`, `subscribe`, `page` and `head` show what that transaction
    * has appended and not yet committed. SQLite shows it; PostgreSQL cannot yet rule out an event at a lower position.
    * They always show what others have committed, and after the commit they show these events to everybody.
@@ -361,6 +364,7 @@ export interface EventStoreShape {
   /**
    * The feed that does not end: catch-up, then live, without gap or duplicate between the two. Wake-ups are only hints;
    * it also reads at the layer's `pollInterval`. If the backend becomes unavailable for a while, it waits and goes on.
+   * If the store it then finds was restored to an earlier state, it fails as `feed` does with such a position.
    * `limit` ends it.
    */
   readonly subscribe: (options?: FeedOptions) => Stream.Stream<Event, ReadError>

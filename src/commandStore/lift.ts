@@ -40,7 +40,7 @@ const serviceOf = (port: Encoded, options: Options): CommandStoreShape => {
     observe,
     decode,
     input,
-    through: Effect.succeed(Number.MAX_SAFE_INTEGER),
+    through: () => Effect.succeed(Number.MAX_SAFE_INTEGER),
     range: encoded.list,
     encoded
   })

@@ -359,6 +359,7 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
     readStream: (request) => open(port.readStream(request)),
     version: port.version,
     head: port.head,
+    lastPosition: port.lastPosition,
     readFeed: (request) => open(port.readFeed(request)),
     get: (id) => openOne(port.get(id)),
     distinct: port.distinct,

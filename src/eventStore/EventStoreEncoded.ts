@@ -152,6 +152,12 @@ export interface Encoded {
   readonly head: Effect.Effect<number, ReadFailure>
 
   /**
+   * The greatest position that was ever given to an event, even if that is not committed yet or was deleted since. No
+   * reader can have come further, unless in another store, or in this one before it was restored.
+   */
+  readonly lastPosition: Effect.Effect<number, ReadFailure>
+
+  /**
    * Events with `after < position <= through` in the order of `direction`. The lift only reads up to a `through` that
    * `head` has returned before.
    */

@@ -7,7 +7,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
-import { type InvalidInput, isRetryable, NotFound } from "../Errors.js"
+import { InvalidInput, isRetryable, NotFound, type ReadFailure } from "../Errors.js"
 import type {
   AppendError,
   Appended,
@@ -44,7 +44,15 @@ const serviceOf = (port: Encoded, options: Options): EventStoreShape => {
   const encoded = withoutKeys("the EventStore", port, ["append", "update"])
   const observe = Telemetry.make("EventStore", options.system, options.readOnly)
   const instanceId = options.instanceId ?? null
-  const queries = logs.queries({ observe, decode, input, through: encoded.head, range: encoded.readFeed, encoded })
+  const queries = logs.queries({
+    observe,
+    decode,
+    input,
+    through: ({ at = 0, direction }) =>
+      direction === "forward" ? headAfter(encoded, at, "options.cursor") : encoded.head,
+    range: encoded.readFeed,
+    encoded
+  })
 
   const appendBatch = (appends: ReadonlyArray<EncodedAppend>, guards: ReadonlyArray<Guard>) =>
     Effect.flatMap(encoded.append(appends, guards), (outcome) => {
@@ -98,7 +106,7 @@ const serviceOf = (port: Encoded, options: Options): EventStoreShape => {
           checked(
             () => input.feedOptions(feedOptions),
             ({ after, filter, limit }) =>
-              Effect.flatMap(encoded.head, (through) =>
+              Effect.flatMap(headAfter(encoded, after, "options.after"), (through) =>
                 rangePages(
                   (range) => decode.page(encoded.readFeed({ ...range, filter })),
                   { after, through, direction: "forward" as const },
@@ -208,6 +216,27 @@ const repeatOf = (
 }
 
 /**
+ * The head, for a reader who has come as far as a position. Fails if no event was ever there: the reader has read
+ * another store, or this one before it was restored, and would pass by whatever is appended up to there. A head that
+ * is lower says nothing by itself: on PostgreSQL it steps back while an append is open.
+ */
+const headAfter = (
+  encoded: Encoded,
+  position: number,
+  what: string
+): Effect.Effect<number, InvalidInput | ReadFailure> =>
+  Effect.flatMap(encoded.head, (head) => {
+    if (position <= head) return Effect.succeed(head)
+    return Effect.flatMap(encoded.lastPosition, (last) => {
+      if (position <= last) return Effect.succeed(head)
+      const why =
+        `is at position ${position}, and the last position of this store is ${last}: it was kept from another store, ` +
+        "or this one was restored from a backup since; begin again from a position that is in both"
+      return Effect.fail(new InvalidInput({ what, why }))
+    })
+  })
+
+/**
  * 1. Read pages up to the last known head.
  * 2. There, ask for the head; if it has not moved, wait for a hint or the poll interval, and ask again. If the backend
  *    is unavailable, it is asked again after the poll interval. A failure that would repeat ends the stream. The
@@ -225,7 +254,7 @@ const subscription = (
       function* () {
         let { through } = start
         while (through <= start.after) {
-          through = yield* encoded.head
+          through = yield* headAfter(encoded, start.after, "options.after")
           if (through <= start.after) yield* Effect.timeoutOption(hint, pollInterval)
         }
         const page = encoded.readFeed({

@@ -52,8 +52,8 @@ export const queries = <Row extends { readonly position: number }, A, Field, Fil
     readonly filter: (value: unknown) => Filter
     readonly pageOptions: (value: unknown) => PageRequest<Filter>
   }
-  /** Pages end here: what comes later is on none of them. */
-  readonly through: Effect.Effect<number, ReadFailure>
+  /** Pages end here: what comes later is on none of them. May refuse what was asked for. */
+  readonly through: (request: PageRequest<Filter>) => Effect.Effect<number, InvalidInput | ReadFailure>
   readonly range: (request: Range & PageBounds & { readonly filter: Filter }) => Effect.Effect<Page<Row>, ReadFailure>
   readonly encoded: {
     readonly get: (id: string) => Effect.Effect<Row | null, ReadFailure>
@@ -84,7 +84,7 @@ export const queries = <Row extends { readonly position: number }, A, Field, Fil
         checked(
           () => input.pageOptions(options),
           (request) =>
-            Effect.flatMap(through, (through) => {
+            Effect.flatMap(through(request), (through) => {
               const { filter } = request
               const page = pageAt(request, through, (bounds) => range({ ...bounds, filter }))
               return Effect.flatMap(page, ({ items, next }) =>

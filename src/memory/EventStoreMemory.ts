@@ -141,6 +141,9 @@ const port = (database: Database): Encoded.Encoded => {
 
     head: events.read(({ lastPosition }) => lastPosition),
 
+    // An append is committed, or cannot be read.
+    lastPosition: events.read(({ lastPosition }) => lastPosition),
+
     readFeed: ({ after, direction, filter, limit, maxBytes, through }) =>
       events.read(({ log }) => {
         const found: Array<Encoded.EncodedEvent> = []

@@ -17,7 +17,7 @@ import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
-import { type InvalidInput, StoreError, type StoreFailure } from "../Errors.js"
+import type { InvalidInput, StoreFailure } from "../Errors.js"
 import type { Health } from "../Health.js"
 import * as variables from "../internal/config.js"
 import { onlyKnown } from "../internal/storeOptions.js"
@@ -25,12 +25,13 @@ import { PoolMeter } from "../internal/telemetry.js"
 import { tlsReaders } from "../internal/tls.js"
 import * as Pool from "../Pool.js"
 import type { PoolState } from "../sql/ConnectionPool.js"
-import { accessTo, type Isolation, type StoreAccess, statement, storeAccess, Transactions } from "./database/access.js"
-import { type PgPool, poolOf } from "./database/connection.js"
+import { accessTo, type Isolation, type StoreAccess, storeAccess, Transactions } from "./database/access.js"
+import { poolOf } from "./database/connection.js"
 import { health } from "./database/health.js"
 import { databaseKeys, type Options, type SslMode, type SslOptions, sslModes } from "./database/options.js"
 import { transactionSettings } from "./database/pooler.js"
-import { type ConnectionSettings, checkedSettings, describeConnection, settingsOf } from "./database/settings.js"
+import { examineServer } from "./database/server.js"
+import { checkedSettings, describeConnection, settingsOf } from "./database/settings.js"
 import * as Sql from "./database/sqlClient.js"
 
 export type { TlsOptions } from "../internal/tls.js"
@@ -105,9 +106,10 @@ export class PgDatabase extends Context.Tag("effect-stores/PgDatabase")<PgDataba
 
 /**
  * Opens the database until the scope closes. Fails with `InvalidInput` for bad options, with `StoreUnavailable` if the
- * server does not respond, with `StoreError` if it refuses. Warns if the pool is larger than the server allows, unless
- * the connections are `counted` together with others, or if the server may lose what it has acknowledged. `defaults`
- * are the pool's limits where the options give none, and `store` ends the name of the pool in metrics.
+ * server does not respond, with `StoreError` if it refuses, or if what responds is a pooler that needs the option
+ * `pooler`. Warns if the pool is larger than the server allows, unless the connections are `counted` together with
+ * others, if the server may lose what it has acknowledged, or if it only reads. `defaults` are the pool's limits where
+ * the options give none, and `store` ends the name of the pool in metrics.
  *
  * @since 0.1.0
  * @category constructors
@@ -229,52 +231,3 @@ export const config: Config.Config<Options> = variables.checkedOptions({
   listenUrl: variables.secret,
   pool: variables.nested(Pool.config)
 })(settingsOf)
-
-/** What a server must be, and what its operator should know. */
-const examineServer = (
-  pool: PgPool,
-  { pooled }: ConnectionSettings,
-  counted: boolean
-): Effect.Effect<void, StoreFailure> =>
-  Effect.gen(function* () {
-    const found = yield* statement(pool, {
-      text: "select name, setting from pg_settings where name = any ($1)",
-      values: [
-        [
-          "server_version_num",
-          "server_encoding",
-          "max_connections",
-          "superuser_reserved_connections",
-          "fsync",
-          "full_page_writes",
-          "synchronous_commit",
-          "default_transaction_isolation"
-        ]
-      ],
-      operation: "examining the server",
-      kind: "read",
-      onResult: (result) => new Map(result.rows.map(({ name, setting }) => [String(name), String(setting)]))
-    })
-    const refuse = (why: string) => new StoreError({ operation: "examining the server", cause: new Error(why) })
-    if (Number(found.get("server_version_num")) < 130_000) return yield* refuse("PostgreSQL 13 or newer is needed")
-    if (found.get("server_encoding") !== "UTF8") {
-      return yield* refuse(`the database must have the encoding UTF8, not ${found.get("server_encoding")}`)
-    }
-    // In a session of our own it is set.
-    if (found.get("default_transaction_isolation") !== "read committed") {
-      return yield* refuse("behind a pooler the user must have default_transaction_isolation = read committed")
-    }
-    const allowed = Number(found.get("max_connections")) - Number(found.get("superuser_reserved_connections"))
-    const { maxOpenConns } = pool.limits
-    // One more connection listens for appends of other processes.
-    if (!pooled && !counted && maxOpenConns + 1 > allowed) {
-      yield* Effect.logWarning(
-        `the pool may open ${maxOpenConns} connections and a listener, the server allows ${allowed} to all its clients`
-      )
-    }
-    for (const setting of ["fsync", "full_page_writes", "synchronous_commit"]) {
-      if (found.get(setting) === "off") {
-        yield* Effect.logWarning(`the server has ${setting} off: acknowledged events may be lost when it crashes`)
-      }
-    }
-  })

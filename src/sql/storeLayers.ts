@@ -30,8 +30,11 @@ export interface Opened {
   readonly connection: string
 }
 
-/** A kind of database: `Tag` with its `Service`, opened with `Options`. `Naming` names what is in it. */
-export interface Backend<Tag, Service, Access extends Opened, Options, Naming, N extends Names> {
+/**
+ * A kind of database: `Tag` with its `Service`, opened with `Options`. `Naming` names what is in it, and `S` is what a
+ * store has to say of its tables.
+ */
+export interface Backend<Tag, Service, Access extends Opened, Options, Naming, N extends Names, S> {
   /** How the names of its Layer modules end. */
   readonly suffix: string
   readonly tag: Context.Tag<Tag, Service>
@@ -46,25 +49,23 @@ export interface Backend<Tag, Service, Access extends Opened, Options, Naming, N
   readonly namingKeys: Keys<Naming>
   /** Throws `InvalidInput`. */
   readonly names: (options: Naming) => N
+  /** The migrations that the database lacks. Fails if what is there cannot be used as the store is to be opened. */
   readonly missing: (
     access: Access,
     names: N,
-    schema: StoreSchema<N>
+    schema: S,
+    readOnly: boolean
   ) => Effect.Effect<ReadonlyArray<Migration<N>>, StoreFailure>
   /** Applies missing migrations and returns their names. Several processes may do it at once. */
-  readonly apply: (
-    access: Access,
-    names: N,
-    schema: StoreSchema<N>
-  ) => Effect.Effect<ReadonlyArray<string>, StoreFailure>
+  readonly apply: (access: Access, names: N, schema: S) => Effect.Effect<ReadonlyArray<string>, StoreFailure>
   /** All migrations as a script for an empty database. */
-  readonly script: (names: N, schema: StoreSchema<N>) => string
+  readonly script: (names: N, schema: S) => string
 }
 
 /** A store on a backend: `Tag` with its `Service`, made of the `Port` that is lifted with `Lifting`. */
-export interface Store<Tag, Service, Access extends Opened, Preparation, N extends Names, Options, Lifting, Port, R> {
+export interface Store<Tag, Service, Access extends Opened, Preparation, N, S, Options, Lifting, Port, R> {
   readonly tag: Context.Tag<Tag, Service>
-  readonly schema: StoreSchema<N>
+  readonly schema: S
   /** The keys of the store's own options, beside those of every store on this backend. */
   readonly keys: Keys<Omit<Options, keyof Preparation>>
   /** Checks the values of the store's own options. */
@@ -81,9 +82,10 @@ export const on = <
   Access extends Opened,
   DatabaseOptions extends object,
   Naming extends object,
-  N extends Names
+  N extends Names,
+  S extends StoreSchema<N>
 >(
-  backend: Backend<DatabaseTag, Database, Access, DatabaseOptions, Naming, N>
+  backend: Backend<DatabaseTag, Database, Access, DatabaseOptions, Naming, N, S>
 ) => {
   type Preparation = Naming & MigrateOptions
   type Failure = InvalidInput | StoreFailure
@@ -93,8 +95,8 @@ export const on = <
   const names = (options: Naming) => checked(() => backend.names(options), Effect.succeed)
 
   /** Checks first: a database that is up to date need not be locked. */
-  const prepare = (access: Access, names: N, schema: StoreSchema<N>, migrate = true) =>
-    Effect.flatMap(backend.missing(access, names, schema), (missing) => {
+  const prepare = (access: Access, names: N, schema: S, readOnly: boolean, migrate = true) =>
+    Effect.flatMap(backend.missing(access, names, schema, readOnly), (missing) => {
       if (missing.length === 0) return Effect.void
       if (migrate) return backend.apply(access, names, schema)
       const lacking = missing.map(({ id, name }) => `${id} (${name})`).join(", ")
@@ -103,21 +105,27 @@ export const on = <
     })
 
   return <Tag, Service, Options extends Preparation, Lifting, Port, R extends Scope.Scope>(
-    store: Store<Tag, Service, Access, Preparation, N, Options, Lifting, Port, R>
+    store: Store<Tag, Service, Access, Preparation, N, S, Options, Lifting, Port, R>
   ) => {
     const storeKeys = { ...preparationKeys, ...store.keys } as Keys<Options>
 
     const checkedOptions = (options: Options) =>
-      Effect.all({ names: names(options), migrate: Effect.succeed(options.migrate), lifting: store.options(options) })
+      Effect.all({ names: names(options), lifting: store.options(options) }).pipe(
+        Effect.map((checked) => ({
+          ...checked,
+          migrate: options.migrate,
+          readOnly: "readOnly" in options && options.readOnly === true
+        }))
+      )
 
     type Checked = Effect.Effect.Success<ReturnType<typeof checkedOptions>>
 
     const build = (
       access: Access,
-      { lifting, migrate, names }: Checked
+      { lifting, migrate, names, readOnly }: Checked
     ): Effect.Effect<Service, StoreFailure, Scope.Scope> => {
       const port: Effect.Effect<Port, StoreFailure, Scope.Scope> = store.port(access, names)
-      return prepare(access, names, store.schema, migrate).pipe(
+      return prepare(access, names, store.schema, readOnly, migrate).pipe(
         Effect.zipRight(port),
         Effect.flatMap((port) => store.lift(port, lifting, access))
       )
@@ -128,7 +136,7 @@ export const on = <
         const known = yield* onlyKnown(options, preparationKeys)
         const given = yield* names(known)
         const access = backend.access(yield* backend.tag)
-        yield* prepare(access, given, store.schema, known.migrate)
+        yield* prepare(access, given, store.schema, false, known.migrate)
         return yield* store.port(access, given)
       })
 

@@ -27,7 +27,11 @@ describePg("migrations on PostgreSQL", () => {
           Array.from({ length: 8 }, () => 0)
         )
         const applied = yield* query(url, "select name from es_migrations order by id")
-        assert.deepStrictEqual(applied.rows, [{ name: "events" }, { name: "revisions" }, { name: "changed events" }])
+        const names = ["events", "revisions", "changed events", "last position"]
+        assert.deepStrictEqual(
+          applied.rows,
+          names.map((name) => ({ name }))
+        )
         assert.strictEqual((yield* query(url, "select 1 from es_events")).rowCount, 8)
       }),
     120_000
@@ -39,7 +43,8 @@ describePg("migrations on PostgreSQL", () => {
       const refused = yield* Effect.flip(Effect.scoped(Layer.build(EventStorePg.layer({ ...options, migrate: false }))))
       assert.strictEqual(refused._tag, "StoreError")
       assert.include(refused.message, "EventStorePg.migrate")
-      assert.deepStrictEqual(yield* EventStorePg.migrate(options), ["events", "revisions", "changed events"])
+      const all = ["events", "revisions", "changed events", "last position"]
+      assert.deepStrictEqual(yield* EventStorePg.migrate(options), all)
       assert.deepStrictEqual(yield* EventStorePg.migrate(options), [])
       yield* Effect.provide(appendOnce, EventStorePg.layer({ ...options, migrate: false }))
     })
@@ -62,6 +67,25 @@ describePg("migrations on PostgreSQL", () => {
         const version = Effect.map(appendOnce, (appended) => appended.version)
         assert.strictEqual(yield* Effect.provide(version, EventStorePg.layer({ url, ...names })), 1)
       }
+    })
+  )
+
+  it.live("a database of the version before gets what is new, and its events stay", () =>
+    Effect.gen(function* () {
+      const url = yield* Effect.promise(freshDatabase)
+      const options = { url: Redacted.make(url) }
+      yield* Effect.provide(appendOnce, EventStorePg.layer(options))
+      yield* query(url, "drop function es_last_position, es_json; delete from es_migrations where id = 4")
+      const layer = EventStorePg.layer(options)
+      assert.strictEqual((yield* Effect.provide(appendOnce, layer)).version, 2)
+      assert.strictEqual(
+        yield* Effect.provide(
+          Effect.flatMap(EventStore.EventStore, ({ head }) => head),
+          layer
+        ),
+        2
+      )
+      assert.strictEqual((yield* query(url, "select es_json(data) from es_events")).rowCount, 2)
     })
   )
 

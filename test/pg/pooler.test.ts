@@ -57,9 +57,10 @@ describePg("PostgreSQL behind a pooler", () =>
 
     it.live("one that nobody has named is hinted at by the statements that fail", () =>
       Effect.gen(function* () {
-        // Both connections are lent the one session of the server, where the first has prepared its statements.
+        // Both connections are lent the one session of the server, where the first has prepared its statements. It takes
+        // one client at a time, so the opening cannot tell.
         const single = yield* Effect.acquireRelease(
-          Effect.promise(() => startPgBouncer(url, { default_pool_size: 1 })),
+          Effect.promise(() => startPgBouncer(url, { default_pool_size: 1, max_client_conn: 1 })),
           (single) => Effect.promise(() => single.stop())
         )
         const read = Effect.flatMap(EventStore.EventStore, (store) => store.version(newStream()))

@@ -328,11 +328,11 @@ export const snapshotsOnSql = <I, D extends Database>(backend: Backend<I, D>): v
       const found = yield* Effect.flatMap(SnapshotStore.SnapshotStore, (store) => store.latest(streamOf("contended")))
       const greatest = processes * fibers * saves
       expect(Option.getOrThrow(found)).toMatchObject({ version: greatest, state: { version: greatest } })
-      expect(yield* database.sql.unsafe("SELECT store, id, name FROM es_migrations ORDER BY store, id")).toEqual([
-        { store: "EventStore", id: 1, name: "events" },
-        { store: "EventStore", id: 2, name: "revisions" },
-        { store: "EventStore", id: 3, name: "changed events" },
-        { store: "SnapshotStore", id: 1, name: "snapshots" }
+      // Of further ones each backend has its own.
+      const first = yield* database.sql.unsafe("SELECT store, name FROM es_migrations WHERE id = 1 ORDER BY store")
+      expect(first).toEqual([
+        { store: "EventStore", name: "events" },
+        { store: "SnapshotStore", name: "snapshots" }
       ])
     }).pipe(Effect.provide(layer), Effect.runPromise)
   })

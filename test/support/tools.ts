@@ -19,7 +19,7 @@ export const findPostgresTool = (name: string): string | undefined => {
     .find((file) => fs.existsSync(file))
 }
 
-const postgresTools = ["pg_dump", "pg_restore", "pg_basebackup"]
+const postgresTools = ["psql", "pg_dump", "pg_restore", "pg_basebackup"]
 
 /** By the name under which tests ask for them. */
 export const tools = {

@@ -2,7 +2,7 @@
  * The CacheStore's tables in PostgreSQL, and the one function that its statements share.
  */
 import { ever } from "../../sql/cacheRows.js"
-import type { StoreSchema } from "../database/migrations.js"
+import type { StoreSchema } from "../database/schema/migrations.js"
 
 /**
  * Unlogged would be faster, and is not used: a crash of the server would then empty the cache of all processes at the
@@ -77,5 +77,9 @@ end $$;
 `.trim()
       }
     }
-  ]
+  ],
+  needs: {
+    read: { tables: { cache_entries: ["select"], cache_tags: ["select"] }, functions: ["cache_times"] },
+    write: { tables: { cache_entries: ["insert", "update", "delete"], cache_tags: ["insert", "update", "delete"] } }
+  }
 }

@@ -2,12 +2,16 @@
  * The CommandStore's port on PostgreSQL. Every step that writes is one statement.
  */
 import * as Effect from "effect/Effect"
+import Pg from "pg"
 import type { CreateOutcome, Encoded } from "../../commandStore/CommandStoreEncoded.js"
+import { StoreError, type StoreFailure } from "../../Errors.js"
 import { executing } from "../../sql/transactions.js"
 import type { Statement, StoreAccess } from "../database/access.js"
 import type { Names } from "../database/names.js"
 import { note } from "../database/notes.js"
 import { valuesOf } from "../database/pages.js"
+import { behind } from "../database/schema/positions.js"
+import { positions } from "./schema.js"
 import * as statements from "./statements.js"
 
 export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded> =>
@@ -19,7 +23,7 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
 
   /** Reads the existing command in a second statement, since it may have been committed while the first one waited. */
   const create: Encoded["create"] = (command, lease) =>
-    Effect.flatMap(database.run(sql.insert(command, lease)), (created) =>
+    Effect.flatMap(Effect.mapError(database.run(sql.insert(command, lease)), explained(names)), (created) =>
       created !== null
         ? Effect.succeed<CreateOutcome>({ _tag: "Created", command: created })
         : Effect.flatMap(database.run(sql.existing(command.id)), (existing) =>
@@ -51,3 +55,16 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
     transaction: (self) => database.transaction(executing(database, "PgDatabase", self))
   }
 }
+
+/** A position that is taken was drawn again. */
+const explained =
+  (names: Names) =>
+  (error: StoreFailure): StoreFailure =>
+    error._tag === "StoreError" &&
+    error.cause instanceof Pg.DatabaseError &&
+    error.cause.constraint === names.plain("commands_pkey")
+      ? new StoreError({
+          operation: error.operation,
+          cause: new Error(behind(names, positions), { cause: error.cause })
+        })
+      : error

@@ -1,7 +1,11 @@
 /**
  * The CommandStore's table in PostgreSQL.
  */
-import type { StoreSchema } from "../database/migrations.js"
+import type { StoreSchema } from "../database/schema/migrations.js"
+import type { Positions } from "../database/schema/positions.js"
+
+/** Its sequence has the name that the server gives it. */
+export const positions: Positions = { table: "commands", sequence: "commands_position_seq" }
 
 /**
  * Beside position and id only the time has an index, so that pruning does not read the commands that stay: walking over
@@ -45,5 +49,11 @@ create index ${n.bare("commands_created")} on ${n.qualified("commands")} (create
       name: "attempt tokens",
       sql: (n) => `alter table ${n.qualified("commands")} add column token uuid, add column changed boolean;`
     }
-  ]
+  ],
+  needs: {
+    read: { tables: { commands: ["select"] } },
+    // An identity column draws for everybody; the privilege is to see whether the sequence is behind.
+    write: { tables: { commands: ["insert", "update"] }, sequences: { commands_position_seq: ["select"] } }
+  },
+  positions
 }

@@ -2,7 +2,7 @@
  * The DataStore's tables in PostgreSQL.
  */
 import { chunkBytes } from "../../dataStore/DataStoreEncoded.js"
-import type { StoreSchema } from "../database/migrations.js"
+import type { StoreSchema } from "../database/schema/migrations.js"
 
 /**
  * Bytes are stored outside of their rows, uncompressed: a quarter of a megabyte of a picture or an archive only costs
@@ -65,5 +65,16 @@ create trigger ${n.bare("objects_discarded")} after update or delete on ${n.qual
 for each row execute function ${n.qualified("discard_object")}();
 `.trim()
     }
-  ]
+  ],
+  needs: {
+    read: { tables: { buckets: ["select"], objects: ["select"], object_rows: ["select"] } },
+    write: {
+      tables: {
+        buckets: ["insert", "update", "delete"],
+        objects: ["insert", "update", "delete"],
+        object_rows: ["insert", "delete"],
+        object_uploads: ["select", "insert", "update", "delete"]
+      }
+    }
+  }
 }

@@ -10,7 +10,7 @@ import type { PoolMeter } from "../../internal/telemetry.js"
 import type { Limits } from "../../Pool.js"
 import { ConnectionPool, type OpenFailure } from "../../sql/ConnectionPool.js"
 import { isPlanDead, openFailure } from "./failures.js"
-import { statementSettings, withSettings } from "./pooler.js"
+import { statementSettings, type Timeouts, withSettings } from "./pooler.js"
 import { type ConnectionSettings, insideOf, makeClient } from "./settings.js"
 
 /** A statement with a name is prepared once per connection. */
@@ -53,6 +53,16 @@ const parsers: Record<number, (text: string) => unknown> = {
 }
 const types = { getTypeParser: (oid: number) => parsers[oid] ?? asIs } as unknown as Pg.CustomTypesConfig
 
+/** What a session is set to. */
+export const sessionSettings = (timeouts: Timeouts): ReadonlyArray<readonly [name: string, value: string | number]> => [
+  ["default_transaction_isolation", "'read committed'"],
+  ["enable_seqscan", "off"],
+  ["jit", "off"],
+  ["statement_timeout", timeouts.statementTimeoutMs],
+  ["lock_timeout", timeouts.lockTimeoutMs],
+  ["idle_in_transaction_session_timeout", timeouts.idleInTransactionTimeoutMs]
+]
+
 export class PgConnection {
   private active = 0
   private activeSince = 0
@@ -68,6 +78,11 @@ export class PgConnection {
 
   get usable(): boolean {
     return !this.dead
+  }
+
+  /** The process of the server, as it was told when the session began. A pooler tells a number of its own. */
+  get processId(): number {
+    return insideOf(this.client).processID
   }
 
   /** Whether the server says that no transaction is open. */
@@ -110,11 +125,8 @@ export class PgConnection {
       // was cached while the table was empty scans the whole table for ever after, although the stores' lookups have
       // indexes. Without an index the table is scanned anyway, but at a cost at which the server would compile the
       // query.
-      const sql =
-        "set default_transaction_isolation = 'read committed'; set enable_seqscan = off; set jit = off; " +
-        `set statement_timeout = ${settings.statementTimeoutMs}; set lock_timeout = ${settings.lockTimeoutMs}; ` +
-        `set idle_in_transaction_session_timeout = ${settings.idleInTransactionTimeoutMs}`
-      client.query(sql, (error) => (error ? failed(error) : done(connection)))
+      const sql = sessionSettings(settings).map(([name, value]) => `set ${name} = ${value}`)
+      client.query(sql.join("; "), (error) => (error ? failed(error) : done(connection)))
     })
   }
 

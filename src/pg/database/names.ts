@@ -20,6 +20,8 @@ export interface NameOptions {
 
 export interface Names extends migrations.Names {
   readonly schema: string
+  /** As the catalogs have it. */
+  readonly plain: (name: string) => string
   /** For objects that belong to the schema of their table and must not be qualified when they are created. */
   readonly bare: (name: string) => string
   /** The beginning of the names of prepared statements, and the channel of notifications. */
@@ -38,9 +40,11 @@ export const checkedNames = ({ prefix = "es_", schema = "public" }: NameOptions)
   if (typeof prefix !== "string" || !prefixPattern.test(prefix)) {
     return refuse("prefix", `must match ${prefixPattern}, not ${describe(prefix)}`)
   }
-  const bare = (name: string) => `"${prefix}${name}"`
+  const plain = (name: string) => `${prefix}${name}`
+  const bare = (name: string) => `"${plain(name)}"`
   return {
     schema,
+    plain,
     bare,
     qualified: (name) => `"${schema}".${bare(name)}`,
     // Names of prepared statements and channels are limited to 63 bytes too, and belong to no schema.

@@ -5,9 +5,9 @@ import type { MigrateOptions } from "../../sql/storeLayers.js"
 import * as storeLayers from "../../sql/storeLayers.js"
 import * as PgDatabase from "../PgDatabase.js"
 import { storeAccess } from "./access.js"
-import * as migrations from "./migrations.js"
 import { checkedNames, type NameOptions } from "./names.js"
 import { databaseKeys } from "./options.js"
+import * as migrations from "./schema/migrations.js"
 
 export interface PreparationOptions extends NameOptions, MigrateOptions {}
 

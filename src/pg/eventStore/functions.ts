@@ -4,6 +4,7 @@
  * of one event as single values, those of several as one array each.
  */
 import type { Names } from "../database/names.js"
+import { behind, isBehind, type Positions } from "../database/schema/positions.js"
 import * as locks from "./locks.js"
 
 // How an expected version travels: exact versions are themselves, `noStream` is 0.
@@ -84,6 +85,11 @@ begin
   );
 end $$;`
 
+/** Where the feed's order comes from. */
+export const positions: Positions = { table: "events", sequence: "positions" }
+
+const quoted = (text: string): string => `'${text.replaceAll("'", "''")}'`
+
 /** How an append takes its two locks, as statements of plpgsql. */
 interface Locking {
   readonly streamLock: string
@@ -95,6 +101,26 @@ export const make = (names: Names) => {
   const lock = locks.make(names)
   const { sequence } = lock
   const ofParameters = lock.streamHash("p_tenant", "p_domain", "p_aggregate")
+
+  const lastPosition = `
+-- The greatest position that was drawn, 0 if none was. All that draw positions or bound a read ask it first, so none of
+-- them goes on where the sequence is behind its table. To a role that may not see the sequence some versions of the
+-- server say null, as of a sequence that was never used: that must not pass for 0.
+create function ${names.qualified("last_position")}() returns bigint ${patient} as $$
+declare
+  is_behind boolean;
+begin
+  if pg_sequence_last_value(${sequence}) is null and not has_sequence_privilege(${sequence}, 'select, usage') then
+    raise 'permission denied for sequence ${names.plain("positions")}' using errcode = 'insufficient_privilege';
+  end if;
+  select ${isBehind(names, positions)} into is_behind;
+  if is_behind then
+    raise exception using message = ${quoted(behind(names, positions))},
+      errcode = 'object_not_in_prerequisite_state';
+  end if;
+  return coalesce(pg_sequence_last_value(${sequence}), 0);
+end $$;
+`
 
   const append = `
 -- Appends one event to one stream, and waits for the stream's lock.
@@ -279,5 +305,5 @@ end $$;
   delete from ${names.qualified("revisions")} r
   where r.tenant_id = p_tenant and r.domain = p_domain and r.aggregate_id = p_aggregate;`)
 
-  return { append, tryAppend, appendGroup, appendAll, head, deleteStream, deleteStreamAndRevision }
+  return { lastPosition, append, tryAppend, appendGroup, appendAll, head, deleteStream, deleteStreamAndRevision }
 }

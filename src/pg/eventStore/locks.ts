@@ -25,7 +25,7 @@ import type { Names } from "../database/names.js"
 export const make = (names: Names) => {
   const store = `'${names.qualified("events")}'::regclass::oid`
   const sequence = `'${names.qualified("positions")}'::regclass`
-  const lastPosition = `coalesce(pg_sequence_last_value(${sequence}), 0)`
+  const lastPosition = `${names.qualified("last_position")}()`
 
   // The upper 16 bits of the epoch lock's key. As a signed number they are negative, so they are no
   // lock of a user who counts from 0.

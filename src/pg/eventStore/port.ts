@@ -59,6 +59,7 @@ export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded
       readStream: (request) => database.run(sql.readStream(request)),
       version: (stream) => database.run(sql.version(stream)),
       head: database.run(sql.head),
+      lastPosition: database.run(sql.lastPosition),
       readFeed: (request) => database.run(sql.readFeed(request)),
       get: (id) => database.run(sql.get(id)),
       distinct: (request) => Effect.flatMap(database.run(sql.distinct(request)), (rows) => valuesOf(rows)),

@@ -2,9 +2,9 @@
  * The EventStore's tables in PostgreSQL, and the migrations that create them with their functions (`functions.ts`).
  * What runs against them is in `statements.ts`.
  */
-import type { StoreSchema } from "../database/migrations.js"
 import type { Names } from "../database/names.js"
 import { bytesOf } from "../database/pages.js"
+import type { StoreSchema } from "../database/schema/migrations.js"
 import * as functions from "./functions.js"
 
 /** The columns of a payload. */
@@ -49,8 +49,8 @@ create index ${n.bare("events_large_version")} on ${events} (tenant_id, domain, 
 }
 
 const events = (n: Names): string => {
-  const { append, appendAll, appendGroup, deleteStream, head, tryAppend } = functions.make(n)
-  return [table(n), append, tryAppend, appendGroup, appendAll, head, deleteStream()].join("").trim()
+  const { append, appendAll, appendGroup, deleteStream, head, lastPosition, tryAppend } = functions.make(n)
+  return [table(n), lastPosition, append, tryAppend, appendGroup, appendAll, head, deleteStream()].join("").trim()
 }
 
 /**
@@ -68,12 +68,35 @@ create table ${n.qualified("revisions")} (
 );
 ${functions.make(n).deleteStreamAndRevision}`.trim()
 
+/** For databases whose first migration had functions that trusted the sequence. */
+const checkedPositions = (n: Names): string => {
+  const { append, appendAll, appendGroup, head, lastPosition, tryAppend } = functions.make(n)
+  return [lastPosition, append, tryAppend, appendGroup, appendAll, head]
+    .join("")
+    .replaceAll(/^create function/gm, "create or replace function")
+    .trim()
+}
+
 export const storeSchema: StoreSchema = {
   store: "EventStore",
   migrations: [
     { id: 1, name: "events", sql: events },
     { id: 2, name: "revisions", sql: revisions },
     // True or null.
-    { id: 3, name: "changed events", sql: (n) => `alter table ${n.qualified("events")} add column changed boolean;` }
-  ]
+    { id: 3, name: "changed events", sql: (n) => `alter table ${n.qualified("events")} add column changed boolean;` },
+    { id: 4, name: "last position", sql: checkedPositions }
+  ],
+  needs: {
+    read: {
+      tables: { events: ["select"], revisions: ["select"] },
+      sequences: { positions: ["select"] },
+      functions: ["last_position", "head"]
+    },
+    write: {
+      tables: { events: ["insert"] },
+      sequences: { positions: ["usage"] },
+      functions: ["append", "try_append", "append_group", "append_all"]
+    }
+  },
+  positions: functions.positions
 }

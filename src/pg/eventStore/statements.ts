@@ -256,6 +256,8 @@ export const make = (names: Names) => {
 
     head: read("head", `select ${names.qualified("head")}()`, [], firstValue<number>),
 
+    lastPosition: read("last_position", `select ${names.qualified("last_position")}()`, [], firstValue<number>),
+
     readFeed: (request: Request<"readFeed">) => {
       const values: Array<unknown> = [request.after, request.through, request.limit, request.maxBytes]
       const { shape, sql } = where(conditions, request.filter, values)

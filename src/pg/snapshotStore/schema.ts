@@ -2,7 +2,7 @@
  * The SnapshotStore's table in PostgreSQL.
  */
 import { address } from "../../sql/snapshotRows.js"
-import type { StoreSchema } from "../database/migrations.js"
+import type { StoreSchema } from "../database/schema/migrations.js"
 
 /**
  * A snapshot is overwritten again and again. With a fifth of each page free, the new row fits on the page of the old
@@ -42,5 +42,9 @@ do $$ begin
 end $$;
 `.trim()
     }
-  ]
+  ],
+  needs: {
+    read: { tables: { snapshots: ["select"] } },
+    write: { tables: { snapshots: ["insert", "update", "delete"] } }
+  }
 }

@@ -1,7 +1,7 @@
 /**
  * The table of subjects' keys in PostgreSQL.
  */
-import type { StoreSchema } from "../database/migrations.js"
+import type { StoreSchema } from "../database/schema/migrations.js"
 
 export const storeSchema: StoreSchema = {
   store: "SubjectKeys",
@@ -24,5 +24,9 @@ create table ${n.qualified("subject_keys")} (
 );
 `.trim()
     }
-  ]
+  ],
+  needs: {
+    read: { tables: { subject_keys: ["select"], notes: ["select"] } },
+    write: { tables: { subject_keys: ["insert", "update"], notes: ["insert", "update"] } }
+  }
 }

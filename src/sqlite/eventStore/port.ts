@@ -31,9 +31,9 @@ export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded
   Effect.sync(() => onDatabase(database, names))
 
 const onDatabase = (database: StoreAccess, names: Names): Encoded => {
-  const events = names.qualified("events")
   const sql = statements.make(names)
   const hints = new Hints()
+  const head = database.read("head", (connection) => (connection.prepare(sql.head).get() as [number])[0])
 
   const versionOf = (connection: SqliteConnection, { aggregateId, domain, tenantId }: StreamId): number =>
     (connection.prepare(sql.version).get(tenantId, domain, aggregateId) as [number])[0]
@@ -153,7 +153,10 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
 
     version: (stream) => database.read("version", (connection) => versionOf(connection, stream)),
 
-    head: database.read("head", (connection) => (connection.prepare(sql.head).get(events) as [number])[0]),
+    head,
+
+    // One connection at a time writes, so nobody has a position before it is committed.
+    lastPosition: head,
 
     readFeed: ({ after, direction, filter, limit, maxBytes, through }) =>
       database.read("feed", (connection) => {

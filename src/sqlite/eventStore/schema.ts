@@ -5,8 +5,9 @@ import type { StoreSchema } from "../database/migrations.js"
 
 /**
  * No table of streams: a stream's version is a seek to the end of the unique index, cheaper than a row to keep.
- * AUTOINCREMENT, because positions must not be used again when the newest events are deleted. `changed` is 1 or null. The second table has a
- * row for each stream of which maintenance has changed an event, so it is hardly ever more than empty.
+ * AUTOINCREMENT, because positions must not be used again when the newest events are deleted. `changed` is 1 or null.
+ * The second table has a row for each stream of which maintenance has changed an event, so it is hardly ever more than
+ * empty.
  */
 export const storeSchema: StoreSchema = {
   store: "EventStore",

@@ -73,8 +73,12 @@ export const make = (names: Names) => {
 
     readStream: { forward: readStream("forward"), backward: readStream("backward") },
 
-    // Not max(position): the positions of deleted events must stay below the head.
-    head: "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = ?",
+    // The sequence, since the positions of deleted events must stay below the head; and the table, which SQLite obeys
+    // too where somebody has set the sequence behind it.
+    head: `SELECT max(
+      coalesce((SELECT max(seq) FROM sqlite_sequence WHERE name = '${events}'), 0),
+      coalesce((SELECT max(position) FROM ${events}), 0)
+    )`,
 
     readFeed: (filter: EncodedFilter, direction: Direction) => {
       const { order, params, position, where } = paged(filter)

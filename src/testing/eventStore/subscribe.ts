@@ -9,6 +9,7 @@ import * as Fiber from "effect/Fiber"
 import * as Stream from "effect/Stream"
 import type { Event } from "../../EventStore.js"
 import { EventStore } from "../../EventStore.js"
+import { cursor } from "../../internal/pages.js"
 import { collect, failsWith, range } from "../suite.js"
 import type { Test } from "./fixtures.js"
 import { assertFeedOrder, assertSameEvents, freshTenant, ids, newEvents, streamOf } from "./fixtures.js"
@@ -147,6 +148,41 @@ export const subscribe = (test: Test): void => {
       }
       const next = yield* store.append(streamOf(tenantId), newEvents(1), { expected: 1 })
       assert.equal(next.version, 2)
+    }))
+
+  test("whoever has come further than the store ever was is told so, and does not wait for ever", () =>
+    Effect.gen(function* () {
+      const store = yield* EventStore
+      yield* store.append(streamOf(freshTenant()), newEvents(2), { expected: "any" })
+      // What is appended at the same time does not come so far.
+      const after = (yield* store.head) + 1_000_000
+      const refused = [
+        yield* failsWith(collect(store.subscribe({ after })), "InvalidInput"),
+        yield* failsWith(collect(store.feed({ after })), "InvalidInput"),
+        yield* failsWith(store.page({ cursor: cursor("forward", after) }), "InvalidInput")
+      ]
+      assert.deepEqual(
+        refused.map(({ what }) => what),
+        ["options.after", "options.after", "options.cursor"]
+      )
+      for (const { why } of refused) assert.match(why, new RegExp(`position ${after}, .* last position .* is [1-9]`))
+      assert.equal(
+        (yield* store.page({ direction: "backward", cursor: cursor("backward", after) })).events.length > 0,
+        true
+      )
+    }))
+
+  test("whoever has read events that were deleted since goes on after them", () =>
+    Effect.gen(function* () {
+      const store = yield* EventStore
+      const tenantId = freshTenant()
+      const { position } = yield* store.append(streamOf(tenantId), newEvents(3), { expected: "any" })
+      yield* store.maintenance.deleteStream(streamOf(tenantId))
+      const later = newEvents(1)
+      const fiber = yield* Effect.fork(collect(store.subscribe({ after: position, filter: { tenantId }, limit: 1 })))
+      assert.deepEqual(yield* collect(store.feed({ after: position, filter: { tenantId } })), [])
+      yield* store.append(streamOf(tenantId), later, { expected: "noStream" })
+      assert.deepEqual(ids(yield* Fiber.join(fiber)), ids(later))
     }))
 
   test("bad options fail a subscription with a typed error", () =>
