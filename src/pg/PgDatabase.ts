@@ -8,7 +8,7 @@
  * @since 0.1.0
  */
 import * as Reactivity from "@effect/experimental/Reactivity"
-import type * as SqlClient from "@effect/sql/SqlClient"
+import * as SqlClient from "@effect/sql/SqlClient"
 import * as Config from "effect/Config"
 import * as ConfigError from "effect/ConfigError"
 import * as Context from "effect/Context"
@@ -30,7 +30,7 @@ import { accessTo, type Isolation, type StoreAccess, statement, storeAccess, Tra
 import { type PgPool, poolOf } from "./database/connection.js"
 import { health } from "./database/health.js"
 import { databaseKeys, type Options, type SslOptions, sslModes } from "./database/options.js"
-import { transactionSettings } from "./database/pooler.js"
+import { transactionSettings } from "./database/session.js"
 import { type ConnectionSettings, checkedSettings, describeConnection, settingsOf } from "./database/settings.js"
 import * as Sql from "./database/sqlClient.js"
 
@@ -78,10 +78,14 @@ export interface PgDatabaseShape {
   ) => Effect.Effect<A, E | StoreFailure, R>
 
   /**
-   * The user's own SQL. Sessions have `enable_seqscan` and `jit` off, because the stores need it; `set local` turns
-   * them on in a transaction. `reset all` and `discard all` remove these settings and the timeouts from a session for
-   * as long as it lives. `withTransaction` is `transaction`, with its failures as the `cause` of an `SqlError`.
-   * `.stream` collects the rows first: page by a key to read many.
+   * The user's own SQL, on sessions as the server gives them: the settings and timeouts of the stores hold for their own
+   * statements only, also in a transaction, and what a transaction sets with `set local` stays until its end. Two things
+   * are this database's: statements and transactions are `read committed` unless `isolation` says otherwise, and a
+   * transaction that does nothing ends after `idleInTransactionTimeout`. `reset all` changes nothing of that;
+   * `discard all` costs the session's prepared statements, and the next use of a store on it fails as retryable.
+   *
+   * `withTransaction` is `transaction`, with its failures as the `cause` of an `SqlError`. `.stream` collects the rows
+   * first: page by a key to read many.
    */
   readonly sql: SqlClient.SqlClient
 
@@ -127,7 +131,7 @@ export const make = (
     const pool = yield* poolOf(connection, meter, settings, limits)
     yield* examineServer(pool, settings)
 
-    const transactions = new Transactions(pool, settings.pooled ? transactionSettings(settings) : "")
+    const transactions = new Transactions(pool, transactionSettings(settings))
     const transaction = <A, E, R>(self: Effect.Effect<A, E, R>, options?: TransactionOptions) =>
       transactions.run(self, `begin isolation level ${options?.isolation ?? "read committed"}`, identity)
     return {
@@ -198,6 +202,18 @@ const ssl: variables.Reader<boolean | SslOptions> = (name) =>
 
 const optional = <A extends object>(options: A): A | undefined =>
   Object.keys(options).length === 0 ? undefined : options
+
+/**
+ * The database's `sql` as the `SqlClient` of @effect/sql, for repositories, resolvers and migrations that name no
+ * backend. What they do in a transaction of the database belongs to it.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerSqlClient: Layer.Layer<SqlClient.SqlClient, never, PgDatabase> = Layer.effect(
+  SqlClient.SqlClient,
+  Effect.map(PgDatabase, ({ sql }) => sql)
+)
 
 /**
  * Options from the variables `URL`, or `HOST`, `PORT`, `DATABASE`, `USERNAME` and `PASSWORD`; `SSL_MODE`,

@@ -5,7 +5,7 @@
  * @since 0.1.0
  */
 import * as Reactivity from "@effect/experimental/Reactivity"
-import type * as SqlClient from "@effect/sql/SqlClient"
+import * as SqlClient from "@effect/sql/SqlClient"
 import * as Config from "effect/Config"
 import type { ConfigError } from "effect/ConfigError"
 import * as Context from "effect/Context"
@@ -149,6 +149,18 @@ export const layerConfig = (
     SqliteDatabase,
     Effect.flatMap(Config.unwrap(config), (options) => make(options))
   )
+
+/**
+ * The database's `sql` as the `SqlClient` of @effect/sql, for repositories, resolvers and migrations that name no
+ * backend. What they do in a transaction of the database belongs to it.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerSqlClient: Layer.Layer<SqlClient.SqlClient, never, SqliteDatabase> = Layer.effect(
+  SqlClient.SqlClient,
+  Effect.map(SqliteDatabase, ({ sql }) => sql)
+)
 
 /**
  * Options from the variables `FILENAME`, which must be given, and `SYNCHRONOUS`, and those of `Pool.sqliteConfig`

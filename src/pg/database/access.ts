@@ -230,7 +230,7 @@ export class Transactions extends transactions.Transactions<Transaction> {
         Effect.tap(() => {
           transaction.begun = true
         }),
-        Effect.zipRight(restore(Effect.provideService(self, this.tag, transaction))),
+        Effect.zipRight(restore(this.within(transaction, self))),
         // Not interruptible: an interrupt between COMMIT and its answer would leave the caller in doubt.
         Effect.zipLeft(close),
         Effect.tap(transaction.committed),

@@ -254,7 +254,7 @@ export class Transactions extends transactions.Transactions<Transaction> {
       const parent = this.current(fiber)
       const transaction = new Transaction(parent?.inside ?? this.pool, parent)
       return Effect.mapError(transaction.begin, refail).pipe(
-        Effect.zipRight(Effect.provideService(self, this.tag, transaction)),
+        Effect.zipRight(this.within(transaction, self)),
         Effect.zipLeft(Effect.mapError(transaction.commit, refail)),
         Effect.ensuring(transaction.end)
       )
