@@ -9,6 +9,7 @@
  */
 import * as Reactivity from "@effect/experimental/Reactivity"
 import * as SqlClient from "@effect/sql/SqlClient"
+import * as PgClient from "@effect/sql-pg/PgClient"
 import * as Config from "effect/Config"
 import * as ConfigError from "effect/ConfigError"
 import * as Context from "effect/Context"
@@ -26,12 +27,13 @@ import { PoolMeter } from "../internal/telemetry.js"
 import { tlsReaders } from "../internal/tls.js"
 import * as Pool from "../Pool.js"
 import type { PoolState } from "../sql/ConnectionPool.js"
+import * as onClient from "./client/access.js"
 import { accessTo, type Isolation, type StoreAccess, statement, storeAccess, Transactions } from "./database/access.js"
-import { type PgPool, poolOf } from "./database/connection.js"
+import { poolOf } from "./database/connection.js"
 import { health } from "./database/health.js"
 import { databaseKeys, type Options, type SslOptions, sslModes } from "./database/options.js"
 import { transactionSettings } from "./database/session.js"
-import { type ConnectionSettings, checkedSettings, describeConnection, settingsOf } from "./database/settings.js"
+import { checkedSettings, describeConnection, settingsOf } from "./database/settings.js"
 import * as Sql from "./database/sqlClient.js"
 
 export type { TlsOptions } from "../internal/tls.js"
@@ -129,7 +131,7 @@ export const make = (
 
     const meter = new PoolMeter(store === undefined ? "pg" : `pg.${store}`, connection)
     const pool = yield* poolOf(connection, meter, settings, limits)
-    yield* examineServer(pool, settings)
+    yield* examineServer((query) => statement(pool, query), settings.pooled ? undefined : limits.maxOpenConns)
 
     const transactions = new Transactions(pool, transactionSettings(settings))
     const transaction = <A, E, R>(self: Effect.Effect<A, E, R>, options?: TransactionOptions) =>
@@ -143,6 +145,53 @@ export const make = (
       [storeAccess]: { connection, transaction, limits, settings, ...accessTo(pool, transactions) }
     }
   })
+
+/**
+ * The database on a client that the application has, so that one pool serves both: what the stores do inside the
+ * client's `sql.withTransaction` belongs to it, and so does what the client does inside `transaction`. The sessions and
+ * the pool are the application's: its timeouts hold, and the user must have `default_transaction_isolation = read
+ * committed`. Fails with `StoreUnavailable` if the server does not respond, with `StoreError` if it is refused.
+ *
+ * What is weaker than on a database of its own:
+ *
+ * - A COMMIT that fails is a typed failure of `transaction`, as ever; of `sql.withTransaction` it is a defect. There a
+ *   transaction in which a statement failed is rolled back without an error.
+ * - Interruption waits: for the end of a statement that runs, and for the connection of one that has none yet, which is
+ *   then not sent. What bounds them are `statement_timeout` and `lock_timeout` of the application's sessions, and the
+ *   client's `connectTimeout`.
+ * - Inner transactions are the client's savepoints: one after the other, not at the same time.
+ * - No statement is prepared: each is planned anew.
+ * - Nobody listens: appends of other processes are noticed by polling only, appends inside a transaction too, and the
+ *   first of two levels of a cache is not used.
+ * - `state` counts the connections that the stores use; `health` knows a full pool only by them.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const fromClient = (client: PgClient.PgClient): Effect.Effect<PgDatabaseShape, StoreFailure> =>
+  Effect.gen(function* () {
+    const { access, health, state, transaction } = yield* onClient.make(client)
+    yield* examineServer(access.run, undefined)
+    return {
+      connection: access.connection,
+      transaction: (self, options) => transaction(self, options?.isolation ?? "read committed"),
+      sql: client,
+      state,
+      health,
+      [storeAccess]: access
+    }
+  })
+
+/**
+ * The same as a layer, on the application's `PgClient`.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerFromClient: Layer.Layer<PgDatabase, StoreFailure, PgClient.PgClient> = Layer.effect(
+  PgDatabase,
+  Effect.flatMap(PgClient.PgClient, fromClient)
+)
 
 /**
  * How many connections the server allows to all its clients; `undefined` behind a pooler, which has a bound of its own.
@@ -247,10 +296,10 @@ export const config: Config.Config<Options> = Config.zipWith(
   (options, pool) => ({ ...options, pool })
 ).pipe(variables.checkedBy(settingsOf))
 
-/** What a server must be, and what its operator should know. */
-const examineServer = (pool: PgPool, { pooled }: ConnectionSettings): Effect.Effect<void, StoreFailure> =>
+/** What a server must be, and what its operator should know. `maxOpenConns`: of a pool whose sessions are its own. */
+const examineServer = (run: StoreAccess["run"], maxOpenConns: number | undefined): Effect.Effect<void, StoreFailure> =>
   Effect.gen(function* () {
-    const found = yield* statement(pool, {
+    const found = yield* run({
       text: "select name, setting from pg_settings where name = any ($1)",
       values: [
         [
@@ -275,12 +324,11 @@ const examineServer = (pool: PgPool, { pooled }: ConnectionSettings): Effect.Eff
     }
     // In a session of our own it is set.
     if (found.get("default_transaction_isolation") !== "read committed") {
-      return yield* refuse("behind a pooler the user must have default_transaction_isolation = read committed")
+      return yield* refuse("the user of the database must have default_transaction_isolation = read committed")
     }
     const allowed = Number(found.get("max_connections")) - Number(found.get("superuser_reserved_connections"))
-    const { maxOpenConns } = pool.limits
     // One more connection listens for appends of other processes.
-    if (!pooled && maxOpenConns + 1 > allowed) {
+    if (maxOpenConns !== undefined && maxOpenConns + 1 > allowed) {
       yield* Effect.logWarning(
         `the pool may open ${maxOpenConns} connections and a listener, the server allows ${allowed} to all its clients`
       )

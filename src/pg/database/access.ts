@@ -280,8 +280,8 @@ export interface StoreAccess {
 
   readonly limits: Limits
 
-  /** The settings of a store's own connection (LISTEN). */
-  readonly settings: ConnectionSettings
+  /** Whether there is a pooler, and where a store's own connection (LISTEN) leads. */
+  readonly settings: Pick<ConnectionSettings, "pooled" | "listener">
 }
 
 export const accessTo = (

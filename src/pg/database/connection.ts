@@ -51,7 +51,9 @@ const parsers: Record<number, (text: string) => unknown> = {
   1007: toNumbers,
   1016: toNumbers
 }
-const types = { getTypeParser: (oid: number) => parsers[oid] ?? asIs } as unknown as Pg.CustomTypesConfig
+
+/** How the driver reads the rows of a store's statements. */
+export const types = { getTypeParser: (oid: number) => parsers[oid] ?? asIs } as unknown as Pg.CustomTypesConfig
 
 export class PgConnection {
   private active = 0
