@@ -118,6 +118,27 @@ const tests = (layer: () => Layer.Layer<Application, unknown>) => {
       ))
   }
 
+  it("what is acquired in a transaction lives as long as the scope of its caller", () =>
+    run(
+      Effect.gen(function* () {
+        const sql = yield* SqlClient.SqlClient
+        let released = false
+        yield* Effect.scoped(
+          Effect.gen(function* () {
+            yield* sql.withTransaction(
+              Effect.addFinalizer(() =>
+                Effect.sync(() => {
+                  released = true
+                })
+              )
+            )
+            expect(released).toBe(false)
+          })
+        )
+        expect(released).toBe(true)
+      })
+    ))
+
   it("what a schema refuses is an error, and rolls back", () =>
     run(
       Effect.gen(function* () {

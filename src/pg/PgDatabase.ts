@@ -80,10 +80,10 @@ export interface PgDatabaseShape {
   ) => Effect.Effect<A, E | StoreFailure, R>
 
   /**
-   * The user's own SQL, on sessions as the server gives them: the settings and timeouts of the stores hold for their own
-   * statements only, also in a transaction, and what a transaction sets with `set local` stays until its end. Two things
-   * are this database's: statements and transactions are `read committed` unless `isolation` says otherwise, and a
-   * transaction that does nothing ends after `idleInTransactionTimeout`. `reset all` changes nothing of that;
+   * The user's own SQL, on sessions as the server gives them: the settings and timeouts of the stores hold for their
+   * own statements only, also in a transaction, and what a transaction sets with `set local` stays until its end. Two
+   * things are this database's: statements and transactions are `read committed` unless `isolation` says otherwise,
+   * and a transaction that does nothing ends after `idleInTransactionTimeout`. `reset all` changes nothing of that;
    * `discard all` costs the session's prepared statements, and the next use of a store on it fails as retryable.
    *
    * `withTransaction` is `transaction`, with its failures as the `cause` of an `SqlError`. `.stream` collects the rows

@@ -133,16 +133,19 @@ export const make = (
   })
 
 /**
- * The database on a `SqliteClient` of @effect/sql-sqlite-node that the application has, so that one connection serves both: what the stores do inside the
- * client's `sql.withTransaction` belongs to it, and so does what the client does inside `transaction`. Warns if an
- * acknowledged append may not survive a power cut: run `pragma synchronous = full` on the client to change that.
+ * The database on a `SqliteClient` of @effect/sql-sqlite-node that the application has, so that one connection serves
+ * both: what the stores do inside the client's `sql.withTransaction` belongs to it, and so does what the client does
+ * inside `transaction`. Warns if an acknowledged append may not survive a power cut: run `pragma synchronous = full` on
+ * the client to change that.
  *
  * What is weaker than on a database of its own:
  *
- * - A COMMIT that fails is a typed failure of `transaction`, as ever; of `sql.withTransaction` it is a defect.
- * - Transactions are deferred: one that reads before it writes fails as retryable (`StoreUnavailable`) when another
- *   process has written in between. Nothing is retried while another process has the file locked: SQLite waits for up
- *   to 5 seconds, and the event loop with it.
+ * - A COMMIT that fails is a typed failure of `transaction`, as ever. Of `sql.withTransaction` it is a defect, and the
+ *   client leaves the transaction open; the next operation of a store ends it.
+ * - `sql.withTransaction` is deferred: one that reads before it writes fails as retryable (`StoreUnavailable`) when
+ *   another process has written in between. `transaction` is immediate, as ever.
+ * - Nothing is retried while another process has the file locked: SQLite waits for up to 5 seconds, and the event loop
+ *   with it.
  * - There is one connection for all, and waiting for it has no bound but the caller's: there is no `PoolTimeout`. Pages
  *   are read as a whole.
  * - Inner transactions are the client's savepoints: one after the other, not at the same time.

@@ -101,6 +101,29 @@ describePg("the stores beside an application's PgClient", () => {
   )
 
   test(
+    "a transaction of this database inside one of another client's is its own",
+    Effect.gen(function* () {
+      const { database, sql, store } = yield* services
+      const elsewhere = Context.unsafeGet(
+        yield* Layer.build(PgClient.layer({ url: Redacted.make(other), maxConnections: 1 })),
+        PgClient.PgClient
+      )
+      const [kept, undone] = [newStream(), newStream()]
+      const append = (stream: EventStore.StreamId) => store.append(stream, [event], { expected: "noStream" })
+      const failed = elsewhere.withTransaction(
+        Effect.gen(function* () {
+          yield* database.transaction(Effect.zipRight(append(kept), sql`insert into rows values (${kept.aggregateId})`))
+          yield* Effect.flip(database.transaction(Effect.zipRight(append(undone), Effect.fail("inner"))))
+          yield* Effect.fail("outer")
+        })
+      )
+      assert.strictEqual(yield* Effect.flip(failed), "outer")
+      assert.deepEqual([yield* store.version(kept), yield* store.version(undone)], [1, 0])
+      assert.lengthOf(yield* sql`select * from rows where id = ${kept.aggregateId}`, 1)
+    }).pipe(Effect.scoped)
+  )
+
+  test(
     "a COMMIT that fails is a typed failure, and nothing of the transaction is there",
     Effect.gen(function* () {
       const { database, sql, store } = yield* services
@@ -185,7 +208,8 @@ describePg("the stores beside an application's PgClient", () => {
         [sql`select pg_sleep(0.1)`, sql`select pg_sleep(0.1)`, store.append(stream, [event], { expected: "any" })],
         { concurrency: "unbounded" }
       )
-      assert.deepInclude(yield* database.state, { open: 0, waiting: 0 })
+      // The wake-up of the last append may be under way.
+      yield* eventually(database.state, ({ open, waiting }) => open === 0 && waiting === 0)
     })
   )
 

@@ -108,6 +108,25 @@ describe("the stores beside an application's SqliteClient", () => {
   )
 
   test(
+    "a transaction that a failed COMMIT of the client has left open swallows no append",
+    Effect.gen(function* () {
+      const { sql, store } = yield* services
+      const [undone, kept] = [newStream(), newStream()]
+      const append = (stream: EventStore.StreamId) => store.append(stream, [event], { expected: "noStream" })
+      const failed = yield* Effect.exit(
+        sql.withTransaction(Effect.zipRight(append(undone), sql`insert into children values (${crypto.randomUUID()})`))
+      )
+      assert.strictEqual(failed._tag, "Failure")
+      yield* append(kept)
+      const others = new Sqlite(filename, { readonly: true })
+      const rows = others.prepare("select aggregate_id from es_events").pluck().all()
+      others.close()
+      assert.notInclude(rows, undone.aggregateId)
+      assert.include(rows, kept.aggregateId)
+    })
+  )
+
+  test(
     "what waits for the one connection can be interrupted, and has done nothing",
     Effect.gen(function* () {
       const { database, sql, store } = yield* services

@@ -3,18 +3,19 @@
  * client's.
  */
 import type { Connection } from "@effect/sql/SqlConnection"
+import { SqlError } from "@effect/sql/SqlError"
 import type * as PgClient from "@effect/sql-pg/PgClient"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import type Pg from "pg"
-import { type ReadFailure, StoreError, type StoreFailure } from "../../Errors.js"
+import { isStoreFailure, type ReadFailure, StoreError, type StoreFailure } from "../../Errors.js"
 import * as Health from "../../Health.js"
 import * as Pool from "../../Pool.js"
 import type { PoolState } from "../../sql/ConnectionPool.js"
-import { connectionOf, transactionOn } from "../../sql/onClient.js"
+import * as onClient from "../../sql/onClient.js"
 import type { InContext } from "../../sql/transactions.js"
-import type { Isolation, Statement, StoreAccess } from "../database/access.js"
+import { type Isolation, rolledBack, type Statement, type StoreAccess } from "../database/access.js"
 import { types } from "../database/connection.js"
 import { classify, type FailureOf, type QueryKind } from "../database/failures.js"
 import { describeConnection } from "../database/settings.js"
@@ -39,8 +40,16 @@ const command = (text: string, operation: string): Statement<void, "read"> => ({
   onResult: () => undefined
 })
 
-/** COMMIT of a transaction in which a statement failed would roll back without an error. */
-const isIntact = command("select 1", "asking whether the transaction is intact")
+/** COMMIT of a transaction in which a statement failed rolls back, without an error. */
+const commit = (connection: Connection): Effect.Effect<void, SqlError> =>
+  Effect.flatMap(onClient.command(connection, "commit"), (result) =>
+    (result as Pg.QueryResult).command === "COMMIT"
+      ? Effect.void
+      : Effect.fail(new SqlError({ message: "COMMIT", cause: rolledBack() }))
+  )
+
+const failure = (cause: unknown, kind: QueryKind, operation: string): StoreFailure =>
+  isStoreFailure(cause) ? cause : classify(cause, kind, operation)
 
 export const make = (client: PgClient.PgClient): Effect.Effect<OnClient, ReadFailure> =>
   Effect.gen(function* () {
@@ -64,7 +73,7 @@ export const make = (client: PgClient.PgClient): Effect.Effect<OnClient, ReadFai
     // Each client has a class of connections of its own.
     const own: unknown = yield* Effect.scoped(Effect.map(acquire, ({ constructor }) => constructor))
     const current = (fiber: InContext): Connection | undefined => {
-      const found = connectionOf(fiber)
+      const found = onClient.connectionOf(fiber)
       return found?.constructor === own ? found : undefined
     }
     const inTransaction = (fiber: InContext) => current(fiber) !== undefined
@@ -104,7 +113,14 @@ export const make = (client: PgClient.PgClient): Effect.Effect<OnClient, ReadFai
       return Effect.asVoid(Fiber.interrupt(fiber))
     }
 
-    const inClient = transactionOn({ client, inTransaction, beforeCommit: run(isIntact), failure: classify })
+    const inClient = onClient.transactionOn({
+      system: "postgresql",
+      acquire: Effect.uninterruptible(acquire),
+      inTransaction,
+      begin: "begin",
+      commit,
+      failure
+    })
     const transaction = <A, E, R>(self: Effect.Effect<A, E, R>, isolation: Isolation) =>
       Effect.withFiberRuntime<A, E | StoreFailure, R>((fiber) =>
         inTransaction(fiber) || isolation === "read committed"

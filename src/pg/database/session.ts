@@ -28,7 +28,8 @@ const timeouts = ({ lockTimeoutMs, statementTimeoutMs }: Timeouts): ReadonlyArra
 
 /**
  * A plan that was cached while the table was empty scans the whole table for ever after, although the stores' lookups
- * have indexes. Without an index the table is scanned anyway, but at a cost at which the server would compile the query.
+ * have indexes. Without an index the table is scanned anyway, but at a cost at which the server would compile the
+ * query.
  */
 const planner: ReadonlyArray<Setting> = [
   ["enable_seqscan", "off"],

@@ -8,7 +8,7 @@ import * as Effect from "effect/Effect"
 import { type ReadFailure, StoreError, type StoreFailure } from "../../Errors.js"
 import * as Health from "../../Health.js"
 import type { PoolState } from "../../sql/ConnectionPool.js"
-import { connectionOf, transactionOn } from "../../sql/onClient.js"
+import * as onClient from "../../sql/onClient.js"
 import type { InContext } from "../../sql/transactions.js"
 import type { StoreAccess, StoreStep } from "../database/access.js"
 import { commitFailure } from "../database/connection.js"
@@ -48,12 +48,14 @@ export const make = (client: SqlClient.SqlClient): Effect.Effect<OnClient, Store
 
     // The client has one connection, which is free or reserved.
     const own: Connection = yield* Effect.scoped(acquire)
-    const inTransaction = (fiber: InContext) => connectionOf(fiber) === own
+    const inTransaction = (fiber: InContext) => onClient.connectionOf(fiber) === own
 
     const attempt = <A>(operation: string, step: StoreStep<A>, isInside: boolean): Effect.Effect<A, StoreFailure> =>
       Effect.suspend(() => {
+        const connection = new ClientConnection(own, isInside)
         try {
-          return Effect.succeed(step(new ClientConnection(own, isInside)))
+          if (!isInside) connection.endLeftOver()
+          return Effect.succeed(step(connection))
         } catch (error) {
           return Effect.fail(failure(operation, error))
         }
@@ -68,10 +70,15 @@ export const make = (client: SqlClient.SqlClient): Effect.Effect<OnClient, Store
 
     const access: StoreAccess = {
       connection: filename,
-      transaction: transactionOn({
-        client,
+      transaction: onClient.transactionOn({
+        system: "sqlite",
+        acquire,
         inTransaction,
-        beforeCommit: Effect.void,
+        begin: "begin immediate",
+        commit: (connection) =>
+          Effect.tapError(onClient.command(connection, "commit"), () =>
+            Effect.ignore(onClient.command(connection, "rollback"))
+          ),
         failure: (cause, kind, operation) =>
           failure(operation, kind === "write" ? commitFailure(operation, cause) : cause)
       }),

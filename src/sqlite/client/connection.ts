@@ -82,6 +82,19 @@ export class ClientConnection implements StepConnection {
     return commitFailure(operation, error)
   }
 
+  /**
+   * Ends a transaction that nobody is in. A COMMIT of the client that failed leaves it open, and what is written in it
+   * would never be committed.
+   */
+  endLeftOver(): void {
+    try {
+      this.run("BEGIN")
+    } catch {
+      // There is one.
+    }
+    this.run("ROLLBACK")
+  }
+
   private within<A>(begin: string, operation: string, body: () => A): A {
     this.run(begin)
     this.inTransaction = true
