@@ -248,7 +248,7 @@ describePg("the user's own SQL on PostgreSQL", () => {
   )
 
   test(
-    "may be what must be alone: VACUUM, and an index that is created concurrently",
+    "may be what must be alone: VACUUM, an index that is created concurrently, a procedure that commits",
     Effect.gen(function* () {
       const store = yield* EventStore.EventStore
       const { sql } = yield* PgDatabase.PgDatabase
@@ -258,6 +258,9 @@ describePg("the user's own SQL on PostgreSQL", () => {
         yield* store.version(stream)
         yield* sql.unsafe(text)
       }
+      yield* sql`create procedure committing(n int) language plpgsql as $$ begin commit; perform n; commit; end $$`
+      yield* store.version(stream)
+      yield* sql`call committing(${1})`
     })
   )
 

@@ -35,6 +35,9 @@ const restMs = 100
 /** How much longer than the statement timeout a connection may be silent before it is given up. */
 const silenceGraceMs = 5_000
 
+/** Statements of the user that run in whatever transaction they come in. */
+const goesTogether = /^\s*(select|insert|update|delete|merge|with|values)\b/i
+
 // All bigints this library stores are safe integers, and its queries return nothing else that needs a parser.
 const toNumber = (text: string): number => Number(text)
 const toNumbers = (text: string): Array<number | null> =>
@@ -188,11 +191,11 @@ export class PgConnection {
     this.switched ||= inside
     const isFirst = fresh && mode === "user"
     const first = isFirst ? firstToUser(settings) : switchTo(mode, settings, inside)
-    if (mode === "store" || (config.values !== undefined && !isFirst)) {
+    if (mode === "store" || (!isFirst && config.values !== undefined && goesTogether.test(config.text))) {
       client.query(behind(first, config, done))
       return
     }
-    // Some of the user's statements must be alone (VACUUM), and some the first of their transaction.
+    // Others of the user's must be alone (VACUUM, CALL), or the first of their transaction.
     client.query(first.text, (error: Error | null) => {
       if (error) done(error, undefined)
       else if (this.dead) done(new Error("the connection was given up"), undefined)
