@@ -25,9 +25,6 @@ import { chunkBytes, compareNames, entriesOf } from "../dataStore/DataStoreEncod
 import { NotFound, type ReadFailure, StoreError, type StoreFailure } from "../Errors.js"
 import { alongside } from "../internal/fibers.js"
 
-/** Rows read, or written, by one statement: 1 MiB. */
-export const rowsAtOnce = 4
-
 /** Rows deleted by one statement, which others wait for. */
 export const deletesAtOnce = 16
 
@@ -88,6 +85,8 @@ export interface Placed {
 
 /** The statements, each one atomic step. */
 export interface Statements {
+  /** Rows of 256 KiB that one statement reads or writes. */
+  readonly rowsAtOnce: number
   readonly begin: (writeId: string, nowMs: number) => Effect.Effect<void, StoreFailure>
   readonly touch: (writeId: string, nowMs: number) => Effect.Effect<void, StoreFailure>
   /** False when there is no such write any more. */
@@ -148,6 +147,7 @@ const swept = (operation: string) =>
   new StoreError({ operation, cause: new Error("what was being written was swept away") })
 
 export const make = (backend: string, connection: string, sql: Statements): Encoded => {
+  const { rowsAtOnce } = sql
   /** Deletes what is as silent as that, write by write and batch by batch; returns how many writes. */
   const collect = (untilMs: number): Effect.Effect<number, StoreFailure> =>
     Effect.flatMap(sql.silent(untilMs), (writes) =>

@@ -1,5 +1,5 @@
 /**
- * The DataStore in a SQLite file: a body is rows of 256 KiB, written and read 1 MiB at a time; several processes may
+ * The DataStore in a SQLite file: a body is rows of 256 KiB, written and read 512 KiB at a time; several processes may
  * use the same file. For assets of some megabytes that belong to what is in the database already.
  *
  * Inside a transaction of the caller's a put is part of it. What is deleted leaves its space to what comes next; the

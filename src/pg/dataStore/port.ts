@@ -13,6 +13,7 @@ export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded
   Effect.sync(() => {
     const sql = statements.make(names)
     return makePort("Pg", database.connection, {
+      rowsAtOnce: 4,
       begin: (writeId, nowMs) => database.run(sql.begin(writeId, nowMs)),
       touch: (writeId, nowMs) => database.run(sql.touch(writeId, nowMs)),
       addRows: (writeId, at, pieces, nowMs) => database.run(sql.addRows(writeId, at, pieces, nowMs)),

@@ -94,7 +94,7 @@ export const reads = (test: Test): void => {
       const store = yield* EventStore
       const stream = freshStream()
       yield* store.append(stream, newEvents(2500), { expected: "noStream" })
-      for (const _ of range(1, 50)) {
+      for (const _ of range(1, 10)) {
         assert.equal((yield* collect(Stream.take(store.read(stream), 1001))).length, 1001)
         yield* Effect.ignore(Stream.runForEach(store.read(stream), () => Effect.fail("stop")))
       }
