@@ -71,7 +71,9 @@ export const make = (client: PgClient.PgClient): Effect.Effect<OnClient, ReadFai
     )
 
     // Each client has a class of connections of its own.
-    const own: unknown = yield* Effect.scoped(Effect.map(acquire, ({ constructor }) => constructor))
+    const own: unknown = yield* Effect.uninterruptible(
+      Effect.scoped(Effect.map(acquire, ({ constructor }) => constructor))
+    )
     const current = (fiber: InContext): Connection | undefined => {
       const found = onClient.connectionOf(fiber)
       return found?.constructor === own ? found : undefined
