@@ -1,55 +1,130 @@
-// What `npm pack` would publish, used as an application would: installed beside its peers, every entry point imported
-// from the built files, one event appended and read on each embedded backend. Needs `npm run build` before.
+// What `npm pack` would publish, used as applications would: installed with each line of docs/backends.md into an
+// application that is empty, compiled as ES module there, and run. Needs `npm run build` before.
 import assert from "node:assert/strict"
 import { execFileSync } from "node:child_process"
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 
 const root = new URL("..", import.meta.url).pathname
 const directory = mkdtempSync(join(tmpdir(), "es-package-"))
+const run = (command, args, cwd) => execFileSync(command, args, { cwd, stdio: ["ignore", "pipe", "inherit"] })
+const bin = (name) => join(root, "node_modules", ".bin", name)
+
+const stored = (layer) => `
+const stream = { tenantId: "t", domain: "d", aggregateId: "a" }
+const program = Effect.gen(function* () {
+  const store = yield* EventStore.EventStore
+  yield* store.append(stream, [{ type: "Packed", data: 1 }], { expected: "noStream" })
+  return yield* store.version(stream)
+})
+if ((await Effect.runPromise(Effect.provide(program, ${layer}))) !== 1) throw new Error("not stored")`
+
+/** A program for each entry point, and types beside its drivers' when libraries are checked. */
+const applications = {
+  memory: {
+    main: `import { EventStoreMemory } from "effect-stores/memory"${stored("EventStoreMemory.layer()")}`
+  },
+  sqlite: {
+    types: ["@types/better-sqlite3@7"],
+    main: `import { EventStoreSqlite } from "effect-stores/sqlite"${stored('EventStoreSqlite.layer({ filename: "events.db" })')}`
+  },
+  pg: {
+    types: ["@types/pg@8"],
+    main: `import { CommandStorePg, EventStorePg } from "effect-stores/pg"
+      import { Redacted } from "effect"
+      const url = Redacted.make("postgres://127.0.0.1:1/none")
+      const error = await Effect.runPromise(Effect.flip(Effect.provide(EventStore.EventStore, EventStorePg.layer({ url }))))
+      if (error._tag !== "StoreUnavailable" || CommandStorePg.layer === undefined) throw error`
+  },
+  redis: {
+    main: `import { SnapshotStoreRedis } from "effect-stores/redis"
+      import { SnapshotStore } from "effect-stores"
+      import { Redacted } from "effect"
+      const layer = SnapshotStoreRedis.layer({ url: Redacted.make("redis://127.0.0.1:1") })
+      const error = await Effect.runPromise(Effect.flip(Effect.provide(SnapshotStore.SnapshotStore, layer)))
+      if (error._tag !== "StoreUnavailable" || EventStore.EventStore === undefined) throw error`
+  },
+  minio: {
+    main: `import { DataStoreMinio } from "effect-stores/minio"
+      import { DataStore } from "effect-stores"
+      import { Redacted } from "effect"
+      const layer = DataStoreMinio.layer({ endpoint: "http://127.0.0.1:1", accessKey: "a", secretKey: Redacted.make("s") })
+      const exists = Effect.flatMap(DataStore.DataStore, (store) => store.buckets.exists("bucket"))
+      const error = await Effect.runPromise(Effect.flip(Effect.provide(exists, layer)))
+      if (error._tag !== "StoreUnavailable" || EventStore.EventStore === undefined) throw error`
+  },
+  fs: {
+    main: `import { DataStoreFileSystem } from "effect-stores/fs"
+      import { DataStore } from "effect-stores"
+      const exists = Effect.flatMap(DataStore.DataStore, (store) => store.buckets.exists("bucket"))
+      const found = await Effect.runPromise(Effect.provide(exists, DataStoreFileSystem.layer({ root: "objects" })))
+      if (found || EventStore.EventStore === undefined) throw new Error("found")`
+  },
+  stores: { main: `import { Stores } from "effect-stores/stores"${stored("Stores.layer()")}` },
+  testing: {
+    main: `import { EventStoreSuite } from "effect-stores/testing"
+      if (EventStoreSuite.contract === undefined || EventStore.EventStore === undefined) throw new Error("none")
+      void Effect.void`,
+    // The runner must be running for its modules to be loaded.
+    isRun: false
+  }
+}
+
+/** The table of docs/backends.md: entry point, and what to install beside `effect-stores` and `effect@3`. */
+const lines = readFileSync(join(root, "docs/backends.md"), "utf8")
+  .split("\n")
+  .map((line) => /^\| `effect-stores\/(\w+)` +\| (.*) +\|$/.exec(line))
+  .filter((match) => match !== null)
+  .map(([, name, cell]) => ({ name, packages: /^`([^`]*)`/.exec(cell)?.[1] ?? "" }))
+assert.deepEqual(lines.map(({ name }) => name).sort(), Object.keys(applications).sort())
+
 try {
   const [{ filename, files }] = JSON.parse(
     execFileSync("npm", ["pack", "--json", "--ignore-scripts", "--pack-destination", directory], { cwd: root })
   )
-  for (const { path } of files) assert.match(path, /^(dist|src|docs)\/|^(package\.json|README\.md|LICENSE)$/)
-  execFileSync("tar", ["-xzf", filename], { cwd: directory })
-  // The peers are those of the clone; only the package itself is the packed one.
-  const modules = join(directory, "node_modules")
-  mkdirSync(modules)
-  const { peerDependencies } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"))
-  for (const name of Object.keys(peerDependencies)) {
-    mkdirSync(join(modules, name, ".."), { recursive: true })
-    symlinkSync(join(root, "node_modules", name), join(modules, name))
+  for (const { path } of files)
+    assert.match(path, /^(dist|src|docs)\/|^(package\.json|README\.md|CHANGELOG\.md|LICENSE)$/)
+  const packed = join(directory, filename)
+  run(bin("publint"), ["run", packed, "--strict"], root)
+  // Without what package.json does not promise: resolution as of Node 10, and CommonJS.
+  run(bin("attw"), [packed, "--profile", "esm-only", "--format", "ascii"], root)
+  const { devDependencies } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"))
+  // Entry points that need the same packages share an application.
+  for (const packages of new Set(lines.map(({ packages }) => packages))) {
+    const names = lines.filter((line) => line.packages === packages).map(({ name }) => name)
+    const application = join(directory, names.join("-"))
+    mkdirSync(application)
+    writeFileSync(join(application, "package.json"), JSON.stringify({ private: true, type: "module" }))
+    const types = [
+      `@types/node@${devDependencies["@types/node"]}`,
+      ...names.flatMap((name) => applications[name].types ?? [])
+    ]
+    const install = ["install", packed, "effect@3", ...packages.split(" ").filter((name) => name !== ""), ...types]
+    // The native part of the SQLite driver is the clone's, which took a minute to compile.
+    run("npm", [...install, "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"], application)
+    const native = "node_modules/better-sqlite3/build"
+    if (existsSync(join(application, "node_modules/better-sqlite3"))) {
+      cpSync(join(root, native), join(application, native), { recursive: true })
+    }
+    for (const name of names) {
+      const main = `import { Effect } from "effect"\nimport { EventStore } from "effect-stores"\n${applications[name].main}\n`
+      writeFileSync(join(application, `${name}.ts`), main)
+    }
+    const sources = names.map((name) => `${name}.ts`)
+    const strict = ["--strict", "--exactOptionalPropertyTypes", "--target", "es2022", "--types", "node", ...sources]
+    // One application shows that bundlers resolve as Node does.
+    const ways = [["nodenext", "nodenext"], ...(names.includes("memory") ? [["preserve", "bundler"]] : [])]
+    for (const [module, resolution] of ways) {
+      const how = ["--module", module, "--moduleResolution", resolution, "--skipLibCheck", "false"]
+      const emit = module === "nodenext" ? [] : ["--noEmit"]
+      run(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), ...how, ...emit, ...strict], application)
+    }
+    for (const name of names) {
+      if (applications[name].isRun !== false) run(process.execPath, [`${name}.js`], application)
+      console.log(`effect-stores/${name} works as packed`)
+    }
   }
-  cpSync(join(directory, "package"), join(modules, "effect-stores"), { recursive: true })
-  writeFileSync(
-    join(directory, "main.mjs"),
-    `import { Effect, Stream } from "effect"
-     import { Aggregate, CommandStore, EventStore, SnapshotStore } from "effect-stores"
-     import { DataStoreFileSystem } from "effect-stores/fs"
-     import { EventStoreMemory } from "effect-stores/memory"
-     import { DataStoreMinio } from "effect-stores/minio"
-     import { CommandStorePg, EventStorePg, SnapshotStorePg } from "effect-stores/pg"
-     import { SnapshotStoreRedis } from "effect-stores/redis"
-     import { EventStoreSqlite } from "effect-stores/sqlite"
-     const stream = { tenantId: "t", domain: "d", aggregateId: "a" }
-     const program = Effect.gen(function* () {
-       const store = yield* EventStore.EventStore
-       yield* store.append(stream, [{ type: "Packed", data: 1 }], { expected: "noStream" })
-       return (yield* Stream.runCollect(store.read(stream))).length
-     })
-     for (const layer of [EventStoreMemory.layer(), EventStoreSqlite.layer({ filename: "events.db" })]) {
-       if ((await Effect.runPromise(Effect.provide(program, layer))) !== 1) process.exit(1)
-     }
-     for (const { layer } of [EventStorePg, SnapshotStorePg, CommandStorePg, SnapshotStoreRedis, DataStoreFileSystem, DataStoreMinio]) {
-       if (typeof layer !== "function") process.exit(1)
-     }
-     for (const value of [Aggregate.load, CommandStore.CommandStore, SnapshotStore.SnapshotStore]) {
-       if (value === undefined) process.exit(1)
-     }`
-  )
-  execFileSync(process.execPath, ["main.mjs"], { cwd: directory, stdio: "inherit" })
   console.log(`the package works as packed: ${files.length} files`)
 } finally {
   rmSync(directory, { recursive: true, force: true })

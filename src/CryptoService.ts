@@ -5,7 +5,7 @@
  *
  * @since 0.1.0
  */
-import * as Config from "effect/Config"
+import type * as Config from "effect/Config"
 import type { ConfigError } from "effect/ConfigError"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -117,13 +117,15 @@ export const layer = (options: Options): Layer.Layer<CryptoService, InvalidInput
  * @since 0.1.0
  * @category config
  */
-export const config: Config.Config<Options> = Config.map(
-  Config.all([
-    sources.ringConfig,
-    variables.oneOf(["RequireEncrypt", "EncryptAllowPlaintext", "ForbidEncryptAllowDecrypt"])("POLICY")
-  ]),
-  ([ring, policy]) => ({ ...ring, policy })
-)
+export const config: Config.Config<Options> = variables.checkedOptions(
+  {
+    keys: sources.keyList,
+    primary: variables.text,
+    policy: variables.oneOf(["RequireEncrypt", "EncryptAllowPlaintext", "ForbidEncryptAllowDecrypt"])
+  },
+  "keys",
+  "primary"
+)(ring.checkRing)
 
 /**
  * @since 0.1.0
@@ -132,7 +134,7 @@ export const config: Config.Config<Options> = Config.map(
 export const layerConfig = (
   options: Config.Config.Wrap<Options> = config
 ): Layer.Layer<CryptoService, InvalidInput | InvalidKeyLength | ConfigError> =>
-  Layer.unwrapEffect(Effect.map(Config.unwrap(options), layer))
+  Layer.unwrapEffect(Effect.map(variables.read(options), layer))
 
 /**
  * From a JSON file `{ "primary": "b", "keys": [{ "id": "b", "key": "…", "status": "enabled" }] }`. A file that others

@@ -9,9 +9,19 @@ import * as ConfigError from "effect/ConfigError"
 import type * as Duration from "effect/Duration"
 import * as Either from "effect/Either"
 import { InvalidInput } from "./Errors.js"
-import { duration, integer, nameOf, options, withoutValue } from "./internal/config.js"
+import {
+  attempted,
+  checkedOptions,
+  duration,
+  integer,
+  nameOf,
+  type Options,
+  type Reader,
+  text,
+  together
+} from "./internal/config.js"
 import { durationMs, timerMaxMs } from "./internal/durations.js"
-import { describe, fields, invalid, record } from "./internal/validate.js"
+import { describe, fields, givenKeys, invalid, Parts, record, refuse, retold } from "./internal/validate.js"
 
 /**
  * Options of a pool of connections to a database.
@@ -206,37 +216,35 @@ export const defaults = {
  * @category constructors
  */
 export const limits = (options: PoolOptions | undefined, otherwise: Defaults): Either.Either<Limits, InvalidInput> =>
-  Either.flatMap(known(options, otherwise.options), (options) => complete(options, otherwise))
+  Either.try({ try: () => checkedLimits(options, otherwise), catch: invalid })
 
-const known = <O extends object>(
-  options: O | undefined,
-  keys: ReadonlyArray<string>
-): Either.Either<O | undefined, InvalidInput> =>
-  Either.try({
-    try: () => {
-      if (options === undefined) return undefined
-      const given = Object.entries(record(options, "pool")).filter(([, value]) => value !== undefined)
-      return fields(Object.fromEntries(given), "pool", keys) as O
-    },
-    catch: invalid
-  })
+const known = <O extends object>(options: O | undefined, keys: ReadonlyArray<string>): Partial<O> => {
+  if (options === undefined) return {}
+  const all = record(options, "pool")
+  fields(Object.fromEntries(givenKeys(all).map((key) => [key, true])), "pool", keys)
+  return all as Partial<O>
+}
 
-const complete = (options: PoolOptions | undefined, otherwise: Limits): Either.Either<Limits, InvalidInput> => {
-  const maxOpenConns = count(options?.maxOpenConns, "pool.maxOpenConns", otherwise.maxOpenConns)
-  return Either.all({
-    maxOpenConns,
-    maxIdleConns: Either.flatMap(maxOpenConns, (open) =>
-      Either.flatMap(
-        count(options?.maxIdleConns, "pool.maxIdleConns", Math.min(otherwise.maxIdleConns, open)),
-        (idle) =>
-          idle <= open ? Either.right(idle) : refuse("pool.maxIdleConns", `must not exceed maxOpenConns (${open})`)
-      )
-    ),
-    connMaxLifetimeMs: time(options?.connMaxLifetime, "pool.connMaxLifetime", otherwise.connMaxLifetimeMs),
-    connMaxIdleTimeMs: time(options?.connMaxIdleTime, "pool.connMaxIdleTime", otherwise.connMaxIdleTimeMs),
-    acquireTimeoutMs: time(options?.acquireTimeout, "pool.acquireTimeout", otherwise.acquireTimeoutMs),
-    maxWaiting: count(options?.maxWaiting, "pool.maxWaiting", otherwise.maxWaiting)
-  })
+const checkedLimits = (options: PoolOptions | undefined, otherwise: Defaults): Limits => {
+  const given = known(options, otherwise.options)
+  const parts = new Parts()
+  const { all, part } = parts
+  const maxOpenConns = part(() => count(given.maxOpenConns, "pool.maxOpenConns", otherwise.maxOpenConns))
+  const maxIdleConns = atMost(parts, given, "maxIdleConns", otherwise.maxIdleConns, maxOpenConns, "maxOpenConns")
+  const timeOf = (option: "connMaxLifetime" | "connMaxIdleTime" | "acquireTimeout") =>
+    part(() => time(given[option], `pool.${option}`, otherwise[`${option}Ms`]))
+  const connMaxLifetimeMs = timeOf("connMaxLifetime")
+  const connMaxIdleTimeMs = timeOf("connMaxIdleTime")
+  const acquireTimeoutMs = timeOf("acquireTimeout")
+  const maxWaiting = part(() => count(given.maxWaiting, "pool.maxWaiting", otherwise.maxWaiting))
+  return all(() => ({
+    maxOpenConns: maxOpenConns(),
+    maxIdleConns: maxIdleConns(),
+    connMaxLifetimeMs: connMaxLifetimeMs(),
+    connMaxIdleTimeMs: connMaxIdleTimeMs(),
+    acquireTimeoutMs: acquireTimeoutMs(),
+    maxWaiting: maxWaiting()
+  }))
 }
 
 /**
@@ -249,26 +257,28 @@ export const redisLimits = (
   options: RedisPoolOptions | undefined,
   otherwise: RedisLimits
 ): Either.Either<RedisLimits, InvalidInput> =>
-  Either.gen(function* () {
-    const given = yield* known(options, redisOptions)
-    const poolSize = yield* count(given?.poolSize, "pool.poolSize", otherwise.poolSize)
-    const idle = Math.min(otherwise.maxIdleConns, poolSize)
-    const maxIdleConns = yield* count(given?.maxIdleConns, "pool.maxIdleConns", idle)
-    const least = Math.min(otherwise.minIdleConns, maxIdleConns)
-    const minIdleConns = yield* count(given?.minIdleConns, "pool.minIdleConns", least)
-    const maxRetries = yield* count(given?.maxRetries, "pool.maxRetries", otherwise.maxRetries)
-    const writeTimeoutMs = yield* time(given?.writeTimeout, "pool.writeTimeout", otherwise.writeTimeoutMs)
-    if (maxIdleConns > poolSize) {
-      return yield* refuse("pool.maxIdleConns", `must not exceed poolSize (${poolSize})`)
-    }
-    if (minIdleConns > maxIdleConns) {
-      return yield* refuse("pool.minIdleConns", `must not exceed maxIdleConns (${maxIdleConns})`)
-    }
-    if (writeTimeoutMs > timerMaxMs) {
-      return yield* refuse("pool.writeTimeout", `must be from 1 ms to 24 days, not ${describe(given?.writeTimeout)}`)
-    }
-    return { poolSize, minIdleConns, maxIdleConns, maxRetries, writeTimeoutMs }
+  Either.try({ try: () => checkedRedisLimits(options, otherwise), catch: invalid })
+
+const checkedRedisLimits = (options: RedisPoolOptions | undefined, otherwise: RedisLimits): RedisLimits => {
+  const given = known(options, redisOptions)
+  const parts = new Parts()
+  const { all, part } = parts
+  const poolSize = part(() => count(given.poolSize, "pool.poolSize", otherwise.poolSize))
+  const maxIdleConns = atMost(parts, given, "maxIdleConns", otherwise.maxIdleConns, poolSize, "poolSize")
+  const minIdleConns = atMost(parts, given, "minIdleConns", otherwise.minIdleConns, maxIdleConns, "maxIdleConns")
+  const maxRetries = part(() => count(given.maxRetries, "pool.maxRetries", otherwise.maxRetries))
+  const writeTimeoutMs = part(() => {
+    const ms = time(given.writeTimeout, "pool.writeTimeout", otherwise.writeTimeoutMs)
+    return forTimer(ms, "pool.writeTimeout", given.writeTimeout)
   })
+  return all(() => ({
+    poolSize: poolSize(),
+    minIdleConns: minIdleConns(),
+    maxIdleConns: maxIdleConns(),
+    maxRetries: maxRetries(),
+    writeTimeoutMs: writeTimeoutMs()
+  }))
+}
 
 /**
  * The same for a pool of HTTP connections.
@@ -280,76 +290,130 @@ export const httpLimits = (
   options: HttpPoolOptions | undefined,
   otherwise: HttpLimits
 ): Either.Either<HttpLimits, InvalidInput> =>
-  Either.gen(function* () {
-    const given = yield* known(options, httpOptions)
-    const maxIdleConns = yield* count(given?.maxIdleConns, "pool.maxIdleConns", otherwise.maxIdleConns)
-    const most = Math.min(otherwise.maxIdleConnsPerHost, maxIdleConns)
-    const maxIdleConnsPerHost = yield* count(given?.maxIdleConnsPerHost, "pool.maxIdleConnsPerHost", most)
-    const idleConnTimeoutMs = yield* time(given?.idleConnTimeout, "pool.idleConnTimeout", otherwise.idleConnTimeoutMs)
-    if (maxIdleConnsPerHost > maxIdleConns) {
-      return yield* refuse("pool.maxIdleConnsPerHost", `must not exceed maxIdleConns (${maxIdleConns})`)
-    }
-    // Node's timers take what is longer for one millisecond.
-    if (idleConnTimeoutMs < 1 || idleConnTimeoutMs >= 2 ** 31) {
-      const why = `must be from 1 ms to 24 days, not ${describe(given?.idleConnTimeout)}`
-      return yield* refuse("pool.idleConnTimeout", why)
-    }
-    return { maxIdleConns, maxIdleConnsPerHost, idleConnTimeoutMs }
+  Either.try({ try: () => checkedHttpLimits(options, otherwise), catch: invalid })
+
+const checkedHttpLimits = (options: HttpPoolOptions | undefined, otherwise: HttpLimits): HttpLimits => {
+  const given = known(options, httpOptions)
+  const parts = new Parts()
+  const { all, part } = parts
+  const maxIdleConns = part(() => count(given.maxIdleConns, "pool.maxIdleConns", otherwise.maxIdleConns))
+  const maxIdleConnsPerHost = atMost(
+    parts,
+    given,
+    "maxIdleConnsPerHost",
+    otherwise.maxIdleConnsPerHost,
+    maxIdleConns,
+    "maxIdleConns"
+  )
+  const idleConnTimeoutMs = part(() => {
+    const ms = time(given.idleConnTimeout, "pool.idleConnTimeout", otherwise.idleConnTimeoutMs)
+    return forTimer(ms, "pool.idleConnTimeout", given.idleConnTimeout)
   })
+  return all(() => ({
+    maxIdleConns: maxIdleConns(),
+    maxIdleConnsPerHost: maxIdleConnsPerHost(),
+    idleConnTimeoutMs: idleConnTimeoutMs()
+  }))
+}
 
-const refuse = (what: string, why: string) => Either.left(new InvalidInput({ what, why }))
+/** A number that another one bounds. */
+const atMost = <K extends string>(
+  { part }: Parts,
+  given: { readonly [P in K]?: unknown },
+  option: K,
+  otherwise: number,
+  bound: () => number,
+  name: string
+): (() => number) => {
+  const what = `pool.${option}`
+  const asked = part(() => count(given[option], what, 0))
+  return part(() => {
+    const most = bound()
+    const value = asked() || Math.min(otherwise, most)
+    return value <= most ? value : refuse(what, `must not exceed ${name} (${most})`)
+  })
+}
 
-const count = (value: unknown, what: string, otherwise: number): Either.Either<number, InvalidInput> => {
-  if (value === undefined || value === 0) return Either.right(otherwise)
+/** Node's timers take what is longer for one millisecond. */
+const forTimer = (ms: number, what: string, value: unknown): number =>
+  ms <= timerMaxMs ? ms : refuse(what, `must be from 1 ms to 24 days, not ${describe(value)}`)
+
+const count = (value: unknown, what: string, otherwise: number): number => {
+  if (value === undefined || value === 0) return otherwise
   return typeof value === "number" && Number.isInteger(value) && value > 0 && value <= 1_000_000
-    ? Either.right(value)
+    ? value
     : refuse(what, `must be a whole number from 0 to 1000000, not ${describe(value)}`)
 }
 
-const time = (value: unknown, what: string, otherwiseMs: number): Either.Either<number, InvalidInput> =>
-  value === undefined
-    ? Either.right(otherwiseMs)
-    : Either.try({ try: () => durationMs(value, what) || otherwiseMs, catch: invalid })
+const time = (value: unknown, what: string, otherwiseMs: number): number =>
+  value === undefined ? otherwiseMs : durationMs(value, what) || otherwiseMs
+
+const lasting = duration("0 for the default", "infinity")
+const timer = duration("0 for the default")
 
 const sqliteReaders = {
   maxOpenConns: integer,
-  connMaxIdleTime: duration,
-  acquireTimeout: duration,
+  connMaxIdleTime: lasting,
+  acquireTimeout: lasting,
   maxWaiting: integer
 } as const
 
-const pgReaders = { ...sqliteReaders, maxIdleConns: integer, connMaxLifetime: duration } as const
+const pgReaders = { ...sqliteReaders, maxIdleConns: integer, connMaxLifetime: lasting } as const
 
-const valid = <A extends object>(
-  config: Config.Config<A>,
-  check: (options: A) => Either.Either<unknown, InvalidInput>
-): Config.Config<A> =>
-  Config.mapOrFail(config, (options) =>
-    Either.mapBoth(check(options), {
-      onLeft: (error) => ConfigError.InvalidData([nameOf(error.what.slice("pool.".length))], withoutValue(error.why)),
-      onRight: () => options
-    })
+const redisReaders = {
+  poolSize: integer,
+  minIdleConns: integer,
+  maxIdleConns: integer,
+  maxRetries: integer,
+  writeTimeout: timer
+} as const
+
+const httpReaders = { maxIdleConns: integer, maxIdleConnsPerHost: integer, idleConnTimeout: timer } as const
+
+/** Those of the other kinds are asked for to be refused: a bound that bounds nothing must not be overlooked. */
+const poolConfig = <T extends Record<string, Reader<unknown>>>(
+  readers: T,
+  kind: string,
+  check: (options: Options<T>) => unknown
+) => {
+  const own = Object.keys(readers)
+  const others = Object.keys({ ...pgReaders, ...redisReaders, ...httpReaders }).filter((key) => !own.includes(key))
+  const why = `is not an option of a pool ${kind}, which has ${own.map(nameOf).join(", ")}`
+  return together(
+    checkedOptions(readers)((options) =>
+      retold(
+        () => check(options),
+        ({ what, why }) => new InvalidInput({ what: what.slice("pool.".length), why })
+      )
+    ),
+    Config.map(Config.all(others.map((option) => attempted(text(nameOf(option))))), (values) =>
+      others.flatMap((option, i) => (values[i] === undefined ? [] : [ConfigError.InvalidData([nameOf(option)], why)]))
+    )
   )
+}
 
 /**
  * Pool options from the variables `MAX_OPEN_CONNS`, `MAX_IDLE_CONNS`, `CONN_MAX_LIFETIME`, `CONN_MAX_IDLE_TIME`,
  * `ACQUIRE_TIMEOUT` (durations such as `30s` or `5 minutes`) and `MAX_WAITING`, each optional; an empty one is absent.
  * Nest it: with `Config.nested(Pool.config, "POOL")` the environment variables are `POOL_MAX_OPEN_CONNS` and so on.
- * Only these are read, so a misspelt one is not noticed, and its option keeps the default.
+ * Those of pools of other kinds, such as `POOL_SIZE`, are refused. Others are not read, so a misspelt one is not
+ * noticed, and its option keeps the default.
  *
  * @since 0.1.0
  * @category config
  */
-export const config: Config.Config<PoolOptions> = valid(options(pgReaders), (given) => limits(given, logs.pg))
+export const config: Config.Config<PoolOptions> = poolConfig(pgReaders, "on PostgreSQL", (given) =>
+  checkedLimits(given, logs.pg)
+)
 
 /**
- * The same for a Sqlite database, without `MAX_IDLE_CONNS` and `CONN_MAX_LIFETIME`, which are not read.
+ * The same for a Sqlite database, without `MAX_IDLE_CONNS` and `CONN_MAX_LIFETIME`.
  *
  * @since 0.1.0
  * @category config
  */
-export const sqliteConfig: Config.Config<SqlitePoolOptions> = valid(options(sqliteReaders), (given) =>
-  limits(given, logs.sqlite)
+export const sqliteConfig: Config.Config<SqlitePoolOptions> = poolConfig(sqliteReaders, "on SQLite", (given) =>
+  checkedLimits(given, logs.sqlite)
 )
 
 /**
@@ -359,15 +423,8 @@ export const sqliteConfig: Config.Config<SqlitePoolOptions> = valid(options(sqli
  * @since 0.1.0
  * @category config
  */
-export const redisConfig: Config.Config<RedisPoolOptions> = valid(
-  options({
-    poolSize: integer,
-    minIdleConns: integer,
-    maxIdleConns: integer,
-    maxRetries: integer,
-    writeTimeout: duration
-  }),
-  (given) => redisLimits(given, redis)
+export const redisConfig: Config.Config<RedisPoolOptions> = poolConfig(redisReaders, "on Redis", (given) =>
+  checkedRedisLimits(given, redis)
 )
 
 /**
@@ -377,7 +434,6 @@ export const redisConfig: Config.Config<RedisPoolOptions> = valid(
  * @since 0.1.0
  * @category config
  */
-export const httpConfig: Config.Config<HttpPoolOptions> = valid(
-  options({ maxIdleConns: integer, maxIdleConnsPerHost: integer, idleConnTimeout: duration }),
-  (given) => httpLimits(given, minio)
+export const httpConfig: Config.Config<HttpPoolOptions> = poolConfig(httpReaders, "of HTTP connections", (given) =>
+  checkedHttpLimits(given, minio)
 )

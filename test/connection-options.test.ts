@@ -583,7 +583,7 @@ describe("options of an S3 server", () => {
     [{ tls: false }, "tls"],
     [{ tls: { ca: "/etc/ssl/ca.pem" } }, "tls.ca"],
     [{ tls: { rejectUnauthorised: false } }, "a key of tls"],
-    [{ endpoint: "http://s3.example", tls: { ca: files.authority } }, "tls"]
+    [{ endpoint: "http://s3.example", tls: { ca: files.authority } }, "tls.ca"]
   ] as const)("that would have no effect are refused: %o", async (options, what) => {
     expect((await refused(build(options))).what).toBe(what)
   })

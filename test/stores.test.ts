@@ -5,9 +5,9 @@ import assert from "node:assert/strict"
 import * as fs from "node:fs"
 import * as path from "node:path"
 import { inspect } from "node:util"
-import { Config, ConfigProvider, Effect, Exit, Layer, Logger, Option } from "effect"
-import { CacheStore, CommandStore, DataStore, EventStore, SnapshotStore } from "effect-stores"
-import { CommandStoreMemory, EventStoreMemory, MemoryDatabase } from "effect-stores/memory"
+import { Config, ConfigProvider, Effect, Exit, Layer, Logger, Option, Redacted, Stream } from "effect"
+import { CacheStore, CommandStore, CryptoService, DataStore, EventStore, SnapshotStore, Subjects } from "effect-stores"
+import { CommandStoreMemory, EventStoreMemory, MemoryDatabase, SubjectKeysMemory } from "effect-stores/memory"
 import { Stores, StoresTest } from "effect-stores/stores"
 import { describe, onTestFinished, test } from "vitest"
 import {
@@ -114,7 +114,10 @@ describe("Stores", () => {
     const onlyOwn = { ...variables, EVENT_STORE: "memory" }
     assert.ok(Exit.isSuccess(await run(onlyOwn, used("k"))))
     const halfGiven = { ...onlyOwn, COMMAND_STORE_SQLITE_FILENAME: "", COMMAND_STORE_SQLITE_SYNCHRONOUS: "OFF" }
-    assert.match(failure(await run(halfGiven, used("k"))), /COMMAND_STORE_SQLITE_FILENAME: "must be given"/)
+    assert.match(
+      failure(await run(halfGiven, used("k"))),
+      /COMMAND_STORE_SQLITE_FILENAME: "must be given: COMMAND_STORE_SQLITE_\* stand/
+    )
   })
 
   test("a file system keeps objects, and another backend the rest", async () => {
@@ -178,6 +181,30 @@ describe("Stores", () => {
       layer: Stores.layer({ eventStore: both })
     })
     assert.deepEqual(exit, Exit.succeed(["InMemory", "Sqlite", "InMemory", "InMemory", "InMemory"]))
+  })
+
+  test("a CryptoService of the application seals them, with its rules for what is forgotten", async () => {
+    const subject = { tenantId: "acme", id: order.aggregateId }
+    const cipher = CryptoService.layer({ keys: [{ id: "a", key: Redacted.make(keyOf("1")) }], primary: "a" }).pipe(
+      Subjects.withRules({ domains: [order.domain] }),
+      Layer.provide(SubjectKeysMemory.layer()),
+      Layer.provideMerge(Subjects.layerLedgerMemory())
+    )
+    const lines: Array<string> = []
+    const forgotten = Effect.gen(function* () {
+      yield* used("k")
+      const events = yield* EventStore.EventStore
+      yield* Subjects.shred(subject)
+      return yield* Effect.flip(Stream.runDrain(events.read(order)))
+    })
+    const layer = Layer.provideMerge(Stores.layer({ cryptoService: cipher }), cipher)
+    const exit = await Effect.runPromiseExit(
+      forgotten.pipe(Effect.provide(layer), Effect.provide(Layer.merge(provider({}), logging(lines))))
+    )
+    assert.equal(Exit.isSuccess(exit) && exit.value._tag, "Shredded", failure(exit))
+    assert.match(lines.join(), /EVENT_STORE memory \(sealed\)/)
+    const none = Stores.layer({ cryptoService: 5 } as unknown as Stores.Options<never, never>)
+    assert.match(failure(await run({}, used("k"), { layer: none })), /cryptoService: must be a Layer/)
   })
 
   test("the start line says what is sealed, and a warning that keys seal nothing", async () => {
@@ -283,7 +310,7 @@ describe("a variable that is wrong", () => {
       [/ENCRYPTION_KEY_FILE: "must not be given/]
     ],
     [{ ENCRYPTION_KEYS: `a=${secret}`, ENCRYPTION_PRIMARY: "a" }, [/the key a/]],
-    [{ ENCRYPTION_KEYS: `a=${keyOf("1")}`, ENCRYPTION_PRIMARY: secret }, [/primary: /]]
+    [{ ENCRYPTION_KEYS: `a=${keyOf("1")}`, ENCRYPTION_PRIMARY: secret }, [/ENCRYPTION_PRIMARY: "is none of the keys"/]]
   ]
   for (const [variables, expected] of cases) {
     test(`is named, and its value is not shown: ${Object.keys(variables).join(" ")}`, async () => {
@@ -367,6 +394,16 @@ describePg("Stores on PostgreSQL", () => {
     )
   })
 
+  test("also of one pool alone it is one warning", async () => {
+    const variables = { EVENT_STORE: "pg", PG_URL: await freshDatabase(), EVENT_STORE_POOL_MAX_OPEN_CONNS: "5000" }
+    const lines: Array<string> = []
+    const head = Effect.flatMap(EventStore.EventStore, (store) => store.head)
+    await run(variables, head, { lines })
+    const warnings = lines.filter((line) => line.startsWith("WARN"))
+    assert.equal(warnings.length, 1, inspect(warnings))
+    assert.match(warnings.join(), /lower EVENT_STORE_POOL_MAX_OPEN_CONNS \(5000\)/)
+  })
+
   test("a store may have a database of its own, beside a pool that the others share", async () => {
     const [url, own] = [await freshDatabase(), await freshDatabase()]
     const variables = {
@@ -406,7 +443,10 @@ describePg("Stores on PostgreSQL", () => {
   test("a pool beyond its default is checked against the default of its own store", async () => {
     const url = await freshDatabase()
     const variables = { SNAPSHOT_STORE: "pg", PG_URL: url, SNAPSHOT_STORE_POOL_MAX_IDLE_CONNS: "20" }
-    assert.match(failure(await run(variables, used("k"))), /SNAPSHOT_STORE_POOL_MAX_IDLE_CONNS: "must not exceed/)
+    assert.match(
+      failure(await run(variables, used("k"))),
+      /SNAPSHOT_STORE_POOL_MAX_IDLE_CONNS: "must not exceed SNAPSHOT_STORE_POOL_MAX_OPEN_CONNS \(10\)/
+    )
   })
 })
 

@@ -17,7 +17,7 @@ import type { InvalidInput, ReadFailure, StoreFailure } from "../Errors.js"
 import type { Pages } from "../internal/pages.js"
 import type { Json } from "../Json.js"
 import * as lifted from "./lift.js"
-import { liftOptions } from "./liftOptions.js"
+import { leaseOf, liftOptions } from "./liftOptions.js"
 
 /**
  * @since 0.1.0
@@ -317,3 +317,10 @@ export const relift: <E, R>(
   service: CacheStoreShape,
   wrap: (encoded: Encoded) => Effect.Effect<Encoded, E, R>
 ) => Effect.Effect<CacheStoreShape, E | InvalidInput, R | Scope.Scope> = lifted.relift
+
+/**
+ * The lease of a load in milliseconds. Throws `InvalidInput`.
+ *
+ * @internal
+ */
+export const leaseMsOf: (lease: unknown) => number = leaseOf

@@ -20,7 +20,8 @@ export const liftOptions = (
     Effect.succeed
   )
 
-const leaseOf = (value: unknown): number => {
+/** Throws `InvalidInput`. */
+export const leaseOf = (value: unknown): number => {
   const ms = time(value, "lease", leaseMinMs)
   return ms <= leaseMaxMs ? ms : refuse("lease", "must be at most an hour")
 }

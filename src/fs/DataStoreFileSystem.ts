@@ -8,7 +8,7 @@
  * @since 0.1.0
  */
 import * as fs from "node:fs/promises"
-import * as Config from "effect/Config"
+import type * as Config from "effect/Config"
 import type { ConfigError } from "effect/ConfigError"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -100,7 +100,7 @@ export const layer = (options: Options): Layer.Layer<DataStore, InvalidInput | S
 export const layerConfig = (
   config: Config.Config.Wrap<Options>
 ): Layer.Layer<DataStore, InvalidInput | StoreFailure | ConfigError> =>
-  Layer.unwrapEffect(Effect.map(Config.unwrap(config), layer))
+  Layer.unwrapEffect(Effect.map(variables.read(config), layer))
 
 /**
  * Whether the folder is there and can be written to, known within 2 seconds.
@@ -128,6 +128,7 @@ export const health = (options: Options): Effect.Effect<Health.Health, InvalidIn
  * @since 0.1.0
  * @category config
  */
-export const config: Config.Config<Options> = variables
-  .required("root")(variables.options({ root: variables.text, sync: variables.flag, readOnly: variables.flag }))
-  .pipe(variables.checkedBy(checkedFolder))
+export const config: Config.Config<Options> = variables.checkedOptions(
+  { root: variables.text, sync: variables.flag, readOnly: variables.flag },
+  "root"
+)(({ root }) => located(root, "root"))

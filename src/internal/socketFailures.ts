@@ -74,3 +74,20 @@ const codes: Readonly<Record<string, Lasting>> = {
 export const lastingOf = (code: string): Lasting | undefined =>
   // Names of hosts, and what the two sides could not agree on.
   Object.hasOwn(codes, code) ? codes[code] : /^ERR_(SSL|TLS|OSSL)_/.test(code) ? "final" : undefined
+
+/** The certificate is whole, and nobody who is trusted has signed it. */
+const untrusted = new Set([
+  "DEPTH_ZERO_SELF_SIGNED_CERT",
+  "SELF_SIGNED_CERT_IN_CHAIN",
+  "UNABLE_TO_GET_ISSUER_CERT",
+  "UNABLE_TO_GET_ISSUER_CERT_LOCALLY",
+  "UNABLE_TO_VERIFY_LEAF_SIGNATURE"
+])
+
+/** With what helps: the option that names authorities, and its variable. */
+export const hinted = <E extends Error>(error: E, option: string, variable: string): E | Error => {
+  const code = "code" in error ? String(error.code) : ""
+  if (!untrusted.has(code)) return error
+  const why = `no trusted authority has signed it; a file with the authority is named by ${option} (${variable})`
+  return Object.assign(new Error(`${error.message}: ${why}`, { cause: error }), { code })
+}

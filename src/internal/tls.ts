@@ -5,13 +5,11 @@
 import { X509Certificate } from "node:crypto"
 import * as fs from "node:fs"
 import * as tls from "node:tls"
-import * as Config from "effect/Config"
 import * as ConfigError from "effect/ConfigError"
-import * as Either from "effect/Either"
 import * as Redacted from "effect/Redacted"
 import * as variables from "./config.js"
 import { secret } from "./connectionOptions.js"
-import { describe, fields, refuse } from "./validate.js"
+import { describe, fields, Parts, refuse } from "./validate.js"
 
 /** Those options of Node's TLS that say whom to trust, who one is and how to encrypt. */
 export type NodeTlsOptions = Pick<
@@ -86,64 +84,86 @@ export const tlsOptions = (value: unknown, what: string): NodeTlsOptions | undef
       `must be true, false or options of TLS, not ${typeof value === "string" ? "text" : describe(value)}`
     )
   }
-  const all = value === true ? {} : fields(value, what, Object.keys(keys))
-  const given = Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined))
-  const { caFile: _ca, certFile: _cert, keyFile: _key, ...inline } = given
-  const options: NodeTlsOptions = {
-    // The default, which NODE_TLS_REJECT_UNAUTHORIZED would change.
-    rejectUnauthorized: true,
-    ...inline,
-    ...(Redacted.isRedacted(given.passphrase)
-      ? { passphrase: secret(given.passphrase, `${what}.passphrase`) as string }
-      : {})
-  }
-  const mustBe = (key: keyof NodeTlsOptions, type: string) => {
-    if (options[key] !== undefined && typeof options[key] !== type) refuse(`${what}.${key}`, `must be a ${type}`)
-  }
+  const given: TlsOptions = value === true ? {} : fields(value, what, Object.keys(keys))
+  const { all, part } = new Parts()
+  const mustBe = (key: keyof TlsOptions, type: string) =>
+    part(() => {
+      if (given[key] !== undefined && typeof given[key] !== type) refuse(`${what}.${key}`, `must be a ${type}`)
+    })
   mustBe("rejectUnauthorized", "boolean")
   mustBe("checkServerIdentity", "function")
-  mustBe("passphrase", "string")
   mustBe("servername", "string")
-  if (options.servername === "") refuse(`${what}.servername`, "must not be empty")
-  for (const key of ["ca", "cert", "key"] as const) {
-    const file = filed[key]
-    if (given[file] === undefined) continue
-    if (options[key] !== undefined) refuse(`${what}.${file}`, `must not be given beside ${key}`)
-    options[key] = contentOf(given[file], `${what}.${file}`)
-  }
+  part(() => {
+    if (given.servername === "") refuse(`${what}.servername`, "must not be empty")
+  })
+  const passphrase = part(() => {
+    const { passphrase } = given
+    if (Redacted.isRedacted(passphrase)) return secret(passphrase, `${what}.passphrase`)
+    return passphrase === undefined || typeof passphrase === "string"
+      ? passphrase
+      : refuse(`${what}.passphrase`, "must be a string")
+  })
+  const content = <K extends keyof typeof filed>(key: K) =>
+    part((): TlsOptions[K] => {
+      const file = filed[key]
+      if (given[file] === undefined) return given[key]
+      return given[key] === undefined
+        ? contentOf(given[file], `${what}.${file}`)
+        : refuse(`${what}.${file}`, `must not be given beside ${key}`)
+    })
+  const contents = { ca: content("ca"), cert: content("cert"), key: content("key") }
   /** An option as it was given, or as the other one of its pair was. */
-  const named = (key: "ca" | "cert" | "key", beside = key) =>
+  const named = (key: keyof typeof filed, beside = key) =>
     `${what}.${given[filed[key]] !== undefined || given[filed[beside]] !== undefined ? filed[key] : key}`
-  for (const key of ["ca", "cert"] as const) {
-    for (const certificate of [options[key] ?? []].flat()) {
-      if (!isPem(certificate)) {
-        refuse(
-          named(key),
-          given[filed[key]] === undefined
-            ? "must be a certificate itself in PEM, not the name of its file"
-            : "must be a file with certificates in PEM"
-        )
-      }
+  const pem = <K extends "ca" | "cert">(key: K) =>
+    part(() => {
+      const found = contents[key]()
+      if ([found ?? []].flat().every(isPem)) return found
+      return refuse(
+        named(key),
+        given[filed[key]] === undefined
+          ? "must be a certificate itself in PEM, not the name of its file"
+          : "must be a file with certificates in PEM"
+      )
+    })
+  const ca = pem("ca")
+  const cert = pem("cert")
+  part(() => {
+    const [cert, key] = [contents.cert(), contents.key()]
+    if (cert !== undefined && key === undefined) refuse(named("key", "cert"), "must be given with a certificate")
+    if (key !== undefined && cert === undefined) refuse(named("cert", "key"), "must be given with a key")
+  })
+  part(() => {
+    if (passphrase() !== undefined && contents.key() === undefined && given.pfx === undefined) {
+      refuse(`${what}.keyFile`, "must be given with a passphrase")
     }
-  }
-  if (options.cert !== undefined && options.key === undefined)
-    refuse(named("key", "cert"), "must be given with a certificate")
-  if (options.key !== undefined && options.cert === undefined) refuse(named("cert", "key"), "must be given with a key")
-  if (options.passphrase !== undefined && options.key === undefined && options.pfx === undefined) {
-    refuse(`${what}.keyFile`, "must be given with a passphrase")
-  }
-  const { cert, key, passphrase } = options
-  if (key !== undefined) {
-    if (refusalOf({ key, passphrase }) !== undefined) {
-      refuse(named("key"), "must be a private key in PEM, and its passphrase must be given if it is encrypted")
+  })
+  const key = part(() => {
+    const found = contents.key()
+    return found === undefined || refusalOf({ key: found, passphrase: passphrase() }) === undefined
+      ? found
+      : refuse(named("key"), "must be a private key in PEM, and its passphrase must be given if it is encrypted")
+  })
+  part(() => {
+    if (key() !== undefined && refusalOf({ cert: cert(), key: key(), passphrase: passphrase() }) !== undefined) {
+      refuse(named("key"), "is not the key of the certificate")
     }
-    if (refusalOf({ cert, key, passphrase }) !== undefined) refuse(named("key"), "is not the key of the certificate")
-  }
-  const refusal = refusalOf(options)
-  return refusal === undefined ? options : refuse(what, `is refused by TLS: ${refusal}`)
+  })
+  return all(() => {
+    const { caFile: _ca, certFile: _cert, keyFile: _key, ...inline } = given
+    const read = { ca: ca(), cert: cert(), key: key(), passphrase: passphrase() }
+    // The default, which NODE_TLS_REJECT_UNAUTHORIZED would change.
+    const options: NodeTlsOptions = { rejectUnauthorized: true, ...defined({ ...inline, ...read }) }
+    const refusal = refusalOf(options)
+    return refusal === undefined ? options : refuse(what, `is refused by TLS: ${refusal}`)
+  })
 }
 
-const contentOf = (file: unknown, what: string): Buffer => {
+const defined = (options: object) =>
+  Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined))
+
+/** Of a file. Throws `InvalidInput`. */
+export const contentOf = (file: unknown, what: string): Buffer => {
   if (typeof file !== "string" || file === "") return refuse(what, "must be the name of a file")
   if (file.includes("-----BEGIN")) return refuse(what, "must be the name of a file, not what is in it")
   try {
@@ -188,15 +208,11 @@ export const tlsReaders = {
 } as const
 
 /** What the variables behind a name say, `TLS_CA_FILE` and so on; undefined when there are none. */
-export const tlsConfig = (name: string): Config.Config<TlsOptions | undefined> =>
-  Config.map(Config.nested(variables.options(tlsReaders), name), (options) =>
-    Object.keys(options).length === 0 ? undefined : options
-  )
+export const tlsVariables: variables.Reader<TlsOptions> = variables.group(tlsReaders)
 
 /** The same with a switch of that name. */
-export const tlsSwitch = (name: string): Config.Config<boolean | TlsOptions | undefined> =>
-  Config.mapOrFail(Config.all([variables.flag(name), tlsConfig(name)]), ([on, options]) =>
-    on === false && options !== undefined
-      ? Either.left(ConfigError.InvalidData([name], `must not be false beside ${name}_*`))
-      : Either.right(options ?? on)
-  )
+export const tlsSwitch: variables.Reader<boolean | TlsOptions> = variables.switched(
+  tlsVariables,
+  (on, _, name) => (on ? undefined : ConfigError.InvalidData([name], `must not be false beside \`${name}_*\``)),
+  (on, options) => options ?? on
+)

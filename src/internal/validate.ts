@@ -179,11 +179,87 @@ export const checked = <C, A, E, R>(
   return use(input)
 }
 
+/** Several things that were refused together. */
+class Refusals extends Error {
+  constructor(readonly all: readonly [InvalidInput, ...ReadonlyArray<InvalidInput>]) {
+    super()
+  }
+}
+
+/** Thrown in the place of a value that was refused elsewhere: nothing is to be said of what rests on it. */
+class Unjudged extends Error {}
+
+export const unjudged = (): never => {
+  throw new Unjudged()
+}
+
+/**
+ * Checks whose refusals are collected, so that the first does not hide the others. A part gives what its check gave, to
+ * the parts that rest on it; they are not judged if it was refused.
+ */
+export class Parts {
+  private readonly refused: Array<InvalidInput> = []
+
+  readonly part = <A>(check: () => A): (() => A) => {
+    try {
+      const value = check()
+      return () => value
+    } catch (thrown) {
+      this.refused.push(...refusalsIn(thrown))
+      return unjudged
+    }
+  }
+
+  /** Makes something of the parts. Throws what was refused of them, or `Unjudged`. */
+  readonly all = <A>(make: () => A): A => {
+    const made = this.part(make)
+    const [first, ...others] = this.refused
+    if (first !== undefined) throw new Refusals([first, ...others])
+    return made()
+  }
+}
+
+/** All that a check refused by throwing; nothing if it could not judge. */
+export const refusalsIn = (thrown: unknown): ReadonlyArray<InvalidInput> =>
+  thrown instanceof Unjudged ? [] : thrown instanceof Refusals ? thrown.all : [invalid(thrown)]
+
+/** `undefined` if it is not judged. */
+export const judged = <A>(check: () => A): A | undefined => {
+  try {
+    return check()
+  } catch (thrown) {
+    if (thrown instanceof Unjudged) return undefined
+    throw thrown
+  }
+}
+
+/** Runs a check whose refusals are to be told otherwise. */
+export const retold = <A>(check: () => A, tell: (error: InvalidInput) => InvalidInput): A => {
+  const { all, part } = new Parts()
+  try {
+    return check()
+  } catch (thrown) {
+    for (const error of refusalsIn(thrown)) {
+      part(() => {
+        throw tell(error)
+      })
+    }
+    return all(unjudged)
+  }
+}
+
+/** The keys of the options that are there, even if their values are not judged. */
+export const givenKeys = (options: object): ReadonlyArray<string> =>
+  Object.entries(Object.getOwnPropertyDescriptors(options)).flatMap(([key, { get, value }]) =>
+    get === undefined && value === undefined ? [] : [key]
+  )
+
 /** What a check threw, as a typed error. What a getter or a proxy throws may itself throw when it is read. */
 export const invalid = (thrown: unknown): InvalidInput => {
   let why = "could not be read: it threw"
   try {
     if (thrown instanceof InvalidInput) return thrown
+    if (thrown instanceof Refusals) return thrown.all[0]
     if (thrown instanceof Error) why = `could not be read: ${String(thrown.message)}`
   } catch {}
   return new InvalidInput({ what: "input", why })

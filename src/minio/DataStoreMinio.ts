@@ -7,7 +7,7 @@
  *
  * @since 0.1.0
  */
-import * as Config from "effect/Config"
+import type * as Config from "effect/Config"
 import type { ConfigError } from "effect/ConfigError"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -20,8 +20,8 @@ import type { InvalidInput, StoreFailure } from "../Errors.js"
 import * as Health from "../Health.js"
 import * as variables from "../internal/config.js"
 import { type Keys, onlyKnown, part } from "../internal/storeOptions.js"
-import { type NodeTlsOptions, type TlsOptions, tlsConfig, tlsOptions } from "../internal/tls.js"
-import { checked, describe, fields, integer, oneOf, refuse } from "../internal/validate.js"
+import { type NodeTlsOptions, type TlsOptions, tlsOptions, tlsVariables } from "../internal/tls.js"
+import { checked, describe, fields, givenKeys, integer, judged, oneOf, Parts, refuse } from "../internal/validate.js"
 import * as Pool from "../Pool.js"
 import * as client from "./dataStore/client.js"
 import { partsMax, type Settings } from "./dataStore/objects.js"
@@ -151,83 +151,112 @@ const endpointOf = (value: unknown, what: string): URL => {
     : refuse(what, "must have no path and no parameters")
 }
 
-const tlsOf = (value: unknown, { protocol }: URL): NodeTlsOptions | undefined => {
-  if (protocol === "https:") return tlsOptions(value ?? true, "tls") ?? refuse("tls", "must not be false: use http://")
-  return value === undefined ? undefined : refuse("tls", "is for an endpoint that begins with https://")
+/** The files of a certificate are looked at even if nothing is known of the endpoint. */
+const tlsOf = (value: unknown, endpoint: () => URL): NodeTlsOptions | undefined => {
+  const protocol = judged(() => endpoint().protocol)
+  if (protocol === "http:") {
+    const given = typeof value === "object" && value !== null ? givenKeys(value).map((key) => `tls.${key}`) : []
+    const { all, part } = new Parts()
+    for (const what of value === undefined ? [] : given.length > 0 ? given : ["tls"]) {
+      part(() => refuse(what, "is for an endpoint that begins with https://"))
+    }
+    return all(() => undefined)
+  }
+  return tlsOptions(value ?? true, "tls") ?? refuse("tls", "must not be false: use http://")
 }
 
-const flag = (value: unknown, what: string, otherwise: boolean): boolean =>
-  value === undefined
-    ? otherwise
-    : typeof value === "boolean"
-      ? value
-      : refuse(what, `must be true or false, not ${describe(value)}`)
+const flag = (value: unknown, what: string): boolean =>
+  typeof value === "boolean" ? value : refuse(what, `must be true or false, not ${describe(value)}`)
+
+const prefixOf = (value: unknown, what: string): string =>
+  typeof value === "string" && /^[a-z0-9][a-z0-9-]{0,39}$/.test(value)
+    ? value
+    : refuse(what, `must match [a-z0-9][a-z0-9-]{0,39}, not ${describe(value)}`)
 
 const optional = <A>(value: unknown, otherwise: A, check: (value: unknown) => A): A =>
   value === undefined ? otherwise : check(value)
 
-const timeoutMs = (value: unknown): number => {
+const responseMs = (value: unknown, what: string): number => {
   const decoded = Duration.decodeUnknown(value)
   const ms = decoded._tag === "Some" ? Duration.toMillis(decoded.value) : Number.NaN
-  return ms >= 1 && ms < 2 ** 31
-    ? Math.round(ms)
-    : refuse("timeout", `must be from 1 ms to 24 days, not ${describe(value)}`)
+  return ms >= 1 && ms < 2 ** 31 ? Math.round(ms) : refuse(what, `must be from 1 ms to 24 days, not ${describe(value)}`)
 }
 
 const settingsOf = (options: ServerOptions, pool: Pool.HttpLimits) => {
-  const endpoint = endpointOf(options.endpoint, "endpoint")
-  const given = fields(options.capabilities ?? {}, "capabilities", Object.keys(capabilityKeys))
-  const bucketPrefix = optional(options.bucketPrefix, "", (value) =>
-    typeof value === "string" && /^[a-z0-9][a-z0-9-]{0,39}$/.test(value)
-      ? value
-      : refuse("bucketPrefix", `must match [a-z0-9][a-z0-9-]{0,39}, not ${describe(value)}`)
+  const { all, part } = new Parts()
+  /** An option that may be absent. */
+  const opt = <K extends keyof ServerOptions, A>(
+    option: K,
+    otherwise: A,
+    check: (value: unknown, what: string) => A
+  ): (() => A) => part(() => optional(options[option], otherwise, (value) => check(value, option)))
+  const endpoint = part(() => endpointOf(options.endpoint, "endpoint"))
+  const accessKey = part(() => text(options.accessKey, "accessKey"))
+  const secretKey = part(() => secret(options.secretKey, "secretKey"))
+  const sessionToken = opt("sessionToken", undefined, secret)
+  const tls = part(() => tlsOf(options.tls, endpoint))
+  const region = opt("region", "us-east-1", text)
+  const pathStyle = opt("pathStyle", true, flag)
+  const timeoutMs = opt("timeout", 30_000, responseMs)
+  const bucketPrefix = opt("bucketPrefix", "", prefixOf)
+  const partBytes = opt("partBytes", 8 * MiB, (value, what) => integer(value, what, 5 * MiB, GiB))
+  const copyBytes = opt("copyBytes", 5 * GiB, (value, what) => integer(value, what, 5 * MiB, 5 * GiB))
+  const maxRetries = opt("maxRetries", 4, (value, what) => integer(value, what, 0, 20))
+  const publicEndpoint = part(() =>
+    options.publicEndpoint === undefined ? endpoint() : endpointOf(options.publicEndpoint, "publicEndpoint")
   )
-  const partBytes = optional(options.partBytes, 8 * MiB, (value) => integer(value, "partBytes", 5 * MiB, GiB))
-  const ifMatch = optional(given.putIfMatch, undefined, (value) =>
-    oneOf(value, "capabilities.putIfMatch", ["quoted", "unquoted"])
+  const given = part(() => fields(options.capabilities ?? {}, "capabilities", Object.keys(capabilityKeys)))
+  const ifMatch = part(() =>
+    optional(given().putIfMatch, undefined, (value) => oneOf(value, "capabilities.putIfMatch", ["quoted", "unquoted"]))
   )
   const able = (capability: "putIfAbsent" | "region" | "public" | "objectLocking") =>
-    flag(given[capability], `capabilities.${capability}`, false)
-  const region = optional(options.region, "us-east-1", (value) => text(value, "region"))
-  const maxRetries = optional(options.maxRetries, 4, (value) => integer(value, "maxRetries", 0, 20))
-  const clientSettings: client.Settings = {
-    endpoint,
-    accessKey: text(options.accessKey, "accessKey"),
-    secretKey: secret(options.secretKey, "secretKey"),
-    sessionToken: optional(options.sessionToken, undefined, (value) => secret(value, "sessionToken")),
-    tls: tlsOf(options.tls, endpoint),
-    region,
-    pathStyle: flag(options.pathStyle, "pathStyle", true),
-    timeoutMs: optional(options.timeout, 30_000, timeoutMs),
-    // There is one host only.
-    maxFreeSockets: Math.min(pool.maxIdleConns, pool.maxIdleConnsPerHost),
-    idleMs: pool.idleConnTimeoutMs
+    part(() => optional(given()[capability], false, (value) => flag(value, `capabilities.${capability}`)))
+  const can = {
+    putIfAbsent: able("putIfAbsent"),
+    region: able("region"),
+    public: able("public"),
+    objectLocking: able("objectLocking")
   }
-  const portSettings: Settings = {
-    connection: `${endpoint.origin}/${bucketPrefix}`,
-    bucketPrefix,
-    partBytes,
-    copyBytes: optional(options.copyBytes, 5 * GiB, (value) => integer(value, "copyBytes", 5 * MiB, 5 * GiB)),
-    maxRetries,
-    publicEndpoint: optional(options.publicEndpoint, endpoint, (value) => endpointOf(value, "publicEndpoint")),
-    region,
-    ifMatch,
-    capabilities: {
-      putIfAbsent: able("putIfAbsent"),
-      putIfMatch: ifMatch !== undefined,
-      // Ignored, or no atomic step, on the servers that were tried.
-      copyIfAbsent: false,
-      deleteIfMatch: false,
-      presign: true,
-      region: able("region"),
-      public: able("public"),
-      objectLocking: able("objectLocking"),
-      bucketLengthMax: 63 - bucketPrefix.length,
-      sizeMax: Math.min(partsMax * partBytes, 5 * 2 ** 40),
-      conditionalSizeMax: partBytes
+  return all(() => {
+    const clientSettings: client.Settings = {
+      endpoint: endpoint(),
+      accessKey: accessKey(),
+      secretKey: secretKey(),
+      sessionToken: sessionToken(),
+      tls: tls(),
+      region: region(),
+      pathStyle: pathStyle(),
+      timeoutMs: timeoutMs(),
+      // There is one host only.
+      maxFreeSockets: Math.min(pool.maxIdleConns, pool.maxIdleConnsPerHost),
+      idleMs: pool.idleConnTimeoutMs
     }
-  }
-  return { client: clientSettings, port: portSettings }
+    const portSettings: Settings = {
+      connection: `${endpoint().origin}/${bucketPrefix()}`,
+      bucketPrefix: bucketPrefix(),
+      partBytes: partBytes(),
+      copyBytes: copyBytes(),
+      maxRetries: maxRetries(),
+      publicEndpoint: publicEndpoint(),
+      region: region(),
+      ifMatch: ifMatch(),
+      capabilities: {
+        putIfAbsent: can.putIfAbsent(),
+        putIfMatch: ifMatch() !== undefined,
+        // Ignored, or no atomic step, on the servers that were tried.
+        copyIfAbsent: false,
+        deleteIfMatch: false,
+        presign: true,
+        region: can.region(),
+        public: can.public(),
+        objectLocking: can.objectLocking(),
+        bucketLengthMax: 63 - bucketPrefix().length,
+        sizeMax: Math.min(partsMax * partBytes(), 5 * 2 ** 40),
+        conditionalSizeMax: partBytes()
+      }
+    }
+    return { client: clientSettings, port: portSettings }
+  })
 }
 
 const opened = (options: ServerOptions) =>
@@ -278,7 +307,7 @@ export const layer = (options: Options): Layer.Layer<DataStore, InvalidInput> =>
  * @category layers
  */
 export const layerConfig = (config: Config.Config.Wrap<Options>): Layer.Layer<DataStore, InvalidInput | ConfigError> =>
-  Layer.unwrapEffect(Effect.map(Config.unwrap(config), layer))
+  Layer.unwrapEffect(Effect.map(variables.read(config), layer))
 
 /**
  * What a server was found to do: give it as `capabilities`. `why` says of each that it does not do what it answered.
@@ -331,41 +360,34 @@ export const health = (options: Options): Effect.Effect<Health.Health, InvalidIn
  * @since 0.1.0
  * @category config
  */
-export const config: Config.Config<Options> = Config.map(
-  Config.all({
-    server: variables.required(
-      "endpoint",
-      "accessKey",
-      "secretKey"
-    )(
-      variables.options({
-        endpoint: variables.text,
-        accessKey: variables.text,
-        secretKey: variables.secret,
-        sessionToken: variables.secret,
-        region: variables.text,
-        pathStyle: variables.flag,
-        publicEndpoint: variables.text,
-        bucketPrefix: variables.text,
-        partBytes: variables.integer,
-        copyBytes: variables.integer,
-        timeout: variables.duration,
-        maxRetries: variables.integer,
-        readOnly: variables.flag
-      })
-    ),
-    tls: tlsConfig("TLS"),
-    pool: Config.nested(Pool.httpConfig, "POOL"),
-    capabilities: Config.nested(
+export const config: Config.Config<Options> = variables.checkedOptions(
+  {
+    endpoint: variables.text,
+    accessKey: variables.text,
+    secretKey: variables.secret,
+    sessionToken: variables.secret,
+    region: variables.text,
+    pathStyle: variables.flag,
+    publicEndpoint: variables.text,
+    bucketPrefix: variables.text,
+    partBytes: variables.integer,
+    copyBytes: variables.integer,
+    timeout: variables.duration(),
+    maxRetries: variables.integer,
+    readOnly: variables.flag,
+    tls: tlsVariables,
+    pool: variables.nested(Pool.httpConfig),
+    capabilities: variables.nested(
       variables.options({
         putIfAbsent: variables.flag,
         putIfMatch: variables.oneOf(["quoted", "unquoted"]),
         region: variables.flag,
         public: variables.flag,
         objectLocking: variables.flag
-      }),
-      "CAPABILITIES"
+      })
     )
-  }),
-  ({ capabilities, pool, server, tls }) => ({ ...server, ...(tls === undefined ? {} : { tls }), pool, capabilities })
-).pipe(variables.checkedBy((options) => settingsOf(options, Pool.defaults.dataStore.minio)))
+  },
+  "endpoint",
+  "accessKey",
+  "secretKey"
+)((options) => settingsOf(options, Pool.defaults.dataStore.minio))

@@ -10,11 +10,10 @@
 import * as Reactivity from "@effect/experimental/Reactivity"
 import * as SqlClient from "@effect/sql/SqlClient"
 import * as PgClient from "@effect/sql-pg/PgClient"
-import * as Config from "effect/Config"
+import type * as Config from "effect/Config"
 import * as ConfigError from "effect/ConfigError"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as Either from "effect/Either"
 import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
@@ -31,7 +30,7 @@ import * as onClient from "./client/access.js"
 import { accessTo, type Isolation, type StoreAccess, statement, storeAccess, Transactions } from "./database/access.js"
 import { poolOf } from "./database/connection.js"
 import { health } from "./database/health.js"
-import { databaseKeys, type Options, type SslOptions, sslModes } from "./database/options.js"
+import { databaseKeys, type Options, type SslMode, type SslOptions, sslModes } from "./database/options.js"
 import { transactionSettings } from "./database/session.js"
 import { checkedSettings, describeConnection, settingsOf } from "./database/settings.js"
 import * as Sql from "./database/sqlClient.js"
@@ -112,9 +111,9 @@ export class PgDatabase extends Context.Tag("effect-stores/PgDatabase")<PgDataba
 
 /**
  * Opens the database until the scope closes. Fails with `InvalidInput` for bad options, with `StoreUnavailable` if the
- * server does not respond, with `StoreError` if it refuses. Warns if the pool is larger than the server allows, or if
- * the server may lose what it has acknowledged. `defaults` are the pool's limits where the options give none, and
- * `store` ends the name of the pool in metrics.
+ * server does not respond, with `StoreError` if it refuses. Warns if the pool is larger than the server allows, unless
+ * the connections are `counted` together with others, or if the server may lose what it has acknowledged. `defaults`
+ * are the pool's limits where the options give none, and `store` ends the name of the pool in metrics.
  *
  * @since 0.1.0
  * @category constructors
@@ -122,7 +121,8 @@ export class PgDatabase extends Context.Tag("effect-stores/PgDatabase")<PgDataba
 export const make = (
   options: Options,
   defaults: Pool.Defaults = Pool.defaults.eventStore.pg,
-  store?: string
+  store?: string,
+  counted = false
 ): Effect.Effect<PgDatabaseShape, InvalidInput | StoreFailure, Scope.Scope> =>
   Effect.gen(function* () {
     const settings = yield* checkedSettings(yield* onlyKnown(options, databaseKeys))
@@ -131,7 +131,8 @@ export const make = (
 
     const meter = new PoolMeter(store === undefined ? "pg" : `pg.${store}`, connection)
     const pool = yield* poolOf(connection, meter, settings, limits)
-    yield* examineServer((query) => statement(pool, query), settings.pooled ? undefined : limits.maxOpenConns)
+    const looked = settings.pooled || counted ? undefined : limits.maxOpenConns
+    yield* examineServer((query) => statement(pool, query), looked)
 
     const transactions = new Transactions(pool, transactionSettings(settings))
     const transaction = <A, E, R>(self: Effect.Effect<A, E, R>, options?: TransactionOptions) =>
@@ -228,29 +229,31 @@ export const layerConfig = (
 ): Layer.Layer<PgDatabase, InvalidInput | StoreFailure | ConfigError.ConfigError> =>
   Layer.scoped(
     PgDatabase,
-    Effect.flatMap(Config.unwrap(config), (options) => make(options))
+    Effect.flatMap(variables.read(config), (options) => make(options))
   )
 
 /** `SSL` is a short form of `SSL_MODE`. */
-const ssl: variables.Reader<boolean | SslOptions> = (name) =>
-  Config.mapOrFail(
-    Config.all([
-      variables.flag(name),
-      Config.nested(variables.options({ mode: variables.oneOf(sslModes), ...tlsReaders }), name)
-    ]),
-    ([on, options]) => {
-      if (on === undefined || Object.keys(options).length === 0) return Either.right(on ?? optional(options))
-      const mode = on ? "verify-full" : "disable"
-      return (options.mode ?? mode) === mode
-        ? Either.right({ ...options, mode })
-        : Either.left(
-            ConfigError.InvalidData([`${name}_MODE`], `must be ${mode} beside ${name}=${on}: give one of them`)
-          )
-    }
-  )
+const ssl: variables.Reader<boolean | SslOptions> = variables.switched(
+  variables.group({ mode: variables.oneOf(sslModes), ...tlsReaders }),
+  (on, options, name) =>
+    (options.mode ?? modeOf(on)) === modeOf(on)
+      ? undefined
+      : ConfigError.InvalidData([`${name}_MODE`], `must be ${modeOf(on)} beside \`${name}\`=${on}: give one of them`),
+  (on, options) =>
+    on === undefined || options === undefined
+      ? (on ?? options)
+      : Object.defineProperty(options, "mode", { value: modeOf(on), enumerable: true })
+)
 
-const optional = <A extends object>(options: A): A | undefined =>
-  Object.keys(options).length === 0 ? undefined : options
+const modeOf = (on: boolean): SslMode => (on ? "verify-full" : "disable")
+
+const pooler: variables.Reader<"transaction"> = variables.oneOf(
+  ["transaction"],
+  "must be transaction, for a pooler that lends a session of the server for one transaction, as PgBouncer with " +
+    "pool_mode = transaction does, or be left out, for one that lends it for a session, and for the server itself"
+)
+
+const timeout = variables.duration("infinity")
 
 /**
  * The database's `sql` as the `SqlClient` of @effect/sql, for repositories, resolvers and migrations that name no
@@ -275,28 +278,25 @@ export const layerSqlClient: Layer.Layer<SqlClient.SqlClient, never, PgDatabase>
  * @since 0.1.0
  * @category config
  */
-export const config: Config.Config<Options> = Config.zipWith(
-  variables.options({
-    url: variables.secret,
-    host: variables.text,
-    port: variables.port,
-    database: variables.text,
-    username: variables.text,
-    password: variables.secret,
-    ssl,
-    applicationName: variables.text,
-    connectTimeout: variables.duration,
-    statementTimeout: variables.duration,
-    lockTimeout: variables.duration,
-    idleInTransactionTimeout: variables.duration,
-    pooler: variables.oneOf(["transaction"]),
-    listenUrl: variables.secret
-  }),
-  Config.nested(Pool.config, "POOL"),
-  (options, pool) => ({ ...options, pool })
-).pipe(variables.checkedBy(settingsOf))
+export const config: Config.Config<Options> = variables.checkedOptions({
+  url: variables.secret,
+  host: variables.text,
+  port: variables.port,
+  database: variables.text,
+  username: variables.text,
+  password: variables.secret,
+  ssl,
+  applicationName: variables.text,
+  connectTimeout: timeout,
+  statementTimeout: timeout,
+  lockTimeout: timeout,
+  idleInTransactionTimeout: timeout,
+  pooler,
+  listenUrl: variables.secret,
+  pool: variables.nested(Pool.config)
+})(settingsOf)
 
-/** What a server must be, and what its operator should know. `maxOpenConns`: of a pool whose sessions are its own. */
+/** What a server must be, and what its operator should know. `maxOpenConns`: of a pool whose size is to be looked at. */
 const examineServer = (run: StoreAccess["run"], maxOpenConns: number | undefined): Effect.Effect<void, StoreFailure> =>
   Effect.gen(function* () {
     const found = yield* run({

@@ -4,13 +4,14 @@
  *
  * @since 0.1.0
  */
-import * as Config from "effect/Config"
+import type * as Config from "effect/Config"
 import type { ConfigError } from "effect/ConfigError"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Encoded from "../crypto/SubjectKeysEncoded.js"
 import type { InvalidInput, StoreFailure } from "../Errors.js"
+import * as variables from "../internal/config.js"
 import * as Pool from "../Pool.js"
 import type { NameOptions } from "./database/names.js"
 import type { PreparationOptions } from "./database/storeLayers.js"
@@ -53,7 +54,7 @@ export const layer = (options: Options): Layer.Layer<Encoded.SubjectKeys, Invali
 export const layerConfig = (
   config: Config.Config.Wrap<Options>
 ): Layer.Layer<Encoded.SubjectKeys, InvalidInput | StoreFailure | ConfigError> =>
-  Layer.unwrapEffect(Effect.map(Config.unwrap<Options>(config), layer))
+  Layer.unwrapEffect(Effect.map(variables.read<Options>(config), layer))
 
 /**
  * Creates or updates the table, apart from any start, and returns the names of the migrations it applied. May run

@@ -15,7 +15,7 @@ import * as Encoded from "../cacheStore/CacheStoreEncoded.js"
 import type { InvalidInput, StoreFailure } from "../Errors.js"
 import * as variables from "../internal/config.js"
 import { type Keys, onlyKnown } from "../internal/storeOptions.js"
-import { checked, fields, identifier, refuse } from "../internal/validate.js"
+import { checked, fields, identifier, Parts, refuse } from "../internal/validate.js"
 import * as Pool from "../Pool.js"
 import * as port from "./cacheStore/port.js"
 import { command } from "./database/commands.js"
@@ -145,7 +145,7 @@ export const layer = ({
 export const layerConfig = (
   config: Config.Config.Wrap<Options>
 ): Layer.Layer<CacheStore | RedisDatabase.RedisDatabase, InvalidInput | StoreFailure | ConfigError> =>
-  Layer.unwrapEffect(Effect.map(Config.unwrap(config), layer))
+  Layer.unwrapEffect(Effect.map(variables.read(config), layer))
 
 /**
  * Options from the variables of `RedisDatabase.config`, `PREFIX`, `READ_ONLY`, `LEASE` (a duration) and `BREAKER`.
@@ -155,11 +155,16 @@ export const layerConfig = (
  */
 export const config: Config.Config<Options> = Config.zipWith(
   RedisDatabase.config,
-  variables.options({
+  variables.checkedOptions({
     prefix: variables.text,
     readOnly: variables.flag,
-    lease: variables.duration,
+    lease: variables.duration(),
     breaker: variables.flag
+  })((options) => {
+    const { all, part } = new Parts()
+    part(() => prefixOf(options.prefix))
+    part(() => (options.lease === undefined ? undefined : Encoded.leaseMsOf(options.lease)))
+    all(() => undefined)
   }),
   (database, store) => ({ ...database, ...store })
 )

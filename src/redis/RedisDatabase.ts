@@ -23,7 +23,7 @@ import { ClientPool, type Request } from "./database/ClientPool.js"
 import { command } from "./database/commands.js"
 import type { Node, Options } from "./database/options.js"
 import * as scanning from "./database/scan.js"
-import { keysOf, settings } from "./database/settings.js"
+import { checkVariables, settings } from "./database/settings.js"
 import { type Listener, subscribe } from "./database/subscription.js"
 
 export type { TlsOptions } from "../internal/tls.js"
@@ -148,7 +148,7 @@ export const layerConfig = (
 ): Layer.Layer<RedisDatabase, InvalidInput | StoreFailure | ConfigError.ConfigError> =>
   Layer.scoped(
     RedisDatabase,
-    Effect.flatMap(Config.unwrap(config), (options) => make(options))
+    Effect.flatMap(variables.read(config), (options) => make(options))
   )
 
 const nodes: variables.Reader<ReadonlyArray<Node>> = (name) =>
@@ -185,33 +185,21 @@ const nodes: variables.Reader<ReadonlyArray<Node>> = (name) =>
  * @since 0.1.0
  * @category config
  */
-export const config: Config.Config<Options> = Config.all({
-  options: variables.options({
-    mode: variables.oneOf(["Standalone", "Sentinel", "Cluster"]),
-    username: variables.text,
-    password: variables.secret,
-    tls: tlsSwitch,
-    connectionName: variables.text,
-    url: variables.secret,
-    host: variables.text,
-    port: variables.port,
-    db: variables.integer,
-    sentinels: nodes,
-    name: variables.text,
-    sentinelUsername: variables.text,
-    sentinelPassword: variables.secret,
-    sentinelTls: tlsSwitch,
-    nodes
-  }),
-  pool: Config.nested(Pool.redisConfig, "POOL")
-}).pipe(
-  Config.mapOrFail(({ options, pool }) => {
-    const { mode = "Standalone" } = options
-    const known: ReadonlyArray<string> = keysOf[mode]
-    const idle = Object.keys(options).find((option) => !known.includes(option))
-    return idle === undefined
-      ? Either.right({ ...options, pool } as unknown as Options)
-      : Either.left(ConfigError.InvalidData([variables.nameOf(idle)], `has no effect in the mode ${mode}`))
-  }),
-  variables.checkedBy(settings)
-)
+export const config: Config.Config<Options> = variables.checkedOptions({
+  mode: variables.oneOf(["Standalone", "Sentinel", "Cluster"]),
+  username: variables.text,
+  password: variables.secret,
+  tls: tlsSwitch,
+  connectionName: variables.text,
+  url: variables.secret,
+  host: variables.text,
+  port: variables.port,
+  db: variables.integer,
+  sentinels: nodes,
+  name: variables.text,
+  sentinelUsername: variables.text,
+  sentinelPassword: variables.secret,
+  sentinelTls: tlsSwitch,
+  nodes,
+  pool: variables.nested(Pool.redisConfig)
+})(checkVariables) as Config.Config<Options>

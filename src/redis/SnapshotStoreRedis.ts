@@ -317,7 +317,7 @@ export const layer = ({
 export const layerConfig = (
   config: Config.Config.Wrap<Options>
 ): Layer.Layer<SnapshotStore | RedisDatabase.RedisDatabase, InvalidInput | StoreFailure | ConfigError> =>
-  Layer.unwrapEffect(Effect.map(Config.unwrap(config), layer))
+  Layer.unwrapEffect(Effect.map(variables.read(config), layer))
 
 /**
  * Options from the variables of `RedisDatabase.config`, `PREFIX` and `READ_ONLY`.
@@ -327,6 +327,6 @@ export const layerConfig = (
  */
 export const config: Config.Config<Options> = Config.zipWith(
   RedisDatabase.config,
-  variables.options({ prefix: variables.text, readOnly: variables.flag }),
+  variables.checkedOptions({ prefix: variables.text, readOnly: variables.flag })(({ prefix }) => prefixOf(prefix)),
   (database, store) => ({ ...database, ...store })
 )

@@ -3,13 +3,14 @@
  * at the entry and before anything is opened. Then the tables are checked or updated, and the store's port is lifted. A
  * backend says how a database is opened and migrated (`Backend`); a store says what is its own (`Store`).
  */
-import * as Config from "effect/Config"
+import type * as Config from "effect/Config"
 import type { ConfigError } from "effect/ConfigError"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import { type InvalidInput, StoreError, type StoreFailure } from "../Errors.js"
+import * as variables from "../internal/config.js"
 import { type Keys, onlyKnown, part } from "../internal/storeOptions.js"
 import { checked, fields } from "../internal/validate.js"
 import type * as Pool from "../Pool.js"
@@ -157,7 +158,7 @@ export const on = <
     const layerConfig = (
       config: Config.Config.Wrap<DatabaseOptions & Options>
     ): Layer.Layer<Tag | DatabaseTag, Failure | ConfigError> =>
-      Layer.unwrapEffect(Effect.map(Config.unwrap<DatabaseOptions & Options>(config), layer))
+      Layer.unwrapEffect(Effect.map(variables.read<DatabaseOptions & Options>(config), layer))
 
     const migrate = (options: DatabaseOptions & Naming): Effect.Effect<ReadonlyArray<string>, Failure> =>
       Effect.scoped(

@@ -6,7 +6,7 @@
  */
 import * as Reactivity from "@effect/experimental/Reactivity"
 import * as SqlClient from "@effect/sql/SqlClient"
-import * as Config from "effect/Config"
+import type * as Config from "effect/Config"
 import type { ConfigError } from "effect/ConfigError"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -92,9 +92,10 @@ export class SqliteDatabase extends Context.Tag("effect-stores/SqliteDatabase")<
  * it. A database in memory is shared with nobody.
  *
  * If the file is moved, deleted or replaced meanwhile, writes fail with `StoreError`, at the latest a second later;
- * what was written in that second is in the moved file. Fails with `InvalidInput` for bad options, with `StoreError` if
- * the path cannot be opened, is not a database, or does not accept the options, and with `PoolTimeout` if other
- * processes keep it locked. `defaults` are the pool's limits where nobody gives an option.
+ * what was written in that second is in the moved file. Fails with `InvalidInput` for bad options and for a folder
+ * that does not exist, with `StoreError` if the path cannot be opened, is not a database, or does not accept the
+ * options, and with `PoolTimeout` if other processes keep it locked. `defaults` are the pool's limits where nobody
+ * gives an option.
  *
  * @since 0.1.0
  * @category constructors
@@ -204,7 +205,7 @@ export const layerConfig = (
 ): Layer.Layer<SqliteDatabase, InvalidInput | StoreFailure | ConfigError> =>
   Layer.scoped(
     SqliteDatabase,
-    Effect.flatMap(Config.unwrap(config), (options) => make(options))
+    Effect.flatMap(variables.read(config), (options) => make(options))
   )
 
 /**
@@ -226,10 +227,11 @@ export const layerSqlClient: Layer.Layer<SqlClient.SqlClient, never, SqliteDatab
  * @since 0.1.0
  * @category config
  */
-export const config: Config.Config<Options> = Config.zipWith(
-  variables.required("filename")(
-    variables.options({ filename: variables.text, synchronous: variables.oneOf(synchronousLevels) })
-  ),
-  Config.nested(Pool.sqliteConfig, "POOL"),
-  (options, pool) => ({ ...options, pool })
-).pipe(variables.checkedBy(({ filename }) => located(filename)))
+export const config: Config.Config<Options> = variables.checkedOptions(
+  {
+    filename: variables.text,
+    synchronous: variables.oneOf(synchronousLevels),
+    pool: variables.nested(Pool.sqliteConfig)
+  },
+  "filename"
+)(({ filename }) => located(filename))

@@ -21,6 +21,7 @@ import { EventStore } from "../EventStore.js"
 import type { Health } from "../Health.js"
 import { nameOf } from "../internal/config.js"
 import { type Keys, onlyKnown } from "../internal/storeOptions.js"
+import { checked, record, refuse } from "../internal/validate.js"
 import { SnapshotStore } from "../SnapshotStore.js"
 import { plans } from "./backends.js"
 import { checkPools } from "./budget.js"
@@ -56,6 +57,13 @@ export interface Given<E = unknown, R = unknown> {
 export interface Options<E = unknown, R = unknown> extends Given<E, R> {
   /** Refuse an event store in memory, as `DURABLE=true` does: a variable that is missing must not lose the history. */
   readonly durable?: boolean | undefined
+  /** What stands for variables that are absent or empty, each for itself: `{ EVENT_STORE: "sqlite" }`. */
+  readonly defaults?: Readonly<Record<string, string>> | undefined
+  /**
+   * Seals the stores that Config has placed, instead of keys in `ENCRYPTION_*`: for keys of another provider, and for
+   * rules whose a record is (`Subjects.withRules`). Give the same layer to whoever calls `Subjects.shred`.
+   */
+  readonly cryptoService?: Layer.Layer<CryptoService.CryptoService, E, R> | undefined
 }
 
 /**
@@ -95,7 +103,9 @@ const optionKeys: Keys<Options> = {
   snapshotStore: true,
   cacheStore: true,
   dataStore: true,
-  durable: true
+  durable: true,
+  defaults: true,
+  cryptoService: true
 }
 
 /**
@@ -108,7 +118,8 @@ const optionKeys: Keys<Options> = {
  * - `ENCRYPTION_KEYS` and `ENCRYPTION_PRIMARY`, or `ENCRYPTION_KEY_FILE`, seal all stores.
  * - `DURABLE=true` refuses an event store in memory.
  *
- * All variables that are wrong are reported together, before anything is opened. A warning names those that have no
+ * All that is wrong with the variables, alone or between them, is one error, before anything is opened; what depends on
+ * one that is wrong is not judged. A warning names those that have no
  * effect. At start one line is logged that names the backend of each store, and a warning if `EXPECTED_PROCESSES`
  * processes like this one may open more connections than a server allows.
  *
@@ -136,10 +147,16 @@ export const layer = <E = never, R = never>(
     const only = (services: Context.Context<never>) => Context.pick(tags[store])(services as Context.Context<All>)
     return Layer.isLayer(own) ? [Layer.map(own as Layer.Layer<never, E, R>, only) as Layer.Layer<never, E, R>] : []
   })
+  const cipher: unknown = options?.cryptoService
+  const placed: Layer.Layer<never, StoresError | E, R> = Layer.isLayer(cipher)
+    ? Layer.flatMap(cipher as Layer.Layer<CryptoService.CryptoService, E, R>, (keys) =>
+        chosenByConfig(options, undefined, Context.pick(CryptoService.CryptoService)(keys))
+      )
+    : chosenByConfig(options)
   // Merged, and not built in here, so that what they share with the rest of the application is built once.
   return given.reduce(
     (all: Layer.Layer<never, StoresError | E, R>, own) => Layer.merge(all, own),
-    chosenByConfig(options)
+    placed
   ) as Layer.Layer<All | StoresHealth, StoresError | E, R>
 }
 
@@ -150,18 +167,24 @@ export const layer = <E = never, R = never>(
  */
 export const chosenByConfig = (
   options: Options,
-  provider?: ConfigProvider.ConfigProvider
-): Layer.Layer<never, StoresError> =>
-  Layer.scopedContext(provider === undefined ? chosen(options) : Effect.withConfigProvider(chosen(options), provider))
+  provider?: ConfigProvider.ConfigProvider,
+  cipher?: Context.Context<CryptoService.CryptoService>
+): Layer.Layer<never, StoresError> => {
+  const context = chosen(options, cipher)
+  return Layer.scopedContext(provider === undefined ? context : Effect.withConfigProvider(context, provider))
+}
 
-const chosen = (options: Options): Effect.Effect<Context.Context<never>, StoresError, Scope.Scope> =>
+const chosen = (
+  options: Options,
+  cipher: Context.Context<CryptoService.CryptoService> | undefined
+): Effect.Effect<Context.Context<never>, StoresError, Scope.Scope> =>
   Effect.gen(function* () {
-    const { durable, ...given } = yield* onlyKnown(options, optionKeys)
-    for (const store of stores) {
-      if (given[store] !== undefined && !Layer.isLayer(given[store]))
-        return yield* new InvalidInput({ what: store, why: "must be a Layer" })
+    const { durable, defaults, ...given } = yield* onlyKnown(options, optionKeys)
+    for (const layer of [...stores, "cryptoService"] as const) {
+      if (given[layer] !== undefined && !Layer.isLayer(given[layer]))
+        return yield* new InvalidInput({ what: layer, why: "must be a Layer" })
     }
-    const reading = new Reading(yield* Effect.configProviderWith(Effect.succeed))
+    const reading = new Reading(yield* Effect.configProviderWith(Effect.succeed), yield* checkedDefaults(defaults))
     const choice = yield* partsOf(reading.one)
     const isDurable = durable === true || choice.durable
     if (isDurable && choice.eventStore === "memory" && given.eventStore === undefined) {
@@ -175,7 +198,11 @@ const chosen = (options: Options): Effect.Effect<Context.Context<never>, StoresE
         onFailure: ({ what, why }) => Effect.sync(() => reading.refuse(what, why))
       })
     )
-    const keys = yield* keysOf(choice, reading)
+    const keys = cipher ?? (yield* keysOf(choice, reading))
+    const [unknown] = reading.unknownDefaults
+    if (unknown !== undefined) {
+      return yield* new InvalidInput({ what: `defaults.${unknown}`, why: "is the name of no variable that is read" })
+    }
     const idle = yield* reading.idle
     if (idle.length > 0) {
       const why = "they are misspelt, or of a backend that no store is on"
@@ -197,13 +224,14 @@ const chosen = (options: Options): Effect.Effect<Context.Context<never>, StoresE
     const services = opened.reduce((all, { services }) => Context.merge(all, services), Context.empty())
     const isSealed = keys !== undefined && opened.length > 0
     if (keys !== undefined && !isSealed)
-      yield* Effect.logWarning("ENCRYPTION_* seal nothing: all stores are layers of the application")
+      yield* Effect.logWarning("the keys seal nothing: all stores are layers of the application")
     const result = isSealed
       ? yield* Layer.build(
           Layer.provide(CryptoService.seal(Layer.succeedContext(services)), Layer.succeedContext(keys))
         )
       : services
-    const writesPlain = choice.encryption.policy === "ForbidEncryptAllowDecrypt"
+    const writesPlain =
+      keys !== undefined && Context.get(keys, CryptoService.CryptoService).policy === "ForbidEncryptAllowDecrypt"
     const seal = isSealed ? (writesPlain ? " (written plain)" : " (sealed)") : ""
     const described = (store: Store) =>
       places.has(store) ? `${places.get(store)}${seal}` : "by a layer of the application"
@@ -211,6 +239,15 @@ const chosen = (options: Options): Effect.Effect<Context.Context<never>, StoresE
     const asked = new Map(byConfig.flatMap((store, i) => (opened[i] === undefined ? [] : [[store, opened[i].health]])))
     return Context.add(result, StoresHealth, healthOf(asked)) as Context.Context<never>
   })
+
+const checkedDefaults = (defaults: unknown = {}) =>
+  checked(() => {
+    const given = record(defaults, "defaults")
+    for (const [name, value] of Object.entries(given)) {
+      if (typeof value !== "string") refuse(`defaults.${name}`, "must be text, as a variable has it")
+    }
+    return given as Readonly<Record<string, string>>
+  }, Effect.succeed)
 
 /** What several stores share is asked once. */
 const healthOf = (asked: ReadonlyMap<Store, Effect.Effect<Health>>): Effect.Effect<HealthByStore> =>
@@ -249,18 +286,17 @@ const keysOf = (
       })
     )
   const ring = keys || primary !== undefined
-  if (keyFile !== undefined && !ring) return built(keyFileName, CryptoService.layerFile(keyFile, { policy }))
-  if (keyFile !== undefined) {
-    reading.refuse(keyFileName, "must not be given beside ENCRYPTION_KEYS")
-  } else if (ring) {
+  if (ring) {
+    if (keyFile !== undefined) reading.refuse(keyFileName, "must not be given beside ENCRYPTION_KEYS")
     return Effect.flatMap(
       reading.one<CryptoService.Options | undefined>(Config.nested(CryptoService.config, "ENCRYPTION"), undefined),
       (options) =>
         options === undefined ? Effect.succeed(undefined) : built("ENCRYPTION_KEYS", CryptoService.layer(options))
     )
-  } else if (policy !== undefined) {
-    reading.refuse("ENCRYPTION_KEYS", "must be given beside ENCRYPTION_POLICY")
   }
+  if (keyFile !== undefined && keyFile !== "") return built(keyFileName, CryptoService.layerFile(keyFile, { policy }))
+  if (keyFile === undefined && policy !== undefined)
+    reading.refuse("ENCRYPTION_KEYS", "must be given beside ENCRYPTION_POLICY")
   return Effect.succeed(undefined)
 }
 

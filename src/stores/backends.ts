@@ -63,7 +63,8 @@ const pg = <S>(
         tag: PgDatabase,
         config,
         pool: Pool.config,
-        make,
+        // The connections of all stores are counted together.
+        make: (options, limits: Pool.Defaults, store) => make(options, limits, store, true),
         place: ({ connection }) => connection,
         health: ({ health }) => health,
         bound: "maxOpenConns",
@@ -185,20 +186,38 @@ const simple = <S>(
   )
 
 /** What the variables of the store say beside those of the backend: the same, or nothing. */
-const agreed =
-  <O extends object>(behind: string, options: O) =>
-  (own: Partial<O>, name: string): ReadonlyArray<ConfigError.ConfigError> =>
-    Object.entries(own).flatMap(([option, value]) => {
-      const other = options[option as keyof O]
-      return other === undefined || Equal.equals(other, value)
+const agreed = <O extends object>(
+  config: Config.Config<O>,
+  behind: string,
+  name: string
+): Config.Config<ReadonlyArray<ConfigError.ConfigError>> => {
+  return Config.map(
+    Config.all([variables.attempted(behindName(config, behind)), variables.attempted(behindName(config, name))]),
+    ([common, own]) =>
+      common === variables.unread || own === variables.unread
         ? []
-        : [
-            ConfigError.InvalidData(
-              [`${name}_${nameOf(option)}`],
-              `is not what ${behind}_${nameOf(option)} says: give one`
-            )
-          ]
-    })
+        : Object.entries(own).flatMap(([option, value]) => {
+            const other = common[option as keyof O]
+            return other === undefined || Equal.equals(other, value)
+              ? []
+              : [
+                  ConfigError.InvalidData(
+                    [`${name}_${nameOf(option)}`],
+                    `is not what ${behind}_${nameOf(option)} says: give one`
+                  )
+                ]
+          })
+  )
+}
+
+/** A pool is a group of its own. */
+const behindName = <A>(config: Config.Config<A>, name: string): Config.Config<A> => {
+  const [place = name, ...pool] = name.split(/_(?=POOL$)/)
+  return Config.nested(
+    pool.reduceRight((config, name) => Config.nested(config, name), config),
+    place
+  )
+}
 
 /** What has no place for several stores. */
 const unprefixed = (instead: string): Config.Config<unknown> =>
@@ -212,52 +231,52 @@ const dataStore = nameOf("dataStore")
 
 const minio: Plan<DataStore> = Effect.map(
   load("dataStore", "minio", () => import("../minio/DataStoreMinio.js")),
-  ({ config, health, layer }) =>
-    Config.mapOrFail(
-      Config.all({
-        common: Config.nested(config, "MINIO"),
-        pool: Config.nested(Config.nested(Pool.httpConfig, "POOL"), dataStore),
-        own: Config.nested(readOnly, dataStore),
-        unprefixed: Config.nested(unprefixed("MINIO_BUCKET_PREFIX"), dataStore)
-      }),
+  ({ config, health, layer }) => {
+    const common = Config.nested(config, "MINIO")
+    const pool = (name: string) => Config.nested(Config.nested(Pool.httpConfig, "POOL"), name)
+    const own = Config.nested(readOnly, dataStore)
+    return Config.map(
+      variables.together(
+        Config.all({
+          common,
+          pool: pool(dataStore),
+          own,
+          unprefixed: Config.nested(unprefixed("MINIO_BUCKET_PREFIX"), dataStore)
+        }),
+        Config.map(
+          Config.all([
+            agreed(readOnly, "MINIO", dataStore),
+            agreed(Pool.httpConfig, "MINIO_POOL", `${dataStore}_POOL`)
+          ]),
+          (errors) => errors.flat()
+        )
+      ),
       ({ common, own, pool }) => {
         const all = { ...common, ...own, pool: { ...common.pool, ...pool } }
-        return refusedOr(
-          [
-            ...agreed("MINIO", common)(own, dataStore),
-            ...agreed("MINIO_POOL", common.pool ?? {})(pool, `${dataStore}_POOL`)
-          ],
-          // The layer refuses the same options first.
-          () => alone(`minio ${common.endpoint}`, layer(all), "MINIO", Effect.orDie(health(all)))
-        )
+        // The layer refuses the same options first.
+        return alone(`minio ${common.endpoint}`, layer(all), "MINIO", Effect.orDie(health(all)))
       }
     )
+  }
 )
 
 const fileSystem: Plan<DataStore> = Effect.map(
   load("dataStore", "fs", () => import("../fs/DataStoreFileSystem.js")),
   ({ config, health, layer }) =>
-    Config.mapOrFail(
-      Config.all({
-        common: Config.nested(config, "FS"),
-        own: Config.nested(readOnly, dataStore),
-        unprefixed: Config.nested(unprefixed("another FS_ROOT"), dataStore)
-      }),
+    Config.map(
+      variables.together(
+        Config.all({
+          common: Config.nested(config, "FS"),
+          own: Config.nested(readOnly, dataStore),
+          unprefixed: Config.nested(unprefixed("another FS_ROOT"), dataStore)
+        }),
+        agreed(readOnly, "FS", dataStore)
+      ),
       ({ common, own }) =>
-        refusedOr(agreed("FS", common)(own, dataStore), () =>
-          // The layer refuses the same options first.
-          alone(`fs ${common.root}`, layer({ ...common, ...own }), "FS", Effect.orDie(health(common)))
-        )
+        // The layer refuses the same options first.
+        alone(`fs ${common.root}`, layer({ ...common, ...own }), "FS", Effect.orDie(health(common)))
     )
 )
-
-const refusedOr = <A>(
-  [first, ...others]: ReadonlyArray<ConfigError.ConfigError>,
-  otherwise: () => A
-): Either.Either<A, ConfigError.ConfigError> =>
-  first === undefined
-    ? Either.right(otherwise())
-    : Either.left(others.reduce((all, error) => ConfigError.And(all, error), first))
 
 export const plans = (choices: Choices) => ({
   eventStore: {

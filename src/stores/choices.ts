@@ -27,11 +27,23 @@ const choice = <S extends Store>(store: S) =>
     (backend): (typeof backends)[S][number] => backend ?? "memory"
   )
 
-const switchedOn = (name: string): Config.Config<boolean> => Config.map(variables.flag(name), (value) => value === true)
+/** `undefined` where it is not known, because the variable is wrong. */
+const switchedOn = (name: string): Config.Config<boolean | undefined> =>
+  Config.map(variables.flag(name), (value) => value === true)
 
 /** Whether there are keys: what they are is read by the module that uses them. */
 const isGiven = (name: string): Config.Config<boolean> =>
   Config.map(Config.withDefault(Config.redacted(name), Redacted.make("")), (keys) => Redacted.value(keys).trim() !== "")
+
+const encryption = {
+  keys: Config.nested(isGiven("KEYS"), "ENCRYPTION"),
+  primary: Config.nested(variables.text("PRIMARY"), "ENCRYPTION"),
+  keyFile: Config.nested(variables.text("KEY_FILE"), "ENCRYPTION"),
+  policy: Config.nested(
+    variables.oneOf(["RequireEncrypt", "EncryptAllowPlaintext", "ForbidEncryptAllowDecrypt"])("POLICY"),
+    "ENCRYPTION"
+  )
+} as const
 
 const parts = {
   eventStore: choice("eventStore"),
@@ -43,15 +55,7 @@ const parts = {
   redisShared: switchedOn("REDIS_SHARED"),
   durable: switchedOn("DURABLE"),
   expectedProcesses: Config.map(variables.integer("EXPECTED_PROCESSES"), (count) => count || 1),
-  encryption: Config.nested(
-    Config.all({
-      keys: isGiven("KEYS"),
-      primary: variables.text("PRIMARY"),
-      keyFile: variables.text("KEY_FILE"),
-      policy: variables.oneOf(["RequireEncrypt", "EncryptAllowPlaintext", "ForbidEncryptAllowDecrypt"])("POLICY")
-    }),
-    "ENCRYPTION"
-  )
+  encryption: Config.all(encryption)
 } as const
 
 export const choices = Config.all(parts)
@@ -68,9 +72,15 @@ export const partsOf = (
     snapshotStore: read(parts.snapshotStore, "memory"),
     cacheStore: read(parts.cacheStore, "memory"),
     dataStore: read(parts.dataStore, "memory"),
-    pgShared: read(parts.pgShared, false),
-    redisShared: read(parts.redisShared, false),
+    pgShared: read(parts.pgShared, undefined),
+    redisShared: read(parts.redisShared, undefined),
     durable: read(parts.durable, false),
     expectedProcesses: read(parts.expectedProcesses, 1),
-    encryption: read(parts.encryption, { keys: false, primary: undefined, keyFile: undefined, policy: undefined })
+    encryption: Effect.all({
+      keys: read(encryption.keys, false),
+      // What is wrong was given all the same.
+      primary: read(encryption.primary, ""),
+      keyFile: read(encryption.keyFile, ""),
+      policy: read(encryption.policy, undefined)
+    })
   })

@@ -134,8 +134,8 @@ export interface Kind<Tag, Service, Options, Pool, Limits> {
 }
 
 export interface Sharing<Limits> {
-  /** The stores on this database share one pool, that of the database's own variables. */
-  readonly isShared: boolean
+  /** The stores on this database share one pool, that of the database's own variables. Unknown: see `Choices`. */
+  readonly isShared: boolean | undefined
   /** How to change that. */
   readonly cure: string
   readonly defaults: Limits
@@ -175,59 +175,88 @@ export const onDatabase = <
   on: OnDatabase<S, Tag>
 ): Config.Config<Opener<S>> => {
   const name = nameOf(store)
+  const placeApart = `${name}_${kind.name}`
   const checkPool = ({ pool }: { readonly pool: P }) =>
-    sharing.isShared ? undefined : Either.getOrThrowWith(kind.limits(pool, defaults), (error) => error)
-  return Config.mapOrFail(
+    kind.shares ? undefined : Either.getOrThrowWith(kind.limits(pool, defaults), (error) => error)
+  const pool = Config.nested(kind.pool, "POOL")
+  const common = Config.option(Config.nested(kind.config, kind.name))
+  const apart = Config.option(Config.nested(kind.config, placeApart))
+  const read = Config.all({
+    common,
+    apart,
+    own: Config.nested(variables.checkedBy(checkPool)(Config.all({ pool })), name),
+    names: Config.nested(variables.checkedBy(on.check)(storeOptions), name)
+  })
+  const isSharedIf = (isApart: boolean) => kind.shares || (isApart ? false : sharing.isShared)
+  const placeIf = (isApart: boolean) => (isApart ? placeApart : kind.name)
+  /** What is wrong between variables of different groups, as far as each of them is known to be there. */
+  const wrong = Config.map(
     Config.all({
-      common: Config.option(Config.nested(kind.config, kind.name)),
-      apart: Config.option(Config.nested(kind.config, `${name}_${kind.name}`)),
-      own: Config.nested(variables.checkedBy(checkPool)(Config.all({ pool: Config.nested(kind.pool, "POOL") })), name),
-      names: Config.nested(variables.checkedBy(on.check)(storeOptions), name)
+      common: variables.attempted(common),
+      apart: variables.attempted(apart),
+      where: Config.nested(
+        Config.all(kind.where.map((option) => variables.attempted(variables.secret(nameOf(option))))),
+        placeApart
+      ),
+      pools: Config.all({
+        own: variables.attempted(Config.nested(pool, name)),
+        common: variables.attempted(Config.nested(pool, kind.name)),
+        apart: variables.attempted(Config.nested(pool, placeApart))
+      })
     }),
-    ({ apart, common, names, own: { pool } }) => {
-      const isApart = Option.isSome(apart) && isGiven(apart.value)
-      const isShared = kind.shares || (sharing.isShared && !isApart)
-      const owner = isShared ? undefined : store.charAt(0).toUpperCase() + store.slice(1)
-      const place = isApart ? `${name}_${kind.name}` : kind.name
-      const found = isApart ? apart : common
+    ({ apart, common, pools, where }): ReadonlyArray<ConfigError.ConfigError> => {
+      const isApart = apart === variables.unread || (Option.isSome(apart) && isGiven(apart.value))
+      const place = placeIf(isApart)
       const [usual] = kind.where
-      if (Option.isNone(found)) {
-        return Either.left(ConfigError.MissingData([`${kind.name}_${nameOf(usual)}`], "must be given"))
+      const errors: Array<ConfigError.ConfigError> = []
+      if (!isApart && common !== variables.unread && Option.isNone(common)) errors.push(missing(kind.name, usual, ""))
+      if (isApart && where.every((value) => value === undefined)) {
+        errors.push(missing(placeApart, usual, `: ${placeApart}_* stand instead of ${kind.name}_*`))
       }
-      const database = found.value
-      if (isApart && !kind.where.some((option) => Object.hasOwn(database, option))) {
-        const why = `must be given: ${place}_* stand instead of ${kind.name}_*`
-        return Either.left(ConfigError.MissingData([`${place}_${nameOf(usual)}`], why))
-      }
-      const [idle, behind, used] = isShared ? [pool, name, place] : [database.pool ?? {}, place, name]
-      if (Object.keys(idle).length > 0) {
+      const isShared = isSharedIf(isApart)
+      const idle = isShared ? pools.own : isApart ? pools.apart : pools.common
+      const [behind, used] = isShared ? [name, place] : [place, name]
+      if (isShared !== undefined && (idle === variables.unread || Object.keys(idle).length > 0)) {
         const why = `have no effect: the pool is that of ${used}_POOL_*; ${sharing.cure}`
-        return Either.left(ConfigError.InvalidData([`${behind}_POOL_*`], why))
+        errors.push(ConfigError.InvalidData([`${behind}_POOL_*`], why))
       }
-      const options = isShared ? database : { ...database, pool }
-      const limits = isShared ? sharing.defaults : defaults
-      const opener: Opener<S> = (session) => {
-        const open = Effect.gen(function* () {
-          const service = yield* Effect.mapError(kind.make(options, limits, owner), (error) =>
-            namedBehind(error instanceof InvalidInput && error.what.startsWith("pool") ? used : place)(error)
-          )
-          const max = yield* kind.limits(options.pool, limits)
-          session.opened(kind, service, max, `${used}_POOL_${nameOf(kind.bound)}`)
-          session.opened(kind, service, kind.beside(service, max))
-          return service
-        })
-        return Effect.gen(function* () {
-          const service = yield* isShared ? session.once(place, open) : open
-          session.opened(kind, service, on.listeners)
-          const built = Effect.mapError(
-            Layer.build(Layer.provide(on.layer(names), Layer.succeed(kind.tag, service))),
-            namedBehind(name)
-          )
-          const described = `${kind.name.toLowerCase()} ${kind.place(service)}`
-          return { services: yield* built, place: described, health: kind.health(service) }
-        })
-      }
-      return Either.right(opener)
+      return errors
     }
   )
+  const opener = ({ apart, common, names, own: { pool } }: Config.Config.Success<typeof read>): Opener<S> => {
+    const isApart = Option.isSome(apart) && isGiven(apart.value)
+    const isShared = isSharedIf(isApart) === true
+    const owner = isShared ? undefined : store.charAt(0).toUpperCase() + store.slice(1)
+    const place = placeIf(isApart)
+    const used = isShared ? place : name
+    // Where there is none it was refused.
+    const database = Option.getOrThrow(isApart ? apart : common)
+    const options = isShared ? database : { ...database, pool }
+    const limits = isShared ? sharing.defaults : defaults
+    return (session) => {
+      const open = Effect.gen(function* () {
+        const service = yield* Effect.mapError(kind.make(options, limits, owner), (error) =>
+          namedBehind(error instanceof InvalidInput && error.what.startsWith("pool") ? used : place)(error)
+        )
+        const max = yield* kind.limits(options.pool, limits)
+        session.opened(kind, service, max, `${used}_POOL_${nameOf(kind.bound)}`)
+        session.opened(kind, service, kind.beside(service, max))
+        return service
+      })
+      return Effect.gen(function* () {
+        const service = yield* isShared ? session.once(place, open) : open
+        session.opened(kind, service, on.listeners)
+        const built = Effect.mapError(
+          Layer.build(Layer.provide(on.layer(names), Layer.succeed(kind.tag, service))),
+          namedBehind(name)
+        )
+        const described = `${kind.name.toLowerCase()} ${kind.place(service)}`
+        return { services: yield* built, place: described, health: kind.health(service) }
+      })
+    }
+  }
+  return Config.map(variables.together(read, wrong), opener)
 }
+
+const missing = (place: string, option: string, why: string): ConfigError.ConfigError =>
+  ConfigError.MissingData([`${place}_${nameOf(option)}`], `must be given${why}`)

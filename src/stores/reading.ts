@@ -6,7 +6,7 @@ import * as Config from "effect/Config"
 import * as ConfigError from "effect/ConfigError"
 import * as ConfigProvider from "effect/ConfigProvider"
 import * as Effect from "effect/Effect"
-import { nameOf } from "../internal/config.js"
+import { inLines, leavesOf, nameOf } from "../internal/config.js"
 import { stores } from "./choices.js"
 
 export class Reading {
@@ -16,14 +16,26 @@ export class Reading {
   private root: ReadonlyArray<string> | undefined
   private readonly provider: ConfigProvider.ConfigProvider
 
-  constructor(private readonly original: ConfigProvider.ConfigProvider) {
+  /** `defaults` stand for variables that are absent or empty. */
+  constructor(
+    private readonly original: ConfigProvider.ConfigProvider,
+    private readonly defaults: Readonly<Record<string, string>> = {}
+  ) {
     const { enumerateChildren, load, patch } = original.flattened
     this.provider = ConfigProvider.fromFlat(
       ConfigProvider.makeFlat({
         load: (path, primitive, split) => {
           this.root ??= path.slice(0, -1)
-          this.asked.add(path.slice(this.root.length).join("_"))
-          return load(path, primitive, split)
+          const name = path.slice(this.root.length).join("_")
+          this.asked.add(name)
+          const found = load(path, primitive, split)
+          const otherwise = Object.hasOwn(this.defaults, name) ? this.defaults[name] : undefined
+          if (otherwise === undefined) return found
+          const parsed = Effect.map(primitive.parse(otherwise), (value) => [value])
+          return Effect.matchEffect(found, {
+            onFailure: (error) => (ConfigError.isMissingDataOnly(error) ? parsed : Effect.fail(error)),
+            onSuccess: (values) => (values.every(isBlank) ? parsed : Effect.succeed(values))
+          })
         },
         enumerateChildren,
         patch
@@ -34,7 +46,7 @@ export class Reading {
   /** Something else if it cannot be read; what is wrong with it is kept. */
   readonly one = <A>(config: Config.Config<A>, otherwise: A): Effect.Effect<A> =>
     Effect.catchAll(this.provider.load(config), (error) => {
-      for (const [name, leaf] of leavesOf(error)) this.add(name, leaf)
+      for (const leaf of leavesOf(error)) this.add(leaf.name, leaf.error)
       return Effect.succeed(otherwise)
     })
 
@@ -51,19 +63,27 @@ export class Reading {
   get done(): Effect.Effect<void, ConfigError.ConfigError> {
     return Effect.suspend(() => {
       const [first, ...others] = [...this.wrong.values()].flatMap((errors) => [...errors.values()])
-      return first === undefined
-        ? Effect.void
-        : Effect.fail(others.reduce((all, error) => ConfigError.And(all, error), first))
+      return first === undefined ? Effect.void : Effect.fail(inLines(first, others))
     })
+  }
+
+  /** Defaults that could never stand for a variable. */
+  get unknownDefaults(): ReadonlyArray<string> {
+    return Object.keys(this.defaults).filter((name) => !this.asked.has(name) && !isOurs(name))
   }
 
   /**
    * The variables with our prefixes that were not asked for and are not empty: misspelt, or of a backend that was not
-   * chosen. Not all providers can list what there is.
+   * chosen. Not all providers can list what there is. If the backend of a store is not known, nor is whose the others
+   * are.
    */
   get idle(): Effect.Effect<ReadonlyArray<string>> {
+    const unknown = stores.map(nameOf).filter((name) => this.wrong.has(name))
+    const begins = unknown.length === 0 ? [] : [...unknown, ...backends].map((name) => `${name}_`)
     return this.below([]).pipe(
-      Effect.map((names) => names.filter((name) => !this.asked.has(name)).sort()),
+      Effect.map((names) =>
+        names.filter((name) => !this.asked.has(name) && !begins.some((prefix) => name.startsWith(prefix))).sort()
+      ),
       // A hint must not stop a start.
       Effect.catchAllDefect(() => none)
     )
@@ -80,7 +100,7 @@ export class Reading {
           if (!prefixes.some((prefix) => prefix.startsWith(`${name}_`) || name.startsWith(prefix))) return none
           if (ofKubernetes.test(name)) return none
           const value = load([...at, child], Config.string() as Config.Config.Primitive<string>, false)
-          const own = prefixes.some((prefix) => name.startsWith(prefix))
+          const own = isOurs(name)
             ? Effect.match(value, {
                 onFailure: () => [],
                 onSuccess: ([text = ""]) => (text.trim() === "" || addressOfKubernetes.test(text) ? [] : [name])
@@ -96,29 +116,17 @@ export class Reading {
 
 const none = Effect.succeed<ReadonlyArray<string>>([])
 
-const prefixes = [...stores.map(nameOf), "PG", "SQLITE", "REDIS", "MINIO", "FS", "ENCRYPTION"].map((name) => `${name}_`)
+/** What the variables of backends begin with. */
+const backends = ["PG", "SQLITE", "REDIS", "MINIO", "FS"]
+
+const prefixes = [...stores.map(nameOf), ...backends, "ENCRYPTION"].map((name) => `${name}_`)
+
+const isOurs = (name: string): boolean => prefixes.some((prefix) => name.startsWith(prefix))
+
+const isBlank = (value: unknown): boolean => typeof value === "string" && value.trim() === ""
 
 /** What it sets for a service of that name. */
 const ofKubernetes = /_SERVICE_(HOST|PORT)|_PORT_\d+_(TCP|UDP|SCTP)/
 
 /** Where such a service is. */
 const addressOfKubernetes = /^(tcp|udp|sctp):\/\//
-
-type Leaves = ReadonlyArray<readonly [name: string, error: ConfigError.ConfigError]>
-
-/** The errors of single variables, each named as operators write it. */
-const leavesOf = (error: ConfigError.ConfigError): Leaves => {
-  const leaf = (path: ReadonlyArray<string>, of: (path: Array<string>) => ConfigError.ConfigError): Leaves => {
-    const name = path.join("_")
-    return [[name, of([name])]]
-  }
-  return ConfigError.reduceWithContext(error, undefined, {
-    andCase: (_, left: Leaves, right: Leaves) => [...left, ...right],
-    orCase: (_, left: Leaves, right: Leaves) => [...left, ...right],
-    invalidDataCase: (_, path, message) => leaf(path, (path) => ConfigError.InvalidData(path, message)),
-    missingDataCase: (_, path, message) => leaf(path, (path) => ConfigError.MissingData(path, message)),
-    sourceUnavailableCase: (_, path, message, cause) =>
-      leaf(path, (path) => ConfigError.SourceUnavailable(path, message, cause)),
-    unsupportedCase: (_, path, message) => leaf(path, (path) => ConfigError.Unsupported(path, message))
-  })
-}

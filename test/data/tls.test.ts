@@ -103,6 +103,7 @@ describeWith("ceph", "an S3 server that takes only encrypted connections", () =>
 
     it("when its authority is not trusted", async () => {
       await refusedOnce(() => byConfig({}))
+      expect(String(failure(await byConfig({})))).toContain("MINIO_TLS_CA_FILE")
       await refusedOnce(() => byConfig({ MINIO_TLS_CA_FILE: files.stranger }))
       await refusedOnce(() => byOptions({ caFile: files.stranger }))
     })

@@ -55,6 +55,22 @@ describePg("PostgreSQL behind a pooler", () =>
       options: Partial<EventStorePg.Options> = {}
     ) => it.live(title, () => Effect.provide(self, open(options)))
 
+    it.live("one that nobody has named is hinted at by the statements that fail", () =>
+      Effect.gen(function* () {
+        // Both connections are lent the one session of the server, where the first has prepared its statements.
+        const single = yield* Effect.acquireRelease(
+          Effect.promise(() => startPgBouncer(url, { default_pool_size: 1 })),
+          (single) => Effect.promise(() => single.stop())
+        )
+        const read = Effect.flatMap(EventStore.EventStore, (store) => store.version(newStream()))
+        const unnamed = () => open({ pooler: undefined, pool: { maxOpenConns: 1 } }, () => single)
+        yield* Effect.provide(read, unnamed())
+        const error = yield* Effect.flip(Effect.provide(read, unnamed()))
+        assert.strictEqual(error._tag, "StoreError")
+        assert.match(String(error), /already exists.*PG_POOLER/)
+      }).pipe(Effect.scoped)
+    )
+
     test(
       "nothing of our settings, statements and locks is in the sessions that others get, while 200 fibers work",
       Effect.gen(function* () {

@@ -128,6 +128,7 @@ describeOwnPg("PostgreSQL that takes only encrypted connections", () =>
       ]) {
         const error = await failure(options)
         expect(error).toMatchObject({ _tag: "StoreError", retryable: false, operation: "connecting" })
+        expect(error).toHaveProperty("message", expect.stringContaining("PG_SSL_CA_FILE"))
       }
     })
 

@@ -71,7 +71,9 @@ describeOwnRedis("Redis that takes only encrypted connections", () =>
         { url: url("rediss"), tls: { ca: stranger } },
         { host: "localhost", port, tls: true }
       ]) {
-        expect(failure(await attempt(options))).toMatchObject(final)
+        const error = failure(await attempt(options))
+        expect(error).toMatchObject(final)
+        expect(error).toHaveProperty("message", expect.stringContaining("REDIS_TLS_CA_FILE"))
       }
     })
 

@@ -64,9 +64,9 @@ const meanings: Readonly<Record<string, readonly [meaning: string, otherwise?: s
   PG_STATEMENT_TIMEOUT: ["", "60s"],
   PG_LOCK_TIMEOUT: ["", "10s"],
   PG_IDLE_IN_TRANSACTION_TIMEOUT: ["", "60s"],
-  PG_POOLER: ["transaction: the URL leads to a pooler that lends a session for one transaction"],
+  PG_POOLER: ["transaction: the URL leads to a pooler that lends a session for one transaction; else leave it out"],
   PG_LISTEN_URL: ["where LISTEN connects; secret", "PG_URL; none with PG_POOLER"],
-  SQLITE_FILENAME: ["must be given"],
+  SQLITE_FILENAME: ["a file in a folder that exists; must be given"],
   SQLITE_SYNCHRONOUS: ["FULL, EXTRA, NORMAL, OFF", "FULL"],
   REDIS_MODE: ["Standalone, Sentinel, Cluster", "Standalone"],
   REDIS_URL: ["`redis://user:password@host:port/db`; secret"],
@@ -112,13 +112,21 @@ const meanings: Readonly<Record<string, readonly [meaning: string, otherwise?: s
 const timeOf = (ms: number): string =>
   ms === Number.POSITIVE_INFINITY ? "infinity" : ms % 60_000 === 0 ? `${ms / 60_000}m` : `${ms / 1_000}s`
 
-/** The defaults of a pool by the ends of their variables' names. */
-const poolDefaults = (limits: Readonly<Record<string, unknown>>): ReadonlyMap<string, string> =>
+/** The defaults of a pool by the ends of their variables' names, of those options that it has. */
+const poolDefaults = ({ options, ...limits }: Readonly<Record<string, unknown>>): ReadonlyMap<string, string> =>
   new Map(
-    Object.entries(limits).map(([option, value]) =>
-      option.endsWith("Ms") ? [nameOf(option.slice(0, -2)), timeOf(value as number)] : [nameOf(option), String(value)]
-    )
+    Object.entries(limits).flatMap(([name, value]) => {
+      const option = name.replace(/Ms$/, "")
+      if (Array.isArray(options) && !options.includes(option)) return []
+      return [[nameOf(option), option === name ? String(value) : timeOf(value as number)] as const]
+    })
   )
+
+/** Options of other kinds of pool are asked for only to be refused. */
+const isRefused = (name: string, defaults: ReadonlyMap<string, string>): boolean => {
+  const [, option] = /_POOL_(.+)$/.exec(name) ?? []
+  return option !== undefined && !defaults.has(option)
+}
 
 const row = (name: string, defaults: ReadonlyMap<string, string>): string => {
   const [, group] = /^[A-Z]+_STORE_([A-Z]+_\*)$/.exec(name) ?? []
@@ -173,7 +181,10 @@ export const tables = async (): Promise<string> => {
       const own = [
         // Asked for only to be refused.
         ...ofStore.filter(
-          (name) => !name.startsWith(apart) && !(/^(minio|fs)$/.test(backend) && /_PREFIX$/.test(name))
+          (name) =>
+            !name.startsWith(apart) &&
+            !(/^(minio|fs)$/.test(backend) && /_PREFIX$/.test(name)) &&
+            !isRefused(name, defaultsOf(store, backend))
         ),
         ...(ofStore.some((name) => name.startsWith(apart)) ? [`${apart}*`] : [])
       ]
@@ -189,7 +200,8 @@ export const tables = async (): Promise<string> => {
       }
       const common = names.filter((name) => !ofStore.includes(name) && !/^MINIO_POOL/.test(name))
       if (common.length > 0 && !databases.has(backend)) {
-        databases.set(backend, [common, defaultsOf(backend === "redis" ? "cacheStore" : "eventStore", backend)])
+        const defaults = defaultsOf(backend === "redis" ? "cacheStore" : "eventStore", backend)
+        databases.set(backend, [common.filter((name) => !isRefused(name, defaults)), defaults])
       }
     }
   }

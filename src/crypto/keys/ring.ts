@@ -6,8 +6,8 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Redacted from "effect/Redacted"
 import { type CryptoError, InvalidKeyLength, KeyDisabled, UnknownKeyId } from "../../CryptoError.js"
-import { InvalidInput } from "../../Errors.js"
-import { array, fields, identifier, oneOf, refuse } from "../../internal/validate.js"
+import type { InvalidInput } from "../../Errors.js"
+import { array, fields, identifier, invalid, judged, oneOf, Parts, refuse } from "../../internal/validate.js"
 import type { FindKey } from "../formats/envelope.js"
 import { isRingId, isWeak, type Key, type KeyStatus, keyBytes, make as makeKey } from "./key.js"
 
@@ -67,43 +67,66 @@ export const checkedKeys = <const Field extends string>(
   field: Field
 ): ReadonlyArray<KeyInfo & { readonly given: unknown }> => {
   const seen = new Set<string>()
-  const checked = array(keys, "keys", 1, keysMax).map((value, i) => {
-    const given = fields(value, `keys[${i}]`, ["id", field, "status"])
-    const { id } = given
-    if (!isRingId(id)) return refuse(`keys[${i}].id`, "must be 1 to 8 of A-Z a-z 0-9 . _ -")
-    if (seen.has(id)) return refuse(`keys[${i}].id`, `${id} is the id of another key too`)
-    seen.add(id)
-    return {
-      id,
-      status: given.status === undefined ? "enabled" : oneOf(given.status, `keys[${i}].status`, statuses),
-      primary: id === primary,
-      given: given[field]
-    } as const
+  const { all, part } = new Parts()
+  const each = array(keys, "keys", 1, keysMax).map((value, i) =>
+    part(() => {
+      const given = fields(value, `keys[${i}]`, ["id", field, "status"])
+      const { id } = given
+      if (!isRingId(id)) return refuse(`keys[${i}].id`, "must be 1 to 8 of A-Z a-z 0-9 . _ -")
+      if (seen.has(id)) return refuse(`keys[${i}].id`, `${id} is the id of another key too`)
+      seen.add(id)
+      return {
+        id,
+        status: given.status === undefined ? "enabled" : oneOf(given.status, `keys[${i}].status`, statuses),
+        primary: id === primary,
+        given: given[field]
+      } as const
+    })
+  )
+  const name = part(() => identifier(primary, "primary"))
+  part(() => {
+    const found = each.map((key) => key()).find(({ id }) => id === name())
+    if (found === undefined) return refuse("primary", "is none of the keys")
+    return found.status === "enabled" ? undefined : refuse("primary", `the key ${found.id} is ${found.status}`)
   })
-  const name = identifier(primary, "primary")
-  const found = checked.find((key) => key.primary)
-  if (found === undefined) return refuse("primary", "is none of the keys")
-  if (found.status !== "enabled") return refuse("primary", `the key ${name} is ${found.status}`)
-  return checked
+  return all(() => each.map((key) => key()))
+}
+
+/** All that is wrong with the variables of a ring. Throws `InvalidInput`. */
+export const checkRing = (options: RingOptions): void => {
+  const { all, part } = new Parts()
+  part(() => checkedKeys(options.keys, options.primary, "key"))
+  for (const { id, key } of judged(() => options.keys) ?? []) {
+    part(() => {
+      try {
+        keyOf(id, key)
+      } catch (error) {
+        if (error instanceof InvalidKeyLength)
+          return refuse("keys", `the key ${error.key} has ${error.length} bytes: there must be ${keyBytes}`)
+        const { what, why } = invalid(error)
+        return refuse("keys", `${what} ${why}`)
+      }
+    })
+  }
+  all(() => undefined)
 }
 
 /** A ring whose keys are all at hand. */
-export const make = (options: RingOptions): Either.Either<KeyRing, InvalidInput | InvalidKeyLength> => {
-  try {
-    const infos = checkedKeys(options.keys, options.primary, "key")
-    const keys = new Map(infos.map(({ given, id }) => [id, keyOf(id, given)]))
-    const find = finder(infos, (id) => keys.get(id) as Key)
-    const finding = Effect.succeed(find)
-    return Either.right({
-      keys: infos.map(({ id, primary, status }) => ({ id, primary, status })),
-      primary: Effect.succeed(keys.get(options.primary) as Key),
-      finding: () => finding
-    })
-  } catch (error) {
-    if (error instanceof InvalidInput || error instanceof InvalidKeyLength) return Either.left(error)
-    throw error
-  }
-}
+export const make = (options: RingOptions): Either.Either<KeyRing, InvalidInput | InvalidKeyLength> =>
+  Either.try({
+    try: () => {
+      const infos = checkedKeys(options.keys, options.primary, "key")
+      const keys = new Map(infos.map(({ given, id }) => [id, keyOf(id, given)]))
+      const find = finder(infos, (id) => keys.get(id) as Key)
+      const finding = Effect.succeed(find)
+      return {
+        keys: infos.map(({ id, primary, status }) => ({ id, primary, status })),
+        primary: Effect.succeed(keys.get(options.primary) as Key),
+        finding: () => finding
+      }
+    },
+    catch: (error) => (error instanceof InvalidKeyLength ? error : invalid(error))
+  })
 
 /** `get` has every key that is not disabled and that was asked for before, or says why not. */
 export const finder = (

@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Redacted from "effect/Redacted"
 import { InvalidInput } from "../../Errors.js"
+import type { Reader } from "../../internal/config.js"
 import type { KeyStatus } from "./key.js"
 import type { KeyOptions, RingOptions } from "./ring.js"
 
@@ -30,47 +31,19 @@ const entryOf = (text: string): Either.Either<KeyOptions, string> => {
   return Either.right({ id, key: Redacted.make(key), status: status as KeyStatus })
 }
 
-/** An empty variable is an absent one: deployments blank what they do not set. */
-const present = <A>(config: Config.Config<A>, name: string, isEmpty: (value: A) => boolean): Config.Config<A> =>
-  Config.mapOrFail(config, (value) =>
-    isEmpty(value) ? Either.left(ConfigError.MissingData([name], `Expected ${name} to be given`)) : Either.right(value)
-  )
-
-const keysConfig: Config.Config<ReadonlyArray<KeyOptions>> = Config.mapOrFail(
-  present(
-    Config.withDefault(Config.redacted("KEYS"), Redacted.make("")),
-    "KEYS",
-    (value) => Redacted.value(value).trim() === ""
-  ),
-  (redacted) => {
-    const keys: Array<KeyOptions> = []
-    const entries = Redacted.value(redacted)
+/** A list of `id=key` or `id=key:status`, separated by commas or white space. All entries that are wrong are named. */
+export const keyList: Reader<ReadonlyArray<KeyOptions>> = (name) =>
+  Config.mapOrFail(Config.withDefault(Config.redacted(name), Redacted.make("")), (redacted) => {
+    const texts = Redacted.value(redacted)
       .split(/[\s,]+/)
       .filter((text) => text !== "")
-    for (const [i, text] of entries.entries()) {
-      const entry = entryOf(text)
-      if (Either.isLeft(entry)) return Either.left(ConfigError.InvalidData(["KEYS"], `entry ${i + 1} ${entry.left}`))
-      keys.push(entry.right)
-    }
-    return Either.right(keys)
-  }
-)
-
-/**
- * A ring from the variables `KEYS` and `PRIMARY`. `KEYS` lists `id=key` or `id=key:status`, separated by commas or
- * white space, each key in hexadecimal or base64url; `PRIMARY` names the one that seals. Empty counts as absent.
- *
- * @since 0.1.0
- * @category config
- */
-export const ringConfig: Config.Config<RingOptions> = Config.all({
-  keys: keysConfig,
-  primary: present(
-    Config.map(Config.string("PRIMARY"), (value) => value.trim()),
-    "PRIMARY",
-    (value) => value === ""
-  )
-})
+    const entries = texts.map(entryOf)
+    const [first, ...others] = entries.flatMap((entry, i) =>
+      Either.isLeft(entry) ? [ConfigError.InvalidData([name], `entry ${i + 1} ${entry.left}`)] : []
+    )
+    if (first !== undefined) return Either.left(others.reduce<ConfigError.ConfigError>(ConfigError.And, first))
+    return Either.right(texts.length === 0 ? undefined : entries.flatMap((entry) => Either.getOrElse(entry, () => [])))
+  })
 
 const fileBytesMax = 1024 * 1024
 

@@ -11,7 +11,7 @@ import * as https from "node:https"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { Client } from "minio"
-import { lastingOf } from "../../internal/socketFailures.js"
+import { hinted, lastingOf } from "../../internal/socketFailures.js"
 import { PoolMeter } from "../../internal/telemetry.js"
 import type { NodeTlsOptions } from "../../internal/tls.js"
 
@@ -218,7 +218,8 @@ export const make = (settings: Settings): Effect.Effect<S3Client, never, Scope.S
           const cause = asError(error)
           const code = "code" in cause ? String(cause.code) : ""
           const lasting = isOfHandshake(code, cause)
-          throw new NoAnswer(call.request !== undefined && !unsent.has(code) && !lasting, cause, lasting)
+          const sent = call.request !== undefined && !unsent.has(code) && !lasting
+          throw new NoAnswer(sent, hinted(cause, "tls.caFile", "MINIO_TLS_CA_FILE"), lasting)
         }
       }
       if (call.response === undefined) throw new NoAnswer(true, new Error("there was no response"))

@@ -3,9 +3,10 @@
  * is asked for is done or refused, never weakened.
  */
 import * as net from "node:net"
+import { InvalidInput } from "../../Errors.js"
 import { agreed } from "../../internal/connectionOptions.js"
-import { type NodeTlsOptions, tlsOptions } from "../../internal/tls.js"
-import { invalid, oneOf, refuse } from "../../internal/validate.js"
+import { contentOf, type NodeTlsOptions, type TlsOptions, tlsOptions } from "../../internal/tls.js"
+import { givenKeys, judged, oneOf, Parts, refuse, retold } from "../../internal/validate.js"
 import { type Options, type SslMode, type SslOptions, sslModes } from "./options.js"
 
 /** Those of libpq's parameters that name files, by the options that do. */
@@ -35,53 +36,82 @@ export const inUrl = (
   }
 }
 
-/** Throws `InvalidInput`. */
+/** What rests on something that was refused elsewhere is not judged. Throws `InvalidInput`. */
 export const encryption = (
-  url: InUrl = { mode: undefined, files: {} },
+  url: () => InUrl | undefined,
   option: Options["ssl"],
-  host: string
+  host: () => string
 ): NodeTlsOptions | false => {
   const beside: SslOptions | undefined =
     typeof option === "boolean" || option === undefined ? undefined : isRecord(option) ? option : refused(option)
-  const { mode: own, ...options } = beside ?? {}
-  const mode =
+  const { all, part } = new Parts()
+  const own = part(() => (beside?.mode === undefined ? undefined : oneOf(beside.mode, "ssl.mode", sslModes)))
+  const mode = part(() =>
     typeof option === "boolean"
-      ? agreed<SslMode>("ssl", url.mode, option ? "verify-full" : "disable")
-      : agreed("ssl.mode", url.mode, own === undefined ? undefined : oneOf(own, "ssl.mode", sslModes))
-  const hasFiles = fileOptions.some((file) => url.files[file] !== undefined)
-  if (mode === "disable" || (mode === undefined && beside === undefined)) {
-    if (hasFiles) return refuse("url", "must have an sslmode that encrypts beside files for it")
-    const [asking] = Object.entries(options).flatMap(([key, value]) => (value === undefined ? [] : [`ssl.${key}`]))
-    return asking !== undefined || (beside !== undefined && own === undefined)
-      ? refuse(asking ?? "ssl", "must not be given beside a mode that does not encrypt")
-      : false
+      ? agreed<SslMode>("ssl", url()?.mode, option ? "verify-full" : "disable")
+      : agreed("ssl.mode", url()?.mode, own())
+  )
+  const inUrl = (file: keyof Files) => url()?.files[file]
+  const hasFiles = () => fileOptions.some((file) => inUrl(file) !== undefined)
+  const encrypts = part(() => mode() !== "disable" && (mode() !== undefined || beside !== undefined))
+  part(() => {
+    if (!encrypts() && hasFiles()) refuse("url", "must have an sslmode that encrypts beside files for it")
+  })
+  const asking = givenKeys(beside ?? {}).filter((key) => key !== "mode")
+  for (const what of asking.length > 0 ? asking.map((key) => `ssl.${key}`) : ["ssl"]) {
+    part(() => {
+      if (encrypts() || beside === undefined || (what === "ssl" && own() !== undefined)) return
+      refuse(what, "must not be given beside a mode that does not encrypt")
+    })
   }
-  if (host.startsWith("/")) {
-    return refuse(
-      beside === undefined && url.mode !== undefined ? "url" : "ssl",
-      "asks for TLS, which there is not over a Unix socket"
-    )
-  }
+  part(() => {
+    if (!encrypts() || !host().startsWith("/")) return
+    const [first] = givenKeys(beside ?? {}).map((key) => `ssl.${key}`)
+    const what = first ?? (beside === undefined && url()?.mode !== undefined ? "url" : "ssl")
+    refuse(what, "asks for TLS, which there is not over a Unix socket")
+  })
   for (const key of ["rejectUnauthorized", "checkServerIdentity"] as const) {
-    if (mode !== undefined && options[key] !== undefined) refuse(`ssl.${key}`, "must not be given beside a mode")
+    part(() => {
+      if (encrypts() && mode() !== undefined && beside?.[key] !== undefined)
+        refuse(`ssl.${key}`, "must not be given beside a mode")
+    })
   }
   // The driver would use the name of the host all the same.
-  if (options.servername !== undefined && net.isIP(host) === 0 && options.servername !== host) {
-    return refuse("ssl.servername", "can only be given when host is an address")
+  part(() => {
+    const name = beside?.servername
+    if (name !== undefined && encrypts() && net.isIP(host()) === 0 && name !== host())
+      refuse("ssl.servername", "can only be given when host is an address")
+  })
+  const merged = (file: keyof Files) => part(() => agreed(`ssl.${file}`, inUrl(file), beside?.[file]))
+  const verified = (key: "rejectUnauthorized" | "checkServerIdentity") => () => verification(mode(), asked)[key]
+  const { mode: _, ...descriptors } = Object.getOwnPropertyDescriptors(beside ?? {})
+  const asked: TlsOptions = Object.defineProperties({}, { ...descriptors, ...lazily(fileOptions, merged) })
+  const tls = part(() => {
+    if (judged(encrypts) === false) return false
+    const verifying = judged(mode) === undefined ? {} : lazily(["rejectUnauthorized", "checkServerIdentity"], verified)
+    const all = Object.defineProperties({}, { ...Object.getOwnPropertyDescriptors(asked), ...verifying })
+    return retold(
+      () => tlsOptions(all, "ssl") ?? false,
+      (error) => {
+        const file = fileOptions.find((file) => error.what === `ssl.${file}` && beside?.[file] === undefined)
+        // What the URL has, or lacks, is named as it is there.
+        return file !== undefined && hasFiles()
+          ? new InvalidInput({ what: "url", why: `its ${parameters[file]} ${error.why}` })
+          : error
+      }
+    )
+  })
+  // A file is there or not, whatever is wrong with the URL.
+  for (const file of fileOptions) {
+    part(() => {
+      if (judged(() => [url()]) === undefined && beside?.[file] !== undefined) contentOf(beside[file], `ssl.${file}`)
+    })
   }
-  const files: Files = Object.fromEntries(
-    fileOptions.map((file) => [file, agreed(`ssl.${file}`, url.files[file], options[file])])
-  )
-  const all = { ...options, ...files }
-  try {
-    return tlsOptions({ ...all, ...verification(mode, all) }, "ssl") ?? false
-  } catch (error) {
-    const { what, why } = invalid(error)
-    const file = fileOptions.find((file) => what === `ssl.${file}` && options[file] === undefined)
-    // What the URL has, or lacks, is named as it is there.
-    return hasFiles && file !== undefined ? refuse("url", `its ${parameters[file]} ${why}`) : refuse(what, why)
-  }
+  return all(tls)
 }
+
+const lazily = <K extends string>(keys: ReadonlyArray<K>, get: (key: K) => () => unknown): PropertyDescriptorMap =>
+  Object.fromEntries(keys.map((key) => [key, { get: get(key), enumerable: true, configurable: true }]))
 
 /** As in libpq: `require` verifies the server only if authorities are given. */
 const verification = (mode: SslMode | undefined, { ca, caFile }: SslOptions): NodeTlsOptions => {

@@ -10,7 +10,7 @@ import {
   type StoreFailure,
   StoreUnavailable
 } from "../../Errors.js"
-import { lastingOf } from "../../internal/socketFailures.js"
+import { hinted, lastingOf } from "../../internal/socketFailures.js"
 import { OpenFailure } from "../../sql/ConnectionPool.js"
 
 /** What an error means for the caller: a read changed nothing; a write that lost its connection may have happened. */
@@ -125,8 +125,9 @@ const isRefusal = (cause: unknown): boolean =>
   cause instanceof Error && /^(The server does not support SSL connections|SASL: )/.test(cause.message)
 
 /** `known`: a host that was found before is not a wrong name; the name service has failed. */
-export const openFailure = (cause: unknown, known: boolean): OpenFailure => {
+export const openFailure = (error: unknown, known: boolean): OpenFailure => {
   const operation = "connecting"
+  const cause = error instanceof Error ? hinted(error, "ssl.caFile", "PG_SSL_CA_FILE") : error
   const meaning: Meaning =
     cause instanceof Pg.DatabaseError
       ? openingOf(cause)
@@ -143,10 +144,24 @@ export const openFailure = (cause: unknown, known: boolean): OpenFailure => {
 
 const isNameFailure = (cause: unknown): boolean => ["ENOTFOUND", "EAI_NONAME"].includes(codeOf(cause))
 
-export const classify = <K extends QueryKind>(cause: unknown, kind: K, operation: string): FailureOf<K> => {
+/**
+ * A statement that was prepared in another session, or is not there in this one: that is what a pooler in transaction
+ * mode looks like which nobody has named.
+ */
+const isOfPooler = (error: unknown): error is Pg.DatabaseError =>
+  error instanceof Pg.DatabaseError && ["26000", "42P05"].includes(codeOf(error))
+
+const explained = (error: unknown): unknown => {
+  if (!isOfPooler(error)) return error
+  const why = 'a pooler in transaction mode, such as PgBouncer, must be named: pooler: "transaction" (PG_POOLER)'
+  return Object.assign(new Error(`${error.message}: ${why}`, { cause: error }), { code: error.code })
+}
+
+export const classify = <K extends QueryKind>(error: unknown, kind: K, operation: string): FailureOf<K> => {
   // If the driver refuses parameters, its error has no code either, but no connection was lost.
-  if (cause instanceof TypeError || cause instanceof RangeError) return new StoreError({ operation, cause })
-  const meaning = cause instanceof Pg.DatabaseError ? meaningOf(cause) : "lost"
+  if (error instanceof TypeError || error instanceof RangeError) return new StoreError({ operation, cause: error })
+  const meaning = error instanceof Pg.DatabaseError ? meaningOf(error) : "lost"
+  const cause = explained(error)
   if (meaning === "final") return new StoreError({ operation, cause })
   return meaning === "lost" && kind === "write"
     ? (new CommitOutcomeUnknown({ operation, cause }) as FailureOf<K>)

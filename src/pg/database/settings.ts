@@ -9,10 +9,10 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import Pg from "pg"
-import type { InvalidInput } from "../../Errors.js"
+import { InvalidInput } from "../../Errors.js"
 import { agreed, host, parseUrl, port, secret, text } from "../../internal/connectionOptions.js"
 import { timeoutMs } from "../../internal/durations.js"
-import { checked, invalid, oneOf, refuse } from "../../internal/validate.js"
+import { checked, oneOf, Parts, refuse, retold } from "../../internal/validate.js"
 import { encryption, type InUrl, inUrl } from "./encryption.js"
 import type { Options } from "./options.js"
 import type { Timeouts } from "./session.js"
@@ -79,56 +79,94 @@ export const describeConnection = ({ database = "", host = "", port }: Pg.Client
   `postgres://${net.isIPv6(host) ? `[${host}]` : host}:${port}/${database}`
 
 /** Throws `InvalidInput`. */
-export const settingsOf = ({ listenUrl, pooler, ...options }: Options): ConnectionSettings => {
-  const direct = directSettings(options)
-  const pooled = pooler !== undefined && oneOf(pooler, "pooler", ["transaction"]) === "transaction"
-  const listener =
-    listenUrl === undefined ? (pooled ? undefined : direct.client) : listenerAt(secret(listenUrl, "listenUrl"), options)
-  return { ...direct, pooled, listener }
+export const settingsOf = (options: Options): ConnectionSettings => {
+  const { all, part } = new Parts()
+  const direct = part(() => directSettings(options))
+  const pooled = part(
+    () => options.pooler !== undefined && oneOf(options.pooler, "pooler", ["transaction"]) === "transaction"
+  )
+  const own = part(() =>
+    options.listenUrl === undefined ? undefined : listenerAt(secret(options.listenUrl, "listenUrl"), options)
+  )
+  return all(() => ({
+    ...direct(),
+    pooled: pooled(),
+    listener: own() ?? (pooled() ? undefined : direct().client)
+  }))
 }
 
-const listenerAt = (url = "", { applicationName, connectTimeout, ssl }: Options) => {
-  try {
-    return directSettings({ url: Redacted.make(url), applicationName, connectTimeout, ssl }).client
-  } catch (error) {
-    const { what, why } = invalid(error)
-    return refuse(what === "url" ? "listenUrl" : what, why)
-  }
-}
+/** The options that apply to it are looked at only where they are needed: what is wrong with one hides nothing else. */
+const listenerAt = (url = "", options: Options) =>
+  retold(
+    () =>
+      directSettings({
+        url: Redacted.make(url),
+        get applicationName() {
+          return options.applicationName
+        },
+        get connectTimeout() {
+          return options.connectTimeout
+        },
+        get ssl() {
+          return options.ssl
+        }
+      }).client,
+    ({ what, why }) =>
+      new InvalidInput({ what: what === "url" ? "listenUrl" : what, why: why.replace("the url", "the listenUrl") })
+  )
 
 const directSettings = (options: Options): DirectSettings => {
-  const url = options.url === undefined ? undefined : fromUrl(secret(options.url, "url") ?? "")
-  const place = agreed("host", url?.host, hostOrSocket(options.host, "host"))
-  if (place === undefined && url !== undefined) return refuse("url", "has no host")
-  const user = agreed("username", url?.username, name(options.username, "username")) ?? whoRuns()
-  const at = place ?? "localhost"
-  const password = agreed("password", url?.password, secret(options.password, "password"))
-  return {
-    client: Redacted.make<Pg.ClientConfig>({
-      host: at,
-      port: agreed("port", url?.port, port(options.port, "port")) ?? 5432,
-      database: agreed("database", url?.database, name(options.database, "database")) ?? user,
-      user,
-      // Without a password the driver looks for one in the environment and in files.
-      password: password ?? noPassword,
-      ssl: encryption(url?.ssl, options.ssl, at),
-      sslnegotiation: "postgres",
-      client_encoding: "utf8",
-      application_name:
-        agreed("applicationName", url?.applicationName, applicationName(options.applicationName, "applicationName")) ??
-        "effect-stores",
-      keepAlive: true,
-      keepAliveInitialDelayMillis: 30_000,
-      connectionTimeoutMillis: limitMs(
-        agreed("connectTimeout", url?.connectTimeoutMs, timeLimit(options.connectTimeout, "connectTimeout")) ?? 10_000
-      )
-    } as Pg.ClientConfig),
-    statementTimeoutMs: limitMs(timeLimit(options.statementTimeout, "statementTimeout") ?? 60_000),
-    lockTimeoutMs: limitMs(timeLimit(options.lockTimeout, "lockTimeout") ?? 10_000),
-    idleInTransactionTimeoutMs: limitMs(
-      timeLimit(options.idleInTransactionTimeout, "idleInTransactionTimeout") ?? 60_000
-    )
+  const { all, part } = new Parts()
+  const url = part(() => (options.url === undefined ? undefined : fromUrl(secret(options.url, "url") ?? "")))
+  /** What the URL says, or the option beside it. */
+  const told = <O extends keyof Options, A>(
+    option: O,
+    inUrl: (url: Url) => A | undefined,
+    check: (value: Options[O], what: string) => A | undefined
+  ) => {
+    const beside = part(() => check(options[option], option))
+    return part(() => {
+      const found = url()
+      return agreed(option, found === undefined ? undefined : inUrl(found), beside())
+    })
   }
+  const place = told("host", (url) => url.host, hostOrSocket)
+  const at = part(() => place() ?? (url() === undefined ? "localhost" : refuse("url", "has no host")))
+  const user = told("username", (url) => url.username, name)
+  const password = told("password", (url) => url.password, secret)
+  const number = told("port", (url) => url.port, port)
+  const database = told("database", (url) => url.database, name)
+  const application = told("applicationName", (url) => url.applicationName, applicationName)
+  const connectTimeoutMs = told("connectTimeout", (url) => url.connectTimeoutMs, timeLimit)
+  const ssl = part(() => encryption(() => url()?.ssl, options.ssl, at))
+  const timeouts = {
+    statement: part(() => timeLimit(options.statementTimeout, "statementTimeout") ?? 60_000),
+    lock: part(() => timeLimit(options.lockTimeout, "lockTimeout") ?? 10_000),
+    idle: part(() => timeLimit(options.idleInTransactionTimeout, "idleInTransactionTimeout") ?? 60_000)
+  }
+  return all(() => {
+    const username = user() ?? whoRuns()
+    return {
+      client: Redacted.make<Pg.ClientConfig>({
+        host: at(),
+        port: number() ?? 5432,
+        database: database() ?? username,
+        user: username,
+        // Without a password the driver looks for one in the environment and in files.
+        password: password() ?? noPassword,
+        ssl: ssl(),
+        sslnegotiation: "postgres",
+        client_encoding: "utf8",
+        application_name: application() ?? "effect-stores",
+        keepAlive: true,
+        keepAliveInitialDelayMillis: 30_000,
+        connectionTimeoutMillis: limitMs(connectTimeoutMs() ?? 10_000)
+      } as Pg.ClientConfig),
+      statementTimeoutMs: limitMs(timeouts.statement()),
+      lockTimeoutMs: limitMs(timeouts.lock()),
+      idleInTransactionTimeoutMs: limitMs(timeouts.idle())
+    }
+  })
 }
 
 /** As libpq does it. */

@@ -3,7 +3,7 @@
  * carry the command with all its arguments, which may be a password or a payload.
  */
 import { StoreError, StoreUnavailable } from "../../Errors.js"
-import { lastingOf } from "../../internal/socketFailures.js"
+import { hinted, lastingOf } from "../../internal/socketFailures.js"
 
 /**
  * - `passing`: a server may reply differently later, or another may have taken its place.
@@ -93,5 +93,5 @@ const withoutCommand = (error: unknown): Failure => {
     copy.name = error.name
     if ("code" in error && typeof error.code === "string") copy.code = error.code
   }
-  return copy
+  return hinted(copy, "tls.caFile", "REDIS_TLS_CA_FILE")
 }

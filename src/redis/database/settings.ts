@@ -4,11 +4,11 @@
 import { Cluster, Redis, type RedisOptions } from "ioredis"
 import { agreed, host, parseUrl, port, secret, text } from "../../internal/connectionOptions.js"
 import { tlsOptions } from "../../internal/tls.js"
-import { array, describe, fields, integer, oneOf, record, refuse } from "../../internal/validate.js"
+import { array, describe, fields, givenKeys, integer, oneOf, Parts, record, refuse } from "../../internal/validate.js"
 import type { RedisLimits } from "../../Pool.js"
 import { bySentinels, direct, type OnError } from "./connectors.js"
 import type { Driver } from "./driver.js"
-import type { Node, Options } from "./options.js"
+import type { Cluster as InCluster, Node, Options, Sentinel, Standalone } from "./options.js"
 
 export interface Settings {
   /** Where the server is, without secrets. */
@@ -36,110 +36,178 @@ const loadingRetryMs = 250
  */
 const clusterRetryMs = 350
 
+const modes = ["Standalone", "Sentinel", "Cluster"] as const
+
+/** The options of all modes, each of which may be absent. */
+type AllOptions = Optional<Omit<Standalone, "mode"> & Omit<Sentinel, "mode"> & Omit<InCluster, "mode">> & {
+  readonly mode?: Options["mode"]
+}
+
+type Optional<O> = { readonly [K in keyof O]?: O[K] | undefined }
+
 /** Throws `InvalidInput` for bad options. */
 export const settings = (options: Options): Settings => {
-  const mode = oneOf(record(options, "options").mode ?? "Standalone", "mode", ["Standalone", "Sentinel", "Cluster"])
-  fields(options, "options", keysOf[mode])
-  const client: RedisOptions = {
-    ...defined({
-      username: text(options.username, "username"),
-      password: secret(options.password, "password"),
-      tls: tlsOptions(options.tls, "tls")
-    }),
-    connectionName: connectionName(options.connectionName) ?? "effect-stores",
-    disconnectTimeout: disconnectTimeoutMs,
-    maxLoadingRetryTime: loadingRetryMs,
-    keepAlive: 30_000,
-    // The driver must not reconnect: the pool opens another connection and retries running commands.
-    retryStrategy: () => null,
-    maxRetriesPerRequest: null,
-    autoResendUnfulfilledCommands: false
+  fields(options, "options", keysOf[modeOf(options)])
+  return settingsOf(options)
+}
+
+/** The same for variables: those of another mode are refused each by its name. */
+export const checkVariables = (options: AllOptions): void => {
+  const { all, part } = new Parts()
+  for (const option of givenKeys(options)) {
+    part(() => {
+      const mode = modeOf(options)
+      const known: ReadonlyArray<string> = keysOf[mode]
+      if (!known.includes(option)) refuse(option, `has no effect in the mode ${mode}`)
+    })
   }
-  switch (options.mode) {
-    case "Sentinel": {
-      const sentinels = nodes(options.sentinels, "sentinels", 26_379)
-      const name = text(options.name, "name") ?? refuse("name", "must be given: what the sentinels call the master")
-      const sentinel = credentials(
-        text(options.sentinelUsername, "sentinelUsername"),
-        secret(options.sentinelPassword, "sentinelPassword"),
-        "sentinel"
-      )
-      const all: RedisOptions = {
-        ...client,
-        ...credentials(client.username, client.password),
-        ...defined({
-          sentinelUsername: sentinel.username,
-          sentinelPassword: sentinel.password,
-          sentinelTLS: tlsOptions(options.sentinelTls, "sentinelTls"),
-          natMap: natMap(options.natMap)
-        }),
-        db: db(options.db) ?? 0,
-        name,
-        sentinels,
-        enableTLSForSentinelMode: client.tls !== undefined,
-        sentinelRetryStrategy: () => null
-      }
-      return {
-        connection: `redis+sentinel://${addresses(sentinels)}/${name}/${all.db}`,
-        // A node that does not respond must leave time for the others.
-        connect: ({ writeTimeoutMs }, onError) => {
-          const shareMs = Math.ceil(writeTimeoutMs / (sentinels.length + 1))
-          const Connector = bySentinels(onError)
-          return new Redis({ ...all, Connector, connectTimeout: shareMs, sentinelCommandTimeout: shareMs })
-        }
-      }
+  part(() => settingsOf(options))
+  all(() => undefined)
+}
+
+const modeOf = (options: { readonly mode?: unknown }) =>
+  oneOf(record(options, "options").mode ?? "Standalone", "mode", modes)
+
+/** All options are checked, whatever the mode. */
+const settingsOf = (options: AllOptions): Settings => {
+  const parts = new Parts()
+  const { all, part } = parts
+  const mode = part(() => modeOf(options))
+  const common = {
+    username: part(() => text(options.username, "username")),
+    password: part(() => secret(options.password, "password")),
+    tls: part(() => tlsOptions(options.tls, "tls")),
+    connectionName: part(() => connectionName(options.connectionName) ?? "effect-stores"),
+    db: part(() => db(options.db))
+  }
+  const map = part(() => natMap(options.natMap))
+  const startup = part(() => nodes(options.nodes, "nodes", 6379))
+  const alone = partsOfStandalone(parts, options, common)
+  const watched = partsOfSentinel(parts, options)
+  const needed = <A>(of: (typeof modes)[number], option: string, value: () => A | undefined, why: string) =>
+    part(() => value() ?? (mode() === of ? refuse(option, why) : undefined))
+  const user = part(() =>
+    mode() === "Standalone"
+      ? credentials(alone.username(), alone.password())
+      : credentials(common.username(), common.password())
+  )
+  const sentinels = needed("Sentinel", "sentinels", watched.sentinels, "must be given: host:port,host:port")
+  const name = needed("Sentinel", "name", watched.name, "must be given: what the sentinels call the master")
+  const startingAt = needed("Cluster", "nodes", startup, "must be given: host:port,host:port")
+  return all(() => {
+    const client: RedisOptions = {
+      ...defined({ tls: common.tls() }),
+      ...user(),
+      connectionName: common.connectionName(),
+      disconnectTimeout: disconnectTimeoutMs,
+      maxLoadingRetryTime: loadingRetryMs,
+      keepAlive: 30_000,
+      // The driver must not reconnect: the pool opens another connection and retries running commands.
+      retryStrategy: () => null,
+      maxRetriesPerRequest: null,
+      autoResendUnfulfilledCommands: false
     }
-    case "Cluster": {
-      const startup = nodes(options.nodes, "nodes", 6379)
-      const map = natMap(options.natMap)
-      const redisOptions = { ...client, ...credentials(client.username, client.password) }
-      return {
-        connection: `redis+cluster://${addresses(startup)}`,
-        connect: ({ maxRetries, writeTimeoutMs }, onError) =>
-          new Cluster(startup, {
-            ...defined({ natMap: map }),
-            redisOptions: {
-              ...redisOptions,
-              Connector: direct(onError),
-              connectTimeout: Math.ceil(writeTimeoutMs / 2)
-            },
-            slotsRefreshTimeout: Math.ceil(writeTimeoutMs / (startup.length + 1)),
-            clusterRetryStrategy: () => null,
-            maxRedirections: maxRetries,
-            retryDelayOnFailover: clusterRetryMs,
-            retryDelayOnClusterDown: clusterRetryMs,
-            retryDelayOnTryAgain: clusterRetryMs,
-            // Certificates are issued for names.
-            dnsLookup: (host, done) => done(null, host)
-          })
-      }
+    switch (mode()) {
+      case "Sentinel":
+        return bySentinel({
+          ...client,
+          ...defined({
+            sentinelUsername: watched.user().username,
+            sentinelPassword: watched.user().password,
+            sentinelTLS: watched.tls(),
+            natMap: map()
+          }),
+          db: common.db() ?? 0,
+          name: name() as string,
+          sentinels: sentinels() as Array<Address>,
+          enableTLSForSentinelMode: client.tls !== undefined,
+          sentinelRetryStrategy: () => null
+        })
+      case "Cluster":
+        return inCluster(startingAt() as Array<Address>, client, map())
+      default:
+        return standalone({ ...client, ...defined({ tls: alone.tls() }), ...alone.address(), db: alone.db() ?? 0 })
     }
-    default: {
-      const url: UrlOptions = options.url === undefined ? {} : fromUrl(secret(options.url, "url") ?? "")
+  })
+}
+
+type Common = {
+  readonly [K in "username" | "password" | "tls" | "db"]: () => RedisOptions[K] | undefined
+}
+
+/** What the URL says, or the options beside it. */
+const partsOfStandalone = ({ part }: Parts, options: AllOptions, common: Common) => {
+  const url = part((): UrlOptions => (options.url === undefined ? {} : fromUrl(secret(options.url, "url") ?? "")))
+  const ownHost = part(() => host(options.host, "host"))
+  const ownPort = part(() => port(options.port, "port"))
+  const told = <K extends "host" | "port" | "username" | "password" | "db">(
+    option: K,
+    beside: () => UrlOptions[K] | undefined
+  ) => part(() => agreed(option, url()[option], beside()))
+  const at = { host: told("host", ownHost), port: told("port", ownPort) }
+  // Before the files are looked at.
+  part(() => {
+    if (url().encrypted !== false || options.tls === undefined || options.tls === false) return
+    const [asking] = typeof options.tls === "object" ? givenKeys(options.tls).map((key) => `tls.${key}`) : []
+    refuse(asking ?? "tls", "asks for TLS, and the url does not: let it begin with rediss://")
+  })
+  return {
+    username: told("username", common.username),
+    password: told("password", common.password),
+    db: told("db", common.db),
+    address: part(() => ({ host: at.host() ?? "localhost", port: at.port() ?? 6379 })),
+    tls: part(() => {
+      const tls = common.tls()
       // The scheme says whether to encrypt, the option how.
-      agreed("tls", url.encrypted, options.tls === undefined ? undefined : client.tls !== undefined)
-      const at = agreed("host", url.host, host(options.host, "host")) ?? "localhost"
-      const number = agreed("port", url.port, port(options.port, "port")) ?? 6379
-      const user = credentials(
-        agreed("username", url.username, client.username),
-        agreed("password", url.password, client.password)
-      )
-      const all = {
-        ...client,
-        ...user,
-        ...defined({ tls: client.tls ?? (url.encrypted === true ? tlsOptions(true, "tls") : undefined) }),
-        host: at,
-        port: number,
-        db: agreed("db", url.db, db(options.db)) ?? 0
-      }
-      return {
-        connection: `${all.tls === undefined ? "redis" : "rediss"}://${address({ host: at, port: number })}/${all.db}`,
-        connect: ({ writeTimeoutMs }, onError) =>
-          new Redis({ ...all, Connector: direct(onError), connectTimeout: writeTimeoutMs })
-      }
-    }
+      if (url().encrypted === true) agreed("tls", true, options.tls === undefined ? undefined : tls !== undefined)
+      return tls ?? (url().encrypted === true ? tlsOptions(true, "tls") : undefined)
+    })
   }
 }
+
+const partsOfSentinel = ({ part }: Parts, options: AllOptions) => {
+  const username = part(() => text(options.sentinelUsername, "sentinelUsername"))
+  const password = part(() => secret(options.sentinelPassword, "sentinelPassword"))
+  return {
+    sentinels: part(() => nodes(options.sentinels, "sentinels", 26_379)),
+    name: part(() => text(options.name, "name")),
+    user: part(() => credentials(username(), password(), "sentinel")),
+    tls: part(() => tlsOptions(options.sentinelTls, "sentinelTls"))
+  }
+}
+
+const standalone = (options: RedisOptions & Address): Settings => ({
+  connection: `${options.tls === undefined ? "redis" : "rediss"}://${address(options)}/${options.db}`,
+  connect: ({ writeTimeoutMs }, onError) =>
+    new Redis({ ...options, Connector: direct(onError), connectTimeout: writeTimeoutMs })
+})
+
+const bySentinel = (options: RedisOptions & { readonly sentinels: Array<Address> }): Settings => ({
+  connection: `redis+sentinel://${addresses(options.sentinels)}/${options.name}/${options.db}`,
+  // A node that does not respond must leave time for the others.
+  connect: ({ writeTimeoutMs }, onError) => {
+    const shareMs = Math.ceil(writeTimeoutMs / (options.sentinels.length + 1))
+    const Connector = bySentinels(onError)
+    return new Redis({ ...options, Connector, connectTimeout: shareMs, sentinelCommandTimeout: shareMs })
+  }
+})
+
+const inCluster = (startup: Array<Address>, client: RedisOptions, natMap: RedisOptions["natMap"]): Settings => ({
+  connection: `redis+cluster://${addresses(startup)}`,
+  connect: ({ maxRetries, writeTimeoutMs }, onError) =>
+    new Cluster(startup, {
+      ...defined({ natMap }),
+      redisOptions: { ...client, Connector: direct(onError), connectTimeout: Math.ceil(writeTimeoutMs / 2) },
+      slotsRefreshTimeout: Math.ceil(writeTimeoutMs / (startup.length + 1)),
+      clusterRetryStrategy: () => null,
+      maxRedirections: maxRetries,
+      retryDelayOnFailover: clusterRetryMs,
+      retryDelayOnClusterDown: clusterRetryMs,
+      retryDelayOnTryAgain: clusterRetryMs,
+      // Certificates are issued for names.
+      dnsLookup: (host, done) => done(null, host)
+    })
+})
 
 const defined = <A extends object>(options: A): { [K in keyof A]: Exclude<A[K], undefined> } =>
   Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as never
@@ -161,7 +229,12 @@ const connectionName = (value: unknown): string | undefined =>
 const db = (value: unknown): number | undefined =>
   value === undefined ? undefined : integer(value, "db", 0, 1_000_000)
 
-const node = (value: unknown, what: string, defaultPort: number): { host: string; port: number } => {
+interface Address {
+  readonly host: string
+  readonly port: number
+}
+
+const node = (value: unknown, what: string, defaultPort: number): Address => {
   const given = fields(value, what, ["host", "port"])
   return {
     host: host(given.host, `${what}.host`) ?? refuse(`${what}.host`, "must be given"),
@@ -169,10 +242,12 @@ const node = (value: unknown, what: string, defaultPort: number): { host: string
   }
 }
 
-const nodes = (value: unknown, what: string, defaultPort: number): Array<{ host: string; port: number }> =>
-  array(value, what, 1, 1_000).map((each, index) => node(each, `${what}[${index}]`, defaultPort))
+const nodes = (value: unknown, what: string, defaultPort: number): Array<Address> | undefined =>
+  value === undefined
+    ? undefined
+    : array(value, what, 1, 1_000).map((each, index) => node(each, `${what}[${index}]`, defaultPort))
 
-const natMap = (value: unknown): Record<string, { host: string; port: number }> | undefined =>
+const natMap = (value: unknown): Record<string, Address> | undefined =>
   value === undefined
     ? undefined
     : Object.fromEntries(

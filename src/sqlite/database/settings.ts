@@ -1,6 +1,8 @@
 /**
  * The options of a `SqliteDatabase`, checked, and where its file is.
  */
+import * as fs from "node:fs"
+import * as path from "node:path"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { InvalidInput } from "../../Errors.js"
@@ -63,5 +65,10 @@ export const located = (filename: unknown): string => {
     if (/\?\w+=/.test(filename)) return refused("must be a path without parameters: they are options of their own")
     if (/[\\/]$/.test(filename)) return refused("must be the path of a file, and ends as one of a directory")
   }
-  return connectionOptions.located(filename, "filename")
+  const file = connectionOptions.located(filename, "filename")
+  const folder = path.dirname(file)
+  // Made by whoever runs the application: one made here would hide a path that is wrong, or a volume that is missing.
+  if (!fs.existsSync(folder))
+    return refused(`is in the folder ${folder}, which does not exist: create it, or mend the path`)
+  return file
 }
