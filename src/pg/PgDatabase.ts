@@ -296,7 +296,7 @@ export const config: Config.Config<Options> = variables.checkedOptions({
   pool: variables.nested(Pool.config)
 })(settingsOf)
 
-/** What a server must be, and what its operator should know. `maxOpenConns`: of a pool whose size is to be looked at. */
+/** What a server must be, and what its operator should know. `maxOpenConns`: of a pool whose size is looked at. */
 const examineServer = (run: StoreAccess["run"], maxOpenConns: number | undefined): Effect.Effect<void, StoreFailure> =>
   Effect.gen(function* () {
     const found = yield* run({
