@@ -235,6 +235,32 @@ describePg("the user's own SQL on PostgreSQL", () => {
   )
 
   test(
+    "shares a bound of idleness in every transaction, whatever the session was set to when it began, and not outside",
+    Effect.gen(function* () {
+      const { sql, transaction, [storeAccess]: stores } = yield* PgDatabase.PgDatabase
+      const idle = "idle_in_transaction_session_timeout"
+      const shown = Effect.map(sql.unsafe(`show ${idle}`), ([row]) => row?.[idle])
+      const store = stores.run(seenByStore)
+      for (const before of [
+        store,
+        shown,
+        transaction(shown),
+        transaction(store),
+        Effect.flip(stores.run(failingStore))
+      ]) {
+        for (const first of [store, shown]) {
+          yield* Effect.asVoid<unknown, unknown, never>(before)
+          const inside = transaction(Effect.zipRight(Effect.asVoid<unknown, unknown, never>(first), shown))
+          assert.strictEqual(yield* inside, "5s")
+        }
+      }
+      yield* store
+      assert.strictEqual(yield* shown, "0")
+    }),
+    { idleInTransactionTimeout: "5 seconds" }
+  )
+
+  test(
     "is not ended by the stores' timeout, however long it takes, on sql and in a transaction",
     Effect.gen(function* () {
       const { sql, transaction } = yield* PgDatabase.PgDatabase

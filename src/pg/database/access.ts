@@ -163,7 +163,7 @@ const lost = (): StoreUnavailable =>
 export class Transactions extends transactions.Transactions<Transaction> {
   constructor(
     readonly pool: PgPool,
-    /** What follows each BEGIN. */
+    /** What follows BEGIN where the session needs it. */
     private readonly settings: string
   ) {
     super()
@@ -220,7 +220,8 @@ export class Transactions extends transactions.Transactions<Transaction> {
         transaction.closing = true
         return run(text, kind, operation)
       })
-    const open = parent === undefined ? begin + this.settings : `savepoint ${savepoint}`
+    const settings = transaction.connection.needsSettings ? this.settings : ""
+    const open = parent === undefined ? begin + settings : `savepoint ${savepoint}`
     const close =
       parent === undefined
         ? Effect.flatMap(last("commit", "write", "COMMIT"), (answer) =>

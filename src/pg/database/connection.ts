@@ -82,6 +82,11 @@ export class PgConnection {
     return !this.dead
   }
 
+  /** Whether a transaction that begins now must set what the stores need of it. */
+  get needsSettings(): boolean {
+    return this.settings.pooled || this.mode !== "store"
+  }
+
   /** Whether the server says that no transaction is open. */
   get outsideTransaction(): boolean {
     return this.status === "I"

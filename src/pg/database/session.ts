@@ -49,25 +49,39 @@ const all = (calls: ReadonlyArray<string>): string => calls.map((call) => `${cal
 const modeIs = "effect_stores.mode"
 const kept = (name: string): string => `effect_stores.${name}`
 
-/** To the same mode again changes nothing. Returns no rows, and SET LOCAL would warn outside a transaction. */
-const toStore = (settings: ReadonlyArray<Setting>, local: string): string =>
+const keepAndSet = (settings: ReadonlyArray<Setting>, local: string): ReadonlyArray<string> =>
+  settings.flatMap(([name, value]) => [
+    set(kept(name), `current_setting('${name}')`, local),
+    set(name, `'${value}'`, local)
+  ])
+
+/** What was kept ends with the transaction; without it, the value that the session began with. */
+const setBack = (settings: ReadonlyArray<Setting>, local: string): ReadonlyArray<string> =>
+  settings.map(([name]) => set(name, `nullif(current_setting('${kept(name)}', true), '')`, local))
+
+/**
+ * To the same mode again changes nothing. Returns no rows, and SET LOCAL would warn outside a transaction. `lasting` is
+ * switched only with the session, and not within a transaction.
+ */
+const toStore = (settings: ReadonlyArray<Setting>, local: string, lasting: ReadonlyArray<Setting> = []): string =>
   `select where case when current_setting('${modeIs}', true) = 'store' then false else ${all([
     set(modeIs, "'store'", local),
-    ...settings.flatMap(([name, value]) => [
-      set(kept(name), `current_setting('${name}')`, local),
-      set(name, `'${value}'`, local)
-    ])
-  ])} end`
+    ...keepAndSet(settings, local)
+  ])}${unless(local, keepAndSet(lasting, "false"))} end`
 
-const toUser = (settings: ReadonlyArray<Setting>, local: string): string =>
+const toUser = (settings: ReadonlyArray<Setting>, local: string, lasting: ReadonlyArray<Setting> = []): string =>
   `select where case when current_setting('${modeIs}', true) = 'store' then ${all([
     set(modeIs, "'user'", local),
-    // What was kept ends with the transaction; without it, the value that the session began with.
-    ...settings.map(([name]) => set(name, `nullif(current_setting('${kept(name)}', true), '')`, local))
-  ])} end`
+    ...setBack(settings, local)
+  ])}${unless(local, setBack(lasting, "false"))} end`
+
+const unless = (local: string, calls: ReadonlyArray<string>): string =>
+  calls.length === 0 ? "" : ` or case when ${local} then false else ${all(calls)} end`
 
 /** Of the statements prepared in each session. They take whether the settings end with the transaction. */
 const preparedName = (mode: Mode): string => `effect_stores/to_${mode}`
+
+const idleTimeout = "idle_in_transaction_session_timeout"
 
 /**
  * What a session begins with: prepared for being switched, and set for the stores. One that sees old snapshots would
@@ -75,17 +89,21 @@ const preparedName = (mode: Mode): string => `effect_stores/to_${mode}`
  */
 export const sessionSettings = (given: Timeouts): string => {
   const settings = settingsOf({ ...given, pooled: false })
+  const idle: ReadonlyArray<Setting> = [[idleTimeout, String(given.idleInTransactionTimeoutMs)]]
   return [
     "set default_transaction_isolation = 'read committed'",
-    `prepare "${preparedName("store")}" (boolean) as ${toStore(settings, "$1")}`,
-    `prepare "${preparedName("user")}" (boolean) as ${toUser(settings, "$1")}`,
+    `prepare "${preparedName("store")}" (boolean) as ${toStore(settings, "$1", idle)}`,
+    `prepare "${preparedName("user")}" (boolean) as ${toUser(settings, "$1", idle)}`,
     `execute "${preparedName("store")}" (false)`
   ].join("; ")
 }
 
-/** What every transaction begins with, behind its BEGIN and in the same round trip. */
+/**
+ * What a transaction begins with, behind its BEGIN and in the same round trip, unless the session is set for the stores
+ * as a whole. It holds for the transaction whoever works in it.
+ */
 export const transactionSettings = ({ idleInTransactionTimeoutMs }: Timeouts): string =>
-  `; set local idle_in_transaction_session_timeout = ${idleInTransactionTimeoutMs}`
+  `; set local ${idleTimeout} = ${idleInTransactionTimeoutMs}`
 
 /** How a session is switched: by a text, or by one of the prepared statements. */
 export type Switch =
