@@ -239,7 +239,7 @@ describePg("the user's own SQL on PostgreSQL", () => {
     Effect.gen(function* () {
       const { sql, transaction, [storeAccess]: stores } = yield* PgDatabase.PgDatabase
       const idle = "idle_in_transaction_session_timeout"
-      const shown = Effect.map(sql.unsafe(`show ${idle}`), ([row]) => row?.[idle])
+      const shown = Effect.map(sql.unsafe<Record<string, unknown>>(`show ${idle}`), ([row]) => row?.[idle])
       const store = stores.run(seenByStore)
       for (const before of [
         store,
