@@ -5,7 +5,8 @@
  * A block fenced as `ts` must compile. It is a module of its own, so it imports what it uses. What it declares it need
  * not use, but what it imports it must. One that has `Effect.runPromise` or `NodeRuntime.runMain` in it is a program,
  * and is run as printed. When a block fenced as `text` follows it, with nothing but blank lines between, that is all it
- * prints; `…` there stands for any text. Programs run without servers: on memory, or on Sqlite with `:memory:`.
+ * prints; `…` there stands for any text. Programs run without servers: on memory, or on Sqlite with `:memory:`. One that
+ * chooses PostgreSQL by `DATABASE_URL` runs there, too.
  */
 import { execFile } from "node:child_process"
 import * as fs from "node:fs"
@@ -15,7 +16,7 @@ import { DataStore, EventStore } from "effect-stores"
 import { DataStoreMemory, EventStoreMemory } from "effect-stores/memory"
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest"
 import { bucket, issue, missingDocuments, sweepObjects } from "../examples/invoices/invoices.js"
-import { temporaryDirectory } from "./support/backends.js"
+import { describePg, freshDatabase, temporaryDirectory } from "./support/backends.js"
 import { type Block, blocksOf, docBlocksOf, markdown, project, sources } from "./support/documents.js"
 
 const programTimeoutMs = 60_000
@@ -151,6 +152,20 @@ describe("the code in README.md, CONTRIBUTING.md, docs and doc comments", () => 
       if (block.printed !== undefined) expect(stdout.trimEnd()).toMatch(pattern(block.printed))
     })
   }
+
+  describePg("that choose PostgreSQL by DATABASE_URL", () => {
+    const onBoth = blocks.filter((block) => isProgram(block) && block.code.includes("process.env.DATABASE_URL"))
+
+    it("are found", () => expect(onBoth.map(({ file }) => file)).toEqual(["docs/transactions.md"]))
+
+    for (const block of onBoth) {
+      it(`run there as printed: ${block.file}:${block.line}`, async () => {
+        const { code, stderr, stdout } = await runProgramWith({ DATABASE_URL: await freshDatabase() }, fileOf(block))
+        expect({ code, stderr }).toEqual({ code: 0, stderr: "" })
+        expect(stdout.trimEnd()).toMatch(pattern(block.printed ?? ""))
+      })
+    }
+  })
 })
 
 /** Blocks that must not pass: a wrong type, an import without use. */
@@ -224,12 +239,15 @@ function pattern(output: string): RegExp {
 }
 
 /** Waits without blocking: the test runner must hear of this file meanwhile. */
-const run = (args: ReadonlyArray<string>, timeoutMs: number) =>
+const run = (args: ReadonlyArray<string>, timeoutMs: number, variables: Readonly<Record<string, string>> = {}) =>
   new Promise<{ readonly code: unknown; readonly stderr: string; readonly stdout: string }>((resolve) => {
-    execFile(process.execPath, args, { cwd: project, timeout: timeoutMs }, (error, stdout, stderr) =>
+    const env = { ...process.env, ...variables }
+    execFile(process.execPath, args, { cwd: project, timeout: timeoutMs, env }, (error, stdout, stderr) =>
       resolve({ code: error === null ? 0 : (error.code ?? error.signal), stderr, stdout })
     )
   })
 
-const runProgram = (file: string, ...args: ReadonlyArray<string>) =>
-  run(["--import", "tsx", "--conditions=source", file, ...args], programTimeoutMs)
+const runProgramWith = (variables: Readonly<Record<string, string>>, file: string, ...args: ReadonlyArray<string>) =>
+  run(["--import", "tsx", "--conditions=source", file, ...args], programTimeoutMs, variables)
+
+const runProgram = (file: string, ...args: ReadonlyArray<string>) => runProgramWith({}, file, ...args)

@@ -12,6 +12,7 @@ import type * as Option from "effect/Option"
 import * as Runtime from "effect/Runtime"
 import { isRetryable } from "../Errors.js"
 import { timerMaxMs } from "../internal/durations.js"
+import { outside } from "../internal/fibers.js"
 import { partsOf } from "../internal/lifted.js"
 import type { ReadError, Snapshot, SnapshotStoreShape } from "../SnapshotStore.js"
 import type { StreamId } from "../StreamId.js"
@@ -61,8 +62,8 @@ class Pace {
   try(runtime: Runtime.Runtime<never>, lookup: Lookup, patienceMs: number): void {
     if (this.trying || performance.now() < this.triesFromMs) return
     // Outside any transaction of the load, which may end before.
-    const outside = Effect.mapInputContext(Effect.interruptible(lookup), (_: Context.Context<never>) => Context.empty())
-    this.watch(runtime, Runtime.runFork(runtime, outside), performance.now(), patienceMs)
+    const apart = outside(Effect.interruptible(lookup), Context.empty())
+    this.watch(runtime, Runtime.runFork(runtime, apart), performance.now(), patienceMs)
   }
 
   /** Waits for a lookup that is under way, unless another is waited for. */
@@ -134,7 +135,7 @@ export const latest = <E>(
     const isDown = () => pace.lastMs === Number.POSITIVE_INFINITY
     if (pace.lastMs > timeoutMs) pace.try(runtime, lookup, patienceMs)
     if (isDown()) return Effect.succeed(skipped)
-    if (partsOf(store)?.options.inTransaction?.(runtime.context) === true)
+    if (partsOf(store)?.options.inTransaction?.(runtime) === true)
       return Effect.map(Effect.exit(lookup), (exit) => pace.hear(exit, 0))
     if (pace.lastMs <= timeoutMs) return ask(pace, runtime, lookup, timeoutMs, patienceMs)
     return Effect.flatMap(isLong, (isLong) =>

@@ -2,15 +2,15 @@
  * What a lifted service is made of, so that it can be lifted again over a wrapped port with the same options; which
  * ports are sealed; and what a store that is opened without keys may write.
  */
-import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as FiberRef from "effect/FiberRef"
 import { globalValue } from "effect/GlobalValue"
+import type * as Runtime from "effect/Runtime"
 import { InvalidInput, StoreError, type StoreFailure } from "../Errors.js"
 
 interface SharedOptions {
   readonly readOnly?: boolean | undefined
-  readonly inTransaction?: ((context: Context.Context<never>) => boolean) | undefined
+  readonly inTransaction?: ((runtime: Runtime.Runtime<never>) => boolean) | undefined
 }
 
 interface Parts<Encoded, Options> {

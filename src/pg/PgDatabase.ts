@@ -8,7 +8,8 @@
  * @since 0.1.0
  */
 import * as Reactivity from "@effect/experimental/Reactivity"
-import type * as SqlClient from "@effect/sql/SqlClient"
+import * as SqlClient from "@effect/sql/SqlClient"
+import * as PgClient from "@effect/sql-pg/PgClient"
 import type * as Config from "effect/Config"
 import * as ConfigError from "effect/ConfigError"
 import * as Context from "effect/Context"
@@ -25,12 +26,13 @@ import { PoolMeter } from "../internal/telemetry.js"
 import { tlsReaders } from "../internal/tls.js"
 import * as Pool from "../Pool.js"
 import type { PoolState } from "../sql/ConnectionPool.js"
+import * as onClient from "./client/access.js"
 import { accessTo, type Isolation, type StoreAccess, storeAccess, Transactions } from "./database/access.js"
 import { poolOf } from "./database/connection.js"
 import { health } from "./database/health.js"
 import { databaseKeys, type Options, type SslMode, type SslOptions, sslModes } from "./database/options.js"
-import { transactionSettings } from "./database/pooler.js"
-import { examineServer } from "./database/server.js"
+import { examineClient, examineServer } from "./database/server.js"
+import { transactionSettings } from "./database/session.js"
 import { checkedSettings, describeConnection, settingsOf } from "./database/settings.js"
 import * as Sql from "./database/sqlClient.js"
 
@@ -78,10 +80,14 @@ export interface PgDatabaseShape {
   ) => Effect.Effect<A, E | StoreFailure, R>
 
   /**
-   * The user's own SQL. Sessions have `enable_seqscan` and `jit` off, because the stores need it; `set local` turns
-   * them on in a transaction. `reset all` and `discard all` remove these settings and the timeouts from a session for
-   * as long as it lives. `withTransaction` is `transaction`, with its failures as the `cause` of an `SqlError`.
-   * `.stream` collects the rows first: page by a key to read many.
+   * The user's own SQL, on sessions as the server gives them: the settings and timeouts of the stores hold for their
+   * own statements only, also in a transaction, and what a transaction sets with `set local` stays until its end. Two
+   * things are this database's: statements and transactions are `read committed` unless `isolation` says otherwise,
+   * and a transaction that does nothing ends after `idleInTransactionTimeout`. `reset all` changes nothing of that;
+   * `discard all` costs the session's prepared statements, and the next use of a store on it fails as retryable.
+   *
+   * `withTransaction` is `transaction`, with its failures as the `cause` of an `SqlError`. `.stream` collects the rows
+   * first: page by a key to read many.
    */
   readonly sql: SqlClient.SqlClient
 
@@ -129,7 +135,7 @@ export const make = (
     const pool = yield* poolOf(connection, meter, settings, limits)
     yield* examineServer(pool, settings, counted)
 
-    const transactions = new Transactions(pool, settings.pooled ? transactionSettings(settings) : "")
+    const transactions = new Transactions(pool, transactionSettings(settings))
     const transaction = <A, E, R>(self: Effect.Effect<A, E, R>, options?: TransactionOptions) =>
       transactions.run(self, `begin isolation level ${options?.isolation ?? "read committed"}`, identity)
     return {
@@ -141,6 +147,53 @@ export const make = (
       [storeAccess]: { connection, transaction, limits, settings, ...accessTo(pool, transactions) }
     }
   })
+
+/**
+ * The database on a client that the application has, so that one pool serves both: what the stores do inside the
+ * client's `sql.withTransaction` belongs to it, and so does what the client does inside `transaction`. The sessions and
+ * the pool are the application's: its timeouts hold, and the user must have `default_transaction_isolation = read
+ * committed`. Fails with `StoreUnavailable` if the server does not respond, with `StoreError` if it is refused.
+ *
+ * What is weaker than on a database of its own:
+ *
+ * - A COMMIT that fails is a typed failure of `transaction`, as ever; of `sql.withTransaction` it is a defect. There a
+ *   transaction in which a statement failed is rolled back without an error.
+ * - Interruption waits: for the end of a statement that runs, and for the connection of one that has none yet, which is
+ *   then not sent. What bounds them are `statement_timeout` and `lock_timeout` of the application's sessions, and the
+ *   client's `connectTimeout`.
+ * - Inner transactions are the client's savepoints: one after the other, not at the same time.
+ * - No statement is prepared: each is planned anew.
+ * - Nobody listens: appends of other processes are noticed by polling only, appends inside a transaction too, and the
+ *   first of two levels of a cache is not used.
+ * - `state` counts the connections that the stores use; `health` knows a full pool only by them.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const fromClient = (client: PgClient.PgClient): Effect.Effect<PgDatabaseShape, StoreFailure> =>
+  Effect.gen(function* () {
+    const { access, health, state, transaction } = yield* onClient.make(client)
+    yield* examineClient(access.run)
+    return {
+      connection: access.connection,
+      transaction: (self, options) => transaction(self, options?.isolation ?? "read committed"),
+      sql: client,
+      state,
+      health,
+      [storeAccess]: access
+    }
+  })
+
+/**
+ * The same as a layer, on the application's `PgClient`.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerFromClient: Layer.Layer<PgDatabase, StoreFailure, PgClient.PgClient> = Layer.effect(
+  PgDatabase,
+  Effect.flatMap(PgClient.PgClient, fromClient)
+)
 
 /**
  * How many connections the server allows to all its clients; `undefined` behind a pooler, which has a bound of its own.
@@ -202,6 +255,18 @@ const pooler: variables.Reader<"transaction"> = variables.oneOf(
 )
 
 const timeout = variables.duration("infinity")
+
+/**
+ * The database's `sql` as the `SqlClient` of @effect/sql, for repositories, resolvers and migrations that name no
+ * backend. What they do in a transaction of the database belongs to it.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerSqlClient: Layer.Layer<SqlClient.SqlClient, never, PgDatabase> = Layer.effect(
+  SqlClient.SqlClient,
+  Effect.map(PgDatabase, ({ sql }) => sql)
+)
 
 /**
  * Options from the variables `URL`, or `HOST`, `PORT`, `DATABASE`, `USERNAME` and `PASSWORD`; `SSL_MODE`,

@@ -6,6 +6,7 @@
 import type * as Config from "effect/Config"
 import type { ConfigError } from "effect/ConfigError"
 import * as Effect from "effect/Effect"
+import * as FiberRefs from "effect/FiberRefs"
 import type * as Layer from "effect/Layer"
 import type { InvalidInput, StoreFailure } from "../Errors.js"
 import * as Pool from "../Pool.js"
@@ -47,7 +48,8 @@ const layers = storeLayers.make({
     Encoded.make(encoded, {
       ...options,
       savesMax: Math.max(1, Math.floor(limits.maxOpenConns / 4)),
-      inTransaction: (currentContext) => inTransaction({ currentContext })
+      inTransaction: ({ context, fiberRefs }) =>
+        inTransaction({ currentContext: context, getFiberRef: (ref) => FiberRefs.getOrDefault(fiberRefs, ref) })
     }),
   pool: Pool.defaults.snapshotStore.pg
 })

@@ -4,8 +4,8 @@
  *
  * @since 0.1.0
  */
-import type * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
+import type * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
 import type { InvalidInput, ReadFailure, StoreFailure } from "../Errors.js"
 import type { StreamId } from "../EventStore.js"
@@ -110,10 +110,10 @@ export interface Options {
   /** Background saves at the same time, at most: few, because loads come first. Default 8. */
   readonly savesMax?: number | undefined
   /**
-   * Whether an effect in this context runs in a transaction of the store's database that an interrupted read would
+   * Whether an effect of this runtime runs in a transaction of the store's database that an interrupted read would
    * fail, as on PostgreSQL. There a load waits for its snapshot as for any statement. Default: never.
    */
-  readonly inTransaction?: ((context: Context.Context<never>) => boolean) | undefined
+  readonly inTransaction?: ((runtime: Runtime.Runtime<never>) => boolean) | undefined
 }
 
 /**

@@ -2,7 +2,6 @@
  * Saves of snapshots in fibers that belong to the store's scope, not to the caller.
  */
 import * as Cause from "effect/Cause"
-import type * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -12,6 +11,7 @@ import * as Metric from "effect/Metric"
 import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
 import type { StreamId } from "../EventStore.js"
+import { outside } from "../internal/fibers.js"
 import { checked, options as knownKeys, refuse, streamId } from "../internal/validate.js"
 import type { NewSnapshot, SnapshotStoreShape } from "../SnapshotStore.js"
 import { streamKey, streamName } from "../StreamId.js"
@@ -56,7 +56,7 @@ export const make = (
     const making = yield* Effect.makeSemaphore(makingMax)
     const saving = yield* Effect.makeSemaphore(savingMax)
     // Neither the save nor its reads may be part of the caller's transaction, which ends before them.
-    const outside = yield* Effect.context<never>()
+    const context = yield* Effect.context<never>()
     let closed = false
     yield* Effect.addFinalizer(() =>
       Effect.suspend(() => {
@@ -99,7 +99,7 @@ export const make = (
       replace: boolean
     ): Effect.Effect<void> =>
       Effect.flatMap(snapshot, (snapshot) => saving.withPermits(1)(store(stream, snapshot, replace))).pipe(
-        Effect.mapInputContext((_: Context.Context<never>) => outside),
+        (saving) => outside(saving, context),
         Effect.interruptible,
         Effect.exit,
         Effect.flatMap((exit) =>

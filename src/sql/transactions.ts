@@ -7,7 +7,9 @@
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as FiberRef from "effect/FiberRef"
 import { StoreError } from "../Errors.js"
+import { detached } from "../internal/fibers.js"
 import type { Limits } from "../Pool.js"
 import * as Uuid from "../Uuid.js"
 import type { ConnectionPool } from "./ConnectionPool.js"
@@ -15,6 +17,7 @@ import type { ConnectionPool } from "./ConnectionPool.js"
 /** The part of a fiber from which its transaction is known. */
 export interface InContext {
   readonly currentContext: Context.Context<never>
+  getFiberRef<A>(ref: FiberRef.FiberRef<A>): A
 }
 
 /** A transaction, or a savepoint in one. `T` is the backend's own. */
@@ -53,10 +56,21 @@ const innermost = <T extends Transaction<T>>(transaction: T | undefined): T | un
 
 /** The transactions of one database. The key is its own, so two databases never see each other's. */
 export abstract class Transactions<T extends Transaction<T>> {
-  protected readonly tag = Context.GenericTag<T>(`effect-stores/sql/Transaction/${Uuid.v7(Date.now())}`)
+  private readonly tag = Context.GenericTag<T>(`effect-stores/sql/Transaction/${Uuid.v7(Date.now())}`)
+
+  /** Kept where a library replaces the context, as resolvers of @effect/sql with a context do. */
+  private readonly ref = FiberRef.unsafeMake<T | undefined>(undefined)
 
   current(fiber: InContext): T | undefined {
-    return innermost<T>(fiber.currentContext.unsafeMap.get(this.tag.key))
+    const inherited = fiber.getFiberRef(detached) ? undefined : fiber.getFiberRef(this.ref)
+    return innermost<T>(inherited ?? fiber.currentContext.unsafeMap.get(this.tag.key))
+  }
+
+  protected within<A, E, R>(transaction: T, self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
+    return Effect.provideService(self, this.tag, transaction).pipe(
+      Effect.locally(this.ref, transaction),
+      Effect.locally(detached, false)
+    ) as Effect.Effect<A, E, R>
   }
 }
 

@@ -5,7 +5,7 @@
  * @since 0.1.0
  */
 import * as Reactivity from "@effect/experimental/Reactivity"
-import type * as SqlClient from "@effect/sql/SqlClient"
+import * as SqlClient from "@effect/sql/SqlClient"
 import type * as Config from "effect/Config"
 import type { ConfigError } from "effect/ConfigError"
 import * as Context from "effect/Context"
@@ -18,6 +18,7 @@ import * as variables from "../internal/config.js"
 import { onlyKnown } from "../internal/storeOptions.js"
 import * as Pool from "../Pool.js"
 import type { PoolState } from "../sql/ConnectionPool.js"
+import * as onClient from "./client/access.js"
 import { type StoreAccess, storeAccess } from "./database/access.js"
 import { OpenFile } from "./database/OpenFile.js"
 import { databaseKeys, type Options, synchronousLevels } from "./database/options.js"
@@ -133,6 +134,62 @@ export const make = (
   })
 
 /**
+ * The database on a `SqliteClient` of @effect/sql-sqlite-node that the application has, so that one connection serves
+ * both: what the stores do inside the client's `sql.withTransaction` belongs to it, and so does what the client does
+ * inside `transaction`. Warns if an acknowledged append may not survive a power cut: run `pragma synchronous = full` on
+ * the client to change that.
+ *
+ * What is weaker than on a database of its own:
+ *
+ * - A COMMIT that fails is a typed failure of `transaction`, as ever. Of `sql.withTransaction` it is a defect, and the
+ *   client leaves the transaction open; the next operation of a store ends it.
+ * - `sql.withTransaction` is deferred: one that reads before it writes fails as retryable (`StoreUnavailable`) when
+ *   another process has written in between. `transaction` is immediate, as ever.
+ * - Nothing is retried while another process has the file locked: SQLite waits for up to 5 seconds, and the event loop
+ *   with it.
+ * - There is one connection for all, and waiting for it has no bound but the caller's: there is no `PoolTimeout`. Pages
+ *   are read as a whole.
+ * - Inner transactions are the client's savepoints: one after the other, not at the same time.
+ * - A file that is moved away while it is open is not noticed. Do not open it by `layer` as well: the two would wait
+ *   for each other's locks.
+ * - An append in a transaction wakes subscribers too early, so that they find it when they poll.
+ *
+ * `reader` is `sql`, and `state` tells of the one connection what the stores do with it.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const fromClient = (client: SqlClient.SqlClient): Effect.Effect<SqliteDatabaseShape, StoreFailure> =>
+  Effect.gen(function* () {
+    const { access, health, state } = yield* onClient.make(client)
+    const level = yield* access.read("opening", (connection) => connection.prepare("PRAGMA synchronous").get())
+    const filename = access.connection
+    if (filename !== ":memory:" && Number((level as ReadonlyArray<unknown>)[0]) < synchronousLevels.indexOf("FULL")) {
+      yield* Effect.logWarning(`${filename} is not synchronous = FULL: the last events may be lost in a power cut`)
+    }
+    return {
+      filename,
+      transaction: access.transaction,
+      sql: client,
+      reader: client,
+      state: Effect.map(state, (one) => ({ writer: one, readers: one })),
+      health,
+      [storeAccess]: access
+    }
+  })
+
+/**
+ * The same as a layer, on the application's `SqlClient`, which must be that of `SqliteClient.layer`.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerFromClient: Layer.Layer<SqliteDatabase, StoreFailure, SqlClient.SqlClient> = Layer.effect(
+  SqliteDatabase,
+  Effect.flatMap(SqlClient.SqlClient, fromClient)
+)
+
+/**
  * @since 0.1.0
  * @category layers
  */
@@ -150,6 +207,18 @@ export const layerConfig = (
     SqliteDatabase,
     Effect.flatMap(variables.read(config), (options) => make(options))
   )
+
+/**
+ * The database's `sql` as the `SqlClient` of @effect/sql, for repositories, resolvers and migrations that name no
+ * backend. What they do in a transaction of the database belongs to it.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerSqlClient: Layer.Layer<SqlClient.SqlClient, never, SqliteDatabase> = Layer.effect(
+  SqlClient.SqlClient,
+  Effect.map(SqliteDatabase, ({ sql }) => sql)
+)
 
 /**
  * Options from the variables `FILENAME`, which must be given, and `SYNCHRONOUS`, and those of `Pool.sqliteConfig`

@@ -3,7 +3,7 @@
  * `pg_stat_activity`.
  */
 import { assert, it } from "@effect/vitest"
-import { Cause, Config, ConfigProvider, Duration, Effect, Exit, Fiber, Layer, Option, Redacted, Stream } from "effect"
+import { Cause, Config, ConfigProvider, Effect, Exit, Fiber, Layer, Option, Redacted, Stream } from "effect"
 import { EventStore, Pool } from "effect-stores"
 import { EventStorePg, PgDatabase } from "effect-stores/pg"
 import { Client } from "pg"
@@ -483,16 +483,22 @@ describePg("PgDatabase", () => {
   })
 
   test(
-    "the timeouts of statements, locks and idle transactions are the server's",
+    "the timeouts of the stores' statements, locks and idle transactions are the server's",
     Effect.gen(function* () {
-      const { sql, [storeAccess]: stores } = yield* PgDatabase.PgDatabase
-      const settings = yield* sql`select current_setting('statement_timeout') as statement,
-        current_setting('lock_timeout') as lock, current_setting('idle_in_transaction_session_timeout') as idle`
-      assert.deepStrictEqual(settings, [{ statement: "300ms", lock: "200ms", idle: "0" }])
+      const { transaction, [storeAccess]: stores } = yield* PgDatabase.PgDatabase
+      const settings = stores.run({
+        text: `select current_setting('statement_timeout') as statement, current_setting('lock_timeout') as lock,
+          current_setting('idle_in_transaction_session_timeout') as idle`,
+        operation: "settings",
+        kind: "read",
+        onResult: ({ rows }) => ({ ...rows[0] })
+      })
+      assert.deepInclude(yield* settings, { statement: "300ms", lock: "200ms" })
+      assert.deepStrictEqual(yield* transaction(settings), { statement: "300ms", lock: "200ms", idle: "5s" })
       const slow = { text: "select pg_sleep(5)", operation: "slow", kind: "read", onResult: () => 0 } as const
       assert.deepInclude(yield* Effect.flip(stores.run(slow)), { _tag: "StoreUnavailable", retryable: true })
     }),
-    { statementTimeout: "300 millis", lockTimeout: "200 millis", idleInTransactionTimeout: Duration.infinity }
+    { statementTimeout: "300 millis", lockTimeout: "200 millis", idleInTransactionTimeout: "5 seconds" }
   )
 
   describe("options", () => {

@@ -7,7 +7,7 @@
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import type Pg from "pg"
 import { StoreError, type StoreFailure, StoreUnavailable } from "../../Errors.js"
 import type { Limits } from "../../Pool.js"
@@ -163,7 +163,7 @@ const lost = (): StoreUnavailable =>
 export class Transactions extends transactions.Transactions<Transaction> {
   constructor(
     readonly pool: PgPool,
-    /** What follows each BEGIN. */
+    /** What follows BEGIN where the session needs it. */
     private readonly settings: string
   ) {
     super()
@@ -188,16 +188,21 @@ export class Transactions extends transactions.Transactions<Transaction> {
     return Effect.withFiberRuntime((fiber) => {
       const parent = this.current(fiber)
       const outside = parent?.inside ?? this.pool
-      return Effect.scoped(
-        Effect.mapError(outside.acquire, refail).pipe(
-          Effect.flatMap((connection) => {
-            // It was in the queue while the outer transaction ended.
-            if (parent?.closing === true) return Effect.fail(refail(ended("the transaction around it was at its end")))
-            const transaction = new Transaction(connection, parent, outside)
-            return this.hold(transaction, self, begin, refail)
-          })
+      // A scope of our own: that of the effect is the caller's.
+      return Effect.uninterruptibleMask((restore) =>
+        Effect.flatMap(Scope.make(), (scope) =>
+          restore(Scope.extend(Effect.mapError(outside.acquire, refail), scope)).pipe(
+            Effect.flatMap((connection) => {
+              // It was in the queue while the outer transaction ended.
+              if (parent?.closing === true)
+                return Effect.fail(refail(ended("the transaction around it was at its end")))
+              const transaction = new Transaction(connection, parent, outside)
+              return restore(this.hold(transaction, self, begin, refail))
+            }),
+            Effect.onExit((exit) => Scope.close(scope, exit))
+          )
         )
-      ) as Effect.Effect<A, E | F, R>
+      )
     })
   }
 
@@ -206,7 +211,7 @@ export class Transactions extends transactions.Transactions<Transaction> {
     self: Effect.Effect<A, E, R>,
     begin: string,
     refail: (error: StoreFailure) => F
-  ): Effect.Effect<A, E | F, R | Scope.Scope> {
+  ): Effect.Effect<A, E | F, R> {
     const { inside, parent, savepoint } = transaction
     const run = (text: string, kind: QueryKind, operation: string) =>
       Effect.mapError(statement(inside, command(text, kind, operation)), refail)
@@ -215,7 +220,8 @@ export class Transactions extends transactions.Transactions<Transaction> {
         transaction.closing = true
         return run(text, kind, operation)
       })
-    const open = parent === undefined ? begin + this.settings : `savepoint ${savepoint}`
+    const settings = transaction.connection.needsSettings ? this.settings : ""
+    const open = parent === undefined ? begin + settings : `savepoint ${savepoint}`
     const close =
       parent === undefined
         ? Effect.flatMap(last("commit", "write", "COMMIT"), (answer) =>
@@ -230,7 +236,7 @@ export class Transactions extends transactions.Transactions<Transaction> {
         Effect.tap(() => {
           transaction.begun = true
         }),
-        Effect.zipRight(restore(Effect.provideService(self, this.tag, transaction))),
+        Effect.zipRight(restore(this.within(transaction, self))),
         // Not interruptible: an interrupt between COMMIT and its answer would leave the caller in doubt.
         Effect.zipLeft(close),
         Effect.tap(transaction.committed),
@@ -248,7 +254,7 @@ export class Transactions extends transactions.Transactions<Transaction> {
   }
 }
 
-const rolledBack = (): StoreError =>
+export const rolledBack = (): StoreError =>
   new StoreError({
     operation: "COMMIT",
     cause: new Error("a statement of the transaction had failed, so the server rolled it back")
@@ -280,8 +286,8 @@ export interface StoreAccess {
 
   readonly limits: Limits
 
-  /** The settings of a store's own connection (LISTEN). */
-  readonly settings: ConnectionSettings
+  /** Whether there is a pooler, and where a store's own connection (LISTEN) leads. */
+  readonly settings: Pick<ConnectionSettings, "pooled" | "listener">
 }
 
 export const accessTo = (

@@ -10,7 +10,7 @@ import type { PoolMeter } from "../../internal/telemetry.js"
 import type { Limits } from "../../Pool.js"
 import { ConnectionPool, type OpenFailure } from "../../sql/ConnectionPool.js"
 import { isPlanDead, openFailure } from "./failures.js"
-import { statementSettings, type Timeouts, withSettings } from "./pooler.js"
+import { behind, firstToUser, forStatement, type Mode, sessionSettings, switchTo } from "./session.js"
 import { type ConnectionSettings, insideOf, makeClient } from "./settings.js"
 
 /** A statement with a name is prepared once per connection. */
@@ -19,7 +19,7 @@ export interface Query {
   readonly text: string
   readonly values?: Array<unknown>
   readonly rowMode?: "array"
-  /** Sent as it is, also behind a pooler: it begins or ends a transaction. */
+  /** Sent as it is, whatever the session is set to: it begins or ends a transaction. */
   readonly bare?: boolean
 }
 
@@ -34,6 +34,9 @@ const restMs = 100
 
 /** How much longer than the statement timeout a connection may be silent before it is given up. */
 const silenceGraceMs = 5_000
+
+/** Statements of the user that run in whatever transaction they come in. */
+const goesTogether = /^\s*(select|insert|update|delete|merge|with|values)\b/i
 
 // All bigints this library stores are safe integers, and its queries return nothing else that needs a parser.
 const toNumber = (text: string): number => Number(text)
@@ -51,23 +54,22 @@ const parsers: Record<number, (text: string) => unknown> = {
   1007: toNumbers,
   1016: toNumbers
 }
-const types = { getTypeParser: (oid: number) => parsers[oid] ?? asIs } as unknown as Pg.CustomTypesConfig
 
-/** What a session is set to. */
-export const sessionSettings = (timeouts: Timeouts): ReadonlyArray<readonly [name: string, value: string | number]> => [
-  ["default_transaction_isolation", "'read committed'"],
-  ["enable_seqscan", "off"],
-  ["jit", "off"],
-  ["statement_timeout", timeouts.statementTimeoutMs],
-  ["lock_timeout", timeouts.lockTimeoutMs],
-  ["idle_in_transaction_session_timeout", timeouts.idleInTransactionTimeoutMs]
-]
+/** How the driver reads the rows of a store's statements. */
+export const types = { getTypeParser: (oid: number) => parsers[oid] ?? asIs } as unknown as Pg.CustomTypesConfig
 
 export class PgConnection {
   private active = 0
-  private activeSince = 0
+  /** Since when a statement runs that the server must end in time; 0 if none does. */
+  private boundedSince = 0
   private dead = false
   private status = "I"
+  /** What the session is set to; undefined if a failure or a rollback may have set it back. */
+  private mode: Mode | undefined
+  /** The open transaction has run no statement yet. */
+  private fresh = false
+  /** The session was switched in the open transaction, and its end sets it back. */
+  private switched = false
   /** Ends a statement that the server refused, once the server reports the state of the transaction. */
   private refused: (() => void) | undefined
 
@@ -83,6 +85,11 @@ export class PgConnection {
   /** The process of the server, as it was told when the session began. A pooler tells a number of its own. */
   get processId(): number {
     return insideOf(this.client).processID
+  }
+
+  /** Whether a transaction that begins now must set what the stores need of it. */
+  get needsSettings(): boolean {
+    return this.settings.pooled || this.mode !== "store"
   }
 
   /** Whether the server says that no transaction is open. */
@@ -121,12 +128,8 @@ export class PgConnection {
     client.connect((error: Error | null) => {
       if (error) return failed(error)
       if (settings.pooled) return done(connection)
-      // A session that sees old snapshots would break appends and the feed, whatever the role's default is. A plan that
-      // was cached while the table was empty scans the whole table for ever after, although the stores' lookups have
-      // indexes. Without an index the table is scanned anyway, but at a cost at which the server would compile the
-      // query.
-      const sql = sessionSettings(settings).map(([name, value]) => `set ${name} = ${value}`)
-      client.query(sql.join("; "), (error) => (error ? failed(error) : done(connection)))
+      connection.mode = "store"
+      client.query(sessionSettings(settings), (error) => (error ? failed(error) : done(connection)))
     })
   }
 
@@ -142,14 +145,20 @@ export class PgConnection {
   ): { readonly abandon: Effect.Effect<void> } {
     let settled = false
     let onSettled: (() => void) | undefined
-    this.active++
-    this.activeSince = Date.now()
+    const inside = !this.outsideTransaction
+    const mode: Mode = forStore ? "store" : "user"
     const { bare, name, rowMode, text, values } = query
+    const switching = bare !== true && this.mode !== mode
+    this.active++
+    // The end of the user's transaction may do the user's work: deferred triggers.
+    if (forStore && !(bare === true && inside && this.mode !== "store")) this.boundedSince = Date.now()
     const finish = (error: unknown, result: Pg.QueryResult | undefined) => {
       this.refused = undefined
       this.active--
+      this.boundedSince = 0
       settled = true
       if (error && name !== undefined && isPlanDead(error)) this.dead = true
+      this.note(query, mode, switching, inside, Boolean(error))
       done(error ?? undefined, result)
       onSettled?.()
     }
@@ -160,10 +169,9 @@ export class PgConnection {
     }
     // The driver's own types would turn bigints into strings; a store's statements return nothing else to parse.
     const config = { text, values, rowMode, types: forStore ? types : undefined } as Pg.QueryConfig
-    const { settings } = this
-    if (!settings.pooled) this.client.query(name === undefined ? config : { ...config, name }, finished)
-    else if (!forStore || bare === true || !this.outsideTransaction) this.client.query(config, finished)
-    else this.client.query(withSettings(config, statementSettings(settings), finished))
+    const named = this.settings.pooled || name === undefined ? config : { ...config, name }
+    if (switching) this.sendSwitching(named, mode, inside, finished)
+    else this.client.query(named, finished)
     return {
       abandon: Effect.async<void>((resume) => {
         if (settled) return resume(Effect.void)
@@ -176,11 +184,61 @@ export class PgConnection {
     }
   }
 
+  /** A statement, and before it what switches the session. */
+  private sendSwitching(
+    config: Pg.QueryConfig,
+    mode: Mode,
+    inside: boolean,
+    done: (error: unknown, result: Pg.QueryResult | undefined) => void
+  ): void {
+    const { client, fresh, settings } = this
+    if (settings.pooled && !inside) {
+      // The session is as the server gives it, and must be left so.
+      if (mode === "store") client.query(behind(forStatement(settings), config, done))
+      else client.query(config, done)
+      return
+    }
+    this.switched ||= inside
+    const isFirst = fresh && mode === "user"
+    const first = isFirst ? firstToUser(settings) : switchTo(mode, settings, inside)
+    if (mode === "store" || (!isFirst && config.values !== undefined && goesTogether.test(config.text))) {
+      client.query(behind(first, config, done))
+      return
+    }
+    // Others of the user's must be alone (VACUUM, CALL), or the first of their transaction.
+    client.query(first.text, (error: Error | null) => {
+      if (error) done(error, undefined)
+      else if (this.dead) done(new Error("the connection was given up"), undefined)
+      else client.query(config, done)
+    })
+  }
+
+  /** What the session is set to after a statement. `switching`: it was sent behind a switch. */
+  private note({ bare, text }: Query, mode: Mode, switching: boolean, wasInside: boolean, failed: boolean): void {
+    const inside = !this.outsideTransaction
+    const { pooled } = this.settings
+    if (bare === true && inside && !wasInside) {
+      this.fresh = true
+      if (pooled) this.mode = "user"
+      return
+    }
+    if (bare !== true) {
+      this.fresh = false
+      if (!failed && (wasInside || !pooled)) this.mode = mode
+    }
+    const undone = failed || !inside || (bare === true && text.startsWith("rollback"))
+    if ((switching && failed) || (this.switched && undone)) this.mode = undefined
+    if (!inside) {
+      this.fresh = false
+      this.switched = false
+    }
+  }
+
   /** Gives up a connection whose server has been silent for longer than any statement may take. */
   checkSilence(nowMs: number): void {
     const { statementTimeoutMs } = this.settings
-    if (statementTimeoutMs === 0 || this.active === 0) return
-    if (nowMs - this.activeSince > statementTimeoutMs + silenceGraceMs) this.destroy()
+    if (statementTimeoutMs === 0 || this.boundedSince === 0) return
+    if (nowMs - this.boundedSince > statementTimeoutMs + silenceGraceMs) this.destroy()
   }
 
   /** Never fails. If the connection is in use, its user gets an error. */

@@ -136,7 +136,8 @@ export const openFailure = (error: unknown, known: boolean): OpenFailure => {
         : "passing"
   return new OpenFailure(
     meaning === "final"
-      ? new StoreError({ operation, cause })
+      ? // What a session is prepared with is there already: another client's, through a pooler.
+        new StoreError({ operation, cause: explained(cause) })
       : new StoreUnavailable({ operation, retryable: true, cause }),
     meaning === "busy"
   )

@@ -58,9 +58,9 @@ export interface Options {
   readonly applicationName?: string | undefined
   /** How long connecting may take. Default 10 seconds. */
   readonly connectTimeout?: Duration.DurationInput | undefined
-  /** How long the server lets a statement run. Default 60 seconds; infinity for no limit. */
+  /** How long the server lets a statement of a store run. Default 60 seconds; infinity for no limit. */
   readonly statementTimeout?: Duration.DurationInput | undefined
-  /** How long a statement waits for a lock. Default 10 seconds; infinity for no limit. */
+  /** How long a statement of a store waits for a lock. Default 10 seconds; infinity for no limit. */
   readonly lockTimeout?: Duration.DurationInput | undefined
   /**
    * How long a transaction may do nothing before the server ends it. Default 60 seconds; infinity for no limit. A
@@ -70,8 +70,7 @@ export interface Options {
   /**
    * Give `"transaction"` when the URL leads to a pooler that lends a session of the server for one transaction, such as
    * PgBouncer with `pool_mode = transaction`. Statements are not prepared then, and nothing is set that outlives a
-   * transaction. The timeouts hold for the stores and for transactions; the user's own SQL outside a transaction has
-   * the server's. Nobody listens, unless `listenUrl` is given. Without this option there must be no such pooler: the
+   * transaction. Nobody listens, unless `listenUrl` is given. Without this option there must be no such pooler: the
    * settings of our sessions would reach others.
    */
   readonly pooler?: "transaction" | undefined

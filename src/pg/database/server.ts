@@ -6,8 +6,10 @@ import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import type Pg from "pg"
 import { StoreError, type StoreFailure } from "../../Errors.js"
-import { type PgConnection, type PgPool, sessionSettings } from "./connection.js"
+import type { Statement, StoreAccess } from "./access.js"
+import type { PgConnection, PgPool } from "./connection.js"
 import { classify } from "./failures.js"
+import { sessionResets } from "./session.js"
 import { type ConnectionSettings, insideOf, makeClient } from "./settings.js"
 
 const operation = "examining the server"
@@ -25,14 +27,32 @@ const facts = `
 
 type Facts = ReadonlyMap<string, string>
 
+const statement: Statement<Facts, "read"> = {
+  text: facts,
+  operation,
+  kind: "read",
+  onResult: ({ rows }) => new Map(rows.map(({ name, setting }) => [String(name), String(setting)]))
+}
+
 const factsOf = (connection: PgConnection): Effect.Effect<Facts, StoreFailure> =>
   Effect.async((resume) => {
-    const { abandon } = connection.start({ text: facts }, true, (error, result) => {
+    const { abandon } = connection.start(statement, true, (error, result) => {
       if (error !== undefined || result === undefined) return resume(Effect.fail(classify(error, "read", operation)))
-      resume(Effect.succeed(new Map(result.rows.map(({ name, setting }) => [String(name), String(setting)]))))
+      resume(Effect.succeed(statement.onResult(result)))
     })
     return abandon
   })
+
+const judge = (found: Facts, maxOpenConns?: number): Effect.Effect<void, StoreFailure> =>
+  Effect.gen(function* () {
+    const refused = reasonAgainst(found)
+    if (refused !== undefined) return yield* refuse(refused)
+    for (const warning of warnings(found, maxOpenConns)) yield* Effect.logWarning(warning)
+  })
+
+/** The same over a client of the application, whose connections are its own affair. */
+export const examineClient = (run: StoreAccess["run"]): Effect.Effect<void, StoreFailure> =>
+  Effect.flatMap(run(statement), (found) => judge(found))
 
 /**
  * What a server must be, and what its operator should know. A pooler that lends the sessions of the server for a
@@ -61,9 +81,7 @@ export const examineServer = (
           'give the option pooler: "transaction" (the variable PG_POOLER)'
       )
     }
-    const refused = reasonAgainst(found)
-    if (refused !== undefined) return yield* refuse(refused)
-    for (const warning of warnings(found, pool, settings.pooled || counted)) yield* Effect.logWarning(warning)
+    yield* judge(found, settings.pooled || counted ? undefined : pool.limits.maxOpenConns)
   }).pipe(Effect.scoped)
 
 const reasonAgainst = (found: Facts): string | undefined => {
@@ -72,16 +90,16 @@ const reasonAgainst = (found: Facts): string | undefined => {
     return `the database must have the encoding UTF8, not ${found.get("server_encoding")}`
   // In a session of our own it is set.
   if (found.get("default_transaction_isolation") !== "read committed")
-    return "behind a pooler the user must have default_transaction_isolation = read committed"
+    return "the user of the database must have default_transaction_isolation = read committed"
   return undefined
 }
 
-const warnings = (found: Facts, pool: PgPool, countedElsewhere: boolean): ReadonlyArray<string> => {
+/** `maxOpenConns`: of a pool whose size is looked at. */
+const warnings = (found: Facts, maxOpenConns: number | undefined): ReadonlyArray<string> => {
   const warnings: Array<string> = []
   const allowed = Number(found.get("max_connections")) - Number(found.get("superuser_reserved_connections"))
-  const { maxOpenConns } = pool.limits
   // One more connection listens for appends of other processes.
-  if (!countedElsewhere && maxOpenConns + 1 > allowed) {
+  if (maxOpenConns !== undefined && maxOpenConns + 1 > allowed) {
     warnings.push(
       `the pool may open ${maxOpenConns} connections and a listener, the server allows ${allowed} to all its clients`
     )
@@ -112,12 +130,11 @@ const isShared = (session: number, settings: ConnectionSettings): Effect.Effect<
       resume(Effect.succeed(found))
     }
     const timer = setTimeout(() => done(false), secondMaxMs)
-    const reset = sessionSettings(settings).map(([name]) => `reset ${name};`)
     client.on("error", () => {})
     client.connect((error: Error | null) => {
       if (error) return done(false)
       client.query(
-        `do $$ begin if pg_backend_pid() = ${session} then ${reset.join(" ")} end if; end $$;
+        `do $$ begin if pg_backend_pid() = ${session} then ${sessionResets} end if; end $$;
          select pg_backend_pid() as pid`,
         (error: Error | null, results: unknown) => {
           // The driver calls back with one result for each statement.

@@ -15,7 +15,7 @@ import { timeoutMs } from "../../internal/durations.js"
 import { checked, oneOf, Parts, refuse, retold } from "../../internal/validate.js"
 import { encryption, type InUrl, inUrl } from "./encryption.js"
 import type { Options } from "./options.js"
-import type { Timeouts } from "./pooler.js"
+import type { Timeouts } from "./session.js"
 
 /** Checked options of a connection. */
 interface DirectSettings extends Timeouts {

@@ -41,6 +41,12 @@ export const make = (transactions: Transactions, reactivity: Reactivity.Reactivi
   })
 }
 
+/** Of several statements in one text, the rows of each. */
+const rowsOf = (result: Pg.QueryResult | ReadonlyArray<Pg.QueryResult>): ReadonlyArray<never> => {
+  const rows: ReadonlyArray<unknown> = "rows" in result ? result.rows : result.map(({ rows }) => rows)
+  return rows as ReadonlyArray<never>
+}
+
 const connectionOf = (poolOf: (fiber: InContext) => PgPool): Connection => {
   const run = <A>(
     text: string,
@@ -64,7 +70,11 @@ const connectionOf = (poolOf: (fiber: InContext) => PgPool): Connection => {
     text: string,
     params: ReadonlyArray<unknown>,
     transform: (<A extends object>(row: ReadonlyArray<A>) => ReadonlyArray<A>) | undefined
-  ) => run(text, params, (result) => (transform === undefined ? result.rows : transform(result.rows)))
+  ) =>
+    run(text, params, (result) => {
+      const rows = rowsOf(result)
+      return transform === undefined ? rows : transform(rows)
+    })
   return {
     execute: rows,
     executeUnprepared: rows,

@@ -36,7 +36,7 @@ import {
   type TagMark
 } from "../../sql/cacheRows.js"
 import type { StoreAccess } from "../database/access.js"
-import type { SqliteConnection } from "../database/connection.js"
+import type { StepConnection } from "../database/connection.js"
 import type { Names } from "../database/names.js"
 import { makeNote } from "../database/notes.js"
 
@@ -99,24 +99,24 @@ WHERE (tenant_id, key) > (?, ?) AND fresh_ms > ? ORDER BY tenant_id, key LIMIT ?
 )`
   }
 
-  const run = (connection: SqliteConnection, text: string, ...params: ReadonlyArray<unknown>): number =>
+  const run = (connection: StepConnection, text: string, ...params: ReadonlyArray<unknown>): number =>
     connection.prepare(text).run(...params).changes
 
-  const atomically = <A>(operation: string, step: (connection: SqliteConnection, nowMs: number) => A) =>
+  const atomically = <A>(operation: string, step: (connection: StepConnection, nowMs: number) => A) =>
     database.write(operation, (connection) => connection.atomically(operation, () => step(connection, Date.now())))
 
-  const reading = <A>(operation: string, step: (connection: SqliteConnection, nowMs: number) => A) =>
-    database.read(operation, (connection) => connection.db.transaction(() => step(connection, Date.now()))())
+  const reading = <A>(operation: string, step: (connection: StepConnection, nowMs: number) => A) =>
+    database.read(operation, (connection) => connection.consistently(() => step(connection, Date.now())))
 
-  const rowAt = (connection: SqliteConnection, { key, tenantId }: Place): Row | undefined =>
+  const rowAt = (connection: StepConnection, { key, tenantId }: Place): Row | undefined =>
     connection.prepare(sql.row).get(tenantId, key) as Row | undefined
 
-  const tagAt = (connection: SqliteConnection, tenantId: string, tag: string): TagRow | undefined =>
+  const tagAt = (connection: StepConnection, tenantId: string, tag: string): TagRow | undefined =>
     connection.prepare(sql.tag).get(tenantId, tag) as TagRow | undefined
 
   /** What the row is by its times and by its tags; null for absent. */
   const judge = (
-    connection: SqliteConnection,
+    connection: StepConnection,
     tenantId: string,
     row: Row | undefined,
     nowMs: number
@@ -137,12 +137,12 @@ WHERE (tenant_id, key) > (?, ?) AND fresh_ms > ? ORDER BY tenant_id, key LIMIT ?
     return kept > nowMs ? entryOf(value, keyId, fresh, nowMs, marks) : null
   }
 
-  const look = (connection: SqliteConnection, place: Place, nowMs: number): EncodedEntry | null =>
+  const look = (connection: StepConnection, place: Place, nowMs: number): EncodedEntry | null =>
     judge(connection, place.tenantId, rowAt(connection, place), nowMs)
 
   const isFresh = (entry: EncodedEntry | null): entry is EncodedEntry => entry !== null && entry.freshMs > 0
 
-  const put = (connection: SqliteConnection, write: EncodedWrite, marks: string | null, nowMs: number): void => {
+  const put = (connection: StepConnection, write: EncodedWrite, marks: string | null, nowMs: number): void => {
     const { graceMs, key, keyId, tenantId, ttlMs, value } = write
     const fresh = sum(nowMs, finite(ttlMs))
     const kept = sum(fresh, finite(graceMs))
@@ -151,7 +151,7 @@ WHERE (tenant_id, key) > (?, ?) AND fresh_ms > ? ORDER BY tenant_id, key LIMIT ?
 
   /** Generations as they are now, made where there are none, to live for so long at least. */
   const takeTags = (
-    connection: SqliteConnection,
+    connection: StepConnection,
     tenantId: string,
     names: ReadonlyArray<string>,
     keepMs: number,
@@ -171,13 +171,13 @@ WHERE (tenant_id, key) > (?, ?) AND fresh_ms > ? ORDER BY tenant_id, key LIMIT ?
   const tagsIn = (ticket: Ticket): ReadonlyArray<TagMark> => ticket.tags as ReadonlyArray<TagMark>
 
   /** The row of a ticket that is still there. */
-  const held = (connection: SqliteConnection, ticket: Ticket, nowMs: number): Row | undefined => {
+  const held = (connection: StepConnection, ticket: Ticket, nowMs: number): Row | undefined => {
     const row = rowAt(connection, ticket)
     return row !== undefined && row[1] === ticket.token && row[2] > nowMs ? row : undefined
   }
 
   const begin = (
-    connection: SqliteConnection,
+    connection: StepConnection,
     { keys, leaseMs, refreshMs, tags, tenantId, token }: BeginRequest,
     nowMs: number
   ): ReadonlyArray<Begun> => {
@@ -202,7 +202,7 @@ WHERE (tenant_id, key) > (?, ?) AND fresh_ms > ? ORDER BY tenant_id, key LIMIT ?
   }
 
   const settle = (
-    connection: SqliteConnection,
+    connection: StepConnection,
     settlements: ReadonlyArray<Settlement>,
     nowMs: number
   ): ReadonlyArray<boolean> => {
@@ -402,7 +402,7 @@ WHERE (tenant_id, key) > (?, ?) AND fresh_ms > ? ORDER BY tenant_id, key LIMIT ?
 
     note: makeNote(database, names, "CacheStore"),
 
-    inTransaction: database.read("get", ({ db }) => db.inTransaction).pipe(Effect.orElseSucceed(() => false))
+    inTransaction: database.read("get", ({ inTransaction }) => inTransaction).pipe(Effect.orElseSucceed(() => false))
   }
 
   const purging = purge.pipe(

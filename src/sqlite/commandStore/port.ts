@@ -8,7 +8,7 @@ import { takePage } from "../../internal/pages.js"
 import { created, fromRow, fromRows, payloadRow, type Row, sizeOf, toRow } from "../../sql/commandRows.js"
 import { executing } from "../../sql/transactions.js"
 import type { StoreAccess } from "../database/access.js"
-import type { SqliteConnection } from "../database/connection.js"
+import type { StepConnection } from "../database/connection.js"
 import { logQueries } from "../database/logQueries.js"
 import type { Names } from "../database/names.js"
 import { makeNote } from "../database/notes.js"
@@ -26,7 +26,7 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
   const endOf = (leaseMs: number): number => (leaseMs === 0 ? 0 : Date.now() + leaseMs)
 
   /** Runs one statement and returns how many rows it changed. */
-  const changed = (connection: SqliteConnection, operation: string, text: string, params: ReadonlyArray<unknown>) => {
+  const changed = (connection: StepConnection, operation: string, text: string, params: ReadonlyArray<unknown>) => {
     try {
       return connection.prepare(text).run(...params)
     } catch (error) {
@@ -42,7 +42,7 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
 
   /** Reads first: a repeat needs no lock, and others may hold the lock for long. */
   const create = (
-    connection: SqliteConnection,
+    connection: StepConnection,
     command: EncodedNewCommand,
     lease: EncodedLease | null
   ): CreateOutcome => {
@@ -82,7 +82,7 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
       }),
 
     info: database.read("info", (connection) =>
-      connection.db.transaction(() => {
+      connection.consistently(() => {
         const [count] = connection.prepare(sql.info).get() as [number]
         const last = connection.prepare(sql.last).get() as Row | undefined
         return {
@@ -91,7 +91,7 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
           commands: count,
           lastCommand: last === undefined ? null : fromRow(last)
         }
-      })()
+      })
     ),
 
     update: (request) => {

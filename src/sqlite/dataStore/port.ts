@@ -18,7 +18,7 @@ import {
   toRow
 } from "../../sql/dataStore.js"
 import type { StoreAccess } from "../database/access.js"
-import type { SqliteConnection } from "../database/connection.js"
+import type { StepConnection } from "../database/connection.js"
 import type { Names } from "../database/names.js"
 import { makeNote } from "../database/notes.js"
 
@@ -63,21 +63,21 @@ const statements = (database: StoreAccess, names: Names): Statements => {
     reset: [objects, rows, uploads, buckets].map((table) => `DELETE FROM ${table}`)
   }
 
-  const step = <A>(operation: string, body: (connection: SqliteConnection) => A) =>
+  const step = <A>(operation: string, body: (connection: StepConnection) => A) =>
     database.write(operation, (connection) => connection.atomically(operation, () => body(connection)))
 
   /** A step of a large body. */
-  const largeStep = <A>(operation: string, body: (connection: SqliteConnection) => A) =>
+  const largeStep = <A>(operation: string, body: (connection: StepConnection) => A) =>
     database.write(operation, (connection) => {
       const value = connection.atomically(operation, () => body(connection))
       connection.checkpoint()
       return value
     })
 
-  const change = (connection: SqliteConnection, text: string, ...params: ReadonlyArray<unknown>): number =>
+  const change = (connection: StepConnection, text: string, ...params: ReadonlyArray<unknown>): number =>
     connection.prepare(text).run(...params).changes
 
-  const count = (connection: SqliteConnection, text: string, ...params: ReadonlyArray<unknown>): number =>
+  const count = (connection: StepConnection, text: string, ...params: ReadonlyArray<unknown>): number =>
     (connection.prepare(text).get(...params) as [number])[0]
 
   const bytes = (value: Uint8Array): Uint8Array => Buffer.from(value.buffer, value.byteOffset, value.byteLength)

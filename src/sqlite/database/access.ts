@@ -10,13 +10,16 @@ import { PoolTimeout, type ReadFailure, StoreError, type StoreFailure } from "..
 import { ConnectionPool, OpenFailure } from "../../sql/ConnectionPool.js"
 import type { InContext } from "../../sql/transactions.js"
 import * as transactions from "../../sql/transactions.js"
-import type { SqliteConnection } from "./connection.js"
+import type { SqliteConnection, StepConnection } from "./connection.js"
 import { failure, isBusy } from "./failures.js"
 
 export type SqlitePool = ConnectionPool<SqliteConnection>
 
 /** Runs to its end without yielding, so it cannot be interrupted halfway. Throws. */
 export type Step<A> = (connection: SqliteConnection) => A
+
+/** The same of a store. */
+export type StoreStep<A> = (connection: StepConnection) => A
 
 // A commit takes 0.1 to 10 ms. Jitter keeps waiting processes from colliding at every attempt.
 const busyRetryFirstMs = 1
@@ -254,7 +257,7 @@ export class Transactions extends transactions.Transactions<Transaction> {
       const parent = this.current(fiber)
       const transaction = new Transaction(parent?.inside ?? this.pool, parent)
       return Effect.mapError(transaction.begin, refail).pipe(
-        Effect.zipRight(Effect.provideService(self, this.tag, transaction)),
+        Effect.zipRight(this.within(transaction, self)),
         Effect.zipLeft(Effect.mapError(transaction.commit, refail)),
         Effect.ensuring(transaction.end)
       )
@@ -278,12 +281,12 @@ export interface StoreAccess {
    */
   readonly write: <A>(
     operation: string,
-    step: Step<A>,
+    step: StoreStep<A>,
     committed?: (value: A) => void
   ) => Effect.Effect<A, StoreFailure>
 
   /** Runs a step that only reads on a connection that reads, or in the transaction of the fiber. */
-  readonly read: <A>(operation: string, step: Step<A>) => Effect.Effect<A, ReadFailure>
+  readonly read: <A>(operation: string, step: StoreStep<A>) => Effect.Effect<A, ReadFailure>
 
   /** Whether the fiber is in a transaction of this database that can write. */
   readonly inTransaction: (fiber: InContext) => boolean
@@ -294,7 +297,7 @@ export const accessTo = (connection: string, writes: Transactions, reads: () => 
   connection,
   transaction: (self) => writes.run(self, identity),
   inTransaction: (fiber) => writes.current(fiber) !== undefined,
-  write: <A>(operation: string, step: Step<A>, committed?: (value: A) => void) =>
+  write: <A>(operation: string, step: StoreStep<A>, committed?: (value: A) => void) =>
     Effect.withFiberRuntime<A, StoreFailure>((fiber) => {
       const transaction = writes.current(fiber)
       if (transaction === undefined) {
@@ -310,7 +313,7 @@ export const accessTo = (connection: string, writes: Transactions, reads: () => 
         return value
       })
     }),
-  read: <A>(operation: string, step: Step<A>) =>
+  read: <A>(operation: string, step: StoreStep<A>) =>
     Effect.withFiberRuntime<A, ReadFailure>((fiber) => {
       const transaction = writes.current(fiber) ?? reads().current(fiber)
       const found = transaction === undefined ? use(reads().pool, operation, step) : transaction.use(operation, step)

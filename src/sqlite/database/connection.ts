@@ -20,6 +20,28 @@ export type Mode = "objects" | "arrays" | "raw"
 
 export type Statement = Sqlite.Statement<Array<unknown>>
 
+/** What a step of a store does on a connection. */
+export interface StepConnection {
+  readonly inTransaction: boolean
+  /** Rows are arrays, integers are numbers. */
+  readonly prepare: (text: string) => Pick<Statement, "all" | "get" | "iterate" | "run">
+  /** All of `body` or nothing: an immediate transaction, or a savepoint in the open one. */
+  readonly atomically: <A>(operation: string, body: () => A) => A
+  /** What `body` reads is all of one state. */
+  readonly consistently: <A>(body: () => A) => A
+  /** Several statements. */
+  readonly execute: (script: string) => void
+  readonly pragma: (text: string) => void
+  /** Copies what is committed from the WAL to the file, as far as no reader still needs the old pages. */
+  readonly checkpoint: () => void
+  /** What a failed COMMIT means, of a statement of its own or implied by a statement outside a transaction. */
+  readonly commitFailure: (operation: string, error: unknown) => unknown
+}
+
+/** When a sync fails, the commit record may be in the file, and recovery would find it. A full disk cuts it short. */
+export const commitFailure = (operation: string, error: unknown): unknown =>
+  codeOf(error).startsWith("SQLITE_IOERR") ? new CommitOutcomeUnknown({ operation, cause: error }) : error
+
 /** Prepared statements kept per connection; an EventStore has about twenty shapes in use. */
 const statementsMax = 256
 
@@ -28,7 +50,7 @@ const savepointName = "effect_stores"
 /** How often a connection that writes checks whether its file is still in place. A check takes 3 µs. */
 const fileCheckMs = 1_000
 
-export class SqliteConnection {
+export class SqliteConnection implements StepConnection {
   /** It must not be used again. */
   broken = false
 
@@ -90,7 +112,10 @@ export class SqliteConnection {
     this.fileCheckedAt = now
   }
 
-  /** A statement of a store: rows are arrays, integers are numbers. */
+  get inTransaction(): boolean {
+    return this.db.inTransaction
+  }
+
   prepare(text: string): Statement {
     return this.own.get(text, (statement) => {
       if (statement.reader) statement.raw(true)
@@ -116,7 +141,18 @@ export class SqliteConnection {
       .iterate(...params)
   }
 
-  /** All of `body` or nothing: an immediate transaction, or a savepoint in the open one. */
+  consistently<A>(body: () => A): A {
+    return this.db.transaction(body)()
+  }
+
+  execute(script: string): void {
+    this.db.exec(script)
+  }
+
+  pragma(text: string): void {
+    this.db.pragma(text)
+  }
+
   atomically<A>(operation: string, body: () => A): A {
     const nested = this.db.inTransaction
     if (nested) this.savepoint(savepointName)
@@ -142,9 +178,8 @@ export class SqliteConnection {
   }
 
   /**
-   * Copies what is committed from the WAL to the file, as far as no reader still needs the old pages. SQLite does so by
-   * itself once the WAL has 1,000 pages, within some commit, which then waits until 4 MiB are on the disk: 40 ms where
-   * a commit of 1 MiB takes 8. Those who write that much do it after each commit.
+   * SQLite does so by itself once the WAL has 1,000 pages, within some commit, which then waits until 4 MiB are on the
+   * disk: 40 ms where a commit of 1 MiB takes 8. Those who write that much do it after each commit.
    */
   checkpoint(): void {
     if (this.db.inTransaction) return
@@ -174,10 +209,8 @@ export class SqliteConnection {
     }
   }
 
-  /** What a failed COMMIT means, of a statement of its own or implied by a statement outside a transaction. */
   commitFailure(operation: string, error: unknown): unknown {
-    // When a sync fails, the commit record may be in the file, and recovery would find it. A full disk cuts it short.
-    return codeOf(error).startsWith("SQLITE_IOERR") ? new CommitOutcomeUnknown({ operation, cause: error }) : error
+    return commitFailure(operation, error)
   }
 
   /** Afterwards no transaction is open, or the connection is marked broken. */

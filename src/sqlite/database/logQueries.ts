@@ -7,7 +7,7 @@ import type { ReadFailure } from "../../Errors.js"
 import { turn } from "../../internal/fibers.js"
 import { byBytes } from "../../internal/pages.js"
 import type { StoreAccess } from "./access.js"
-import type { SqliteConnection } from "./connection.js"
+import type { StepConnection } from "./connection.js"
 
 export interface Query {
   readonly text: string
@@ -71,7 +71,7 @@ export const logQueries = <Row, Encoded, Field, Filter>(
   fromRow: (row: Row) => Encoded
 ) => {
   const valuesOf = (
-    connection: SqliteConnection,
+    connection: StepConnection,
     { params, text }: Query,
     {
       after,
@@ -133,7 +133,7 @@ export const logQueries = <Row, Encoded, Field, Filter>(
       // No value is empty, so all are greater than the empty string.
       const after = request.after ?? ""
       if (query.inOrder) return inOrder(query.all, after, limit)
-      const isShort = (connection: SqliteConnection, first: number, last: number): boolean => {
+      const isShort = (connection: StepConnection, first: number, last: number): boolean => {
         if (last - first < stretchLength) return true
         if (query.few === undefined) return false
         const { params, text } = query.few

@@ -10,7 +10,7 @@ import { identity } from "effect/Function"
 import type { StoreFailure } from "../../Errors.js"
 import * as migrations from "../../sql/migrations.js"
 import type { StoreAccess } from "./access.js"
-import type { SqliteConnection } from "./connection.js"
+import type { StepConnection } from "./connection.js"
 import type { Names } from "./names.js"
 import { notesTable } from "./notes.js"
 
@@ -40,7 +40,7 @@ export const script = (names: Names, { migrations, store }: StoreSchema): string
     "\nCOMMIT;\n"
   ].join("\n")
 
-const applied = (connection: SqliteConnection, names: Names, store: string): ReadonlyMap<number, string> => {
+const applied = (connection: StepConnection, names: Names, store: string): ReadonlyMap<number, string> => {
   const table = names.qualified("migrations")
   const [found] = connection
     .prepare("SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = ?")
@@ -51,7 +51,7 @@ const applied = (connection: SqliteConnection, names: Names, store: string): Rea
   )
 }
 
-const missingOn = (connection: SqliteConnection, names: Names, schema: StoreSchema): ReadonlyArray<Migration> =>
+const missingOn = (connection: StepConnection, names: Names, schema: StoreSchema): ReadonlyArray<Migration> =>
   Either.getOrThrowWith(migrations.missing(schema, applied(connection, names, schema.store)), identity)
 
 /** The migrations that the database lacks. Fails if it has one that this version does not know. */
@@ -71,10 +71,10 @@ export const apply = (
   database.write("migrate", (connection) =>
     connection.atomically("migrate", () => {
       const todo = missingOn(connection, names, schema)
-      if (todo.length > 0) connection.db.exec(`${record(names)}${notesTable(names)}`)
+      if (todo.length > 0) connection.execute(`${record(names)}${notesTable(names)}`)
       for (const migration of todo) {
-        connection.db.exec(migration.sql(names))
-        connection.db.exec(insert(names, schema.store, migration))
+        connection.execute(migration.sql(names))
+        connection.execute(insert(names, schema.store, migration))
       }
       return todo.map(({ name }) => name)
     })

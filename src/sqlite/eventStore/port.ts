@@ -20,7 +20,7 @@ import {
 } from "../../sql/eventRows.js"
 import { refusal } from "../../sql/transactions.js"
 import type { StoreAccess } from "../database/access.js"
-import type { SqliteConnection } from "../database/connection.js"
+import type { StepConnection } from "../database/connection.js"
 import { isConstraint } from "../database/failures.js"
 import { logQueries } from "../database/logQueries.js"
 import type { Names } from "../database/names.js"
@@ -35,7 +35,7 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
   const hints = new Hints()
   const head = database.read("head", (connection) => (connection.prepare(sql.head).get() as [number])[0])
 
-  const versionOf = (connection: SqliteConnection, { aggregateId, domain, tenantId }: StreamId): number =>
+  const versionOf = (connection: StepConnection, { aggregateId, domain, tenantId }: StreamId): number =>
     (connection.prepare(sql.version).get(tenantId, domain, aggregateId) as [number])[0]
 
   /**
@@ -43,7 +43,7 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
    * examined.
    */
   const appendOne = (
-    connection: SqliteConnection,
+    connection: StepConnection,
     { expected, stream }: EncodedAppend,
     event: EncodedNewEvent
   ): AppendOutcome | undefined => {
@@ -73,7 +73,7 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
 
   /** Inserts if everything is as expected; throws the constraint's error if an id is taken. */
   const insertAll = (
-    connection: SqliteConnection,
+    connection: StepConnection,
     appends: ReadonlyArray<EncodedAppend>,
     guards: ReadonlyArray<Guard>
   ): AppendOutcome => {
@@ -102,7 +102,7 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
    * 2. If that was wrong, nothing has happened, and a new transaction examines the ids first.
    */
   const append = (
-    connection: SqliteConnection,
+    connection: StepConnection,
     appends: ReadonlyArray<EncodedAppend>,
     guards: ReadonlyArray<Guard>
   ): AppendOutcome => {
@@ -169,7 +169,7 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
     ...logQueries(database, sql, fromRow),
 
     info: database.read("info", (connection) =>
-      connection.db.transaction(() => {
+      connection.consistently(() => {
         const [count, streams] = connection.prepare(sql.info).get() as [number, number]
         const last = connection.prepare(sql.last).get() as Row | undefined
         return {
@@ -179,7 +179,7 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
           streams,
           lastEvent: last === undefined ? null : fromRow(last)
         }
-      })()
+      })
     ),
 
     update: ({ data, id, keyId, metadata, revision }) =>

@@ -8,7 +8,7 @@ import { type ReadFailure, StoreError, type StoreFailure } from "../../Errors.js
 import { nextAfter, type Pages, pageSize } from "../../internal/pages.js"
 import { columnOf, columns, firstRef, fromRow, type Row, toRow } from "../../sql/subjectKeyRows.js"
 import type { StoreAccess } from "../database/access.js"
-import type { SqliteConnection } from "../database/connection.js"
+import type { StepConnection } from "../database/connection.js"
 import type { Names } from "../database/names.js"
 import { makeNote } from "../database/notes.js"
 
@@ -40,22 +40,22 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
 
   const write = <A>(
     operation: string,
-    change: (connection: SqliteConnection) => A,
-    afterwards: (connection: SqliteConnection) => void = () => {}
+    change: (connection: StepConnection) => A,
+    afterwards: (connection: StepConnection) => void = () => {}
   ): Effect.Effect<A, StoreFailure> =>
     Effect.withFiberRuntime((fiber) =>
       database.inTransaction(fiber)
         ? Effect.fail(inTransaction(operation))
         : database.write(operation, (connection) => {
             // What is overwritten or freed is zeroed in the file.
-            connection.db.pragma("secure_delete = ON")
+            connection.pragma("secure_delete = ON")
             const value = connection.atomically(operation, () => change(connection))
             afterwards(connection)
             return value
           })
     )
 
-  const kept = (connection: SqliteConnection, ref: string): EncodedSubjectKey =>
+  const kept = (connection: StepConnection, ref: string): EncodedSubjectKey =>
     fromRow(connection.prepare(ofRef).get(ref) as Row)
 
   const allAfter = (ref: string): Pages<EncodedSubjectKey, ReadFailure> =>
@@ -102,9 +102,9 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
 }
 
 /** The log has the page as it was. Where a reader keeps it from being emptied, the next checkpoint does it. */
-const emptyLog = (connection: SqliteConnection): void => {
+const emptyLog = (connection: StepConnection): void => {
   try {
-    connection.db.pragma("wal_checkpoint(TRUNCATE)")
+    connection.pragma("wal_checkpoint(TRUNCATE)")
   } catch {
     // The tombstone is committed, and that is what was asked for.
   }

@@ -10,7 +10,17 @@ import * as Option from "effect/Option"
 import { DataStore } from "../../DataStore.js"
 import { failsWith } from "../suite.js"
 import type { Test } from "./fixtures.js"
-import { assertAbsent, assertStored, bytesOf, freshBucket, freshObject, freshPair, text, turn } from "./fixtures.js"
+import {
+  assertAbsent,
+  assertStored,
+  bytesOf,
+  freshBucket,
+  freshObject,
+  freshPair,
+  sha256,
+  text,
+  turn
+} from "./fixtures.js"
 
 export const copies = (test: Test, largeBytes: number): void => {
   for (const size of [0, 1_000, largeBytes]) {
@@ -91,15 +101,17 @@ export const copies = (test: Test, largeBytes: number): void => {
     Effect.gen(function* () {
       const store = yield* DataStore
       const { from, to } = yield* freshPair
-      const bytes = bytesOf(largeBytes)
+      const [bytes, later] = [bytesOf(largeBytes), bytesOf(largeBytes, 2)]
       for (let i = 0; i < 6; i++) {
         yield* store.put(from, bytes)
         const copying = yield* Effect.fork(store.copy(from, to))
         for (let turns = 4 * i; turns > 0; turns--) yield* turn
-        yield* i % 2 === 0 ? store.put(from, bytesOf(largeBytes, 2)) : store.delete(from)
+        yield* i % 2 === 0 ? store.put(from, later) : store.delete(from)
         const exit = yield* Fiber.await(copying)
         if (Exit.isSuccess(exit)) {
-          yield* assertStored(to, bytes)
+          // One that looked only after the replacement has copied that.
+          const copied = Option.getOrThrow(yield* store.head(to))
+          yield* assertStored(to, i % 2 === 0 && copied.sha256 === sha256(later) ? later : bytes)
           yield* store.delete(to)
         } else {
           const error = Option.getOrThrow(Cause.failureOption(exit.cause))
