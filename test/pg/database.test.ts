@@ -572,7 +572,7 @@ describePg("PgDatabase", () => {
             )
           )
         )
-        assert.include(String(bad), "POOL.MAX_OPEN_CONNS")
+        assert.include(String(bad), "POOL_MAX_OPEN_CONNS")
         assert.notInclude(String(bad), url)
       })
     )
