@@ -136,7 +136,8 @@ export const latest = <E>(
     if (pace.lastMs > timeoutMs) pace.try(runtime, lookup, patienceMs)
     if (isDown()) return Effect.succeed(skipped)
     if (partsOf(store)?.options.inTransaction?.(runtime) === true)
-      return Effect.map(Effect.exit(lookup), (exit) => pace.hear(exit, 0))
+      // How it ends is of the transaction, and says nothing of the store.
+      return Effect.map(Effect.exit(lookup), (exit) => ({ _tag: "Answered", exit }))
     if (pace.lastMs <= timeoutMs) return ask(pace, runtime, lookup, timeoutMs, patienceMs)
     return Effect.flatMap(isLong, (isLong) =>
       isLong && !isDown() ? ask(pace, runtime, lookup, patienceMs, patienceMs) : Effect.succeed(skipped)

@@ -142,7 +142,8 @@ export const seal = (
 
 const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Encoded, Upkeep] => {
   const codec = commandCodec(cipher, storeId)
-  // By position: a command that was deleted and created again may have another type.
+  // By position: a command that was deleted and created again may have another type. And only what this process has
+  // just created, since SQLite gives the position of a creation that was rolled back to the next one.
   const places = new Map<number, Begun>()
 
   /** The key of a command. `stored`: what it has already, also where it is written anew. */
@@ -175,6 +176,7 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
             if (lease !== null) remember(outcome.command, key)
             return Effect.succeed({ ...outcome, command: { ...outcome.command, data, metadata, keyId } })
           }
+          places.delete(outcome.command.position)
           return Effect.map(openOne(outcome.command), (command) => ({ ...outcome, command }))
         }
       )
@@ -328,7 +330,11 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
 
   const sealed: Encoded = {
     create,
-    takeOver: port.takeOver,
+    takeOver: (request) =>
+      Effect.suspend(() => {
+        places.delete(request.position)
+        return port.takeOver(request)
+      }),
     renew: port.renew,
     finish,
     get: (id) => Effect.flatMap(port.get(id), openNullable),

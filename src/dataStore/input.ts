@@ -185,5 +185,6 @@ export const presignSeconds = (value: unknown): number => {
 /** Writers touch what they are writing once a minute: what is older than ten has no writer. */
 export const sweepAgeMs = (value: unknown): number => {
   const { olderThan = "1 hour" } = options(value, "options", ["olderThan"])
-  return durationMs(olderThan, "options.olderThan", 600_000, Number.MAX_SAFE_INTEGER, "at least 10 minutes")
+  // Nanoseconds make fractions, which no backend compares.
+  return Math.ceil(durationMs(olderThan, "options.olderThan", 600_000, Number.MAX_SAFE_INTEGER, "at least 10 minutes"))
 }

@@ -23,7 +23,9 @@ export const alongside = <A, E, R, R2>(
   )
 
 /** Whether a fiber has left the transactions that it inherited. One that begins in it is entered as usual. */
-export const detached: FiberRef.FiberRef<boolean> = FiberRef.unsafeMake(false)
+export const detached: FiberRef.FiberRef<boolean> = FiberRef.unsafeMake(false, {
+  join: (own) => own
+})
 
 /** Runs the effect with another context and outside any transaction of the fiber, which may end before it. */
 export const outside = <A, E>(self: Effect.Effect<A, E>, context: Context.Context<never>): Effect.Effect<A, E> =>

@@ -51,8 +51,19 @@ export class Lifted<Service extends object, Encoded extends object, Options exte
             why: `was not made by ${this.store}Encoded.make, so it has no port that could be wrapped`
           })
         )
-      : Effect.map(wrap(membersOf(parts.encoded)), (encoded) => ({ encoded, options: parts.options }))
+      : Effect.map(wrap(readable(membersOf(parts.encoded), parts.options)), (encoded) => ({
+          encoded,
+          options: parts.options
+        }))
   }
+}
+
+/** Whoever only reads keeps no notes: what would be kept is taken as if it were. */
+const readable = <Port extends object>(port: Port, { readOnly }: SharedOptions): Port => {
+  const { note } = port as { readonly note?: Note | null }
+  if (readOnly !== true || typeof note !== "function") return port
+  const look: Note = (name, value) => Effect.map(note(name, null), (kept) => kept ?? value)
+  return { ...port, note: look }
 }
 
 /** A port of which a copy has all members: where it is an instance of a class, a copy would lack the methods. */

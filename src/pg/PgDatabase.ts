@@ -162,6 +162,8 @@ export const make = (
  *   then not sent. What bounds them are `statement_timeout` and `lock_timeout` of the application's sessions, and the
  *   client's `connectTimeout`.
  * - Inner transactions are the client's savepoints: one after the other, not at the same time.
+ * - A fiber that outlives its transaction may still use the connection, in the transaction of whoever has it next: wait
+ *   for the fibers that are forked in one before it ends.
  * - No statement is prepared: each is planned anew.
  * - Nobody listens: appends of other processes are noticed by polling only, appends inside a transaction too, and the
  *   first of two levels of a cache is not used.

@@ -11,7 +11,6 @@ import * as FiberRef from "effect/FiberRef"
 import { StoreError } from "../Errors.js"
 import { detached } from "../internal/fibers.js"
 import type { Limits } from "../Pool.js"
-import * as Uuid from "../Uuid.js"
 import type { ConnectionPool } from "./ConnectionPool.js"
 
 /** The part of a fiber from which its transaction is known. */
@@ -54,23 +53,20 @@ export abstract class Transaction<T extends Transaction<T>> {
 const innermost = <T extends Transaction<T>>(transaction: T | undefined): T | undefined =>
   transaction?.closing === true ? innermost(transaction.parent) : transaction
 
-/** The transactions of one database. The key is its own, so two databases never see each other's. */
+/**
+ * The transactions of one database. Fibers that are forked in one are in it too; who joins them is not. It is a
+ * reference of the fiber and no service, since libraries replace the context (resolvers of @effect/sql), and joining a
+ * fiber takes its context over.
+ */
 export abstract class Transactions<T extends Transaction<T>> {
-  private readonly tag = Context.GenericTag<T>(`effect-stores/sql/Transaction/${Uuid.v7(Date.now())}`)
-
-  /** Kept where a library replaces the context, as resolvers of @effect/sql with a context do. */
-  private readonly ref = FiberRef.unsafeMake<T | undefined>(undefined)
+  private readonly ref = FiberRef.unsafeMake<T | undefined>(undefined, { join: (own) => own })
 
   current(fiber: InContext): T | undefined {
-    const inherited = fiber.getFiberRef(detached) ? undefined : fiber.getFiberRef(this.ref)
-    return innermost<T>(inherited ?? fiber.currentContext.unsafeMap.get(this.tag.key))
+    return fiber.getFiberRef(detached) ? undefined : innermost<T>(fiber.getFiberRef(this.ref))
   }
 
   protected within<A, E, R>(transaction: T, self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
-    return Effect.provideService(self, this.tag, transaction).pipe(
-      Effect.locally(this.ref, transaction),
-      Effect.locally(detached, false)
-    ) as Effect.Effect<A, E, R>
+    return self.pipe(Effect.locally(this.ref, transaction), Effect.locally(detached, false))
   }
 }
 

@@ -150,6 +150,8 @@ export const make = (
  * - There is one connection for all, and waiting for it has no bound but the caller's: there is no `PoolTimeout`. Pages
  *   are read as a whole.
  * - Inner transactions are the client's savepoints: one after the other, not at the same time.
+ * - A fiber that outlives its transaction is still in it, or in the next one: wait for the fibers that are forked in
+ *   one before it ends.
  * - A file that is moved away while it is open is not noticed. Do not open it by `layer` as well: the two would wait
  *   for each other's locks.
  * - An append in a transaction wakes subscribers too early, so that they find it when they poll.

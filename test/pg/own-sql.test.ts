@@ -3,7 +3,7 @@
  * under their own settings: outside transactions, inside them, after failures and rollbacks, and behind a pooler.
  */
 import { assert, it } from "@effect/vitest"
-import { Effect, FastCheck as fc, Layer, Redacted } from "effect"
+import { Deferred, Effect, Fiber, FastCheck as fc, Layer, Redacted } from "effect"
 import { EventStore } from "effect-stores"
 import { EventStorePg, PgDatabase } from "effect-stores/pg"
 import { afterAll, beforeAll, describe } from "vitest"
@@ -12,6 +12,8 @@ import { describePg, describeWith, freshDatabase } from "../support/backends.js"
 import { withClient } from "../support/databases.js"
 import { type PgBouncer, startPgBouncer } from "../support/pgbouncer.js"
 import { isFull } from "../support/scale.js"
+
+const stream = { tenantId: "t", domain: "d", aggregateId: "own-sql" }
 
 const options = { statementTimeout: "40 seconds", lockTimeout: "30 seconds" } as const
 
@@ -303,6 +305,91 @@ describePg("the user's own SQL on PostgreSQL", () => {
       for (const found of [yield* transaction(isolation), yield* sql.withTransaction(isolation)]) {
         assert.deepEqual(found, [{ level: "repeatable read" }])
       }
+    })
+  )
+
+  test(
+    "may go back to a savepoint by hand after a failure, and go on under the server's settings",
+    Effect.gen(function* () {
+      const store = yield* EventStore.EventStore
+      const { sql, transaction } = yield* PgDatabase.PgDatabase
+      yield* sql`create table kept (n int primary key)`
+      yield* transaction(
+        Effect.gen(function* () {
+          yield* store.version(stream)
+          yield* sql`savepoint by_hand`
+          yield* sql`insert into kept values (1)`
+          assert.isTrue((yield* Effect.exit(sql`insert into kept values (1)`))._tag === "Failure")
+          yield* sql`rollback to savepoint by_hand`
+          assert.deepEqual(yield* sql.unsafe(settingsText), [ofServer])
+          yield* store.version(stream)
+          yield* sql`rollback to savepoint by_hand`
+          assert.deepEqual(yield* sql.unsafe(settingsText), [ofServer])
+          yield* sql`insert into kept values (2)`
+        })
+      )
+      assert.deepEqual(yield* sql`select n from kept`, [{ n: 2 }])
+    })
+  )
+
+  test(
+    "may throw away what is prepared in the session: one connection is given up, and named by no wrong reason",
+    Effect.gen(function* () {
+      const store = yield* EventStore.EventStore
+      const { sql, transaction } = yield* PgDatabase.PgDatabase
+      yield* transaction(Effect.zipRight(sql`select 1`, sql`deallocate all`))
+      yield* Effect.exit(store.version(stream))
+      yield* Effect.exit(sql`select ${1}::int as one`)
+      assert.deepEqual(yield* sql`select ${1}::int as one`, [{ one: 1 }])
+      assert.strictEqual(yield* store.version(stream), 0)
+    })
+  )
+
+  test(
+    "with a value that cannot be sent fails alone, and leaves its connection to nobody",
+    Effect.gen(function* () {
+      const store = yield* EventStore.EventStore
+      const { sql, state, transaction } = yield* PgDatabase.PgDatabase
+      yield* sql`create table v (n int)`
+      const unsendable = sql.unsafe("select $1::json", [{ amount: 1n }])
+      const done = yield* Deferred.make<void>()
+      const rolledBack = transaction(
+        Effect.zipRight(sql`select 1`, Effect.zipRight(Deferred.await(done), Effect.fail("rolled back")))
+      )
+      const inserted = Effect.zipRight(sql`insert into v values (1)`, Deferred.succeed(done, undefined))
+      const work = [Effect.ignore(unsendable), Effect.ignore(rolledBack), inserted]
+      // With one connection the insertion waits for the transaction, which here waits for nothing.
+      yield* Effect.fork(Effect.delay(Deferred.succeed(done, undefined), "1 second"))
+      yield* Effect.all(work, { concurrency: "unbounded" })
+      assert.deepEqual(yield* sql`select n from v`, [{ n: 1 }])
+      for (const _ of [1, 2, 3]) assert.strictEqual((yield* Effect.exit(unsendable))._tag, "Failure")
+      assert.strictEqual(yield* store.version(stream), 0)
+      assert.isAtMost((yield* state).open, 1)
+    })
+  )
+
+  test(
+    "is in no transaction of a fiber that was only joined",
+    Effect.gen(function* () {
+      const { sql, transaction } = yield* PgDatabase.PgDatabase
+      yield* sql`create table u (n int)`
+      const forked = yield* Deferred.make<Fiber.Fiber<unknown, unknown>>()
+      const joined = yield* Deferred.make<void>()
+      const other = yield* Effect.fork(
+        transaction(
+          Effect.gen(function* () {
+            yield* Deferred.succeed(forked, yield* Effect.forkDaemon(sql`select 1`))
+            yield* Deferred.await(joined)
+            yield* Effect.fail("rolled back")
+          })
+        )
+      )
+      yield* Fiber.join(yield* Deferred.await(forked))
+      const insertion = yield* Effect.fork(sql`insert into u values (1)`)
+      yield* Deferred.succeed(joined, undefined)
+      yield* Fiber.await(other)
+      yield* Fiber.join(insertion)
+      assert.deepEqual(yield* sql`select n from u`, [{ n: 1 }])
     })
   )
 

@@ -146,19 +146,26 @@ export class PgConnection {
     let settled = false
     let onSettled: (() => void) | undefined
     const inside = !this.outsideTransaction
+    const aborted = this.status === "E"
     const mode: Mode = forStore ? "store" : "user"
     const { bare, name, rowMode, text, values } = query
-    const switching = bare !== true && this.mode !== mode
+    // In a transaction that has failed only its end, or a return to a savepoint, can follow: none needs a switch.
+    const switching = bare !== true && this.mode !== mode && !aborted
     this.active++
     // The end of the user's transaction may do the user's work: deferred triggers.
     if (forStore && !(bare === true && inside && this.mode !== "store")) this.boundedSince = Date.now()
     const finish = (error: unknown, result: Pg.QueryResult | undefined) => {
+      // The driver calls back twice for a value that it cannot send.
+      if (settled) return
       this.refused = undefined
       this.active--
       this.boundedSince = 0
       settled = true
-      if (error && name !== undefined && isPlanDead(error)) this.dead = true
+      if (error && (name !== undefined || switching) && isPlanDead(error)) this.dead = true
+      // Where the driver itself has failed, nobody knows what it has sent.
+      if (error && !(error instanceof Pg.DatabaseError)) this.dead = true
       this.note(query, mode, switching, inside, Boolean(error))
+      if (aborted) this.mode = undefined
       done(error ?? undefined, result)
       onSettled?.()
     }
@@ -226,7 +233,7 @@ export class PgConnection {
       this.fresh = false
       if (!failed && (wasInside || !pooled)) this.mode = mode
     }
-    const undone = failed || !inside || (bare === true && text.startsWith("rollback"))
+    const undone = failed || !inside || /^\s*rollback\b/i.test(text)
     if ((switching && failed) || (this.switched && undone)) this.mode = undefined
     if (!inside) {
       this.fresh = false

@@ -194,6 +194,8 @@ export const maintenance = (test: Test, { secrets }: { readonly secrets: Readonl
       const object = yield* freshObject
       yield* store.put(object, bytesOf(3 * 2 ** 20))
       assert.equal(yield* store.sweep(), 0)
+      // Of nanoseconds, so no whole milliseconds.
+      assert.equal(yield* store.sweep({ olderThan: 2n ** 64n + 1n }), 0)
       const error = yield* failsWith(store.sweep({ olderThan: "9 minutes" }), "InvalidInput")
       assert.equal(error.what, "options.olderThan")
       yield* assertStored(object, bytesOf(3 * 2 ** 20))
