@@ -145,8 +145,9 @@ describeOwnPg("load on PostgreSQL", () => {
       yield* end
       const [passed] = yield* Effect.timed(eventually(Ref.get(appended), (count) => count > before))
       expect(before).toBe(0)
+      console.log(`good again ${Math.round(Duration.toMillis(passed))} ms after the outage`)
       // No measure of speed: what is asserted is that nobody sleeps on after the outage.
-      expect(Duration.toMillis(passed)).toBeLessThan(2_000)
+      expect(Duration.toMillis(passed)).toBeLessThan(isFull ? 2_000 : 10_000)
       expect(yield* Fiber.join(all)).toBe(programs)
     }).pipe(Effect.scoped, Effect.runPromise)
 
@@ -200,7 +201,8 @@ describeOwnRedis("load on Redis", () => {
       while (watching) most = Math.max(most, (await clients(server)).length)
     })()
     await Effect.gen(function* () {
-      const stores = yield* Layer.build(Layer.merge(CacheStoreRedis.layer(at), SnapshotStoreRedis.layer(at)))
+      const options = isFull ? at : { ...at, pool: { writeTimeout: "60 seconds" } as const }
+      const stores = yield* Layer.build(Layer.merge(CacheStoreRedis.layer(options), SnapshotStoreRedis.layer(options)))
       const value = "x".repeat(20_000)
       const program = (n: number) =>
         Effect.gen(function* () {
