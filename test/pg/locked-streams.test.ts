@@ -149,9 +149,9 @@ describePg("locked streams on PostgreSQL", () => {
       yield* Effect.forEach([one, ...more], ({ rollBack }) => rollBack)
       const appended = yield* Fiber.joinAll(waiting)
       assert.deepStrictEqual(
-        appended.map(({ version }) => version),
+        appended.map(({ version }) => version).sort((a, b) => a - b),
         appended.map((_, i) => i + 1),
-        "in the order they were made"
+        "each once; concurrent appends have no order of their own"
       )
       yield* Effect.forEach(elsewhere, Fiber.joinAll)
     }),

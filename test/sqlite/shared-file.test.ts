@@ -308,7 +308,7 @@ describe("opening and closing", () => {
         const filename = path.join(directory, "events.db")
         // Its scope stays open, and still it holds nothing.
         expect(yield* Effect.flip(SqliteDatabase.make({ filename, synchronous: "OFF" }))).toMatchObject({
-          _tag: "StoreError"
+          _tag: "InvalidInput"
         })
         fs.mkdirSync(directory)
         fs.writeFileSync(filename, "this is no database, and long enough to have a header of one\n".repeat(100))
