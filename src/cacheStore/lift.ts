@@ -43,7 +43,7 @@ const andThen = <A, E>(removal: Effect.Effect<A, E>, cut: () => void): Effect.Ef
 
 export const lift = (port: Encoded, options: Options): Effect.Effect<CacheStoreShape, never, Scope.Scope> => {
   // A load without a ticket stores nothing.
-  const encoded = withoutKeys("the CacheStore", port, ["set", "setIfAbsent", "begin"])
+  const { encoded, look } = withoutKeys("the CacheStore", port, ["set", "setIfAbsent", "begin"])
   return Effect.map(Loads.make(encoded, options), (loads) => {
     const observe = Telemetry.make("CacheStore", options.system, options.readOnly)
     const { atOnce } = encoded.get
@@ -215,6 +215,6 @@ export const lift = (port: Encoded, options: Options): Effect.Effect<CacheStoreS
 
       reset: observe.write("reset", () => andThen(encoded.reset(null), () => loads.cutTenant(null)))
     }
-    return lifted.add(store, port, options)
+    return lifted.add(store, port, options, look)
   })
 }

@@ -22,8 +22,10 @@ const pruneBatchMax = 1000
 
 const lifted = new Lifted<CommandStoreShape, Encoded, Options>("CommandStore")
 
-export const lift = (encoded: Encoded, options: Options): CommandStoreShape =>
-  lifted.add(serviceOf(encoded, options), encoded, options)
+export const lift = (port: Encoded, options: Options): CommandStoreShape => {
+  const { encoded, look } = withoutKeys("the CommandStore", port, ["create", "finish", "update"])
+  return lifted.add(serviceOf(encoded, options), port, options, look)
+}
 
 export const relift = <E, R>(
   service: CommandStoreShape,
@@ -31,8 +33,7 @@ export const relift = <E, R>(
 ): Effect.Effect<CommandStoreShape, E | InvalidInput, R> =>
   Effect.map(lifted.rewrap(service, wrap), ({ encoded, options }) => lift(encoded, options))
 
-const serviceOf = (port: Encoded, options: Options): CommandStoreShape => {
-  const encoded = withoutKeys("the CommandStore", port, ["create", "finish", "update"])
+const serviceOf = (encoded: Encoded, options: Options): CommandStoreShape => {
   const observe = Telemetry.make("CommandStore", options.system, options.readOnly)
   const instanceId = options.instanceId ?? null
   const execute = makeExecution(encoded)

@@ -39,8 +39,10 @@ const everything = { offset: 0, length: Number.MAX_SAFE_INTEGER }
 
 const lifted = new Lifted<DataStoreShape, Encoded, Options>("DataStore")
 
-export const lift = (encoded: Encoded, options: Options): DataStoreShape =>
-  lifted.add(serviceOf(encoded, options), encoded, options)
+export const lift = (port: Encoded, options: Options): DataStoreShape => {
+  const { encoded, look } = withoutKeys("the DataStore", port, ["put", "copy"])
+  return lifted.add(serviceOf(encoded, options), port, options, look)
+}
 
 export const relift = <E, R>(
   service: DataStoreShape,
@@ -48,8 +50,7 @@ export const relift = <E, R>(
 ): Effect.Effect<DataStoreShape, E | InvalidInput, R> =>
   Effect.map(lifted.rewrap(service, wrap), ({ encoded, options }) => lift(encoded, options))
 
-const serviceOf = (port: Encoded, options: Options): DataStoreShape => {
-  const encoded = withoutKeys("the DataStore", port, ["put", "copy"])
+const serviceOf = (encoded: Encoded, options: Options): DataStoreShape => {
   const { backend, capabilities, connection } = encoded
   const observe = Telemetry.make("DataStore", options.system, options.readOnly)
 

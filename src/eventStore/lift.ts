@@ -31,8 +31,10 @@ import * as input from "./input.js"
 
 const lifted = new Lifted<EventStoreShape, Encoded, Options>("EventStore")
 
-export const lift = (encoded: Encoded, options: Options): EventStoreShape =>
-  lifted.add(serviceOf(encoded, options), encoded, options)
+export const lift = (port: Encoded, options: Options): EventStoreShape => {
+  const { encoded, look } = withoutKeys("the EventStore", port, ["append", "update"])
+  return lifted.add(serviceOf(encoded, options), port, options, look)
+}
 
 export const relift = <E, R>(
   service: EventStoreShape,
@@ -40,8 +42,7 @@ export const relift = <E, R>(
 ): Effect.Effect<EventStoreShape, E | InvalidInput, R> =>
   Effect.map(lifted.rewrap(service, wrap), ({ encoded, options }) => lift(encoded, options))
 
-const serviceOf = (port: Encoded, options: Options): EventStoreShape => {
-  const encoded = withoutKeys("the EventStore", port, ["append", "update"])
+const serviceOf = (encoded: Encoded, options: Options): EventStoreShape => {
   const observe = Telemetry.make("EventStore", options.system, options.readOnly)
   const instanceId = options.instanceId ?? null
   const queries = logs.queries({

@@ -18,7 +18,14 @@ interface Parts<Encoded, Options> {
   readonly options: Options
 }
 
+/** A port as it is written to without keys, and what looks whether it may be: see `withoutKeys`. */
+export interface Guarded<Encoded> {
+  readonly encoded: Encoded
+  readonly look: Effect.Effect<void, StoreFailure>
+}
+
 const allParts = new WeakMap<object, Parts<object, SharedOptions>>()
+const looks = new WeakMap<object, Guarded<object>["look"]>()
 
 /** What a service of any store was lifted from; undefined for one that was made by hand. */
 export const partsOf = (service: object) => allParts.get(service)
@@ -32,9 +39,10 @@ export class Lifted<Service extends object, Encoded extends object, Options exte
 
   constructor(private readonly store: string) {}
 
-  add(service: Service, encoded: Encoded, options: Options): Service {
+  add(service: Service, encoded: Encoded, options: Options, look: Guarded<Encoded>["look"]): Service {
     this.parts.set(service, { encoded, options })
     allParts.set(service, { encoded, options })
+    looks.set(service, look)
     return service
   }
 
@@ -122,6 +130,15 @@ export const beingSealed: FiberRef.FiberRef<boolean> = globalValue("effect-store
   FiberRef.unsafeMake(false)
 )
 
+/**
+ * For layers that ask the backend while they are built: looks there whether the service may write without keys. Not for
+ * one that writes nothing, or is sealed next.
+ */
+export const lookForKeys = (service: object): Effect.Effect<void, StoreFailure> =>
+  Effect.flatMap(FiberRef.get(beingSealed), (isSealedNext) =>
+    isSealedNext || partsOf(service)?.options.readOnly === true ? Effect.void : (looks.get(service) ?? Effect.void)
+  )
+
 /** Whether a service was opened without keys that refuses to write plain. */
 export const lacksKeys = (service: object): Effect.Effect<boolean, StoreFailure> => {
   const encoded = allParts.get(service)?.encoded as { readonly note?: Note | null } | undefined
@@ -132,24 +149,28 @@ export const lacksKeys = (service: object): Effect.Effect<boolean, StoreFailure>
 
 /**
  * The port of a store that was opened without keys. Where all must be sealed it refuses these members, which write
- * payloads: whoever reads with keys would stop at what they wrote. The first write looks, the others do not.
+ * payloads: whoever reads with keys would stop at what they wrote. A write looks, until it was seen that all may write.
+ *
+ * Layers on SQL databases look when they open: writes that are made at once before anybody has looked would each ask,
+ * and go on in the order of their answers.
  */
 export const withoutKeys = <Port extends { readonly note: Note | null }, Member extends keyof Port & string>(
   store: string,
   port: Port,
   writes: ReadonlyArray<Member>
-): Port => {
-  if (isSealed(port) || port.note === null) return port
+): Guarded<Port> => {
+  if (isSealed(port) || port.note === null) return { encoded: port, look: Effect.void }
   const members = membersOf(port)
   const note = members.note as Note
   let isOpen = false
-  const look = (operation: string) =>
-    Effect.flatMap(requirement(note), ({ holds }): Effect.Effect<void, StoreError> => {
-      isOpen = !holds
-      return holds
-        ? Effect.fail(new StoreError({ operation, cause: new Error(`${store} ${sealedOnly}`) }))
-        : Effect.void
-    })
+  const look = Effect.map(requirement(note), ({ holds }) => {
+    isOpen = !holds
+  })
+  const refused = (operation: string) =>
+    Effect.suspend(
+      (): Effect.Effect<void, StoreError> =>
+        isOpen ? Effect.void : Effect.fail(new StoreError({ operation, cause: new Error(`${store} ${sealedOnly}`) }))
+    )
   const guarded = writes.map((name) => {
     const write = members[name] as (...args: ReadonlyArray<unknown>) => Effect.Effect<unknown, unknown>
     return [
@@ -158,12 +179,12 @@ export const withoutKeys = <Port extends { readonly note: Note | null }, Member 
         isOpen
           ? write(...args)
           : Effect.zipRight(
-              look(name),
+              Effect.zipRight(look, refused(name)),
               Effect.suspend(() => write(...args))
             )
     ] as const
   })
-  return { ...members, ...Object.fromEntries(guarded) }
+  return { encoded: { ...members, ...Object.fromEntries(guarded) }, look }
 }
 
 const sealedOnly =

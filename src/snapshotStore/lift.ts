@@ -27,8 +27,10 @@ import type { Encoded, EncodedSnapshot, Options } from "./SnapshotStoreEncoded.j
 
 const lifted = new Lifted<SnapshotStoreShape, Encoded, Options>("SnapshotStore")
 
-export const lift = (encoded: Encoded, options: Options): Effect.Effect<SnapshotStoreShape, never, Scope.Scope> =>
-  Effect.map(serviceOf(encoded, options), (service) => lifted.add(service, encoded, options))
+export const lift = (port: Encoded, options: Options): Effect.Effect<SnapshotStoreShape, never, Scope.Scope> => {
+  const { encoded, look } = withoutKeys("the SnapshotStore", port, ["save"])
+  return Effect.map(serviceOf(encoded, options), (service) => lifted.add(service, port, options, look))
+}
 
 export const relift = <E, R>(
   service: SnapshotStoreShape,
@@ -36,8 +38,7 @@ export const relift = <E, R>(
 ): Effect.Effect<SnapshotStoreShape, E | InvalidInput, R | Scope.Scope> =>
   Effect.flatMap(lifted.rewrap(service, wrap), ({ encoded, options }) => lift(encoded, options))
 
-const serviceOf = (port: Encoded, options: Options): Effect.Effect<SnapshotStoreShape, never, Scope.Scope> => {
-  const encoded = withoutKeys("the SnapshotStore", port, ["save"])
+const serviceOf = (encoded: Encoded, options: Options): Effect.Effect<SnapshotStoreShape, never, Scope.Scope> => {
   const observe = Telemetry.make("SnapshotStore", options.system, options.readOnly)
 
   const save: SnapshotStoreShape["save"] = (stream, snapshot) =>

@@ -11,6 +11,7 @@ import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import { type InvalidInput, StoreError, type StoreFailure } from "../Errors.js"
 import * as variables from "../internal/config.js"
+import { lookForKeys } from "../internal/lifted.js"
 import { type Keys, onlyKnown, part } from "../internal/storeOptions.js"
 import { checked, fields } from "../internal/validate.js"
 import type * as Pool from "../Pool.js"
@@ -104,7 +105,7 @@ export const on = <
       return Effect.fail(new StoreError({ operation: checking, cause: new Error(why) }))
     })
 
-  return <Tag, Service, Options extends Preparation, Lifting, Port, R extends Scope.Scope>(
+  return <Tag, Service extends object, Options extends Preparation, Lifting, Port, R extends Scope.Scope>(
     store: Store<Tag, Service, Access, Preparation, N, S, Options, Lifting, Port, R>
   ) => {
     const storeKeys = { ...preparationKeys, ...store.keys } as Keys<Options>
@@ -127,7 +128,8 @@ export const on = <
       const port: Effect.Effect<Port, StoreFailure, Scope.Scope> = store.port(access, names)
       return prepare(access, names, store.schema, readOnly, migrate).pipe(
         Effect.zipRight(port),
-        Effect.flatMap((port) => store.lift(port, lifting, access))
+        Effect.flatMap((port) => store.lift(port, lifting, access)),
+        Effect.tap((service) => lookForKeys(service))
       )
     }
 
