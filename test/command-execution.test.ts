@@ -475,15 +475,21 @@ describe("the lease", () => {
     })
   )
 
+  /** Renewals wait for the gate, and cannot be interrupted there; giving back does not. */
+  const heldRenewals = Effect.gen(function* () {
+    const gate = yield* Deferred.make<void>()
+    const { encoded, store } = yield* setUp((encoded) => ({
+      renew: (request) =>
+        request.leaseMs === 0
+          ? encoded.renew(request)
+          : Effect.uninterruptible(Effect.zipRight(Deferred.await(gate), encoded.renew(request)))
+    }))
+    return { encoded, gate, store }
+  })
+
   it.effect("is given back after a renewal under way, which would lengthen it again", () =>
     Effect.gen(function* () {
-      const gate = yield* Deferred.make<void>()
-      const { encoded, store } = yield* setUp((encoded) => ({
-        renew: (request) =>
-          request.leaseMs === 0
-            ? encoded.renew(request)
-            : Effect.uninterruptible(Effect.zipRight(Deferred.await(gate), encoded.renew(request)))
-      }))
+      const { encoded, gate, store } = yield* heldRenewals
       const fail = yield* Deferred.make<never, string>()
       const fiber = yield* Effect.fork(store.execute(command, Deferred.await(fail), { success, lease: 900 }))
       yield* pass(310)
@@ -500,13 +506,7 @@ describe("the lease", () => {
 
   it.effect("is given back when its holder is interrupted during a renewal, which would lengthen it again", () =>
     Effect.gen(function* () {
-      const gate = yield* Deferred.make<void>()
-      const { encoded, store } = yield* setUp((encoded) => ({
-        renew: (request) =>
-          request.leaseMs === 0
-            ? encoded.renew(request)
-            : Effect.uninterruptible(Effect.zipRight(Deferred.await(gate), encoded.renew(request)))
-      }))
+      const { encoded, gate, store } = yield* heldRenewals
       const fiber = yield* Effect.fork(store.execute(command, Effect.never, { success, lease: 900 }))
       yield* pass(310)
       const interrupting = yield* Effect.fork(Fiber.interrupt(fiber))

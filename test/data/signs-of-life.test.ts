@@ -4,59 +4,40 @@
  */
 import * as fs from "node:fs"
 import * as path from "node:path"
-import { Deferred, Effect, Fiber, type Layer, Option, Redacted, Stream } from "effect"
-import { DataStore } from "effect-stores"
+import { Effect, type Layer, Redacted } from "effect"
+import type { DataStore } from "effect-stores"
 import { DataStoreFileSystem } from "effect-stores/fs"
 import { DataStorePg } from "effect-stores/pg"
 import { DataStoreSqlite } from "effect-stores/sqlite"
 import { expect, it } from "vitest"
 import { describePg, freshDatabase, temporaryDirectory } from "../support/backends.js"
 import { eventually } from "../support/eventually.js"
-import { heldClock } from "./clock.js"
-
-const id = { bucket: "bucket", name: "object" }
-const hoursMs = 3 * 3_600_000
+import { duringPut, hoursMs } from "./heldPut.js"
 
 /** A put that waits for hours in the middle of its body; `age` makes it so where files and not clocks tell the time. */
 const longPut = (
   layer: Layer.Layer<DataStore.DataStore, unknown>,
-  hasBegun: (store: DataStore.DataStoreShape) => Effect.Effect<boolean>,
+  hasBegun: Effect.Effect<boolean>,
   age: () => void = () => {}
 ): Promise<void> =>
-  Effect.gen(function* () {
-    const store = yield* DataStore.DataStore
-    yield* store.buckets.create(id.bucket)
-    const time = heldClock(Date.now() - hoursMs)
-    const [reached, go] = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
-    const held = Stream.drain(
-      Stream.fromEffect(Effect.zipRight(Deferred.succeed(reached, undefined), Deferred.await(go)))
-    )
-    const piece = new Uint8Array(256 * 1024).fill(7)
-    const pieces = Stream.rechunk(Stream.fromIterable(Array.from({ length: 9 }, () => piece)), 1)
-    const putting = yield* Effect.fork(
-      Effect.withClock(store.put(id, Stream.concat(pieces, Stream.concat(held, Stream.make(piece)))), time.clock)
-    )
-    yield* Deferred.await(reached)
-    yield* eventually(hasBegun(store))
-    age()
-    yield* eventually(Effect.sync(() => time.sleepers() > 0))
-    time.moveTo(Date.now())
-    // The sign is given when its sleeper sleeps again.
-    yield* eventually(Effect.sync(() => time.sleepers() > 0))
-    expect(yield* store.sweep()).toBe(0)
-    yield* Deferred.succeed(go, undefined)
-    const { size } = yield* Fiber.join(putting)
-    expect(size).toBe(10 * piece.byteLength)
-    const found = Option.getOrThrow(yield* store.get(id))
-    expect(yield* Stream.runFold(found.body, 0, (sum, bytes) => sum + bytes.byteLength)).toBe(size)
-  }).pipe(Effect.provide(layer), Effect.runPromise)
+  duringPut(layer, (store, time) =>
+    Effect.gen(function* () {
+      yield* eventually(hasBegun)
+      age()
+      yield* eventually(Effect.sync(() => time.sleepers() > 0))
+      time.moveTo(Date.now())
+      // The sign is given when its sleeper sleeps again.
+      yield* eventually(Effect.sync(() => time.sleepers() > 0))
+      expect(yield* store.sweep()).toBe(0)
+    })
+  )
 
 it("a file that is being written is touched, so that it is not swept", () => {
   const root = temporaryDirectory()
   const incoming = () => fs.readdirSync(path.join(root, "incoming")).map((name) => path.join(root, "incoming", name))
   return longPut(
     DataStoreFileSystem.layer({ root }),
-    () => Effect.sync(() => incoming().length === 1),
+    Effect.sync(() => incoming().length === 1),
     () => {
       const old = (Date.now() - hoursMs) / 1_000
       for (const file of incoming()) fs.utimesSync(file, old, old)
@@ -65,9 +46,9 @@ it("a file that is being written is touched, so that it is not swept", () => {
 })
 
 it("rows that are being written are touched on SQLite, so that they are not swept", () =>
-  longPut(DataStoreSqlite.layer({ filename: path.join(temporaryDirectory(), "long.db") }), () => Effect.succeed(true)))
+  longPut(DataStoreSqlite.layer({ filename: path.join(temporaryDirectory(), "long.db") }), Effect.succeed(true)))
 
 describePg("PostgreSQL", () => {
   it("rows that are being written are touched, so that they are not swept", async () =>
-    longPut(DataStorePg.layer({ url: Redacted.make(await freshDatabase()) }), () => Effect.succeed(true)))
+    longPut(DataStorePg.layer({ url: Redacted.make(await freshDatabase()) }), Effect.succeed(true)))
 })

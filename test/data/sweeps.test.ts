@@ -4,45 +4,21 @@
  */
 import * as path from "node:path"
 import Sqlite from "better-sqlite3"
-import { Deferred, Effect, Fiber, type Layer, Option, Redacted, Stream } from "effect"
-import { DataStore } from "effect-stores"
+import { Effect, Fiber, type Layer, Redacted } from "effect"
+import type { DataStore } from "effect-stores"
 import { DataStorePg } from "effect-stores/pg"
 import { DataStoreSqlite } from "effect-stores/sqlite"
 import { expect, it } from "vitest"
 import { describePg, freshDatabase, temporaryDirectory } from "../support/backends.js"
 import { withClient } from "../support/databases.js"
 import { eventually } from "../support/eventually.js"
-import { heldClock } from "./clock.js"
-
-const id = { bucket: "bucket", name: "object" }
-const hoursMs = 3 * 3_600_000
+import { duringPut } from "./heldPut.js"
 
 /** `meanwhile` starts the sweep, holds it where it has looked, and gives the sign of life for the put. */
 const between = (
   layer: Layer.Layer<DataStore.DataStore, unknown>,
   meanwhile: (sweep: Effect.Effect<number, unknown>) => Effect.Effect<number, unknown>
-): Promise<void> =>
-  Effect.gen(function* () {
-    const store = yield* DataStore.DataStore
-    yield* store.buckets.create(id.bucket)
-    const time = heldClock(Date.now() - hoursMs)
-    const [reached, go] = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
-    const held = Stream.drain(
-      Stream.fromEffect(Effect.zipRight(Deferred.succeed(reached, undefined), Deferred.await(go)))
-    )
-    const piece = new Uint8Array(256 * 1024).fill(7)
-    const pieces = Stream.rechunk(Stream.fromIterable(Array.from({ length: 9 }, () => piece)), 1)
-    const putting = yield* Effect.fork(
-      Effect.withClock(store.put(id, Stream.concat(pieces, Stream.concat(held, Stream.make(piece)))), time.clock)
-    )
-    yield* Deferred.await(reached)
-    expect(yield* meanwhile(store.sweep())).toBe(0)
-    yield* Deferred.succeed(go, undefined)
-    const { size } = yield* Fiber.join(putting)
-    expect(size).toBe(10 * piece.byteLength)
-    const found = Option.getOrThrow(yield* store.get(id))
-    expect(yield* Stream.runFold(found.body, 0, (sum, bytes) => sum + bytes.byteLength)).toBe(size)
-  }).pipe(Effect.provide(layer), Effect.runPromise)
+): Promise<void> => duringPut(layer, (store) => Effect.map(meanwhile(store.sweep()), (swept) => expect(swept).toBe(0)))
 
 const title = "a put that gives a sign of life after the sweep has looked loses none of its rows, and is not counted"
 

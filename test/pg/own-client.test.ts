@@ -11,11 +11,9 @@ import { beforeAll } from "vitest"
 import { describePg, freshDatabase } from "../support/backends.js"
 import { withClient } from "../support/databases.js"
 import { eventually } from "../support/eventually.js"
+import { contract, event, newStream } from "../support/ownClient.js"
 
 type Application = EventStore.EventStore | PgClient.PgClient | PgDatabase.PgDatabase
-
-const newStream = () => ({ tenantId: "t", domain: "d", aggregateId: crypto.randomUUID() })
-const event = { type: "Happened", data: { n: 1 } }
 
 describePg("the stores beside an application's PgClient", () => {
   let url: string
@@ -53,64 +51,32 @@ describePg("the stores beside an application's PgClient", () => {
     database: PgDatabase.PgDatabase
   })
 
-  for (const begin of ["sql.withTransaction", "PgDatabase.transaction"] as const) {
-    test(
-      `${begin} is one for both: appends and the application's rows are there together or not at all`,
-      Effect.gen(function* () {
-        const { database, sql, store } = yield* services
-        const inside = <A, E>(self: Effect.Effect<A, E>): Effect.Effect<A, unknown> =>
-          begin === "PgDatabase.transaction" ? database.transaction(self) : sql.withTransaction(self)
-        const [kept, undone] = [newStream(), newStream()]
-        const place = (stream: EventStore.StreamId) =>
-          Effect.gen(function* () {
-            yield* store.append(stream, [event], { expected: "noStream" })
-            yield* sql`insert into rows values (${stream.aggregateId})`
-            assert.strictEqual(yield* store.version(stream), 1)
-          })
-        yield* inside(place(kept))
-        assert.strictEqual(yield* Effect.flip(inside(Effect.zipRight(place(undone), Effect.fail("undone")))), "undone")
-        // An inner one that fails, and is caught, undoes its own writes only.
-        const partly = newStream()
-        yield* inside(
-          Effect.zipRight(place(partly), Effect.flip(inside(Effect.zipRight(place(undone), Effect.fail(0)))))
-        )
-        const versions = yield* Effect.forEach([kept, undone, partly], store.version)
-        assert.deepEqual(versions, [1, 0, 1])
-        const ids = [kept, undone, partly].map(({ aggregateId }) => aggregateId)
-        assert.lengthOf(yield* sql`select * from rows where ${sql.in("id", ids)}`, 2)
-      })
+  const elsewhere = Effect.suspend(() =>
+    Effect.map(Layer.build(PgClient.layer({ url: Redacted.make(other), maxConnections: 1 })), (built) =>
+      Context.unsafeGet(built, PgClient.PgClient)
     )
-  }
-
-  test(
-    "a transaction of another client is not taken for one of this database's",
-    Effect.gen(function* () {
-      const { store } = yield* services
-      const elsewhere = Context.unsafeGet(
-        yield* Layer.build(PgClient.layer({ url: Redacted.make(other), maxConnections: 1 })),
-        PgClient.PgClient
-      )
-      const stream = newStream()
-      const append = store.append(stream, [event], { expected: "noStream" })
-      assert.strictEqual(
-        yield* Effect.flip(elsewhere.withTransaction(Effect.zipRight(append, Effect.fail("undone")))),
-        "undone"
-      )
-      assert.strictEqual(yield* store.version(stream), 1)
-    }).pipe(Effect.scoped)
   )
+
+  contract<Application>({
+    test,
+    services,
+    database: "PgDatabase",
+    events: [event],
+    elsewhere,
+    failing: {
+      "a COMMIT that fails": (sql) => sql`insert into checked values (1), (1)`,
+      "a COMMIT after a statement that failed and was caught": (sql) => Effect.ignore(sql`select 1 / ${0}::int`)
+    }
+  })
 
   test(
     "a transaction of this database inside one of another client's is its own",
     Effect.gen(function* () {
       const { database, sql, store } = yield* services
-      const elsewhere = Context.unsafeGet(
-        yield* Layer.build(PgClient.layer({ url: Redacted.make(other), maxConnections: 1 })),
-        PgClient.PgClient
-      )
+      const client = yield* elsewhere
       const [kept, undone] = [newStream(), newStream()]
       const append = (stream: EventStore.StreamId) => store.append(stream, [event], { expected: "noStream" })
-      const failed = elsewhere.withTransaction(
+      const failed = client.withTransaction(
         Effect.gen(function* () {
           yield* database.transaction(Effect.zipRight(append(kept), sql`insert into rows values (${kept.aggregateId})`))
           yield* Effect.flip(database.transaction(Effect.zipRight(append(undone), Effect.fail("inner"))))
@@ -121,42 +87,6 @@ describePg("the stores beside an application's PgClient", () => {
       assert.deepEqual([yield* store.version(kept), yield* store.version(undone)], [1, 0])
       assert.lengthOf(yield* sql`select * from rows where id = ${kept.aggregateId}`, 1)
     }).pipe(Effect.scoped)
-  )
-
-  test(
-    "a COMMIT that fails is a typed failure, and nothing of the transaction is there",
-    Effect.gen(function* () {
-      const { database, sql, store } = yield* services
-      const stream = newStream()
-      const failed = yield* Effect.flip(
-        database.transaction(
-          Effect.zipRight(
-            store.append(stream, [event], { expected: "noStream" }),
-            sql`insert into checked values (1), (1)`
-          )
-        )
-      )
-      assert.strictEqual(failed._tag, "StoreError")
-      assert.strictEqual(yield* store.version(stream), 0)
-    })
-  )
-
-  test(
-    "a transaction in which a statement failed and was caught fails, and is not taken for committed",
-    Effect.gen(function* () {
-      const { database, sql, store } = yield* services
-      const stream = newStream()
-      const failed = yield* Effect.flip(
-        database.transaction(
-          Effect.zipRight(
-            store.append(stream, [event], { expected: "noStream" }),
-            Effect.ignore(sql`select 1 / ${0}::int`)
-          )
-        )
-      )
-      assert.strictEqual(failed._tag, "StoreError")
-      assert.strictEqual(yield* store.version(stream), 0)
-    })
   )
 
   test(

@@ -12,11 +12,9 @@ import { EventStore } from "effect-stores"
 import { EventStoreSqlite, SqliteDatabase } from "effect-stores/sqlite"
 import { beforeAll, describe } from "vitest"
 import { temporaryDirectory } from "../support/backends.js"
+import { contract, event, newStream } from "../support/ownClient.js"
 
 type Application = EventStore.EventStore | SqlClient.SqlClient | SqliteDatabase.SqliteDatabase
-
-const newStream = () => ({ tenantId: "t", domain: "d", aggregateId: crypto.randomUUID() })
-const event = { type: "Happened", data: { n: 1 } }
 
 describe("the stores beside an application's SqliteClient", () => {
   const filename = path.join(temporaryDirectory(), "application.db")
@@ -41,71 +39,16 @@ describe("the stores beside an application's SqliteClient", () => {
     database: SqliteDatabase.SqliteDatabase
   })
 
-  for (const begin of ["sql.withTransaction", "SqliteDatabase.transaction"] as const) {
-    test(
-      `${begin} is one for both: appends and the application's rows are there together or not at all`,
-      Effect.gen(function* () {
-        const { database, sql, store } = yield* services
-        const inside = <A, E>(self: Effect.Effect<A, E>): Effect.Effect<A, unknown> =>
-          begin === "SqliteDatabase.transaction" ? database.transaction(self) : sql.withTransaction(self)
-        const [kept, undone] = [newStream(), newStream()]
-        const place = (stream: EventStore.StreamId) =>
-          Effect.gen(function* () {
-            yield* store.append(stream, [event, event], { expected: "noStream" })
-            yield* sql`insert into rows values (${stream.aggregateId})`
-            assert.strictEqual(yield* store.version(stream), 2)
-          })
-        yield* inside(place(kept))
-        assert.strictEqual(yield* Effect.flip(inside(Effect.zipRight(place(undone), Effect.fail("undone")))), "undone")
-        // An inner one that fails, and is caught, undoes its own writes only.
-        const partly = newStream()
-        yield* inside(
-          Effect.zipRight(place(partly), Effect.flip(inside(Effect.zipRight(place(undone), Effect.fail(0)))))
-        )
-        assert.deepEqual(yield* Effect.forEach([kept, undone, partly], store.version), [2, 0, 2])
-        const ids = [kept, undone, partly].map(({ aggregateId }) => aggregateId)
-        assert.lengthOf(yield* sql`select * from rows where ${sql.in("id", ids)}`, 2)
-      })
-    )
-  }
-
-  test(
-    "a transaction of another client is not taken for one of this database's",
-    Effect.gen(function* () {
-      const { store } = yield* services
-      const elsewhere = Context.unsafeGet(
-        yield* Layer.build(Layer.fresh(SqliteClient.layer({ filename: ":memory:" }))),
-        SqlClient.SqlClient
-      )
-      const stream = newStream()
-      const append = store.append(stream, [event], { expected: "noStream" })
-      assert.strictEqual(
-        yield* Effect.flip(elsewhere.withTransaction(Effect.zipRight(append, Effect.fail("undone")))),
-        "undone"
-      )
-      assert.strictEqual(yield* store.version(stream), 1)
-    }).pipe(Effect.scoped)
-  )
-
-  test(
-    "a COMMIT that fails is a typed failure, and nothing of the transaction is there",
-    Effect.gen(function* () {
-      const { database, sql, store } = yield* services
-      const stream = newStream()
-      const failed = yield* Effect.flip(
-        database.transaction(
-          Effect.zipRight(
-            store.append(stream, [event], { expected: "noStream" }),
-            sql`insert into children values (${crypto.randomUUID()})`
-          )
-        )
-      )
-      assert.strictEqual(failed._tag, "StoreError")
-      assert.strictEqual(yield* store.version(stream), 0)
-      // The next one begins, so the one before it has ended.
-      yield* database.transaction(store.append(stream, [event], { expected: "noStream" }))
-    })
-  )
+  contract<Application>({
+    test,
+    services,
+    database: "SqliteDatabase",
+    events: [event, event],
+    elsewhere: Effect.map(Layer.build(Layer.fresh(SqliteClient.layer({ filename: ":memory:" }))), (built) =>
+      Context.unsafeGet(built, SqlClient.SqlClient)
+    ),
+    failing: { "a COMMIT that fails": (sql) => sql`insert into children values (${crypto.randomUUID()})` }
+  })
 
   test(
     "a transaction that a failed COMMIT of the client has left open swallows no append",
