@@ -330,11 +330,7 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
 
   const sealed: Encoded = {
     create,
-    takeOver: (request) =>
-      Effect.suspend(() => {
-        places.delete(request.position)
-        return port.takeOver(request)
-      }),
+    takeOver: port.takeOver,
     renew: port.renew,
     finish,
     get: (id) => Effect.flatMap(port.get(id), openNullable),

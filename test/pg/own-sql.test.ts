@@ -363,6 +363,8 @@ describePg("the user's own SQL on PostgreSQL", () => {
       yield* Effect.all(work, { concurrency: "unbounded" })
       assert.deepEqual(yield* sql`select n from v`, [{ n: 1 }])
       for (const _ of [1, 2, 3]) assert.strictEqual((yield* Effect.exit(unsendable))._tag, "Failure")
+      yield* transaction(Effect.zipRight(Effect.ignore(unsendable), sql`insert into v values (2)`))
+      assert.deepEqual(yield* sql`select n from v order by n`, [{ n: 1 }, { n: 2 }])
       assert.strictEqual(yield* store.version(stream), 0)
       assert.isAtMost((yield* state).open, 1)
     })

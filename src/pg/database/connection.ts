@@ -155,15 +155,13 @@ export class PgConnection {
     // The end of the user's transaction may do the user's work: deferred triggers.
     if (forStore && !(bare === true && inside && this.mode !== "store")) this.boundedSince = Date.now()
     const finish = (error: unknown, result: Pg.QueryResult | undefined) => {
-      // The driver calls back twice for a value that it cannot send.
+      // For a value that it cannot send the driver calls back twice: at once, and when the server is ready again.
       if (settled) return
       this.refused = undefined
       this.active--
       this.boundedSince = 0
       settled = true
       if (error && (name !== undefined || switching) && isPlanDead(error)) this.dead = true
-      // Where the driver itself has failed, nobody knows what it has sent.
-      if (error && !(error instanceof Pg.DatabaseError)) this.dead = true
       this.note(query, mode, switching, inside, Boolean(error))
       if (aborted) this.mode = undefined
       done(error ?? undefined, result)
