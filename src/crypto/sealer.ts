@@ -220,8 +220,9 @@ export const isError = <A extends object>(result: A | CryptoError): result is Cr
 /**
  * The random id of a store, which is part of every context in it, so that nothing can be moved here from another store.
  * Before that, each key is held against the check value that the store has kept since the key's first use. `note`
- * keeps a value under a name unless there is one, and gives what is kept. A store that keeps nothing has no id. It also
- * keeps whether all must be sealed, for those who open it without keys.
+ * keeps a value under a name unless there is one, and gives what is kept. A store that keeps nothing has no id. Every
+ * other one also keeps whether all must be sealed, for those who open it without keys; `EncryptAllowPlaintext` leaves
+ * that as it is.
  */
 export const prepare = (
   cipher: Cipher,

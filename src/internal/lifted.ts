@@ -21,7 +21,7 @@ interface Parts<Encoded, Options> {
 /** A port as it is written to without keys, and what looks whether it may be: see `withoutKeys`. */
 export interface Guarded<Encoded> {
   readonly encoded: Encoded
-  readonly look: Effect.Effect<void, StoreFailure>
+  readonly look: Effect.Effect<boolean, StoreFailure>
 }
 
 const allParts = new WeakMap<object, Parts<object, SharedOptions>>()
@@ -131,21 +131,15 @@ export const beingSealed: FiberRef.FiberRef<boolean> = globalValue("effect-store
 )
 
 /**
- * For layers that ask the backend while they are built: looks there whether the service may write without keys. Not for
- * one that writes nothing, or is sealed next.
+ * Whether a service was opened without keys that refuses to write plain. Not asked of one that writes nothing, or is
+ * sealed next. Layers that ask the backend while they are built ask this, too.
  */
-export const lookForKeys = (service: object): Effect.Effect<void, StoreFailure> =>
+export const lacksKeys = (service: object): Effect.Effect<boolean, StoreFailure> =>
   Effect.flatMap(FiberRef.get(beingSealed), (isSealedNext) =>
-    isSealedNext || partsOf(service)?.options.readOnly === true ? Effect.void : (looks.get(service) ?? Effect.void)
+    isSealedNext || partsOf(service)?.options.readOnly === true
+      ? Effect.succeed(false)
+      : (looks.get(service) ?? Effect.succeed(false))
   )
-
-/** Whether a service was opened without keys that refuses to write plain. */
-export const lacksKeys = (service: object): Effect.Effect<boolean, StoreFailure> => {
-  const encoded = allParts.get(service)?.encoded as { readonly note?: Note | null } | undefined
-  return encoded === undefined || isSealed(encoded) || typeof encoded.note !== "function"
-    ? Effect.succeed(false)
-    : Effect.map(requirement(encoded.note), ({ holds }) => holds)
-}
 
 /**
  * The port of a store that was opened without keys. Where all must be sealed it refuses these members, which write
@@ -159,12 +153,13 @@ export const withoutKeys = <Port extends { readonly note: Note | null }, Member 
   port: Port,
   writes: ReadonlyArray<Member>
 ): Guarded<Port> => {
-  if (isSealed(port) || port.note === null) return { encoded: port, look: Effect.void }
+  if (isSealed(port) || port.note === null) return { encoded: port, look: Effect.succeed(false) }
   const members = membersOf(port)
   const note = members.note as Note
   let isOpen = false
   const look = Effect.map(requirement(note), ({ holds }) => {
     isOpen = !holds
+    return holds
   })
   const refused = (operation: string) =>
     Effect.suspend(

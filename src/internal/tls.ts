@@ -9,7 +9,7 @@ import * as ConfigError from "effect/ConfigError"
 import * as Redacted from "effect/Redacted"
 import * as variables from "./config.js"
 import { secret } from "./connectionOptions.js"
-import { describe, fields, Parts, refuse } from "./validate.js"
+import { defined, describe, fields, Parts, refuse } from "./validate.js"
 
 /** Those options of Node's TLS that say whom to trust, who one is and how to encrypt. */
 export type NodeTlsOptions = Pick<
@@ -158,9 +158,6 @@ export const tlsOptions = (value: unknown, what: string): NodeTlsOptions | undef
     return refusal === undefined ? options : refuse(what, `is refused by TLS: ${refusal}`)
   })
 }
-
-const defined = (options: object) =>
-  Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined))
 
 /** Of a file. Throws `InvalidInput`. */
 export const contentOf = (file: unknown, what: string): Buffer => {

@@ -264,3 +264,7 @@ export const invalid = (thrown: unknown): InvalidInput => {
   } catch {}
   return new InvalidInput({ what: "input", why })
 }
+
+/** Without what is undefined. */
+export const defined = <A extends object>(options: A): { [K in keyof A]: Exclude<A[K], undefined> } =>
+  Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as never

@@ -27,6 +27,29 @@ export const connectionOf = (fiber: InContext): Connection | undefined =>
 export const command = (connection: Connection, text: string): Effect.Effect<unknown, SqlError> =>
   connection.executeRaw(text, [])
 
+/** The client's connections as the stores take them, and how many they use and wait for. */
+export const counted = <E>(
+  reserve: Effect.Effect<Connection, SqlError, Scope.Scope>,
+  failure: (cause: unknown) => E
+): {
+  readonly counts: { readonly used: number; readonly waiting: number }
+  readonly acquire: Effect.Effect<Connection, E, Scope.Scope>
+} => {
+  const counts = { used: 0, waiting: 0 }
+  const using = Effect.acquireRelease(
+    Effect.sync(() => counts.used++),
+    () => Effect.sync(() => counts.used--)
+  )
+  const acquire = Effect.suspend(() => {
+    counts.waiting++
+    return Effect.ensuring(
+      Effect.mapError(reserve, ({ cause }) => failure(cause)),
+      Effect.sync(() => counts.waiting--)
+    )
+  })
+  return { counts, acquire: Effect.tap(acquire, () => using) }
+}
+
 export interface OnClient {
   /** The `db.system.name` of spans. */
   readonly system: string

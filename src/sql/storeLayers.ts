@@ -11,7 +11,7 @@ import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import { type InvalidInput, StoreError, type StoreFailure } from "../Errors.js"
 import * as variables from "../internal/config.js"
-import { lookForKeys } from "../internal/lifted.js"
+import { lacksKeys } from "../internal/lifted.js"
 import { type Keys, onlyKnown, part } from "../internal/storeOptions.js"
 import { checked, fields } from "../internal/validate.js"
 import type * as Pool from "../Pool.js"
@@ -129,7 +129,7 @@ export const on = <
       return prepare(access, names, store.schema, readOnly, migrate).pipe(
         Effect.zipRight(port),
         Effect.flatMap((port) => store.lift(port, lifting, access)),
-        Effect.tap((service) => lookForKeys(service))
+        Effect.tap((service) => lacksKeys(service))
       )
     }
 

@@ -9,7 +9,6 @@ import type { ConfigError } from "effect/ConfigError"
 import type * as ConfigProvider from "effect/ConfigProvider"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as FiberRef from "effect/FiberRef"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import { CacheStore } from "../CacheStore.js"
@@ -21,7 +20,7 @@ import { InvalidInput, type StoreFailure } from "../Errors.js"
 import { EventStore } from "../EventStore.js"
 import type { Health } from "../Health.js"
 import { nameOf } from "../internal/config.js"
-import { beingSealed, lacksKeys } from "../internal/lifted.js"
+import { lacksKeys } from "../internal/lifted.js"
 import { type Keys, onlyKnown } from "../internal/storeOptions.js"
 import { checked, record, refuse } from "../internal/validate.js"
 import { SnapshotStore } from "../SnapshotStore.js"
@@ -122,9 +121,9 @@ const optionKeys: Keys<Options> = {
  * - `DURABLE=true` refuses an event store in memory.
  *
  * All that is wrong with the variables, alone or between them, is one error, before anything is opened; what depends on
- * one that is wrong is not judged. A warning names those that have no
- * effect. At start one line is logged that names the backend of each store, and a warning if `EXPECTED_PROCESSES`
- * processes like this one may open more connections than a server allows.
+ * one that is wrong is not judged. A warning names those that have no effect. At start one line is logged that names
+ * the backend of each store, and a warning if `EXPECTED_PROCESSES` processes like this one may open more connections
+ * than a server allows.
  *
  * @example
  * ```ts
@@ -225,7 +224,7 @@ const chosen = (
     yield* checkPools(session.pools, choice.expectedProcesses)
 
     const services = opened.reduce((all, { services }) => Context.merge(all, services), Context.empty())
-    if (keys === undefined && !(yield* FiberRef.get(beingSealed))) {
+    if (keys === undefined) {
       const serviceOf = (store: Store): object => services.unsafeMap.get(tags[store].key)
       const locked = yield* Effect.filter(byConfig, (store) => lacksKeys(serviceOf(store)))
       if (locked.length > 0) {

@@ -10,7 +10,9 @@ import * as Layer from "effect/Layer"
 import type { CacheStore } from "../CacheStore.js"
 import type { CommandStore } from "../CommandStore.js"
 import type { DataStore } from "../DataStore.js"
+import { type InvalidInput, StoreError } from "../Errors.js"
 import type { EventStore } from "../EventStore.js"
+import type { Health } from "../Health.js"
 import * as variables from "../internal/config.js"
 import { nameOf } from "../internal/config.js"
 import type { MemoryDatabase } from "../memory/MemoryDatabase.js"
@@ -187,37 +189,33 @@ const simple = <S>(
 
 /** What the variables of the store say beside those of the backend: the same, or nothing. */
 const agreed = <O extends object>(
-  config: Config.Config<O>,
-  behind: string,
-  name: string
-): Config.Config<ReadonlyArray<ConfigError.ConfigError>> => {
-  return Config.map(
-    Config.all([variables.attempted(behindName(config, behind)), variables.attempted(behindName(config, name))]),
-    ([common, own]) =>
-      common === variables.unread || own === variables.unread
-        ? []
-        : Object.entries(own).flatMap(([option, value]) => {
-            const other = common[option as keyof O]
-            return other === undefined || Equal.equals(other, value)
-              ? []
-              : [
-                  ConfigError.InvalidData(
-                    [`${name}_${nameOf(option)}`],
-                    `is not what ${behind}_${nameOf(option)} says: give one`
-                  )
-                ]
-          })
+  at: (name: string) => Config.Config<O>,
+  [behind, name]: readonly [string, string],
+  group = ""
+): Config.Config<ReadonlyArray<ConfigError.ConfigError>> =>
+  Config.map(Config.all([variables.attempted(at(behind)), variables.attempted(at(name))]), ([common, own]) =>
+    common === variables.unread || own === variables.unread
+      ? []
+      : Object.entries(own).flatMap(([option, value]) => {
+          const other = common[option as keyof O]
+          return other === undefined || Equal.equals(other, value)
+            ? []
+            : [
+                ConfigError.InvalidData(
+                  [`${name}_${group}${nameOf(option)}`],
+                  `is not what ${behind}_${group}${nameOf(option)} says: give one`
+                )
+              ]
+        })
   )
-}
 
-/** A pool is a group of its own. */
-const behindName = <A>(config: Config.Config<A>, name: string): Config.Config<A> => {
-  const [place = name, ...pool] = name.split(/_(?=POOL$)/)
-  return Config.nested(
-    pool.reduceRight((config, name) => Config.nested(config, name), config),
-    place
+const readOnlyAt = (name: string) => Config.nested(readOnly, name)
+
+/** Of a backend that is asked anew each time: a file that its options name may be gone meanwhile. */
+const asked = (health: Effect.Effect<Health, InvalidInput>): Effect.Effect<Health> =>
+  Effect.catchAll(health, (cause) =>
+    Effect.succeed<Health>({ status: "down", error: new StoreError({ operation: "health", cause }) })
   )
-}
 
 /** What has no place for several stores. */
 const unprefixed = (instead: string): Config.Config<unknown> =>
@@ -244,17 +242,13 @@ const minio: Plan<DataStore> = Effect.map(
           unprefixed: Config.nested(unprefixed("MINIO_BUCKET_PREFIX"), dataStore)
         }),
         Config.map(
-          Config.all([
-            agreed(readOnly, "MINIO", dataStore),
-            agreed(Pool.httpConfig, "MINIO_POOL", `${dataStore}_POOL`)
-          ]),
+          Config.all([agreed(readOnlyAt, ["MINIO", dataStore]), agreed(pool, ["MINIO", dataStore], "POOL_")]),
           (errors) => errors.flat()
         )
       ),
       ({ common, own, pool }) => {
         const all = { ...common, ...own, pool: { ...common.pool, ...pool } }
-        // The layer refuses the same options first.
-        return alone(`minio ${common.endpoint}`, layer(all), "MINIO", Effect.orDie(health(all)))
+        return alone(`minio ${common.endpoint}`, layer(all), "MINIO", asked(health(all)))
       }
     )
   }
@@ -270,11 +264,9 @@ const fileSystem: Plan<DataStore> = Effect.map(
           own: Config.nested(readOnly, dataStore),
           unprefixed: Config.nested(unprefixed("another FS_ROOT"), dataStore)
         }),
-        agreed(readOnly, "FS", dataStore)
+        agreed(readOnlyAt, ["FS", dataStore])
       ),
-      ({ common, own }) =>
-        // The layer refuses the same options first.
-        alone(`fs ${common.root}`, layer({ ...common, ...own }), "FS", Effect.orDie(health(common)))
+      ({ common, own }) => alone(`fs ${common.root}`, layer({ ...common, ...own }), "FS", asked(health(common)))
     )
 )
 

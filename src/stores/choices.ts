@@ -18,9 +18,6 @@ export type Store = keyof typeof backends
 
 export const stores = Object.keys(backends) as ReadonlyArray<Store>
 
-/** The databases that several stores may share. */
-export type Shared = "sqlite" | "pg" | "redis"
-
 const choice = <S extends Store>(store: S) =>
   Config.map(
     variables.oneOf<(typeof backends)[S][number]>(backends[store])(variables.nameOf(store)),

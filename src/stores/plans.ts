@@ -65,8 +65,8 @@ export class Session {
 }
 
 const packages: Readonly<Record<string, string>> = {
-  sqlite: "better-sqlite3, @effect/sql and @effect/experimental",
-  pg: "pg, @effect/sql and @effect/experimental",
+  sqlite: "better-sqlite3, @effect/sql, @effect/experimental and @effect/platform",
+  pg: "pg, @effect/sql-pg, @effect/sql, @effect/experimental and @effect/platform",
   redis: "ioredis",
   minio: "minio"
 }
@@ -134,7 +134,10 @@ export interface Kind<Tag, Service, Options, Pool, Limits> {
 }
 
 export interface Sharing<Limits> {
-  /** The stores on this database share one pool, that of the database's own variables. Unknown: see `Choices`. */
+  /**
+   * The stores on this database share one pool, that of the database's own variables. `undefined`: not known, as the
+   * switch is wrong.
+   */
   readonly isShared: boolean | undefined
   /** How to change that. */
   readonly cure: string

@@ -4,7 +4,7 @@
  */
 import * as fs from "node:fs"
 import { assert, it } from "@effect/vitest"
-import { Effect, Layer, Option, Redacted, Stream } from "effect"
+import { ConfigProvider, Effect, Layer, Option, Redacted, Stream } from "effect"
 import { CacheStore, CommandStore, DataStore, EventStore, SnapshotStore, SubjectKeysEncoded } from "effect-stores"
 import {
   CacheStorePg,
@@ -15,6 +15,7 @@ import {
   SnapshotStorePg,
   SubjectKeysPg
 } from "effect-stores/pg"
+import { Stores } from "effect-stores/stores"
 import { describePg, freshDatabase } from "../support/backends.js"
 import { query } from "./support/query.js"
 import { roleWith } from "./support/role.js"
@@ -223,6 +224,19 @@ describePg("privileges on PostgreSQL", () => {
           assert.match(refused.message, /permission denied .* owns the schema .* usage and create/)
         }
       }
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("a reader's grants are enough for a store that Config has chosen, too", () =>
+    Effect.gen(function* () {
+      const url = yield* Effect.promise(freshDatabase)
+      yield* EventStorePg.migrate(optionsOf(url))
+      const reader = yield* roleWith(url, ...grantsOf("EventStore", 1))
+      const variables = { EVENT_STORE: "pg", EVENT_STORE_READ_ONLY: "true", PG_URL: reader.url }
+      const provider = ConfigProvider.fromMap(new Map(Object.entries(variables)), { pathDelim: "_" })
+      const count = Effect.flatMap(EventStore.EventStore, (store) => store.count())
+      const chosen = Layer.provide(Stores.layer(), Layer.setConfigProvider(provider))
+      assert.strictEqual(yield* Effect.provide(count, chosen), 0)
     }).pipe(Effect.scoped)
   )
 

@@ -26,6 +26,7 @@ import { Stores } from "effect-stores/stores"
 import { describe, expect, it, onTestFinished } from "vitest"
 import { proxyOf } from "../redis/fixtures.js"
 import { describeOwnPg, describeOwnRedis, describePg, freshDatabase, temporaryDirectory } from "../support/backends.js"
+import { certificates } from "../support/certificates.js"
 import { eventually } from "../support/eventually.js"
 import { startPostgres } from "../support/postgres.js"
 import { startRedis } from "../support/redis.js"
@@ -259,6 +260,27 @@ describe("health of an S3 server", () => {
         expect(Exit.isFailure(refused) && String(Cause.squash(refused.cause))).toContain("endpoint")
       })
     ))
+})
+
+describe("health of a chosen S3 server", () => {
+  it("is down when a file that its variables name is gone since the start", async () => {
+    const ca = certificates(temporaryDirectory()).authority
+    const variables = {
+      DATA_STORE: "minio",
+      MINIO_ENDPOINT: "https://127.0.0.1:1",
+      MINIO_ACCESS_KEY: "a",
+      MINIO_SECRET_KEY: "b",
+      MINIO_TLS_CA_FILE: ca
+    }
+    const provider = ConfigProvider.fromMap(new Map(Object.entries(variables)), { pathDelim: "_" })
+    await Effect.gen(function* () {
+      expect((yield* Stores.health).dataStore).toMatchObject({ status: "down", error: { _tag: "StoreUnavailable" } })
+      fs.rmSync(ca)
+      const { dataStore } = yield* Stores.health
+      expect(dataStore).toMatchObject({ status: "down", error: { _tag: "StoreError", operation: "health" } })
+      expect(String(dataStore?.status === "down" && dataStore.error)).toContain("tls.caFile")
+    }).pipe(Effect.provide(Stores.layer().pipe(Layer.provide(Layer.setConfigProvider(provider)))), Effect.runPromise)
+  })
 })
 
 describePg("health of all stores", () => {

@@ -41,7 +41,7 @@ interface Version {
   readonly size: bigint
 }
 
-export interface Found extends Version {
+interface Found extends Version {
   readonly object: EncodedObject
   /** All of the body, of a small object. */
   readonly inline: Buffer | undefined

@@ -55,20 +55,7 @@ export const make = (client: PgClient.PgClient): Effect.Effect<OnClient, ReadFai
   Effect.gen(function* () {
     const { config } = client
     const limits = { ...Pool.defaults.eventStore.pg, maxOpenConns: config.maxConnections ?? maxConnectionsByDefault }
-    let [open, waiting] = [0, 0]
-
-    const acquire = Effect.suspend(() => {
-      waiting++
-      return Effect.ensuring(
-        Effect.mapError(client.reserve, ({ cause }) => classify(cause, "read", "connecting")),
-        Effect.sync(() => waiting--)
-      )
-    }).pipe(
-      Effect.tap(() => {
-        open++
-        return Effect.addFinalizer(() => Effect.sync(() => open--))
-      })
-    )
+    const { acquire, counts } = onClient.counted(client.reserve, (cause) => classify(cause, "read", "connecting"))
 
     // Each client has a class of connections of its own.
     const own: unknown = yield* Effect.uninterruptible(
@@ -131,7 +118,7 @@ export const make = (client: PgClient.PgClient): Effect.Effect<OnClient, ReadFai
       )
 
     const ask: Effect.Effect<"up" | "busy", ReadFailure> = Effect.suspend(() =>
-      open >= limits.maxOpenConns
+      counts.used >= limits.maxOpenConns
         ? Effect.succeed("busy" as const)
         : Effect.async<"up", ReadFailure>((resume) => {
             // It cannot be interrupted, and nobody should wait for it.
@@ -156,7 +143,7 @@ export const make = (client: PgClient.PgClient): Effect.Effect<OnClient, ReadFai
         settings: { pooled: true, listener: undefined }
       },
       transaction,
-      state: Effect.sync(() => ({ open, idle: 0, waiting })),
+      state: Effect.sync(() => ({ open: counts.used, idle: 0, waiting: counts.waiting })),
       health: Health.make(ask)
     }
   })

@@ -6,7 +6,7 @@ import type { Statement } from "./access.js"
 import type { Names } from "./names.js"
 
 /** One table for all stores with the same schema and prefix. */
-export const notesTable = ({ qualified }: Names): string => `create table if not exists ${qualified("notes")} (
+export const notesTable = ({ qualified }: Names): string => `create table ${qualified("notes")} (
   store text collate "C" not null,
   name  text collate "C" not null,
   value text not null,

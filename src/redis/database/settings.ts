@@ -4,7 +4,18 @@
 import { Cluster, Redis, type RedisOptions } from "ioredis"
 import { agreed, host, parseUrl, port, secret, text } from "../../internal/connectionOptions.js"
 import { tlsOptions } from "../../internal/tls.js"
-import { array, describe, fields, givenKeys, integer, oneOf, Parts, record, refuse } from "../../internal/validate.js"
+import {
+  array,
+  defined,
+  describe,
+  fields,
+  givenKeys,
+  integer,
+  oneOf,
+  Parts,
+  record,
+  refuse
+} from "../../internal/validate.js"
 import type { RedisLimits } from "../../Pool.js"
 import { bySentinels, direct, type OnError } from "./connectors.js"
 import type { Driver } from "./driver.js"
@@ -208,9 +219,6 @@ const inCluster = (startup: Array<Address>, client: RedisOptions, natMap: RedisO
       dnsLookup: (host, done) => done(null, host)
     })
 })
-
-const defined = <A extends object>(options: A): { [K in keyof A]: Exclude<A[K], undefined> } =>
-  Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as never
 
 /** One without the other would not be sent. */
 const credentials = (username: string | undefined, password: string | undefined, prefix = "") => {

@@ -32,19 +32,7 @@ const filenameOf = (client: SqlClient.SqlClient): Effect.Effect<string, StoreErr
 export const make = (client: SqlClient.SqlClient): Effect.Effect<OnClient, StoreFailure> =>
   Effect.gen(function* () {
     const filename = yield* filenameOf(client)
-    let [used, waiting] = [0, 0]
-    const acquire = Effect.suspend(() => {
-      waiting++
-      return Effect.ensuring(
-        Effect.mapError(client.reserve, ({ cause }) => failure("connecting", cause)),
-        Effect.sync(() => waiting--)
-      )
-    }).pipe(
-      Effect.tap(() => {
-        used++
-        return Effect.addFinalizer(() => Effect.sync(() => used--))
-      })
-    )
+    const { acquire, counts } = onClient.counted(client.reserve, (cause) => failure("connecting", cause))
 
     // The client has one connection, which is free or reserved.
     const own: Connection = yield* Effect.scoped(acquire)
@@ -95,11 +83,11 @@ export const make = (client: SqlClient.SqlClient): Effect.Effect<OnClient, Store
     }
     return {
       access,
-      state: Effect.sync(() => ({ open: 1, idle: 1 - used, waiting })),
+      state: Effect.sync(() => ({ open: 1, idle: 1 - counts.used, waiting: counts.waiting })),
       health: Health.make(
         Effect.suspend(
           (): Effect.Effect<"up" | "busy", ReadFailure> =>
-            used > 0
+            counts.used > 0
               ? Effect.succeed("busy")
               : access.read("health", (connection) => {
                   connection.prepare("SELECT count(*) FROM sqlite_schema").get()

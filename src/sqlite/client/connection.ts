@@ -78,19 +78,6 @@ export class ClientConnection implements StepConnection {
     now(this.connection.executeValues(`PRAGMA ${text}`, []))
   }
 
-  checkpoint(): void {
-    if (this.inTransaction) return
-    try {
-      this.pragma("wal_checkpoint(PASSIVE)")
-    } catch {
-      // What is in the WAL is safe there, and the next checkpoint takes it along.
-    }
-  }
-
-  commitFailure(operation: string, error: unknown): unknown {
-    return commitFailure(operation, error)
-  }
-
   /**
    * Ends a transaction that nobody is in. A COMMIT of the client that failed leaves it open, and what is written in it
    * would never be committed.

@@ -8,7 +8,7 @@ import { takePage } from "../../internal/pages.js"
 import { created, fromRow, fromRows, payloadRow, type Row, sizeOf, toRow } from "../../sql/commandRows.js"
 import { executing } from "../../sql/transactions.js"
 import type { StoreAccess } from "../database/access.js"
-import type { StepConnection } from "../database/connection.js"
+import { commitFailure, type StepConnection } from "../database/connection.js"
 import { logQueries } from "../database/logQueries.js"
 import type { Names } from "../database/names.js"
 import { makeNote } from "../database/notes.js"
@@ -30,7 +30,7 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
     try {
       return connection.prepare(text).run(...params)
     } catch (error) {
-      throw connection.commitFailure(operation, error)
+      throw commitFailure(operation, error)
     }
   }
 

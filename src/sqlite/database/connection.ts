@@ -32,13 +32,12 @@ export interface StepConnection {
   /** Several statements. */
   readonly execute: (script: string) => void
   readonly pragma: (text: string) => void
-  /** Copies what is committed from the WAL to the file, as far as no reader still needs the old pages. */
-  readonly checkpoint: () => void
-  /** What a failed COMMIT means, of a statement of its own or implied by a statement outside a transaction. */
-  readonly commitFailure: (operation: string, error: unknown) => unknown
 }
 
-/** When a sync fails, the commit record may be in the file, and recovery would find it. A full disk cuts it short. */
+/**
+ * What a failed COMMIT means, of a statement of its own or implied by a statement outside a transaction. When a sync
+ * fails, the commit record may be in the file, and recovery would find it. A full disk cuts it short.
+ */
 export const commitFailure = (operation: string, error: unknown): unknown =>
   codeOf(error).startsWith("SQLITE_IOERR") ? new CommitOutcomeUnknown({ operation, cause: error }) : error
 
@@ -177,19 +176,6 @@ export class SqliteConnection implements StepConnection {
     return value
   }
 
-  /**
-   * SQLite does so by itself once the WAL has 1,000 pages, within some commit, which then waits until 4 MiB are on the
-   * disk: 40 ms where a commit of 1 MiB takes 8. Those who write that much do it after each commit.
-   */
-  checkpoint(): void {
-    if (this.db.inTransaction) return
-    try {
-      this.db.pragma("wal_checkpoint(PASSIVE)")
-    } catch {
-      // What is in the WAL is safe there, and the next checkpoint takes it along.
-    }
-  }
-
   begin(): void {
     if (!this.options.readonly) {
       this.beginImmediate.run()
@@ -205,12 +191,8 @@ export class SqliteConnection implements StepConnection {
     try {
       this.commitText.run()
     } catch (error) {
-      throw this.commitFailure(operation, error)
+      throw commitFailure(operation, error)
     }
-  }
-
-  commitFailure(operation: string, error: unknown): unknown {
-    return commitFailure(operation, error)
   }
 
   /** Afterwards no transaction is open, or the connection is marked broken. */

@@ -21,8 +21,9 @@ export const makeNote = (database: StoreAccess, names: Names, store: string) => 
   const select = `SELECT value FROM ${notes} WHERE store = ? AND name = ?`
 
   return (name: string, value: string | null): Effect.Effect<string | null, StoreFailure> => {
+    // Reads, too, on the connection that is open already: stores read notes when they open.
     if (value === null)
-      return database.read("note", (connection) => {
+      return database.write("note", (connection) => {
         const row = connection.prepare(select).get(store, name) as [string] | undefined
         return row?.[0] ?? null
       })

@@ -20,7 +20,7 @@ import {
 } from "../../sql/eventRows.js"
 import { refusal } from "../../sql/transactions.js"
 import type { StoreAccess } from "../database/access.js"
-import type { StepConnection } from "../database/connection.js"
+import { commitFailure, type StepConnection } from "../database/connection.js"
 import { isConstraint } from "../database/failures.js"
 import { logQueries } from "../database/logQueries.js"
 import type { Names } from "../database/names.js"
@@ -67,7 +67,7 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
       return { _tag: "Appended", results: [{ version: after + 1, position: Number(lastInsertRowid) }] }
     } catch (error) {
       if (isConstraint(error)) return undefined
-      throw connection.commitFailure("append", error)
+      throw commitFailure("append", error)
     }
   }
 

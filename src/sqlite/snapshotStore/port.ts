@@ -17,6 +17,7 @@ import {
   versionBound
 } from "../../sql/snapshotRows.js"
 import type { StoreAccess } from "../database/access.js"
+import { commitFailure } from "../database/connection.js"
 import type { Names } from "../database/names.js"
 import { makeNote } from "../database/notes.js"
 import * as statements from "./statements.js"
@@ -33,7 +34,7 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
       try {
         return connection.prepare(text).run(...params).changes
       } catch (error) {
-        throw connection.commitFailure(operation, error)
+        throw commitFailure(operation, error)
       }
     })
 
