@@ -131,8 +131,13 @@ export class ConnectionPool<A extends object> {
     if (this.line.size > 0 && this.lineTimer === undefined) this.watchLine()
   }
 
-  /** Removes a waiter from the queue. Returns false if it was served already; then it must release its connection. */
-  leave(waiter: Waiter<A>): boolean {
+  /**
+   * Removes a waiter from the queue. Returns false if it was served already; then it must release its connection.
+   * `served`: another waiter's connection served it.
+   */
+  leave(waiter: Waiter<A>, served = false): boolean {
+    const since = this.line.get(waiter)
+    if (served && since !== undefined) this.meter?.waited(Date.now() - since)
     return this.line.delete(waiter)
   }
 
