@@ -64,8 +64,8 @@ interface Entry {
 const lifetimeJitter = 0.1
 
 /**
- * How long more than `maxIdleConns` may be idle. Closed at once, they would be opened again by callers that do something
- * else between two operations: 20 that ask Redis in between made an eighth of their loads.
+ * How long more than `maxIdleConns` may be idle. Closed at once, they would be opened again by callers that do
+ * something else between two operations: 20 that ask Redis in between made an eighth of their loads.
  */
 const surplusMs = 1_000
 

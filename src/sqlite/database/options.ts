@@ -42,8 +42,8 @@ export interface Options {
   /** Set and checked whenever a connection is opened. Default `"FULL"`. */
   readonly synchronous?: Synchronous | undefined
   /**
-   * Whether writes of the stores that wait for the connection at the same time share a transaction, each with an outcome
-   * of its own. Default true.
+   * Whether writes of the stores that wait for the connection at the same time share a transaction, each with an
+   * outcome of its own. Default true.
    */
   readonly groupCommit?: boolean | undefined
   readonly pool?: Pool.SqlitePoolOptions | undefined

@@ -7,7 +7,7 @@ import * as Exit from "effect/Exit"
 import { CommitOutcomeUnknown, PoolTimeout, type StoreFailure } from "../../Errors.js"
 import type { ConnectionPool, Waiter } from "../../sql/ConnectionPool.js"
 import type { SqliteConnection, StepConnection } from "./connection.js"
-import { failure, isBusy, isDiskFailure } from "./failures.js"
+import { codeOf, failure, isBusy, isDiskFailure } from "./failures.js"
 
 export type SqlitePool = ConnectionPool<SqliteConnection>
 type SqliteWaiter = Waiter<SqliteConnection>
@@ -69,6 +69,8 @@ interface InLine<A> {
   /** It waits from now on; `settle` ends it. */
   readonly entered?: (waiter: SqliteWaiter, settle: (exit: Exit.Exit<A, StoreFailure>) => void) => void
   readonly left?: (waiter: SqliteWaiter) => void
+  /** Called when it has been told its outcome. */
+  readonly settled?: () => void
 }
 
 const useInLine = <A>(pool: SqlitePool, self: InLine<A>, keep: boolean): Effect.Effect<A, StoreFailure> =>
@@ -90,6 +92,7 @@ const useInLine = <A>(pool: SqlitePool, self: InLine<A>, keep: boolean): Effect.
       held = undefined
       if (!(keep && result !== undefined && Exit.isSuccess(result))) pool.release(connection)
       resume(result ?? Effect.fail(timedOut(pool, Date.now() - startedAt)))
+      self.settled?.()
     }
     const waiter: SqliteWaiter = {
       take: (connection) => {
@@ -174,20 +177,29 @@ export class GroupCommit {
       this.pool.release(connection)
       if (result !== undefined) return result
     }
+    // Those that came after it are told their outcomes after it.
+    const settlements: Array<() => void> = []
     const self: InLine<A> = {
-      run: (connection) => this.run(connection, member),
+      run: (connection) => this.run(connection, member, settlements),
       entered: (waiter, settle) => {
         this.waiting.set(waiter, { member, settle } as Waiting)
       },
       left: (waiter) => {
         this.waiting.delete(waiter)
+      },
+      settled: () => {
+        for (const settle of settlements) settle()
       }
     }
     return useInLine(this.pool, self, false)
   }
 
   /** Runs a step, and along with it those that wait. */
-  private run<A>(connection: SqliteConnection, first: Member<A>): Exit.Exit<A, StoreFailure> | undefined {
+  private run<A>(
+    connection: SqliteConnection,
+    first: Member<A>,
+    settlements: Array<() => void>
+  ): Exit.Exit<A, StoreFailure> | undefined {
     this.crowded = this.waiting.size > 0
     if (!this.crowded) return alone(connection, first)
     const along: Array<[SqliteWaiter, Waiting]> = []
@@ -210,13 +222,16 @@ export class GroupCommit {
       for (const [i, [, { member, settle }]] of along.entries()) {
         const exit = exits[i] as Exit.Exit<unknown, StoreFailure>
         commit(member, exit)
-        settle(exit)
+        settlements.push(() => settle(exit))
       }
       return exit
     } catch (error) {
       connection.noteFailure(error)
-      if (connection.broken || error instanceof CommitOutcomeUnknown) {
-        for (const [, { member, settle }] of along) settle(Exit.fail(failure(member.operation, error)))
+      // A disk that cannot be read or written fails all; one that is full may be so for the largest only.
+      if (error instanceof CommitOutcomeUnknown || (isDiskFailure(error) && codeOf(error) !== "SQLITE_FULL")) {
+        for (const [, { member, settle }] of along) {
+          settlements.push(() => settle(Exit.fail(failure(member.operation, error))))
+        }
         return Exit.fail(failure(first.operation, error))
       }
     }
@@ -224,7 +239,7 @@ export class GroupCommit {
     const exit = alone(connection, first)
     for (const [waiter, waiting] of along) {
       const exit = connection.broken ? undefined : alone(connection, waiting.member)
-      if (exit !== undefined) waiting.settle(exit)
+      if (exit !== undefined) settlements.push(() => waiting.settle(exit))
       else {
         this.waiting.set(waiter, waiting)
         this.pool.take(waiter)
@@ -244,7 +259,9 @@ const alone = <A>(connection: SqliteConnection, { committed, operation, step }: 
 /** A step inside a transaction, which it ends for all if it throws. */
 const within = <A>(connection: SqliteConnection, { operation, step }: Member<A>): Exit.Exit<A, StoreFailure> => {
   try {
-    return Exit.succeed(step(connection))
+    const value = step(connection)
+    if (!connection.inTransaction) throw new Error("the transaction was ended inside")
+    return Exit.succeed(value)
   } catch (error) {
     if (!connection.inTransaction || isBusy(error) || isDiskFailure(error)) throw error
     return Exit.fail(failure(operation, error))
