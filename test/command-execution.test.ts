@@ -105,6 +105,21 @@ describe("storing the outcome", () => {
     })
   )
 
+  it.effect("is the end of the attempt: no lease is given back that there is no more", () =>
+    Effect.gen(function* () {
+      let renewals = 0
+      const { store } = yield* setUp((encoded) => ({
+        renew: (request) => {
+          renewals++
+          return encoded.renew(request)
+        }
+      }))
+      assert.strictEqual(yield* store.execute(command, Effect.succeed("one"), { success }), "one")
+      yield* turns(20)
+      assert.strictEqual(renewals, 0)
+    })
+  )
+
   it.effect("is given up when the store refuses it for good: the failure is passed on and the lease given back", () =>
     Effect.gen(function* () {
       const refused = first<boolean, Errors.StoreFailure>(1, () => Effect.fail(unavailable(false)))
