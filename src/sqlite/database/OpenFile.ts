@@ -97,7 +97,7 @@ export class OpenFile {
     readonly reactivity: Reactivity.Reactivity.Service
   ) {
     this.writer = this.pool("writer", 1, false)
-    this.writes = new Transactions(this.writer)
+    this.writes = new Transactions(this.writer, settings.filename)
     this.growTo(settings.limits.maxOpenConns)
     this.access = accessTo(settings.filename, this.writes, () => this.reads)
   }
@@ -174,7 +174,7 @@ export class OpenFile {
 
   private growTo(maxOpenConns: number): void {
     if (this.settings.filename === inMemory || !this.single || maxOpenConns === 1) return
-    this.reading = new Transactions(this.pool("readers", maxOpenConns - 1, true))
+    this.reading = new Transactions(this.pool("readers", maxOpenConns - 1, true), this.settings.filename)
   }
 
   private pool(role: string, maxOpenConns: number, readonly: boolean): SqlitePool {
