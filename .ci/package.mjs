@@ -1,6 +1,6 @@
 // What `npm pack` would publish, used as applications would: installed with each line of docs/backends.md into an
 // application that is empty, compiled as ES module there, and run; and the same with the oldest and the newest of all
-// that package.json names as peers. Needs `npm run build` before.
+// that package.json names as peers. Needs `npm run build` before. `node .ci/package.mjs oldest` is for one of them only.
 import assert from "node:assert/strict"
 import { execFileSync } from "node:child_process"
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
@@ -83,8 +83,11 @@ assert.deepEqual(lines.map(({ name }) => name).sort(), Object.keys(applications)
 const manifestOf = (path) => JSON.parse(readFileSync(join(root, path, "package.json"), "utf8"))
 const { devDependencies, peerDependencies } = manifestOf(".")
 
+const only = process.argv.slice(2)
+
 /** Installs the packages beside the packed one, compiles the programs of these entry points, and runs them. */
 const applied = (packed, { names, packages, rebuilt = [], title, ways }) => {
+  if (only.length > 0 && !only.includes(title)) return
   const application = join(directory, title)
   mkdirSync(application)
   writeFileSync(join(application, "package.json"), JSON.stringify({ private: true, type: "module" }))

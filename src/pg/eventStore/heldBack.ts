@@ -89,9 +89,9 @@ const described = (holder: Holder | undefined): string => {
   if (holder === undefined) return "an open transaction"
   const { ageMs, application, pid, state } = holder
   if (pid === null) return "a transaction without a process: look into pg_prepared_xacts"
-  const process = `the transaction of the server's process ${pid}`
-  if (ageMs === null) return `${process}, of which this user may not see more`
   const name = application ? ` (application_name ${application})` : ""
+  const process = `the transaction of the server's process ${pid}${name}`
+  if (ageMs === null) return `${process}, of which this user may not see more`
   const age = Duration.format(Duration.seconds(Math.round(ageMs / 1000)))
-  return `${process}${name}, which is ${state} and began ${age} ago`
+  return `${process}, which is ${state} and began ${age} ago`
 }
