@@ -50,6 +50,10 @@ const meanings: Readonly<Record<string, readonly [meaning: string, otherwise?: s
   ENCRYPTION_POLICY: ["RequireEncrypt, EncryptAllowPlaintext, ForbidEncryptAllowDecrypt", "RequireEncrypt"],
   PREFIX: ["begins the names of the store's tables or keys", "the backend's"],
   READ_ONLY: ["refuse writes", "false"],
+  TRACEPARENT: [
+    "events tell the [trace](telemetry.md#from-an-event-to-its-writer) that they were appended in",
+    "false"
+  ],
   PG_URL: ["`postgres://user:password@host:port/database`; secret"],
   PG_HOST: ["instead of the URL", "localhost"],
   PG_PORT: ["", "5432"],

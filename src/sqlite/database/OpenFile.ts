@@ -98,7 +98,7 @@ export class OpenFile {
     readonly reactivity: Reactivity.Reactivity.Service
   ) {
     this.writer = this.pool("writer", 1, false)
-    this.writes = new Transactions(this.writer)
+    this.writes = new Transactions(this.writer, settings.filename)
     this.growTo(settings.limits.maxOpenConns)
     const group = settings.groupCommit ? new GroupCommit(this.writer) : undefined
     this.access = accessTo(settings.filename, this.writes, () => this.reads, group)
@@ -177,7 +177,7 @@ export class OpenFile {
 
   private growTo(maxOpenConns: number): void {
     if (this.settings.filename === inMemory || !this.single || maxOpenConns === 1) return
-    this.reading = new Transactions(this.pool("readers", maxOpenConns - 1, true))
+    this.reading = new Transactions(this.pool("readers", maxOpenConns - 1, true), this.settings.filename)
   }
 
   private pool(role: string, maxOpenConns: number, readonly: boolean): SqlitePool {

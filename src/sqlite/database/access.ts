@@ -5,6 +5,7 @@
 import * as Effect from "effect/Effect"
 import { identity } from "effect/Function"
 import { type ReadFailure, StoreError, type StoreFailure } from "../../Errors.js"
+import * as Telemetry from "../../internal/telemetry.js"
 import { ConnectionPool, OpenFailure } from "../../sql/ConnectionPool.js"
 import type { InContext } from "../../sql/transactions.js"
 import * as transactions from "../../sql/transactions.js"
@@ -123,8 +124,11 @@ const outlived = (): StoreError =>
   })
 
 export class Transactions extends transactions.Transactions<Transaction> {
-  constructor(readonly pool: SqlitePool) {
-    super()
+  constructor(
+    readonly pool: SqlitePool,
+    filename: string
+  ) {
+    super(Telemetry.transactions("SqliteDatabase", { system: "sqlite", connection: filename }))
   }
 
   /**
@@ -137,11 +141,12 @@ export class Transactions extends transactions.Transactions<Transaction> {
     return Effect.withFiberRuntime((fiber) => {
       const parent = this.current(fiber)
       const transaction = new Transaction(parent?.inside ?? this.pool, parent)
-      return Effect.mapError(transaction.begin, refail).pipe(
+      const whole = Effect.mapError(transaction.begin, refail).pipe(
         Effect.zipRight(this.within(transaction, self)),
         Effect.zipLeft(Effect.mapError(transaction.commit, refail)),
         Effect.ensuring(transaction.end)
       )
+      return this.spanned(fiber, parent !== undefined, whole)
     })
   }
 }
