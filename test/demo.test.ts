@@ -306,13 +306,15 @@ describeWith("git", "a file as an aggregate", () => {
     const db = path.join(temporaryDirectory(), "history.db")
     const args = [repository.path, "--db", db]
     const lines = ({ stdout }: { readonly stdout: string }) =>
-      stdout.split("\n").flatMap((line) => {
-        const [, way, read, gave] =
-          line.match(
-            /^ {2}(with(?:out)? snapshots) +\d[\d.]* m?s +(\d+ events?(?: since .*?)?)(?: {2,}| (?=\+))(.*)$/
-          ) ?? []
-        return way === undefined ? [] : [{ way, read, gave }]
-      })
+      beforeTour(stdout)
+        .split("\n")
+        .flatMap((line) => {
+          const [, way, read, gave] =
+            line.match(
+              /^ {2}(with(?:out)? snapshots) +\d[\d.]* m?s +(\d+ events?(?: since .*?)?)(?: {2,}| (?=\+))(.*)$/
+            ) ?? []
+          return way === undefined ? [] : [{ way, read, gave }]
+        })
 
     const first = await demo(args)
     expect(first.stderr).toBe("")
@@ -348,6 +350,45 @@ describeWith("git", "a file as an aggregate", () => {
         )
       )
     )
+  })
+})
+
+/** What is printed of the repository's own events: the tour after it has streams of its own. */
+const beforeTour = (stdout: string): string => stdout.split("\nA long stream")[0] ?? ""
+
+describeWith("git", "the tour", () => {
+  it("shows what a snapshot saves, a live follower, a sealed store and an asset, and leaves nothing behind", async () => {
+    const repository = new TestRepository()
+    for (let i = 0; i < 3; i++) repository.write("a.txt", `${i}\n`).commit()
+    const temporary = temporaryDirectory()
+    const db = path.join(temporaryDirectory(), "history.db")
+    const { code, stderr, stdout } = await demo([repository.path, "--db", db], undefined, project, {
+      TMPDIR: temporary
+    })
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" })
+    const tour = stdout.slice(beforeTour(stdout).length)
+
+    expect(tour).toContain("A long stream: the 3 events of a.txt, up to 10,000")
+    expect(tour).toMatch(/^ {2}without snapshots +\S+ m?s +10,000 events +\+/m)
+    expect(tour).toMatch(/^ {2}with snapshots +\S+ m?s +0 events since the snapshot at version 10,000 +\+/m)
+    expect(Number(/makes it ([\d,]+) times as fast/.exec(tour)?.[1]?.replaceAll(",", ""))).toBeGreaterThan(5)
+
+    const seen = [...tour.matchAll(/^ {2}version ([\d,]+), (\w+), seen \S+ m?s after its append began$/gm)]
+    expect(seen.map(([, version, what]) => [version, what])).toEqual([
+      ["10,001", "added"],
+      ["10,002", "modified"],
+      ["10,003", "modified"]
+    ])
+
+    expect(tour).toContain("is the author, Ann Author, to be found on disk?")
+    expect(tour).toMatch(/^ {2}plain\.db +\d+ times +3 events +\{"path":"a\.txt"/m)
+    expect(tour).toMatch(/^ {2}sealed\.db +never +3 events +[\w-]{48}…$/m)
+
+    expect(tour).toMatch(/from the event to the object, .* KiB, the same SHA-256$/m)
+    // What is logged is a warning or worse: none belongs here.
+    expect(stdout).not.toMatch(/WARN|ERROR|level=/)
+    // The cache of the compiler is its own.
+    expect(fs.readdirSync(temporary).filter((name) => name.startsWith("effect-stores"))).toEqual([])
   })
 })
 

@@ -127,6 +127,11 @@ export default {
   excludeExternals: true,
   hideGenerator: true,
   treatWarningsAsErrors: true,
-  requiredToBeDocumented: ["Class", "Interface", "Function", "Variable", "TypeAlias"],
+  requiredToBeDocumented: ["Class", "Interface", "Variable", "TypeAlias"],
+  // Types behind members that an application has no use for, and parts of types that are shown where they are used.
+  intentionallyNotExported: [
+    ...["Codecs", "ContextOf", "ContractOptions", "Declared", "ErrorOf", "KeyRing", "PreparationOptions", "sslModes"],
+    ...["Request", "StoreAccess", "src/crypto/sealer.ts:Subjects", "Watermark"]
+  ],
   validation: { invalidLink: true, invalidPath: true, rewrittenLink: true, notExported: true, notDocumented: true }
 }

@@ -111,7 +111,7 @@ const statesOfAllFiles = (tenantId: string) => {
 /** Prints how a file came to be what it is, of a long history the end. */
 const printFile = (tenantId: string, { changes, path }: FileState) =>
   Effect.gen(function* () {
-    const shown = 15
+    const shown = 8
     const newest = yield* Stream.runCollect(
       files.read(streamOf(tenantId, path), { direction: "backward", limit: shown })
     )

@@ -9,11 +9,11 @@ import { tmpdir } from "node:os"
 import * as Path from "node:path"
 import { NodeStream } from "@effect/platform-node"
 import { Array as Arr, Clock, Console, Effect, Fiber, Option, Schema, Stream } from "effect"
-import { DataStore, EventStore } from "effect-stores"
+import { Aggregate, DataStore, EventStore } from "effect-stores"
 import { DataStoreFileSystem } from "effect-stores/fs"
 import { SqliteDatabase } from "effect-stores/sqlite"
 import * as BundledHistory from "./BundledHistory.js"
-import { domain, type FileEvent, files } from "./FileEvents.js"
+import { domain, File, type FileEvent, files } from "./FileEvents.js"
 import { count, number, printable, printTable, size, time } from "./print.js"
 import { printLoads, what } from "./report.js"
 import { FileError, sealedStores, stores } from "./stores.js"
@@ -53,7 +53,11 @@ const temporaryFolder = Effect.acquireRelease(
 const printLongStream = (life: Arr.NonEmptyReadonlyArray<FileEvent>) =>
   Effect.gen(function* () {
     const events = Arr.makeBy(longStreamEvents, (i) => life[i % life.length] ?? life[0])
-    for (const part of Arr.chunksOf(events, 1_000)) yield* files.append(stream, part, { expected: "any" })
+    for (const part of Arr.chunksOf(events, 500)) {
+      yield* files.append(stream, part, { expected: "any" })
+      // As an application would, now and then: each load leaves a snapshot for the next one.
+      yield* Aggregate.load(File, stream)
+    }
     const path = printable(life[0].path)
     yield* Console.log(
       `\nA long stream: the ${count(life.length, "event")} of ${path}, up to ${number(longStreamEvents)}\n`
@@ -104,11 +108,12 @@ const printSealed = (folder: string, life: Arr.NonEmptyReadonlyArray<FileEvent>)
     const rows = yield* Effect.forEach(Object.entries(ways), ([name, storesOn]) =>
       Effect.gen(function* () {
         const { readBack, stored } = yield* Effect.provide(keep, storesOn(Path.join(folder, name)))
-        const found = occurrences(folder, name, author)
+        const found = occurrences(folder, name, JSON.stringify(author).slice(1, -1))
         return [name, found === 0 ? "never" : count(found, "time"), count(readBack, "event"), `${stored.slice(0, 48)}…`]
       })
     )
-    yield* Console.log(`\nA sealed store: is ${printable(author.replace(/ <.*/, ""))} to be found on disk?\n`)
+    const person = printable(author.replace(/ <.*/, ""))
+    yield* Console.log(`\nA sealed store: is the author, ${person}, to be found on disk?\n`)
     yield* printTable(
       ["", "found", "read back", "an event, as it is stored"],
       rows.map((row) => row.map(printable))

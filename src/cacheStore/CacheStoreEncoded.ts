@@ -19,6 +19,8 @@ import type { Json } from "../Json.js"
 import * as lifted from "./lift.js"
 import { leaseOf, liftOptions } from "./liftOptions.js"
 
+export type { Pages } from "../internal/pages.js"
+
 /**
  * @since 0.1.0
  * @category encoded
