@@ -121,7 +121,8 @@ export default {
   sortEntryPoints: false,
   searchInComments: true,
   searchInDocuments: true,
-  searchGroupBoosts: { Guides: 2, [sources]: 0 },
+  searchGroupBoosts: { Guides: 5, [sources]: 0 },
+  highlightLanguages: ["bash", "javascript", "json", "sql", "typescript"],
   disableSources: true,
   // What Effect's own classes give a tag or an error.
   excludeExternals: true,

@@ -7,6 +7,7 @@
  *     npm run demo -- ../other           another repository
  *     npm run demo -- --db history.db    another file than .demo/<repository>.db
  *     npm run demo -- --encrypt          encrypted, into .demo/<repository>-encrypted.db
+ *     npm run demo -- --no-tour          without what the stores do beside the import
  *
  * Exit codes: 0 done, 2 the arguments or the path are no good, 3 a repository without commits, 4 the store failed,
  * 5 the history was rewritten since the last import, 130 stopped with Ctrl-C.
@@ -27,7 +28,7 @@ import { describeImport, printReport, showProgress } from "./report.js"
 import { FileError, sealedStores, stores } from "./stores.js"
 import { printTour } from "./tour.js"
 
-const usage = "Usage: npm run demo -- [path of a git repository] [--db file] [--encrypt]"
+const usage = "Usage: npm run demo -- [path of a git repository] [--db file] [--encrypt] [--no-tour]"
 
 const project = realpathSync(fileURLToPath(new URL("../..", import.meta.url)))
 
@@ -37,11 +38,17 @@ const commandLine = Effect.try({
   try: () => {
     const { positionals, values } = parseArgs({
       allowPositionals: true,
-      options: { db: { type: "string" }, encrypt: { type: "boolean" }, help: { type: "boolean", short: "h" } }
+      options: {
+        db: { type: "string" },
+        encrypt: { type: "boolean" },
+        "no-tour": { type: "boolean" },
+        help: { type: "boolean", short: "h" }
+      }
     })
     if (positionals.length > 1) throw new Error("one path at most")
     if (values.db === "" || positionals[0] === "") throw new Error("an empty path")
-    return { path: positionals[0], db: values.db, encrypt: values.encrypt === true, help: values.help === true }
+    const { db, encrypt = false, help = false, "no-tour": noTour = false } = values
+    return { path: positionals[0], db, encrypt, help, tour: !noTour }
   },
   catch: (error) => new UsageError({ message: `${error instanceof Error ? error.message : error}\n${usage}` })
 })
@@ -84,7 +91,7 @@ const useBundled = ({ message }: { readonly message: string }) =>
   )
 
 const program = Effect.gen(function* () {
-  const { db, encrypt, help, path } = yield* commandLine
+  const { db, encrypt, help, path, tour } = yield* commandLine
   if (help) return yield* Console.log(usage)
   const history = yield* chooseHistory(path)
   const filename = db ?? Path.join(project, ".demo", `${history.id}${encrypt ? "-encrypted" : ""}.db`)
@@ -99,7 +106,7 @@ const program = Effect.gen(function* () {
     const store = yield* EventStore.EventStore
     yield* Console.log(describeImport(imported, yield* store.count({ tenantId: history.id })))
     const changed = yield* printReport(history, imported)
-    if (changed !== undefined) yield* printTour(streamOf(history.id, changed))
+    if (tour && changed !== undefined) yield* printTour(streamOf(history.id, changed))
   }).pipe(
     Effect.provide(encrypt ? sealedStores(filename) : stores(filename)),
     Effect.onInterrupt(() => Console.error("\nStopped. Run it again to go on from here."))

@@ -9,7 +9,7 @@ import { tmpdir } from "node:os"
 import * as Path from "node:path"
 import { NodeStream } from "@effect/platform-node"
 import { Array as Arr, Clock, Console, Effect, Fiber, Option, Schema, Stream } from "effect"
-import { Aggregate, DataStore, EventStore } from "effect-stores"
+import { Aggregate, DataStore, EventStore, SnapshotStore } from "effect-stores"
 import { DataStoreFileSystem } from "effect-stores/fs"
 import { SqliteDatabase } from "effect-stores/sqlite"
 import * as BundledHistory from "./BundledHistory.js"
@@ -53,10 +53,12 @@ const temporaryFolder = Effect.acquireRelease(
 const printLongStream = (life: Arr.NonEmptyReadonlyArray<FileEvent>) =>
   Effect.gen(function* () {
     const events = Arr.makeBy(longStreamEvents, (i) => life[i % life.length] ?? life[0])
+    const snapshots = yield* SnapshotStore.SnapshotStore
     for (const part of Arr.chunksOf(events, 500)) {
       yield* files.append(stream, part, { expected: "any" })
-      // As an application would, now and then: each load leaves a snapshot for the next one.
+      // As an application would, now and then. Each load leaves a snapshot for the next one, which finds it.
       yield* Aggregate.load(File, stream)
+      yield* snapshots.flush(stream)
     }
     const path = printable(life[0].path)
     yield* Console.log(
