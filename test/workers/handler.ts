@@ -29,9 +29,8 @@ const handler = (item: string) =>
     Effect.gen(function* () {
       const id = { tenantId: "acme", aggregateId: "1" }
       const { state } = yield* Aggregate.execute(Cart, id, () => [{ _tag: "Added", item }])
-      const snapshots = yield* SnapshotStore.SnapshotStore
-      yield* snapshots.flush(Aggregate.streamId(Cart, id))
-      return { ...state, snapshot: (yield* Aggregate.load(Cart, id)).snapshotVersion }
+      yield* (yield* SnapshotStore.SnapshotStore).flush(Aggregate.streamId(Cart, id))
+      return state
     })
   )
 
