@@ -89,9 +89,10 @@ const plugin = (app) => {
     for (const file of project.files.getMediaPaths()) {
       // A picture stays what it is.
       if (!/\.(ts|mjs|sql)$|\/run$/.test(file)) continue
-      const text = `\`\`\`\`${path.extname(file).slice(1) || "sh"}\n${readFileSync(file, "utf8")}\`\`\`\``
-      const code = { kind: "code", text }
-      const page = new DocumentReflection(fromRoot(file), project, [code], { group: sources })
+      const title = { kind: "text", text: `# ${fromRoot(file)}\n\n` }
+      const language = path.extname(file).slice(1) || "sh"
+      const code = { kind: "code", text: `\`\`\`\`${language}\n${readFileSync(file, "utf8")}\`\`\`\`` }
+      const page = new DocumentReflection(fromRoot(file), project, [title, code], { group: sources })
       project.addChild(page)
       project.registerReflection(page, undefined, file)
     }
