@@ -124,6 +124,9 @@ export default {
   searchInDocuments: true,
   searchGroupBoosts: { Guides: 5, [sources]: 0 },
   highlightLanguages: ["bash", "javascript", "json", "sql", "typescript"],
+  // README.md is a file here, and not a host.
+  markdownItOptions: { html: true, linkify: false },
+  includeHierarchySummary: false,
   disableSources: true,
   // What Effect's own classes give a tag or an error.
   excludeExternals: true,
