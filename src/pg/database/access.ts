@@ -289,7 +289,7 @@ export interface StoreAccess {
   readonly limits: Limits
 
   /** Whether there is a pooler, and where a store's own connection (LISTEN) leads. */
-  readonly settings: Pick<ConnectionSettings, "pooled" | "listener">
+  readonly settings: Pick<ConnectionSettings, "groupCommit" | "listener" | "pooled">
 }
 
 export const accessTo = (

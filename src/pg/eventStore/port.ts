@@ -57,7 +57,7 @@ export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded
           const first = appends[0] as EncodedAppend
           const single = appends.length === 1 && guards.length === 0 && first.events.length === 1
           const answer: Effect.Effect<Attempt, StoreFailure> =
-            single && !inside
+            single && !inside && database.settings.groupCommit
               ? grouped(first)
               : database.write(single ? sql.appendOne(first, true) : sql.appendMany(appends, guards), appended)
           const attempt: Effect.Effect<AppendOutcome, StoreFailure> = Effect.flatMap(answer, (answer) => {
