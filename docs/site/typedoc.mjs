@@ -123,7 +123,7 @@ export default {
   searchInComments: true,
   searchInDocuments: true,
   searchGroupBoosts: { Guides: 5, [sources]: 0 },
-  highlightLanguages: ["bash", "javascript", "json", "sql", "typescript"],
+  highlightLanguages: ["bash", "javascript", "json", "sql", "tsx", "typescript", "yaml"],
   // README.md is a file here, and not a host.
   markdownItOptions: { html: true, linkify: false },
   includeHierarchySummary: false,
