@@ -132,6 +132,6 @@ export default {
   excludeExternals: true,
   hideGenerator: true,
   treatWarningsAsErrors: true,
-  requiredToBeDocumented: ["Class", "Interface", "Variable", "TypeAlias"],
+  requiredToBeDocumented: ["Class", "Interface", "TypeAlias"],
   validation: { invalidLink: true, invalidPath: true, rewrittenLink: true, notExported: false, notDocumented: true }
 }
