@@ -223,8 +223,8 @@ export const layerSqlClient: Layer.Layer<SqlClient.SqlClient, never, SqliteDatab
 )
 
 /**
- * Options from the variables `FILENAME`, which must be given, and `SYNCHRONOUS`, and those of `Pool.sqliteConfig`
- * nested as `POOL`.
+ * Options from the variables `FILENAME`, which must be given, `SYNCHRONOUS` and `GROUP_COMMIT`, and those of
+ * `Pool.sqliteConfig` nested as `POOL`.
  *
  * @since 0.1.0
  * @category config
@@ -233,6 +233,7 @@ export const config: Config.Config<Options> = variables.checkedOptions(
   {
     filename: variables.text,
     synchronous: variables.oneOf(synchronousLevels),
+    groupCommit: variables.flag,
     pool: variables.nested(Pool.sqliteConfig)
   },
   "filename"
