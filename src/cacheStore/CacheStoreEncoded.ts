@@ -20,6 +20,8 @@ import type { Location } from "../Trace.js"
 import * as lifted from "./lift.js"
 import { leaseOf, liftOptions } from "./liftOptions.js"
 
+export type { Pages } from "../internal/pages.js"
+
 /**
  * @since 0.1.0
  * @category encoded

@@ -12,6 +12,8 @@ import type { Page, PageBounds } from "../internal/pages.js"
 import type { Location } from "../Trace.js"
 import { lift, relift as reliftService } from "./lift.js"
 
+export type { Page, PageBounds } from "../internal/pages.js"
+
 /**
  * A command between the lift and a backend. `data`, `metadata` and `outcome` are strings the backend keeps as they are:
  * JSON text when the key id beside them is null, else sealed with that key. Times are epoch milliseconds.

@@ -253,5 +253,5 @@ export const relift: <E, R>(
 
 export { verified } from "./bodies.js"
 export { chunkBytes, Regrouping, Summing } from "./checksums.js"
-export { compareNames, entriesOf } from "./entries.js"
+export { compareNames, entriesOf, type Listed, type Named } from "./entries.js"
 export { ownPrefix } from "./input.js"

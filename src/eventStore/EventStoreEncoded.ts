@@ -22,6 +22,8 @@ import type { Page, PageBounds } from "../internal/pages.js"
 import type { Location } from "../Trace.js"
 import { lift, relift as reliftService } from "./lift.js"
 
+export type { Page, PageBounds } from "../internal/pages.js"
+
 /**
  * An event between the lift and a backend. `data` and `metadata` are strings the backend keeps as they are: JSON text
  * when `keyId` is null, else sealed with that key.

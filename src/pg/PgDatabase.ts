@@ -38,6 +38,8 @@ import * as Sql from "./database/sqlClient.js"
 
 export type { TlsOptions } from "../internal/tls.js"
 export type { PoolState } from "../sql/ConnectionPool.js"
+export type { Isolation } from "./database/access.js"
+export type { NameOptions } from "./database/names.js"
 export type { Options, SslMode, SslOptions } from "./database/options.js"
 
 /**

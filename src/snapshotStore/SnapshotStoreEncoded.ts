@@ -15,6 +15,8 @@ import type { Location } from "../Trace.js"
 import { snapshotChecksum } from "./checksum.js"
 import { lift, relift as reliftService } from "./lift.js"
 
+export type { Pages } from "../internal/pages.js"
+
 /**
  * A snapshot between the lift and a backend. `state` is a string the backend keeps as it is: JSON text when `keyId` is
  * null, else sealed with that key.

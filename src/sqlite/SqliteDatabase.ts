@@ -26,6 +26,7 @@ import { checkedSettings, located } from "./database/settings.js"
 import * as Client from "./database/sqlClient.js"
 
 export type { PoolState } from "../sql/ConnectionPool.js"
+export type { NameOptions } from "./database/names.js"
 export type { Options, Synchronous } from "./database/options.js"
 
 /**

@@ -110,6 +110,12 @@ const command = (text: string, kind: QueryKind, operation: string): Statement<st
   onResult: (result) => result.command
 })
 
+/**
+ * How a transaction is isolated from others. Above `read committed` appends are refused.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export type Isolation = "read committed" | "repeatable read" | "serializable"
 
 class Transaction extends transactions.Transaction<Transaction> {
