@@ -10,7 +10,7 @@ import * as path from "node:path"
 import { promisify } from "node:util"
 
 /** The oldest version of PostgreSQL that the library is for. */
-export const oldestPostgres = 13
+const oldestPostgres = 13
 
 const majorVariable = "EFFECT_STORES_TEST_PG_MAJOR"
 

@@ -11,7 +11,7 @@ import { withClient } from "./databases.js"
 import { startGuard } from "./guard.js"
 import { freePort } from "./ports.js"
 import { postgresMissing, startPostgres } from "./postgres.js"
-import { isWanted, oldestPostgres, wantedMajor, wantedPostgres } from "./postgres-versions.js"
+import { isWanted, wantedMajor, wantedPostgres } from "./postgres-versions.js"
 import { oldestRedis, redisBinaryMissing, startRedis, withRedis } from "./redis.js"
 
 export interface FoundServer {
@@ -65,7 +65,7 @@ export const serverKinds = {
         return { url: `postgres://postgres@127.0.0.1:${port}/postgres`, isPrivate: true, stop }
       }
     },
-    remedy: `install PostgreSQL ${oldestPostgres} or newer (Debian: apt-get install postgresql), or start Docker, or set ${pgUrlVariable}`
+    remedy: `install ${wantedPostgres()} (Debian: apt-get install postgresql), or start Docker, or set ${pgUrlVariable}`
   },
   redis: {
     title: "Redis",
