@@ -32,7 +32,7 @@ import { describe, fields, givenKeys, invalid, Parts, record, refuse, retold } f
 export interface PoolOptions {
   /** Connections open at the same time, at most. */
   readonly maxOpenConns?: number | undefined
-  /** Connections kept open while unused, at most; more than that are closed when released. At most `maxOpenConns`. */
+  /** Connections kept open while unused, at most; more than that are closed after a second. At most `maxOpenConns`. */
   readonly maxIdleConns?: number | undefined
   /**
    * A connection older than this is closed, at once if it is idle and otherwise when it is released; some up to a tenth

@@ -229,17 +229,18 @@ describe("a pool whose connections have been unused", () => {
     for (const connection of again) pool.release(connection)
   })
 
-  it("keeps no more of them than maxIdleConns when others become idle meanwhile", async () => {
+  it("gives more of them than maxIdleConns to who comes again, and closes the surplus when nobody does", async () => {
     const pool = rested({ maxIdleConns: 2 })
-    const [a, b, c, d] = await Promise.all([taken(pool), taken(pool), taken(pool), taken(pool)])
-    pool.release(a)
-    pool.release(b)
+    const all = () => Promise.all([taken(pool), taken(pool), taken(pool), taken(pool)])
+    const first = await all()
+    for (const connection of first) pool.release(connection)
     await rest()
-    const next = taken(pool)
-    pool.release(c)
-    pool.release(d)
-    pool.release(await next)
-    await rest()
-    expect(pool.state.idle).toBe(2)
+    const again = await all()
+    expect(new Set(again)).toEqual(new Set(first))
+    for (const connection of again) pool.release(connection)
+    expect(pool.state).toEqual({ open: 4, idle: 4, waiting: 0 })
+    await vi.waitFor(() => expect(pool.state).toEqual({ open: 2, idle: 2, waiting: 0 }), 10_000)
+    // Those that were used last.
+    expect(new Set([await taken(pool), await taken(pool)])).toEqual(new Set(again.slice(2)))
   })
 })
