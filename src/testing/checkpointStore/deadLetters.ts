@@ -112,12 +112,12 @@ export const deadLetters = (test: Test): void => {
       const follower = freshFollower()
       const lease = yield* claimed(follower)
       const refused: ReadonlyArray<readonly [string, ReadonlyArray<NewDeadLetter>, ReadonlyArray<number>]> = [
-          ["options", [newLetter(3), newLetter(3)], []],
-          ["options", [newLetter(3)], [3]],
-          ["options.deadLetters", range(1, 1_001).map((n) => newLetter(n)), []],
-          ["options.settled", [], range(1, 1_001)],
-          ["options.deadLetters[0].eventId", [newLetter(3, { eventId: randomUUID().toUpperCase() })], []]
-        ]
+        ["options", [newLetter(3), newLetter(3)], []],
+        ["options", [newLetter(3)], [3]],
+        ["options.deadLetters", range(1, 1_001).map((n) => newLetter(n)), []],
+        ["options.settled", [], range(1, 1_001)],
+        ["options.deadLetters[0].eventId", [newLetter(3, { eventId: randomUUID().toUpperCase() })], []]
+      ]
       for (const [what, deadLetters, settled] of refused) {
         const error = yield* failsWith(store.commit(lease, 5, { deadLetters, settled }), "InvalidInput")
         assert.equal(error.what, what)
