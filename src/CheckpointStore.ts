@@ -8,11 +8,11 @@
  * advances a checkpoint holds its **lease**, for a time. Each claim has a greater **token**, and only the last one can
  * commit: a process that was paused for longer than its lease cannot advance what another has taken over.
  *
- * An event that could not be done and was passed by is a **dead letter**: kept beside the checkpoint, to be looked at and
- * tried again.
+ * An event that could not be done and was passed by is a **dead letter**: kept beside the checkpoint, to be looked at
+ * and tried again.
  *
- * Nothing here is a payload, so a layer that seals has nothing to seal: names, owners, positions, and of dead letters the
- * ids and types of events and the tags of errors, are in clear.
+ * Nothing here is a payload, so a layer that seals has nothing to seal: names, owners, positions, and of dead letters
+ * the ids and types of events and the tags of errors, are in clear.
  *
  * @since 0.1.0
  */
@@ -61,8 +61,8 @@ export interface Checkpoint {
 }
 
 /**
- * The right to advance a checkpoint, as of a claim or of a commit. It is a value: a commit returns the next one, and the
- * one before it is of no use any more.
+ * The right to advance a checkpoint, as of a claim or of a commit. It is a value: a commit returns the next one, and
+ * the one before it is of no use any more.
  *
  * @since 0.1.0
  * @category models
@@ -226,7 +226,9 @@ export interface CheckpointStoreShape {
     options: ClaimOptions
   ) => Effect.Effect<Option.Option<Lease>, NotFound | WriteError>
 
-  /** Keeps the checkpoint for another `duration` from now. Works after the lease has ended, if nobody has claimed it. */
+  /**
+   * Keeps the checkpoint for another `duration` from now. Works after the lease has ended, if nobody has claimed it.
+   */
   readonly renew: (lease: Lease) => Effect.Effect<void, CheckpointLost | WriteError>
 
   /**
@@ -253,8 +255,8 @@ export interface CheckpointStoreShape {
   readonly deadLetters: (follower: Follower) => Stream.Stream<DeadLetter, ReadError>
 
   /**
-   * Deletes the checkpoints of one generation and its dead letters, whoever holds them, and returns whether there were any checkpoints. Opened again, it
-   * begins at 0.
+   * Deletes the checkpoints of one generation and its dead letters, whoever holds them, and returns whether there were
+   * any checkpoints. Opened again, it begins at 0.
    */
   readonly delete: (follower: {
     readonly name: string

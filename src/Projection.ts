@@ -131,8 +131,8 @@ export interface Options<
   readonly filter?: EventStore.Filter | undefined
   /**
    * How many parts the streams are divided into, by a hash of their address, 1 to 1,000. Each part is worked on by one
-   * process at a time, in order of position, so each stream is handled in order of version; each part reads the feed for
-   * itself. It cannot be changed within a generation. Default 1: everything in order of position.
+   * process at a time, in order of position, so each stream is handled in order of version; each part reads the feed
+   * for itself. It cannot be changed within a generation. Default 1: everything in order of position.
    */
   readonly partitions?: number | undefined
   /** Events of a batch, at most: 1 to 1,000. Default 100. */
@@ -141,7 +141,8 @@ export interface Options<
   readonly lease?: Duration.DurationInput | undefined
   /**
    * When a batch is tried again that failed: an event does not fit the Schema, the handler failed or died, or its
-   * writes could not be committed. Default: five times within about three seconds. While a store is unavailable, a batch is tried again in any case, and without end.
+   * writes could not be committed. Default: five times within about three seconds. While a store is unavailable, a
+   * batch is tried again in any case, and without end.
    */
   readonly retry?: Schedule.Schedule<unknown> | undefined
   /** After that. Default `stop`. */
@@ -175,7 +176,9 @@ export interface PartitionStatus {
   readonly partition: number
   /** All events up to it are done. */
   readonly position: number
-  /** How far that is from the head of the store. Positions are not dense, so it is no number of events; 0: caught up. */
+  /**
+   * How far that is from the head of the store. Positions are not dense, so it is no number of events; 0: caught up.
+   */
   readonly lag: number
   /** The process that works on it; none when nobody does. */
   readonly owner: Option.Option<string>
@@ -243,8 +246,8 @@ export const make = <
  * as you like.
  *
  * 1. Opens the checkpoints of the projection. Each process claims partitions that nobody works on. If another has at
- *    least two more than it has, it takes one of them. A process that stops gives its partitions back; those of one that
- *    died are claimed when its lease has ended.
+ *    least two more than it has, it takes one of them. A process that stops gives its partitions back; those of one
+ *    that died are claimed when its lease has ended.
  * 2. Reads the feed after the checkpoint, batch by batch. With `exactlyOnce` the handler runs in a transaction, at the
  *    end of which the checkpoint advances. If another process has taken the partition over meanwhile, because this one
  *    was paused for longer than its lease, the transaction fails and is undone, and this process lets go.
@@ -269,8 +272,8 @@ export const run: <D extends Delivery, R>(
   running.run(self[TypeId], options)
 
 /**
- * Brings all partitions to the head of now, and returns it: for jobs, and for tests, which need not wait for a worker. A
- * partition that another process works on is waited for.
+ * Brings all partitions to the head of now, and returns it: for jobs, and for tests, which need not wait for a worker.
+ * A partition that another process works on is waited for.
  *
  * @since 0.1.0
  * @category running
@@ -281,9 +284,9 @@ export const catchUp: <D extends Delivery, R>(
   running.catchUp(self[TypeId])
 
 /**
- * Handles what was passed by, in order of position, and deletes the dead letters of what is done: of a parked stream, all
- * its events up to the checkpoint. Returns how many dead letters are left, because they failed again, or those of their
- * streams before them; each is logged. With `exactlyOnce` each is done in a transaction with its deletion.
+ * Handles what was passed by, in order of position, and deletes the dead letters of what is done: of a parked stream,
+ * all its events up to the checkpoint. Returns how many dead letters are left, because they failed again, or those of
+ * their streams before them; each is logged. With `exactlyOnce` each is done in a transaction with its deletion.
  *
  * Takes the partitions over for that time, so that a stream is not handled elsewhere meanwhile; the processes that run
  * the projection claim them again afterwards. Run it after the handler, or the Schema, has been mended.
@@ -323,8 +326,8 @@ export const status: <D extends Delivery, R>(
   looking.status(self[TypeId])
 
 /**
- * How far the projection has come, every second unless `every` says otherwise, until all partitions have caught up; then
- * it ends. For a rebuild that is run elsewhere, or beside this.
+ * How far the projection has come, every second unless `every` says otherwise, until all partitions have caught up;
+ * then it ends. For a rebuild that is run elsewhere, or beside this.
  *
  * @since 0.1.0
  * @category looking

@@ -1,6 +1,6 @@
 /**
- * The CheckpointStore in PostgreSQL. Put it in the database of the read models, so that rows and checkpoint are committed
- * together. Leases run on the server's clock.
+ * The CheckpointStore in PostgreSQL. Put it in the database of the read models, so that rows and checkpoint are
+ * committed together. Leases run on the server's clock.
  *
  * @since 0.1.0
  */

@@ -128,8 +128,8 @@ const leaseOf = (value: unknown): Duration.Duration => {
 }
 
 /**
- * The types of the events that fit a Schema, from its encoded side. Undefined where it does not tell: then all events of
- * the filter are read, and must fit.
+ * The types of the events that fit a Schema, from its encoded side. Undefined where it does not tell: then all events
+ * of the filter are read, and must fit.
  */
 const tagsOf = (ast: AST.AST): ReadonlyArray<string> | undefined => {
   switch (ast._tag) {

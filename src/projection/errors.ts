@@ -30,8 +30,8 @@ export class ProjectionStopped extends Schema.TaggedError<ProjectionStopped>("ef
 }
 
 /**
- * The projection has not come as far as the position in time. `reached` is how far its slowest partition had come; 0 for
- * one that was never run.
+ * The projection has not come as far as the position in time. `reached` is how far its slowest partition had come; 0
+ * for one that was never run.
  *
  * @since 0.1.0
  * @category errors

@@ -65,7 +65,9 @@ const open = <R>({ checkpoints, definition }: Follower<R>) => {
   return checkpoints.open({ name, generation }, { partitions })
 }
 
-/** Looks first: where one writes at a time, opening would wait for a handler. They are opened anew if they were deleted. */
+/**
+ * Looks first: where one writes at a time, opening would wait for a handler. They are opened anew if they were deleted.
+ */
 const found = <R>(follower: Follower<R>) => {
   const { checkpoints, definition } = follower
   return Effect.flatMap(checkpointsOf(checkpoints, definition), (all) =>

@@ -1,6 +1,6 @@
 /**
- * The CheckpointStore in a SQLite file. Put it in the file of the read models, so that rows and checkpoint are committed
- * together; several processes may use the same file. Leases run on the clock of the machine.
+ * The CheckpointStore in a SQLite file. Put it in the file of the read models, so that rows and checkpoint are
+ * committed together; several processes may use the same file. Leases run on the clock of the machine.
  *
  * @since 0.1.0
  */
@@ -25,8 +25,8 @@ import type * as SqliteDatabase from "./SqliteDatabase.js"
  */
 export interface StoreOptions extends PreparationOptions {
   /**
-   * Refuse all writes of checkpoints with `ReadOnly`. Default false. File and tables are still created, unless `migrate`
-   * is false, and the user's own SQL still writes.
+   * Refuse all writes of checkpoints with `ReadOnly`. Default false. File and tables are still created, unless
+   * `migrate` is false, and the user's own SQL still writes.
    */
   readonly readOnly?: boolean | undefined
 }

@@ -1,7 +1,7 @@
 /**
- * The contract of the CheckpointStore as tests, for every backend: those of this package and a user's own. Each function
- * registers a suite with vitest, from a test file. Tests have followers of their own and clean up nothing; the layer is
- * built once per suite. Give it a database that nobody else uses: one test resets it, another counts.
+ * The contract of the CheckpointStore as tests, for every backend: those of this package and a user's own. Each
+ * function registers a suite with vitest, from a test file. Tests have followers of their own and clean up nothing; the
+ * layer is built once per suite. Give it a database that nobody else uses: one test resets it, another counts.
  *
  * @since 0.1.0
  */
