@@ -13,13 +13,16 @@ import type { RunError } from "../Projection.js"
 import { streamKey } from "../StreamId.js"
 import type { Follower, Held } from "./work.js"
 
+export const deadLettersOf = <R>({ checkpoints, definition }: Follower<R>) => {
+  const { generation, name } = definition
+  return Effect.map(Stream.runCollect(checkpoints.deadLetters({ name, generation })), Chunk.toReadonlyArray)
+}
+
 /** Returns how many are left. */
 export const retryAll = <R>(follower: Follower<R>, held: Held): Effect.Effect<number, RunError, R> =>
   Effect.gen(function* () {
-    const { checkpoints, definition } = follower
-    const { generation, name } = definition
-    const all = yield* Stream.runCollect(checkpoints.deadLetters({ name, generation }))
-    const own = Chunk.toReadonlyArray(all).filter(({ partition }) => partition === held.lease.partition)
+    const { name } = follower.definition
+    const own = (yield* deadLettersOf(follower)).filter(({ partition }) => partition === held.lease.partition)
     // What comes after one that fails waits for it.
     const failed = new Set<string>()
     let left = 0

@@ -62,7 +62,7 @@ const heartbeat = <R>({ checkpoints, definition }: Follower<R>, held: Held): Eff
       const { lease } = held
       const renewed = yield* Effect.either(Effect.timeout(checkpoints.renew(lease), leaseMs / 3))
       if (Either.isRight(renewed)) held.untilMs = Math.max(held.untilMs, fromMs + leaseMs)
-      // Otherwise the work has claimed it anew meanwhile.
-      else if (renewed.left instanceof CheckpointLost && held.lease.token === lease.token) return
+      // Otherwise the work has claimed it anew meanwhile, or is about to.
+      else if (renewed.left instanceof CheckpointLost && held.lease.token === lease.token && !held.isResuming) return
     }
   })

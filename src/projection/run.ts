@@ -14,7 +14,7 @@ import { partsOf } from "../internal/lifted.js"
 import { checked, identifier, options as knownKeys } from "../internal/validate.js"
 import type { RunError, RunOptions } from "../Projection.js"
 import * as Uuid from "../Uuid.js"
-import { retryAll } from "./deadLetters.js"
+import { deadLettersOf, retryAll } from "./deadLetters.js"
 import type { Definition } from "./definition.js"
 import { hold } from "./holding.js"
 import { checkpointsOf } from "./looking.js"
@@ -81,7 +81,12 @@ const claim = <R>({ checkpoints, definition, owner }: Follower<R>, partition: nu
     const { generation, lease, name } = definition
     const fromMs = yield* Clock.currentTimeMillis
     const claimed = yield* checkpoints.claim({ name, generation }, { owner, partition, lease, takeFrom })
-    return Option.map(claimed, (lease): Held => ({ lease, untilMs: fromMs + Duration.toMillis(lease.duration) }))
+    const held = (lease: Lease): Held => ({
+      lease,
+      untilMs: fromMs + Duration.toMillis(lease.duration),
+      isResuming: false
+    })
+    return Option.map(claimed, held)
   }).pipe(Effect.catchTag("NotFound", () => Effect.succeedNone))
 
 /** Not waited for longer than a working store takes: a lease that is not given back ends. */
@@ -223,8 +228,9 @@ export const retryDeadLetters = <R>(
 ): Effect.Effect<number, RunError, R | EventStore | CheckpointStore> =>
   Effect.gen(function* () {
     const follower = yield* followerOf(definition, undefined)
+    const letters = yield* deadLettersOf(follower)
     let left = 0
-    for (const { partition } of yield* found(follower)) {
+    for (const partition of new Set(letters.map(({ partition }) => partition))) {
       left += yield* retryIn(follower, partition)
     }
     return left

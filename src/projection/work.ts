@@ -37,6 +37,8 @@ export interface Held {
   lease: Lease
   /** Until then nobody else has it, by the clock of this process, which began before the backend's. */
   untilMs: number
+  /** It is being claimed anew, and the lease that is known here may be of no use already. */
+  isResuming: boolean
 }
 
 /** Between commits that only pass by events of others. */
@@ -223,6 +225,7 @@ export const work = <R>(
   }).pipe(Effect.mapError(ofStores))
 
   const resume = Effect.gen(function* () {
+    held.isResuming = true
     const fromMs = yield* Clock.currentTimeMillis
     const { token } = held.lease
     const claimed = yield* checkpoints.claim({ name, generation }, { owner, partition, lease, takeFrom: token })
@@ -233,7 +236,12 @@ export const work = <R>(
   }).pipe(
     // Deleted: it is opened again, by whoever claims it.
     Effect.catchTag("NotFound", () => Effect.succeed(false)),
-    Effect.mapError(ofStores)
+    Effect.mapError(ofStores),
+    Effect.ensuring(
+      Effect.sync(() => {
+        held.isResuming = false
+      })
+    )
   )
 
   return Effect.gen(function* () {
