@@ -6,10 +6,16 @@ import { defineConfig } from "vitest/config"
 /** Where to write the results as JSON beside the usual report, for scripts. */
 const report = process.env.EFFECT_STORES_TEST_REPORT
 
+/** A major version of ioredis beside the one that is installed: 6, which package.json has under a name of its own. */
+const ioredis = process.env.EFFECT_STORES_TEST_IOREDIS
+
 export default defineConfig({
   // the library under its own name is its sources
   ssr: { resolve: { conditions: ["source"] } },
-  resolve: { conditions: ["source"] },
+  resolve: {
+    conditions: ["source"],
+    alias: ioredis ? [{ find: /^ioredis$/, replacement: `ioredis-${ioredis}` }] : []
+  },
   test: {
     include: ["test/**/*.test.ts"],
     globalSetup: ["test/support/global-setup.ts"],

@@ -1,5 +1,6 @@
 // What `npm pack` would publish, used as applications would: installed with each line of docs/backends.md into an
-// application that is empty, compiled as ES module there, and run. Needs `npm run build` before.
+// application that is empty, compiled as ES module there, and run; and the same with the oldest and the newest of all
+// that package.json names as peers. Needs `npm run build` before. `node .ci/package.mjs oldest` is for one of them only.
 import assert from "node:assert/strict"
 import { execFileSync } from "node:child_process"
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
@@ -79,6 +80,54 @@ const lines = readFileSync(join(root, "docs/backends.md"), "utf8")
   .map(([, name, cell]) => ({ name, packages: /^`([^`]*)`/.exec(cell)?.[1] ?? "" }))
 assert.deepEqual(lines.map(({ name }) => name).sort(), Object.keys(applications).sort())
 
+const manifestOf = (path) => JSON.parse(readFileSync(join(root, path, "package.json"), "utf8"))
+const { devDependencies, peerDependencies } = manifestOf(".")
+
+const only = process.argv.slice(2)
+
+/** Installs the packages beside the packed one, compiles the programs of these entry points, and runs them. */
+const applied = (packed, { names, packages, rebuilt = [], title, ways }) => {
+  if (only.length > 0 && !only.includes(title)) return
+  const application = join(directory, title)
+  mkdirSync(application)
+  writeFileSync(join(application, "package.json"), JSON.stringify({ private: true, type: "module" }))
+  const types = [
+    `@types/node@${devDependencies["@types/node"]}`,
+    ...names.flatMap((name) => applications[name].types ?? [])
+  ]
+  const install = ["install", packed, ...packages, ...types]
+  run("npm", [...install, "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"], application)
+  // The native part of the SQLite driver is the clone's, which took a minute to compile; that of another version is not.
+  const native = "node_modules/better-sqlite3/build"
+  if (rebuilt.length > 0) run("npm", ["rebuild", ...rebuilt], application)
+  else if (existsSync(join(application, "node_modules/better-sqlite3"))) {
+    cpSync(join(root, native), join(application, native), { recursive: true })
+  }
+  for (const name of names) {
+    const main = `import { Effect } from "effect"\nimport { EventStore } from "effect-stores"\n${applications[name].main}\n`
+    writeFileSync(join(application, `${name}.ts`), main)
+  }
+  const sources = names.map((name) => `${name}.ts`)
+  const strict = ["--strict", "--exactOptionalPropertyTypes", "--target", "es2022", "--types", "node", ...sources]
+  for (const [module, resolution] of ways) {
+    const how = ["--module", module, "--moduleResolution", resolution, "--skipLibCheck", "false"]
+    const emit = module === "nodenext" ? [] : ["--noEmit"]
+    run(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), ...how, ...emit, ...strict], application)
+  }
+  for (const name of names) {
+    if (applications[name].isRun !== false) run(process.execPath, [`${name}.js`], application)
+  }
+  const versions = Object.keys(peerDependencies).flatMap((name) => {
+    const installed = join(application, "node_modules", name, "package.json")
+    return existsSync(installed) ? [`${name} ${JSON.parse(readFileSync(installed, "utf8")).version}`] : []
+  })
+  for (const name of names) console.log(`effect-stores/${name} works as packed`)
+  console.log(`  with ${versions.join(", ")}`)
+}
+
+const oldestOf = (range) => /\d+\.\d+\.\d+/.exec(range)[0]
+const newestOf = (range) => range.split("||").at(-1).trim()
+
 try {
   const [{ filename, files }] = JSON.parse(
     execFileSync("npm", ["pack", "--json", "--ignore-scripts", "--pack-destination", directory], { cwd: root })
@@ -89,42 +138,29 @@ try {
   run(bin("publint"), ["run", packed, "--strict"], root)
   // Without what package.json does not promise: resolution as of Node 10, and CommonJS.
   run(bin("attw"), [packed, "--profile", "esm-only", "--format", "ascii"], root)
-  const { devDependencies } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"))
+
   // Entry points that need the same packages share an application.
   for (const packages of new Set(lines.map(({ packages }) => packages))) {
     const names = lines.filter((line) => line.packages === packages).map(({ name }) => name)
-    const application = join(directory, names.join("-"))
-    mkdirSync(application)
-    writeFileSync(join(application, "package.json"), JSON.stringify({ private: true, type: "module" }))
-    const types = [
-      `@types/node@${devDependencies["@types/node"]}`,
-      ...names.flatMap((name) => applications[name].types ?? [])
-    ]
-    const install = ["install", packed, "effect@3", ...packages.split(" ").filter((name) => name !== ""), ...types]
-    // The native part of the SQLite driver is the clone's, which took a minute to compile.
-    run("npm", [...install, "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"], application)
-    const native = "node_modules/better-sqlite3/build"
-    if (existsSync(join(application, "node_modules/better-sqlite3"))) {
-      cpSync(join(root, native), join(application, native), { recursive: true })
-    }
-    for (const name of names) {
-      const main = `import { Effect } from "effect"\nimport { EventStore } from "effect-stores"\n${applications[name].main}\n`
-      writeFileSync(join(application, `${name}.ts`), main)
-    }
-    const sources = names.map((name) => `${name}.ts`)
-    const strict = ["--strict", "--exactOptionalPropertyTypes", "--target", "es2022", "--types", "node", ...sources]
-    // One application shows that bundlers resolve as Node does.
-    const ways = [["nodenext", "nodenext"], ...(names.includes("memory") ? [["preserve", "bundler"]] : [])]
-    for (const [module, resolution] of ways) {
-      const how = ["--module", module, "--moduleResolution", resolution, "--skipLibCheck", "false"]
-      const emit = module === "nodenext" ? [] : ["--noEmit"]
-      run(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), ...how, ...emit, ...strict], application)
-    }
-    for (const name of names) {
-      if (applications[name].isRun !== false) run(process.execPath, [`${name}.js`], application)
-      console.log(`effect-stores/${name} works as packed`)
-    }
+    applied(packed, {
+      names,
+      title: names.join("-"),
+      packages: ["effect@3", ...packages.split(" ").filter((name) => name !== "")],
+      // One application shows that bundlers resolve as Node does.
+      ways: [["nodenext", "nodenext"], ...(names.includes("memory") ? [["preserve", "bundler"]] : [])]
+    })
   }
+
+  // npm takes the newest of what peers need themselves, which may need a newer Effect than the oldest.
+  const theirs = Object.entries(manifestOf("node_modules/@effect/sql").peerDependencies).filter(
+    ([name]) => peerDependencies[name] === undefined
+  )
+  const names = lines.map(({ name }) => name)
+  const ways = [["nodenext", "nodenext"]]
+  const ranges = [...Object.entries(peerDependencies), ...theirs]
+  const at = (versionOf) => ranges.map(([name, range]) => `${name}@${versionOf(range)}`)
+  applied(packed, { names, ways, title: "oldest", packages: at(oldestOf), rebuilt: ["better-sqlite3"] })
+  applied(packed, { names, ways, title: "newest", packages: at(newestOf) })
   console.log(`the package works as packed: ${files.length} files`)
 } finally {
   rmSync(directory, { recursive: true, force: true })

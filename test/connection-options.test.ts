@@ -9,7 +9,7 @@ import * as https from "node:https"
 import type { AddressInfo } from "node:net"
 import * as path from "node:path"
 import { inspect } from "node:util"
-import { Cause, Duration, Effect, Exit, Layer, Option, Redacted } from "effect"
+import { Cause, Duration, Effect, Either, Exit, Layer, Option, Redacted } from "effect"
 import { DataStore, Pool } from "effect-stores"
 import { DataStoreFileSystem } from "effect-stores/fs"
 import { DataStoreMinio } from "effect-stores/minio"
@@ -541,6 +541,39 @@ describe("absurd numbers are refused by name:", () => {
     expect(limits({ acquireTimeout: 0 }).acquireTimeoutMs).toBe(acquireTimeoutMs)
     expect(limits({ acquireTimeout: undefined }).acquireTimeoutMs).toBe(acquireTimeoutMs)
     expect(limits({ acquireTimeout: Duration.infinity }).acquireTimeoutMs).toBe(Number.POSITIVE_INFINITY)
+  })
+
+  it("and zero is the default of every option of every pool, as an absent one is", () => {
+    const { eventStore, snapshotStore } = Pool.defaults
+    const pools: ReadonlyArray<readonly [(pool: object) => Either.Either<object, unknown>, ReadonlyArray<string>]> = [
+      [
+        (pool) => Pool.limits(pool, eventStore.pg),
+        ["maxOpenConns", "maxIdleConns", "connMaxLifetime", "connMaxIdleTime", "acquireTimeout", "maxWaiting"]
+      ],
+      [
+        (pool) => Pool.limits(pool, eventStore.sqlite),
+        ["maxOpenConns", "connMaxIdleTime", "acquireTimeout", "maxWaiting"]
+      ],
+      [
+        (pool) => Pool.redisLimits(pool, snapshotStore.redis),
+        ["poolSize", "minIdleConns", "maxIdleConns", "maxRetries", "writeTimeout"]
+      ],
+      [
+        (pool) => Pool.httpLimits(pool, Pool.defaults.dataStore.minio),
+        ["maxIdleConns", "maxIdleConnsPerHost", "idleConnTimeout"]
+      ]
+    ]
+    for (const [limits, options] of pools) {
+      const defaults = Either.getOrThrow(limits({}))
+      for (const option of options) {
+        for (const value of [0, undefined]) {
+          expect(Either.getOrThrow(limits({ [option]: value })), option).toEqual(defaults)
+        }
+      }
+    }
+    // Of a pool that is smaller than the default of what it bounds, the default is as large as the pool.
+    const small = Pool.limits({ maxOpenConns: 2, maxIdleConns: 0 }, eventStore.pg)
+    expect(Either.getOrThrow(small)).toMatchObject({ maxOpenConns: 2, maxIdleConns: 2 })
   })
 })
 

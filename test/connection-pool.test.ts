@@ -161,6 +161,52 @@ it("connections that were opened together reach their age one after another, and
   expect(new Set(closedAt).size).toBeGreaterThan(1)
 })
 
+it("a connection that comes back past its age is closed, though somebody waits, who gets a new one", () => {
+  vi.useFakeTimers()
+  onTestFinished(() => {
+    vi.useRealTimers()
+  })
+  let opened = 0
+  const closed: Array<Connection> = []
+  const pool = new ConnectionPool<Connection>(
+    "test",
+    { ...Pool.defaults.eventStore.pg, maxOpenConns: 1, maxIdleConns: 1, connMaxLifetimeMs: 1_000 },
+    { open: (done) => done({ number: ++opened }), close: (connection) => closed.push(connection), usable: () => true },
+    new PoolMeter("test", "test")
+  )
+  const first = held(pool)
+  const served: Array<Connection> = []
+  pool.take({ take: (connection) => served.push(connection), fail: (error) => expect(error).toBeUndefined() })
+  vi.advanceTimersByTime(1_000)
+  // In use it is left alone.
+  expect([closed, served]).toEqual([[], []])
+  pool.release(first)
+  expect([closed, served]).toEqual([[{ number: 1 }], [{ number: 2 }]])
+})
+
+it("a connection that is there only when the pool has ended is closed", async () => {
+  vi.useFakeTimers()
+  onTestFinished(() => {
+    vi.useRealTimers()
+  })
+  const opening: Array<(result: Opened) => void> = []
+  const closed: Array<Connection> = []
+  const pool = new ConnectionPool<Connection>(
+    "test",
+    { ...Pool.defaults.eventStore.pg, maxOpenConns: 1, maxIdleConns: 1 },
+    { open: (done) => opening.push(done), close: (connection) => closed.push(connection), usable: () => true }
+  )
+  const failures = failuresOf(pool, 1)
+  const shutdown = Effect.runPromise(pool.shutdown)
+  expect(tags(await failures)).toEqual(["StoreUnavailable"])
+  // It is not waited for for ever.
+  await vi.advanceTimersByTimeAsync(60_000)
+  await shutdown
+  expect(closed).toEqual([])
+  for (const done of opening) done({ number: 1 })
+  expect(closed).toEqual([{ number: 1 }])
+})
+
 it("a server that is full is asked by one attempt at a time, and all waiters are served when it is not", async () => {
   const full = () => new OpenFailure(refused().error, true)
   let attempts = 0

@@ -351,6 +351,42 @@ describeWith("git", "a file as an aggregate", () => {
   })
 })
 
+describeWith("git", "the tour", () => {
+  it("shows what a snapshot saves, a live follower, a sealed store and an asset, and leaves nothing behind", async () => {
+    const repository = new TestRepository()
+    for (let i = 0; i < 3; i++) repository.write("a.txt", `${i}\n`).commit()
+    const temporary = temporaryDirectory()
+    const db = path.join(temporaryDirectory(), "history.db")
+    const { code, stderr, stdout } = await demoWithTour([repository.path, "--db", db], undefined, project, {
+      TMPDIR: temporary
+    })
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" })
+    const shown = stdout.slice(stdout.indexOf("\nA long stream"))
+
+    expect(shown).toContain("A long stream: the 3 events of a.txt, up to 10,000")
+    expect(shown).toMatch(/^ {2}without snapshots +\S+ m?s +10,000 events +\+/m)
+    expect(shown).toMatch(/^ {2}with snapshots +\S+ m?s +0 events since the snapshot at version 10,000 +\+/m)
+    expect(shown).toMatch(/^ {2}The snapshot makes it [\d,]+ times as fast\.$/m)
+
+    const seen = [...shown.matchAll(/^ {2}version ([\d,]+), (\w+), seen \S+ m?s after its append began$/gm)]
+    expect(seen.map(([, version, what]) => [version, what])).toEqual([
+      ["10,001", "added"],
+      ["10,002", "modified"],
+      ["10,003", "modified"]
+    ])
+
+    expect(shown).toContain("is the author, Ann Author, to be found on disk?")
+    expect(shown).toMatch(/^ {2}plain\.db +\d+ times +3 events +\{"path":"a\.txt"/m)
+    expect(shown).toMatch(/^ {2}sealed\.db +never +3 events +[\w-]{48}…$/m)
+
+    expect(shown).toMatch(/from the event to the object, .* KiB, the same SHA-256$/m)
+    // What is logged is a warning or worse: none belongs here.
+    expect(stdout).not.toMatch(/WARN|ERROR|level=/)
+    // The cache of the compiler is its own.
+    expect(fs.readdirSync(temporary).filter((name) => name.startsWith("effect-stores"))).toEqual([])
+  })
+})
+
 describeWith("git", "with --encrypt", () => {
   it("nothing of the events is readable in any file, and what it reports is the same as without", async () => {
     const repository = new TestRepository()
@@ -615,8 +651,13 @@ const until = async (condition: () => boolean): Promise<void> => {
   while (!condition()) await new Promise((resolve) => setTimeout(resolve, 5))
 }
 
+/** Without the tour, which takes longer than most imports here. */
+const demo = (args: ReadonlyArray<string>, ...rest: DemoOptions) => demoWithTour([...args, "--no-tour"], ...rest)
+
+type DemoOptions = Parameters<typeof demoWithTour> extends [unknown, ...infer Rest] ? Rest : never
+
 /** Runs the demo as its own process, as the npm script does. */
-const demo = async (
+const demoWithTour = async (
   args: ReadonlyArray<string>,
   meanwhile?: (kill: (signal: NodeJS.Signals) => void) => Promise<void>,
   directory = project,

@@ -162,6 +162,49 @@ describe("A SnapshotStore", () => {
     )
   })
 
+  it("that fails in a transaction is not taken to be down: that was the transaction's end", () => {
+    let inside = false
+    const layer = Layer.merge(
+      EventStoreMemory.layer(),
+      Layer.scoped(
+        SnapshotStore.SnapshotStore,
+        Effect.flatMap(SnapshotStoreMemory.makeEncoded, (encoded) =>
+          SnapshotStoreEncoded.make(
+            {
+              ...encoded,
+              latest: (...request) =>
+                Effect.suspend(() =>
+                  inside
+                    ? Effect.fail(
+                        new Errors.StoreUnavailable({
+                          operation: "latest",
+                          retryable: true,
+                          cause: new Error("undone")
+                        })
+                      )
+                    : encoded.latest(...request)
+                )
+            },
+            { system: "memory", inTransaction: () => inside }
+          )
+        )
+      )
+    )
+    const [id] = ids as [Aggregate.Id]
+    return run(
+      layer,
+      Effect.gen(function* () {
+        yield* addTo(Counter, id, 5)
+        yield* saved(id)
+        inside = true
+        const [loaded] = yield* warningsOf(Aggregate.load(Counter, id))
+        assert.deepStrictEqual([loaded.version, loaded.snapshotVersion], [5, 0])
+        inside = false
+        assert.deepStrictEqual(yield* warningsOf(isHit(id)), [true, []])
+      })
+    )
+  })
+
   it("that is slow is used by loads of long streams, and waited for by no others", () => {
     const { layer, state } = through()
     const [short, long] = ids as [Aggregate.Id, Aggregate.Id]

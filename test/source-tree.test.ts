@@ -37,11 +37,10 @@ const folderOf = (contract: string): string =>
 /** Where packages other than Effect itself may be imported. A folder that is not named here imports none. */
 const packagesOf: Readonly<Record<string, ReadonlyArray<string>>> = {
   sql: ["@effect/sql", "@effect/experimental"],
-  sqlite: ["@effect/sql", "@effect/experimental", "@effect/sql-sqlite-node", "better-sqlite3"],
+  sqlite: ["@effect/sql", "@effect/experimental", "better-sqlite3"],
   pg: ["@effect/sql", "@effect/experimental", "@effect/sql-pg", "pg"],
   redis: ["ioredis"],
   minio: ["minio"],
-  fs: ["@effect/platform", "@effect/platform-node"],
   testing: ["@effect/vitest", "vitest"]
 }
 
@@ -227,6 +226,23 @@ describe("the source tree", () => {
   test("imports form no circle at run time, and none of types beyond one store's contract and folder", () => {
     assert.deepEqual(runtimeCircles(sources), [])
     assert.deepEqual(typeCircles(sources), [])
+  })
+
+  test("the peers in package.json are the packages that src imports, all but Effect optional", () => {
+    const { peerDependencies, peerDependenciesMeta } = JSON.parse(
+      fs.readFileSync(path.join(root, "../package.json"), "utf8")
+    )
+    const imported = sources
+      .flatMap(([file, source]) => importsOf(source, file))
+      .filter(({ specifier }) => !/^(\.|node:)/.test(specifier))
+      .map(({ specifier }) => packageOf(specifier))
+    assert.deepEqual(Object.keys(peerDependencies).sort(), [...new Set(imported)].sort())
+    assert.deepEqual(
+      Object.keys(peerDependenciesMeta).sort(),
+      Object.keys(peerDependencies)
+        .filter((name) => name !== "effect")
+        .sort()
+    )
   })
 
   test("every folder of src is known to the rule", () => {

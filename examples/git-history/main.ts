@@ -1,48 +1,54 @@
 /**
- * The demo: imports the git history of a repository into an EventStore on Sqlite and shows what can be read from it.
- * This file is the command line: what is imported, where to, and how the program ends.
+ * The demo: imports the git history of a repository into an EventStore on Sqlite, shows what can be read from it, and
+ * what snapshots, followers, sealed stores and objects do. This file is the command line: what is imported, where to,
+ * and how the program ends.
  *
  *     npm run demo                       the repository this project was cloned into
  *     npm run demo -- ../other           another repository
  *     npm run demo -- --db history.db    another file than .demo/<repository>.db
  *     npm run demo -- --encrypt          encrypted, into .demo/<repository>-encrypted.db
+ *     npm run demo -- --no-tour          without what the stores do beside the import
  *
  * Exit codes: 0 done, 2 the arguments or the path are no good, 3 a repository without commits, 4 the store failed,
  * 5 the history was rewritten since the last import, 130 stopped with Ctrl-C.
  */
-import { randomBytes } from "node:crypto"
-import { existsSync, mkdirSync, realpathSync, writeFileSync } from "node:fs"
+import { mkdirSync, realpathSync } from "node:fs"
 import * as Path from "node:path"
 import { fileURLToPath } from "node:url"
 import { parseArgs } from "node:util"
 import { NodeRuntime } from "@effect/platform-node"
-import { Console, Data, Effect, Exit, Layer } from "effect"
-import { CryptoService, EventStore } from "effect-stores"
-import { EventStoreSqlite, SnapshotStoreSqlite } from "effect-stores/sqlite"
+import { Console, Data, Effect, Exit } from "effect"
+import { EventStore } from "effect-stores"
 import * as BundledHistory from "./BundledHistory.js"
+import { streamOf } from "./FileEvents.js"
 import * as GitLog from "./GitLog.js"
 import { SourceError } from "./History.js"
 import { importHistory } from "./importHistory.js"
 import { describeImport, printReport, showProgress } from "./report.js"
+import { FileError, sealedStores, stores } from "./stores.js"
+import { printTour } from "./tour.js"
 
-const usage = "Usage: npm run demo -- [path of a git repository] [--db file] [--encrypt]"
+const usage = "Usage: npm run demo -- [path of a git repository] [--db file] [--encrypt] [--no-tour]"
 
 const project = realpathSync(fileURLToPath(new URL("../..", import.meta.url)))
 
 class UsageError extends Data.TaggedError("UsageError")<{ readonly message: string }> {}
 
-/** Why the database file cannot be made. */
-class FileError extends Data.TaggedError("FileError")<{ readonly message: string }> {}
-
 const commandLine = Effect.try({
   try: () => {
     const { positionals, values } = parseArgs({
       allowPositionals: true,
-      options: { db: { type: "string" }, encrypt: { type: "boolean" }, help: { type: "boolean", short: "h" } }
+      options: {
+        db: { type: "string" },
+        encrypt: { type: "boolean" },
+        "no-tour": { type: "boolean" },
+        help: { type: "boolean", short: "h" }
+      }
     })
     if (positionals.length > 1) throw new Error("one path at most")
     if (values.db === "" || positionals[0] === "") throw new Error("an empty path")
-    return { path: positionals[0], db: values.db, encrypt: values.encrypt === true, help: values.help === true }
+    const { db, encrypt = false, help = false, "no-tour": noTour = false } = values
+    return { path: positionals[0], db, encrypt, help, tour: !noTour }
   },
   catch: (error) => new UsageError({ message: `${error instanceof Error ? error.message : error}\n${usage}` })
 })
@@ -84,41 +90,8 @@ const useBundled = ({ message }: { readonly message: string }) =>
     BundledHistory.open(BundledHistory.path)
   )
 
-/**
- * The key file, made when there is none. Here it lies beside the database, so that the demo can be run again; whoever
- * takes the one then has the other, so an application keeps it elsewhere.
- */
-const keyFile = (filename: string) =>
-  Effect.try({
-    try: () => {
-      const file = `${filename}.keys.json`
-      const keys = { primary: "demo", keys: [{ id: "demo", key: randomBytes(32).toString("hex") }] }
-      if (!existsSync(file)) writeFileSync(file, JSON.stringify(keys), { mode: 0o600, flag: "wx" })
-      return file
-    },
-    catch: (error) => new FileError({ message: `the key file of ${filename} cannot be created: ${error}` })
-  })
-
-const stores = (filename: string) =>
-  Layer.provideMerge(
-    SnapshotStoreSqlite.layerFromDatabase(),
-    EventStoreSqlite.layer({
-      filename,
-      // A power failure may take the last commits with it, as a whole; the next run imports them again.
-      synchronous: "NORMAL"
-    })
-  )
-
-/** The same stores, encrypted: nothing else of the demo knows. */
-const encryptedStores = (filename: string) =>
-  Layer.unwrapEffect(
-    Effect.map(keyFile(filename), (file) =>
-      stores(filename).pipe(CryptoService.seal, Layer.provide(CryptoService.layerFile(file)))
-    )
-  )
-
 const program = Effect.gen(function* () {
-  const { db, encrypt, help, path } = yield* commandLine
+  const { db, encrypt, help, path, tour } = yield* commandLine
   if (help) return yield* Console.log(usage)
   const history = yield* chooseHistory(path)
   const filename = db ?? Path.join(project, ".demo", `${history.id}${encrypt ? "-encrypted" : ""}.db`)
@@ -132,9 +105,10 @@ const program = Effect.gen(function* () {
     const imported = yield* importHistory(history, showProgress(process.stdout))
     const store = yield* EventStore.EventStore
     yield* Console.log(describeImport(imported, yield* store.count({ tenantId: history.id })))
-    yield* printReport(history, imported)
+    const changed = yield* printReport(history, imported)
+    if (tour && changed !== undefined) yield* printTour(streamOf(history.id, changed))
   }).pipe(
-    Effect.provide(encrypt ? encryptedStores(filename) : stores(filename)),
+    Effect.provide(encrypt ? sealedStores(filename) : stores(filename)),
     Effect.onInterrupt(() => Console.error("\nStopped. Run it again to go on from here."))
   )
 })

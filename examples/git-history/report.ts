@@ -2,8 +2,8 @@
  * What people see: the progress of an import, and what the imported events say. The store is asked here as any
  * application would ask it: the feed for what concerns all files, a stream or an aggregate for what concerns one.
  */
-import { Clock, Console, DateTime, Duration, Effect, Option, Stream } from "effect"
-import { Aggregate, SnapshotStore } from "effect-stores"
+import { Clock, Console, DateTime, Effect, Option, Stream } from "effect"
+import { Aggregate, type EventStore, SnapshotStore } from "effect-stores"
 import {
   domain,
   evolve,
@@ -17,6 +17,7 @@ import {
 } from "./FileEvents.js"
 import type { History } from "./History.js"
 import type { Imported, Progress } from "./importHistory.js"
+import { count, number, printable, printTable, rate, time, timed, timedOften } from "./print.js"
 
 /** On a terminal one line, written again and again; elsewhere a line now and then, for a log. */
 export const showProgress = (output: NodeJS.WriteStream): ((progress: Progress) => Effect.Effect<void>) => {
@@ -44,7 +45,10 @@ export const describeImport = (imported: Imported, storedEvents: number): string
   ].join("")
 }
 
-/** Prints the most changed files, the history of the first of them, how it is loaded, and what was measured. */
+/**
+ * Prints the most changed files, the history of the first of them, how it is loaded, and what was measured. Returns the
+ * path of that file, if there is any.
+ */
 export const printReport = (history: History, imported: Imported) =>
   Effect.gen(function* () {
     const all = yield* timed(statesOfAllFiles(history.id))
@@ -65,9 +69,10 @@ export const printReport = (history: History, imported: Imported) =>
     )
 
     const changed = states[0]
-    if (changed === undefined) return
+    if (changed === undefined) return undefined
     yield* printFile(history.id, changed)
-    yield* printLoads(history.id, changed)
+    yield* Console.log(`\nLoading ${printable(changed.path)}, as an aggregate\n`)
+    yield* printLoads(streamOf(history.id, changed.path))
 
     const events = states.reduce((sum, { changes }) => sum + changes, 0)
     yield* Console.log("\nMeasured\n")
@@ -87,6 +92,7 @@ export const printReport = (history: History, imported: Imported) =>
         ["events read", `${number(events)} in ${time(all.elapsedMs)}, ${rate(events, all.elapsedMs)}, decoded`]
       ]
     )
+    return changed.path
   })
 
 /** The state of every file, from the feed: as much memory as there are files, however many events they have. */
@@ -105,7 +111,7 @@ const statesOfAllFiles = (tenantId: string) => {
 /** Prints how a file came to be what it is, of a long history the end. */
 const printFile = (tenantId: string, { changes, path }: FileState) =>
   Effect.gen(function* () {
-    const shown = 15
+    const shown = 8
     const newest = yield* Stream.runCollect(
       files.read(streamOf(tenantId, path), { direction: "backward", limit: shown })
     )
@@ -128,16 +134,12 @@ const printFile = (tenantId: string, { changes, path }: FileState) =>
     )
   })
 
-/** With fewer events, both ways of loading take about the same. */
-const worthwhile = 100
-
 /**
  * Loads the aggregate of a file from its first event and from its snapshot, and prints what either way took and gave.
  * The first load of all leaves the snapshot, unless it found one with few events since, or the file has too few.
  */
-const printLoads = (tenantId: string, { changes, path }: FileState) =>
+export const printLoads = (stream: EventStore.StreamId) =>
   Effect.gen(function* () {
-    const stream = streamOf(tenantId, path)
     yield* Aggregate.load(File, stream)
     yield* Effect.flatMap(SnapshotStore.SnapshotStore, (snapshots) => snapshots.flush(stream))
 
@@ -145,7 +147,6 @@ const printLoads = (tenantId: string, { changes, path }: FileState) =>
     const loads = yield* Effect.forEach(Object.entries(ways), ([name, file]) =>
       Effect.map(timedOften(Aggregate.load(file, stream)), (timed) => ({ name, ...timed }))
     )
-    yield* Console.log(`\nLoading ${printable(path)}, as an aggregate\n`)
     yield* printTable(
       ["", "median", "events read", "lines", "authors"],
       loads.map(({ elapsedMs, name, value: { replayed, snapshotVersion, state } }) => [
@@ -156,60 +157,11 @@ const printLoads = (tenantId: string, { changes, path }: FileState) =>
         number(state.authors.length)
       ])
     )
-    if (changes < worthwhile) {
-      yield* Console.log(
-        `\n  ${count(changes, "event")} are read in no time: what a snapshot saves shows in streams of hundreds and more.`
-      )
-    }
+    return loads.map(({ elapsedMs }) => elapsedMs)
   })
 
-const what = (event: FileEvent): string => {
+export const what = (event: FileEvent): string => {
   if (event._tag === "Renamed") return `renamed from ${printable(event.from)}`
   if (event._tag === "Deleted" && event.renamedTo !== null) return `renamed to ${printable(event.renamedTo)}`
   return event._tag.toLowerCase()
 }
-
-const timed = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-  Effect.map(Effect.timed(effect), ([elapsed, value]) => ({ value, elapsedMs: Duration.toMillis(elapsed) }))
-
-/** The median of many times, as a single one is mostly the compiler's; the first ones are not counted. */
-const timedOften = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-  Effect.gen(function* () {
-    const atMostMs = 250
-    const startedMs = yield* Clock.currentTimeMillis
-    const times: Array<number> = []
-    let last = yield* timed(effect)
-    do {
-      last = yield* timed(effect)
-      times.push(last.elapsedMs)
-    } while ((yield* Clock.currentTimeMillis) - startedMs < atMostMs)
-    const measured = times.slice(Math.floor(times.length / 4)).sort((a, b) => a - b)
-    return { value: last.value, elapsedMs: measured[Math.floor(measured.length / 2)] ?? last.elapsedMs }
-  })
-
-/** Columns as wide as what is in them; what looks like a number to the right. */
-const printTable = (head: ReadonlyArray<string>, rows: ReadonlyArray<ReadonlyArray<string>>) =>
-  Effect.gen(function* () {
-    const lines = head.some((title) => title !== "") ? [head, ...rows] : rows
-    const widths = head.map((_, column) => Math.max(...lines.map((line) => line[column]?.length ?? 0)))
-    const numeric = head.map((_, column) => rows.every((row) => /^([+-]?[\d,]*|binary)$/.test(row[column] ?? "")))
-    for (const line of lines) {
-      const cells = line.map((cell, column) =>
-        numeric[column] ? cell.padStart(widths[column] ?? 0) : cell.padEnd(widths[column] ?? 0)
-      )
-      yield* Console.log(`  ${cells.join("  ")}`.trimEnd())
-    }
-  })
-
-/** A path may have anything in it, and a terminal obeys control characters. */
-const printable = (text: string): string => {
-  const visible = text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (char) => `\\u{${char.codePointAt(0)?.toString(16)}}`)
-  return visible.length > 80 ? `${visible.slice(0, 30)}…${visible.slice(-49)}` : visible
-}
-
-const number = (value: number): string => value.toLocaleString("en-US")
-const count = (value: number, thing: string): string => `${number(value)} ${thing}${value === 1 ? "" : "s"}`
-const time = (ms: number): string =>
-  ms < 1000 ? `${ms.toFixed(ms < 1 ? 3 : ms < 100 ? 1 : 0)} ms` : `${(ms / 1000).toFixed(1)} s`
-const rate = (things: number, ms: number): string =>
-  `${number(Math.round((things * 1000) / Math.max(ms, 0.001)))} a second`

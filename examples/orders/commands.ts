@@ -1,7 +1,7 @@
 /**
  * How a command becomes events, once, however often it is sent.
  */
-import { Effect, Option, Schema } from "effect"
+import { Effect, Schema } from "effect"
 import { Aggregate, CommandStore } from "effect-stores"
 import { Command, Conflict, decide, idOf, NotFound, Order, OrderEvent, Refused, tenantId } from "./order.js"
 import { forget } from "./readModel.js"
@@ -30,22 +30,13 @@ export const execute = (commandId: string, command: Command, object?: string) =>
       { id: commandId, tenantId, domain: Order.domain },
       Effect.gen(function* () {
         const { expectedVersion: expected, orderId } = command
-        const { events, version } = yield* Aggregate.execute(
-          Order,
-          idOf(orderId),
-          (order, actual) =>
-            expected === undefined || expected === actual
-              ? decide(order, command, object)
-              : Effect.fail(new Conflict({ expected, actual })),
-          { metadata: yield* trace }
+        const { events, version } = yield* Aggregate.execute(Order, idOf(orderId), (order, actual) =>
+          expected === undefined || expected === actual
+            ? decide(order, command, object)
+            : Effect.fail(new Conflict({ expected, actual }))
         )
         return { version, events }
       }),
       { success: Outcome, failure: Failure, lease }
     )
     .pipe(Effect.tap(() => forget(command.orderId)))
-
-/** Which request an event comes from, for those who follow a trace. */
-const trace = Effect.map(Effect.option(Effect.currentSpan), (span) =>
-  Option.match(span, { onNone: () => ({}), onSome: ({ spanId, traceId }) => ({ traceId, spanId }) })
-)

@@ -7,7 +7,7 @@
  * - A removed value never comes back: a load that began before the removal stores nothing.
  */
 import { Effect, Layer, Schema, Stream } from "effect"
-import { Aggregate, CacheStore, EventStore } from "effect-stores"
+import { Aggregate, CacheStore, EventStore, Trace } from "effect-stores"
 import { idOf, NotFound, Order, OrderId, tenantId } from "./order.js"
 
 /** An order as clients see it. */
@@ -94,7 +94,14 @@ const followFrom = (head: number): Effect.Effect<never, never, EventStore.EventS
     const store = yield* EventStore.EventStore
     const changes = store.subscribe({ after: head, filter: { tenantId, domain: Order.domain } })
     yield* Effect.catchAll(
-      Stream.runForEach(changes, ({ aggregateId }) => remove(aggregateId)),
+      Stream.runForEach(changes, (event) =>
+        // A trace of its own for each event, which leads to that of the request that the event comes from.
+        Effect.withSpan(remove(event.aggregateId), "orders.follow", {
+          kind: "consumer",
+          links: Trace.linksOf(event),
+          attributes: { type: event.type }
+        })
+      ),
       (error) => Effect.logWarning("the cache begins anew", error)
     )
     return yield* followFrom(yield* Effect.eventually(Effect.tapError(begin, () => Effect.sleep("1 second"))))

@@ -6,6 +6,8 @@ import { ConfigProvider } from "effect"
 /** Without any setting all is kept in one folder: events, commands, snapshots and cache in a file, invoices beside it. */
 const defaultsIn = (folder: string) => ({
   EVENT_STORE: "sqlite",
+  // Events tell which request they come from: see telemetry.ts.
+  EVENT_STORE_TRACEPARENT: "true",
   COMMAND_STORE: "sqlite",
   SNAPSHOT_STORE: "sqlite",
   CACHE_STORE: "sqlite",

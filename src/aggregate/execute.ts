@@ -17,6 +17,7 @@ import {
   type StreamId,
   type TypedEvents
 } from "../EventStore.js"
+import * as Telemetry from "../internal/telemetry.js"
 import * as loading from "./load.js"
 
 /** Ids for the events of one step of a command, by their index. */
@@ -30,6 +31,7 @@ interface Change<S, E extends { readonly _tag: string }, D> {
   readonly decide: (state: S, version: number) => D
   readonly envelope: Envelope
   readonly ids: EventIds | undefined
+  readonly span: Telemetry.Span
 }
 
 export const execute = <S, E extends { readonly _tag: string }, Err, R>(
@@ -39,14 +41,21 @@ export const execute = <S, E extends { readonly _tag: string }, Err, R>(
   envelope: Envelope,
   retries: number
 ): Effect.Effect<Executed<S, E>, Err | Failure, R | EventStore> =>
-  Effect.flatMap(Effect.serviceOption(CurrentCommand), (current) => {
-    if (current._tag === "None") return attempt({ self, stream, decide, envelope, ids: undefined }, retries)
-    return inStep(current.value, stream, envelope, (ids, envelope) => {
-      const decided = attempt({ self, stream, decide, envelope, ids }, retries)
-      if (current.value.attempt === 1) return decided
-      return Effect.flatMap(earlier(self, stream, ids), (found) =>
-        found === undefined ? decided : Effect.succeed(found)
-      )
+  Telemetry.composed("Aggregate.execute", (span) => {
+    Telemetry.describe(span, { domain: stream.domain })
+    const executed = Effect.flatMap(Effect.serviceOption(CurrentCommand), (current) => {
+      if (current._tag === "None") return attempt({ self, stream, decide, envelope, ids: undefined, span }, retries)
+      return inStep(current.value, stream, envelope, (ids, envelope) => {
+        const decided = attempt({ self, stream, decide, envelope, ids, span }, retries)
+        if (current.value.attempt === 1) return decided
+        return Effect.flatMap(earlier(self, stream, ids), (found) =>
+          found === undefined ? decided : Effect.succeed(found)
+        )
+      })
+    })
+    return Effect.map(executed, (done) => {
+      Telemetry.describe(span, { events: done.events.length, version: done.version })
+      return done
     })
   })
 
@@ -103,9 +112,11 @@ const inStep = <O extends Envelope, A, E, R>(
 
 const attempt = <S, E extends { readonly _tag: string }, Err, R>(
   change: Change<S, E, ReadonlyArray<E> | Effect.Effect<ReadonlyArray<E>, Err, R>>,
-  retries: number
+  retries: number,
+  tries = 1
 ): Effect.Effect<Executed<S, E>, Err | Failure, R | EventStore> => {
-  const { decide, envelope, ids, self, stream } = change
+  const { decide, envelope, ids, self, span, stream } = change
+  Telemetry.describe(span, { attempt: tries })
   return Effect.flatMap(loading.load(self, stream), ({ state, version }) => {
     const decided = decide(state, version)
     return Effect.flatMap(Effect.isEffect(decided) ? decided : Effect.succeed(decided), (events) => {
@@ -123,7 +134,8 @@ const attempt = <S, E extends { readonly _tag: string }, Err, R>(
       return appendAs(self, stream, events, expected, ids).pipe(
         Effect.flatMap(done),
         Effect.catchTags({
-          VersionConflict: (conflict) => (retries > 0 ? attempt(change, retries - 1) : Effect.fail(conflict)),
+          VersionConflict: (conflict) =>
+            retries > 0 ? attempt(change, retries - 1, tries + 1) : Effect.fail(conflict),
           DuplicateEvent: (duplicate) =>
             ids === undefined
               ? Effect.fail(duplicate)

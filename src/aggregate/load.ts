@@ -24,6 +24,7 @@ import {
 import { JsonText } from "../internal/encoding.js"
 import { pageBegins } from "../internal/pages.js"
 import { taggedPayload } from "../internal/taggedPayload.js"
+import * as Telemetry from "../internal/telemetry.js"
 import * as Json from "../Json.js"
 import * as SnapshotPolicy from "../SnapshotPolicy.js"
 import { type NewSnapshot, type Snapshot, SnapshotStore, type SnapshotStoreShape } from "../SnapshotStore.js"
@@ -188,16 +189,24 @@ const source = <S, E extends { readonly _tag: string }>(
   stream: StreamId,
   atVersion: number | undefined
 ): Effect.Effect<Loaded<S>, LoadError, EventStore> =>
-  Effect.flatMap(EventStore, (events) =>
-    Effect.flatMap(Effect.serviceOption(SnapshotStore), (snapshots) => {
-      const loader = { definition, events, stream, atVersion }
-      return Effect.map(
-        snapshots._tag === "None" || definition.snapshots === SnapshotPolicy.never
-          ? replay(loader)
-          : withSnapshots(loader, snapshots.value),
-        loadedOf
-      )
-    })
+  Telemetry.composed("Aggregate.load", (span) =>
+    Effect.flatMap(EventStore, (events) =>
+      Effect.flatMap(Effect.serviceOption(SnapshotStore), (snapshots) => {
+        Telemetry.describe(span, { domain: stream.domain })
+        const loader = { definition, events, stream, atVersion }
+        return Effect.map(
+          snapshots._tag === "None" || definition.snapshots === SnapshotPolicy.never
+            ? replay(loader)
+            : withSnapshots(loader, snapshots.value),
+          (replay) => {
+            const loaded = loadedOf(replay)
+            const { replayed, snapshotVersion, version } = loaded
+            Telemetry.describe(span, { events: replayed, version, snapshot_version: snapshotVersion })
+            return loaded
+          }
+        )
+      })
+    )
   )
 
 /** Finds a baseline, replays what came after it, and leaves a snapshot behind if one is due. */

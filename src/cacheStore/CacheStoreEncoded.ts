@@ -16,8 +16,11 @@ import type { CacheStoreShape } from "../CacheStore.js"
 import type { InvalidInput, ReadFailure, StoreFailure } from "../Errors.js"
 import type { Pages } from "../internal/pages.js"
 import type { Json } from "../Json.js"
+import type { Location } from "../Trace.js"
 import * as lifted from "./lift.js"
 import { leaseOf, liftOptions } from "./liftOptions.js"
+
+export type { Pages } from "../internal/pages.js"
 
 /**
  * @since 0.1.0
@@ -261,7 +264,7 @@ export interface Encoded {
  * @since 0.1.0
  * @category models
  */
-export interface Options {
+export interface Options extends Location {
   /** What the backend is in OpenTelemetry's words: `postgresql`, `sqlite`, `redis`, `memory`. */
   readonly system: string
   /** Refuse all writes with `ReadOnly`. Default false. */

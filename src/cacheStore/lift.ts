@@ -45,7 +45,7 @@ export const lift = (port: Encoded, options: Options): Effect.Effect<CacheStoreS
   // A load without a ticket stores nothing.
   const { encoded, look } = withoutKeys("the CacheStore", port, ["set", "setIfAbsent", "begin"])
   return Effect.map(Loads.make(encoded, options), (loads) => {
-    const observe = Telemetry.make("CacheStore", options.system, options.readOnly)
+    const observe = Telemetry.make("CacheStore", options)
     const { atOnce } = encoded.get
 
     const remove = (tenantId: string, keys: ReadonlyArray<string>) =>
@@ -179,8 +179,7 @@ export const lift = (port: Encoded, options: Options): Effect.Effect<CacheStoreS
         ),
 
       list: (tenantId, listOptions) =>
-        observe.stream(
-          "list",
+        observe.stream("list", () =>
           Stream.map(
             pagedStream(
               checked(

@@ -9,7 +9,10 @@ import type { CommandStoreShape, DistinctField, Status } from "../CommandStore.j
 import type { InvalidInput, ReadFailure, StoreFailure } from "../Errors.js"
 import type { Direction } from "../EventStore.js"
 import type { Page, PageBounds } from "../internal/pages.js"
+import type { Location } from "../Trace.js"
 import { lift, relift as reliftService } from "./lift.js"
+
+export type { Page, PageBounds } from "../internal/pages.js"
 
 /**
  * A command between the lift and a backend. `data`, `metadata` and `outcome` are strings the backend keeps as they are:
@@ -249,7 +252,7 @@ export interface Encoded {
  * @since 0.1.0
  * @category models
  */
-export interface Options {
+export interface Options extends Location {
   /** What the backend is in OpenTelemetry's words: `postgresql`, `sqlite`, `memory`. */
   readonly system: string
   /** Refuse all writes with `ReadOnly`. Default false. */

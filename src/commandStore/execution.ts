@@ -30,9 +30,11 @@ const pollMaxMs = 500
 /** How often to look whether its lease was given back. */
 const claimAgainMs = 2_000
 
+/** `attempting` is told the number of each attempt of this caller. */
 type Execute = <A, E, R>(
   command: EncodedNewCommand,
-  execution: Execution<A, E, R>
+  execution: Execution<A, E, R>,
+  attempting: (attempt: number) => void
 ) => Effect.Effect<A, E | ExecuteError, Exclude<R, CurrentCommand>>
 
 export const make = (encoded: Encoded): Execute => {
@@ -80,12 +82,13 @@ export const make = (encoded: Encoded): Execute => {
   const execute = <A, E, R>(
     command: EncodedNewCommand,
     execution: Execution<A, E, R>,
+    attempting: (attempt: number) => void,
     leaseMs: number,
     lost: attempts.Attempt | undefined
   ): Effect.Effect<A, E | ExecuteError, Exclude<R, CurrentCommand>> => {
     type Next = Effect.Effect<A, E | ExecuteError, Exclude<R, CurrentCommand>>
     const again = (leaseMs: number, lost?: attempts.Attempt): Next =>
-      Effect.suspend(() => execute(command, execution, leaseMs, lost))
+      Effect.suspend(() => execute(command, execution, attempting, leaseMs, lost))
     // From the claim to the end of its attempt only the effect can be interrupted, or a lease would be left behind.
     return Effect.flatten(
       Effect.uninterruptibleMask((restore) =>
@@ -98,6 +101,7 @@ export const make = (encoded: Encoded): Execute => {
             return Effect.as(warned, Effect.zipRight(wait(command.id, leftMs), again(leaseMs)))
           }
           const { attempt } = claim
+          attempting(attempt.attempt)
           const run = announced(command.id, attempts.run(encoded, command, attempt, execution, restore))
           return Effect.catchIf(
             Effect.map(Effect.zipRight(warned, run), (value): Next => Effect.succeed(value)),
@@ -110,10 +114,10 @@ export const make = (encoded: Encoded): Execute => {
     )
   }
 
-  return (command, execution) =>
+  return (command, execution, attempting) =>
     Effect.flatMap(reentered(encoded, command.id), (ids) =>
       ids.length === 0
-        ? execute(command, execution, execution.leaseMs, undefined)
+        ? execute(command, execution, attempting, execution.leaseMs, undefined)
         : Effect.fail(new InvalidInput({ what: "command.id", why: whyReentered([...ids, command.id]) }))
     )
 }

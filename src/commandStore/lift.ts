@@ -34,7 +34,7 @@ export const relift = <E, R>(
   Effect.map(lifted.rewrap(service, wrap), ({ encoded, options }) => lift(encoded, options))
 
 const serviceOf = (encoded: Encoded, options: Options): CommandStoreShape => {
-  const observe = Telemetry.make("CommandStore", options.system, options.readOnly)
+  const observe = Telemetry.make("CommandStore", options)
   const instanceId = options.instanceId ?? null
   const execute = makeExecution(encoded)
   const queries = logs.queries({
@@ -48,11 +48,12 @@ const serviceOf = (encoded: Encoded, options: Options): CommandStoreShape => {
 
   return {
     create: (command) =>
-      observe.write("create", (nowMs) =>
+      observe.write("create", (nowMs, span) =>
         checked(
           () => input.newCommand(command, { nowMs, instanceId }),
-          (command) =>
-            Effect.flatMap(
+          (command) => {
+            Telemetry.describe(span, { domain: command.domain, type: command.type })
+            return Effect.flatMap(
               encoded.create(command, null),
               (outcome): Effect.Effect<Command, DuplicateCommand | StoreError> => {
                 const clash = outcome._tag === "Exists" ? clashOf(command, outcome) : undefined
@@ -61,36 +62,44 @@ const serviceOf = (encoded: Encoded, options: Options): CommandStoreShape => {
                   : Effect.fail(clash)
               }
             )
+          }
         )
       ),
 
     execute: (command, effect, executeOptions) =>
-      observe.write("execute", (nowMs) =>
+      observe.write("execute", (nowMs, span) =>
         checked(
           () => ({
             command: input.newCommand(command, { nowMs, instanceId }),
             execution: input.execution(effect, executeOptions)
           }),
-          ({ command, execution }) => execute(command, execution)
+          ({ command, execution }) => {
+            Telemetry.describe(span, { domain: command.domain, type: command.type })
+            return execute(command, execution, (attempt) => Telemetry.describe(span, { attempt }))
+          }
         )
       ),
 
     get: queries.get,
 
     list: (listOptions) =>
-      observe.stream(
-        "list",
+      observe.stream("list", (span) =>
         pagedStream(
           checked(
             () => input.listOptions(listOptions),
-            ({ direction, filter, limit }) =>
-              rangePages(
+            ({ direction, filter, limit }) => {
+              Telemetry.describe(span, {
+                domain: filter.domain ?? undefined,
+                type: filter.types === null ? undefined : Telemetry.names(filter.types)
+              })
+              return rangePages(
                 (range) => decode.page(encoded.list({ ...range, direction, filter })),
                 { after: 0, through: Number.MAX_SAFE_INTEGER },
                 limit,
                 (range, { position }) =>
                   direction === "forward" ? { ...range, after: position } : { ...range, through: position - 1 }
               )
+            }
           )
         )
       ),

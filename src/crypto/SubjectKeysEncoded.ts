@@ -11,6 +11,8 @@ import type * as Effect from "effect/Effect"
 import type { ReadFailure, StoreFailure } from "../Errors.js"
 import type { Pages } from "../internal/pages.js"
 
+export type { Pages } from "../internal/pages.js"
+
 /**
  * The key of a subject, or its tombstone. Times are epoch milliseconds.
  *

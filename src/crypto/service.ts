@@ -45,6 +45,12 @@ export interface PolicyOptions {
   readonly nonces?: "pooled" | "direct" | undefined
 }
 
+/**
+ * The members of the service: an application seals and opens with it what is in no store. Seals of stores use the rest.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface CryptoServiceShape extends Cipher {
   /**
    * Seals bytes or text that are in no store, in the format R1. `place` is bound: what was sealed for one place does

@@ -20,6 +20,12 @@ import type { Rules, Subject } from "./subjects/rules.js"
  */
 export type SealedStore = "EventStore" | "CommandStore" | "SnapshotStore" | "CacheStore" | "DataStore" | "SubjectKeys"
 
+/**
+ * Why a record could not be read or sealed anew.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
 export type RecordFailure = StoreFailure | BodyError | SnapshotCorrupt | InvalidInput
 
 /**

@@ -17,6 +17,7 @@ import type {
   ReadError
 } from "../DataStore.js"
 import type { InvalidInput, ReadFailure, StoreFailure } from "../Errors.js"
+import type { Location } from "../Trace.js"
 import { lift, relift as reliftService } from "./lift.js"
 
 /**
@@ -222,7 +223,7 @@ export interface Encoded {
  * @since 0.1.0
  * @category models
  */
-export interface Options {
+export interface Options extends Location {
   /** What the backend is in OpenTelemetry's words: `postgresql`, `sqlite`, `aws.s3`, `filesystem`, `memory`. */
   readonly system: string
   /** Refuse all writes with `ReadOnly`. Default false. */
@@ -252,5 +253,5 @@ export const relift: <E, R>(
 
 export { verified } from "./bodies.js"
 export { chunkBytes, Regrouping, Summing } from "./checksums.js"
-export { compareNames, entriesOf } from "./entries.js"
+export { compareNames, entriesOf, type Listed, type Named } from "./entries.js"
 export { ownPrefix } from "./input.js"

@@ -8,10 +8,22 @@ import type { ListRequest } from "./DataStoreEncoded.js"
 /** The order of names in lists: that of their UTF-8 bytes. */
 export const compareNames: (a: string, b: string) => number = byBytes
 
+/**
+ * Rows of objects, by their names.
+ *
+ * @since 0.1.0
+ * @category encoded
+ */
 export interface Named {
   readonly name: string
 }
 
+/**
+ * An entry of a list: a row, or what rows that were left out begin with.
+ *
+ * @since 0.1.0
+ * @category encoded
+ */
 export type Listed<A> = { readonly _tag: "Row"; readonly row: A } | { readonly _tag: "Prefix"; readonly prefix: string }
 
 /** The entries of rows that come in order of their names: whatever begins with `prefix` and comes after `after`. */

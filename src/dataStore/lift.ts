@@ -52,7 +52,7 @@ export const relift = <E, R>(
 
 const serviceOf = (encoded: Encoded, options: Options): DataStoreShape => {
   const { backend, capabilities, connection } = encoded
-  const observe = Telemetry.make("DataStore", options.system, options.readOnly)
+  const observe = Telemetry.make("DataStore", { connection, ...options })
 
   const need = (operation: string, capability: Flag, asked: boolean): Effect.Effect<void, Unsupported> =>
     !asked || capabilities[capability]
@@ -290,8 +290,7 @@ const serviceOf = (encoded: Encoded, options: Options): DataStoreShape => {
       ),
 
     list: (bucket, listOptions) =>
-      observe.stream(
-        "list",
+      observe.stream("list", () =>
         Stream.unwrap(
           checked(
             () => ({ bucket: input.bucket(bucket, capabilities), request: input.listOptions(listOptions) }),

@@ -19,7 +19,10 @@ import type {
   StreamId
 } from "../EventStore.js"
 import type { Page, PageBounds } from "../internal/pages.js"
+import type { Location } from "../Trace.js"
 import { lift, relift as reliftService } from "./lift.js"
+
+export type { Page, PageBounds } from "../internal/pages.js"
 
 /**
  * An event between the lift and a backend. `data` and `metadata` are strings the backend keeps as they are: JSON text
@@ -245,13 +248,18 @@ export interface Encoded {
  * @since 0.1.0
  * @category models
  */
-export interface Options {
+export interface Options extends Location {
   /** What the backend is in OpenTelemetry's words: `postgresql`, `sqlite`, `memory`. */
   readonly system: string
   /** Refuse all writes with `ReadOnly`. Default false. */
   readonly readOnly?: boolean | undefined
   /** The `instanceId` of events that are given without one. */
   readonly instanceId?: string | undefined
+  /**
+   * Write the span that appends into the metadata of events that have no `traceparent`: see `Trace.metadataKey`.
+   * Default false.
+   */
+  readonly traceparent?: boolean | undefined
   /** How often `subscribe` reads when no hint arrives. */
   readonly pollInterval: Duration.Duration
 }

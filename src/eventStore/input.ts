@@ -31,6 +31,7 @@ import {
   time,
   uuid
 } from "../internal/validate.js"
+import { metadataKey } from "../Trace.js"
 import * as Uuid from "../Uuid.js"
 import type { Encoded, EncodedAppend, EncodedFilter, EncodedNewEvent } from "./EventStoreEncoded.js"
 
@@ -78,13 +79,24 @@ const eventRecord = (value: unknown, what: string): Record<string, unknown> => {
   return event
 }
 
-const newEvent = (value: unknown, what: string, defaults: Defaults): EncodedNewEvent => {
+/** `traceparent` goes into the metadata of events that have none. */
+export interface AppendDefaults extends Defaults {
+  readonly traceparent: string | undefined
+}
+
+/** Into the text of an object, which `Json.encode` has written: its keys are unique, and so must this be. */
+const withTrace = (text: string, given: unknown, traceparent: string | undefined): string =>
+  traceparent === undefined || (given as { readonly traceparent?: unknown } | undefined)?.[metadataKey] !== undefined
+    ? text
+    : `{"${metadataKey}":"${traceparent}"${text === "{}" ? "" : ","}${text.slice(1)}`
+
+const newEvent = (value: unknown, what: string, defaults: AppendDefaults): EncodedNewEvent => {
   const event = eventRecord(value, what)
   return {
     id: event.id === undefined ? Uuid.v7(defaults.nowMs) : uuid(event.id, `${what}.id`),
     type: identifier(event.type, `${what}.type`),
     data: payload(event.data, `${what}.data`),
-    metadata: metadata(event.metadata, `${what}.metadata`),
+    metadata: withTrace(metadata(event.metadata, `${what}.metadata`), event.metadata, defaults.traceparent),
     keyId: null,
     commandId: optionalIdentifier(event.commandId, `${what}.commandId`),
     instanceId:
@@ -108,7 +120,7 @@ export const typedAppend = (events: unknown, value: unknown) => {
   }
 }
 
-export const append = (stream: unknown, events: unknown, value: unknown, defaults: Defaults): EncodedAppend => {
+export const append = (stream: unknown, events: unknown, value: unknown, defaults: AppendDefaults): EncodedAppend => {
   const given = options(value, "options", appendOptionKeys)
   return encodedAppend(stream, events, "", given, "options.", defaults)
 }
@@ -120,7 +132,7 @@ const encodedAppend = (
   prefix: string,
   optionsGiven: Record<string, unknown>,
   optionsPrefix: string,
-  defaults: Defaults
+  defaults: AppendDefaults
 ): EncodedAppend => {
   const stream = streamId(streamGiven, `${prefix}stream`)
   const options = appendOptions(optionsGiven, optionsPrefix)
@@ -150,7 +162,7 @@ const distinctIds = (events: ReadonlyArray<EncodedNewEvent>, what: string): void
 export const appendAll = (
   appends: unknown,
   value: unknown,
-  defaults: Defaults
+  defaults: AppendDefaults
 ): { readonly appends: ReadonlyArray<EncodedAppend>; readonly guards: ReadonlyArray<Guard> } => {
   const { guards } = options(value, "options", appendAllOptionKeys)
   const batch = array(appends, "appends", 1, streamsPerAppendMax).map((value, i) => {

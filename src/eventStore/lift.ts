@@ -3,6 +3,7 @@
  * fields are filled in, payloads become JSON text and back, repeats are told from clashes, pages become streams.
  */
 import * as Chunk from "effect/Chunk"
+import * as Clock from "effect/Clock"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -26,7 +27,15 @@ import { foldPages, type Pages, pageBytes, pagedStream, pageSize, rangePages } f
 import * as Telemetry from "../internal/telemetry.js"
 import { checked, streamId } from "../internal/validate.js"
 import type { JsonObject } from "../Json.js"
-import type { AppendOutcome, Encoded, EncodedAppend, EncodedEvent, Options } from "./EventStoreEncoded.js"
+import { traceparentOf } from "../Trace.js"
+import type {
+  AppendOutcome,
+  Encoded,
+  EncodedAppend,
+  EncodedEvent,
+  EncodedFilter,
+  Options
+} from "./EventStoreEncoded.js"
 import * as input from "./input.js"
 
 const lifted = new Lifted<EventStoreShape, Encoded, Options>("EventStore")
@@ -43,7 +52,7 @@ export const relift = <E, R>(
   Effect.map(lifted.rewrap(service, wrap), ({ encoded, options }) => lift(encoded, options))
 
 const serviceOf = (encoded: Encoded, options: Options): EventStoreShape => {
-  const observe = Telemetry.make("EventStore", options.system, options.readOnly)
+  const observe = Telemetry.make("EventStore", options)
   const instanceId = options.instanceId ?? null
   const queries = logs.queries({
     observe,
@@ -55,59 +64,93 @@ const serviceOf = (encoded: Encoded, options: Options): EventStoreShape => {
     encoded
   })
 
-  const appendBatch = (appends: ReadonlyArray<EncodedAppend>, guards: ReadonlyArray<Guard>) =>
-    Effect.flatMap(encoded.append(appends, guards), (outcome) => {
-      if (outcome._tag === "Conflict") observe.conflicted()
+  const defaults = (nowMs: number, span: Telemetry.Span): input.AppendDefaults => ({
+    nowMs,
+    instanceId,
+    traceparent:
+      options.traceparent === true && span !== undefined ? Option.getOrUndefined(traceparentOf(span)) : undefined
+  })
+
+  const appendBatch = (appends: ReadonlyArray<EncodedAppend>, guards: ReadonlyArray<Guard>, span: Telemetry.Span) => {
+    if (span !== undefined) describeAppends(span, appends)
+    return Effect.flatMap(encoded.append(appends, guards), (outcome) => {
+      if (outcome._tag === "Conflict") {
+        observe.conflicted()
+        Telemetry.describe(span, { version: outcome.actual })
+      }
       return settle(appends, guards, outcome)
     })
+  }
 
-  const streamPages = (stream: StreamId, readOptions: ReadOptions | undefined): Pages<Event, ReadError> =>
+  const streamPages = (
+    stream: StreamId,
+    readOptions: ReadOptions | undefined,
+    span: Telemetry.Span
+  ): Pages<Event, ReadError> =>
     Effect.suspend(() =>
       checked(
         () => ({ stream: streamId(stream, "stream"), ...input.readOptions(readOptions) }),
-        ({ direction, fromVersion, limit, stream, toVersion }) =>
-          rangePages(
+        ({ direction, fromVersion, limit, stream, toVersion }) => {
+          Telemetry.describe(span, { domain: stream.domain })
+          return rangePages(
             (range) => decode.page(encoded.readStream({ ...range, stream, direction })),
             { fromVersion, toVersion },
             limit,
             (range, { version }) =>
               direction === "forward" ? { ...range, fromVersion: version + 1 } : { ...range, toVersion: version - 1 }
           )
+        }
       )
     )
 
   return {
     append: (stream, events, appendOptions) =>
-      observe.write("append", (nowMs) =>
+      observe.write("append", (nowMs, span) =>
         checked(
-          () => input.append(stream, events, appendOptions, { nowMs, instanceId }),
-          (append) => Effect.map(appendBatch([append], []), (results) => results[0] as Appended)
+          () => input.append(stream, events, appendOptions, defaults(nowMs, span)),
+          (append) =>
+            Effect.map(appendBatch([append], [], span), ([appended]) => {
+              Telemetry.describe(span, { version: appended?.version })
+              return appended as Appended
+            })
         )
       ),
 
     appendAll: (appends, appendOptions) =>
-      observe.write("appendAll", (nowMs) =>
+      observe.write("appendAll", (nowMs, span) =>
         checked(
-          () => input.appendAll(appends, appendOptions, { nowMs, instanceId }),
-          (batch) => appendBatch(batch.appends, batch.guards)
+          () => input.appendAll(appends, appendOptions, defaults(nowMs, span)),
+          (batch) => appendBatch(batch.appends, batch.guards, span)
         )
       ),
 
-    read: (stream, readOptions) => observe.stream("read", pagedStream(streamPages(stream, readOptions))),
+    read: (stream, readOptions) =>
+      observe.stream("read", (span) => pagedStream(streamPages(stream, readOptions, span))),
 
     fold: (stream, initial, step, readOptions) =>
-      observe.effect("fold", () => foldPages(streamPages(stream, readOptions), initial, step)),
+      observe.effect("fold", (_, span) =>
+        foldPages(streamPages(stream, readOptions, span), initial, Telemetry.counted(span, step))
+      ),
 
-    version: (stream) => observe.effect("version", () => checked(() => streamId(stream, "stream"), encoded.version)),
+    version: (stream) =>
+      observe.effect("version", (_, span) =>
+        checked(
+          () => streamId(stream, "stream"),
+          (stream) => {
+            Telemetry.describe(span, { domain: stream.domain })
+            return encoded.version(stream)
+          }
+        )
+      ),
 
     feed: (feedOptions) =>
-      observe.stream(
-        "feed",
+      observe.stream("feed", (span) =>
         pagedStream(
           checked(
             () => input.feedOptions(feedOptions),
-            ({ after, filter, limit }) =>
-              Effect.flatMap(headAfter(encoded, after, "options.after"), (through) =>
+            ({ after, filter, limit }) => {
+              Telemetry.describe(span, filtered(filter))
+              return Effect.flatMap(headAfter(encoded, after, "options.after"), (through) =>
                 rangePages(
                   (range) => decode.page(encoded.readFeed({ ...range, filter })),
                   { after, through, direction: "forward" as const },
@@ -115,19 +158,21 @@ const serviceOf = (encoded: Encoded, options: Options): EventStoreShape => {
                   (range, { position }) => ({ ...range, after: position })
                 )
               )
+            }
           )
         )
       ),
 
     subscribe: (feedOptions) =>
-      observe.stream(
-        "subscribe",
+      observe.stream("subscribe", (span) =>
         Stream.unwrapScoped(
           Effect.suspend(() =>
             checked(
               () => input.feedOptions(feedOptions),
-              (request) =>
-                Effect.map(encoded.hints, (hint) => subscription(encoded, request, hint, options.pollInterval))
+              (request) => {
+                Telemetry.describe(span, filtered(request.filter))
+                return Effect.map(encoded.hints, (hint) => subscription(encoded, request, hint, options.pollInterval))
+              }
             )
           )
         )
@@ -161,11 +206,35 @@ const serviceOf = (encoded: Encoded, options: Options): EventStoreShape => {
           )
         ),
       deleteStream: (stream) =>
-        observe.write("deleteStream", () => checked(() => streamId(stream, "stream"), encoded.deleteStream)),
+        observe.write("deleteStream", (_, span) =>
+          checked(
+            () => streamId(stream, "stream"),
+            (stream) => {
+              Telemetry.describe(span, { domain: stream.domain })
+              return encoded.deleteStream(stream)
+            }
+          )
+        ),
       reset: observe.write("reset", () => encoded.reset)
     }
   }
 }
+
+const describeAppends = (span: Telemetry.Span, appends: ReadonlyArray<EncodedAppend>): void => {
+  const events = appends.flatMap(({ events }) => events)
+  const [first] = appends
+  Telemetry.describe(span, {
+    domain: Telemetry.names(appends.map(({ stream }) => stream.domain)),
+    type: Telemetry.names(events.map(({ type }) => type)),
+    events: events.length,
+    ...(appends.length === 1 ? { expected: String(first?.expected) } : { streams: appends.length })
+  })
+}
+
+const filtered = ({ domain, types }: EncodedFilter): Telemetry.Attributes => ({
+  domain: domain ?? undefined,
+  type: types === null ? undefined : Telemetry.names(types)
+})
 
 const settle = (
   appends: ReadonlyArray<EncodedAppend>,
@@ -267,6 +336,8 @@ const subscription = (
           maxBytes: pageBytes
         })
         const { items: events, more } = yield* decode.page(page)
+        const newest = events[events.length - 1]
+        if (newest !== undefined) Telemetry.delayed((yield* Clock.currentTimeMillis) - newest.createdAt.epochMillis)
         const left = start.left - events.length
         const after = more ? (events[events.length - 1] as Event).position : through
         return [

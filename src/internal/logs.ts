@@ -7,7 +7,7 @@ import * as Option from "effect/Option"
 import type * as Stream from "effect/Stream"
 import { type InvalidInput, type ReadFailure, StoreError } from "../Errors.js"
 import { type Page, type PageBounds, type PageRequest, pageAt, pagedStream, type Range, valuePages } from "./pages.js"
-import type { Observer } from "./telemetry.js"
+import { type Observer, returned } from "./telemetry.js"
 import { checked, uuid } from "./validate.js"
 
 export interface Decoder<Row, A> {
@@ -70,33 +70,37 @@ export const queries = <Row extends { readonly position: number }, A, Field, Fil
   type ReadError = InvalidInput | ReadFailure
   return {
     get: (id: string): Effect.Effect<Option.Option<A>, ReadError> =>
-      observe.effect("get", () =>
+      observe.effect("get", (_, span) =>
         checked(
           () => uuid(id, "id"),
-          (id) => Effect.flatMap(encoded.get(id), decode.row)
+          (id) =>
+            Effect.flatMap(encoded.get(id), (row) => {
+              returned(span, row === null ? 0 : 1)
+              return decode.row(row)
+            })
         )
       ),
 
     page: (
       options: unknown
     ): Effect.Effect<{ readonly items: ReadonlyArray<A>; readonly next: Option.Option<string> }, ReadError> =>
-      observe.effect("page", () =>
+      observe.effect("page", (_, span) =>
         checked(
           () => input.pageOptions(options),
           (request) =>
             Effect.flatMap(through(request), (through) => {
               const { filter } = request
               const page = pageAt(request, through, (bounds) => range({ ...bounds, filter }))
-              return Effect.flatMap(page, ({ items, next }) =>
-                Effect.map(decode.rows(items), (items) => ({ items, next }))
-              )
+              return Effect.flatMap(page, ({ items, next }) => {
+                returned(span, items.length)
+                return Effect.map(decode.rows(items), (items) => ({ items, next }))
+              })
             })
         )
       ),
 
     distinct: (field: Field, filter: unknown): Stream.Stream<string, ReadError> =>
-      observe.stream(
-        "distinct",
+      observe.stream("distinct", () =>
         pagedStream(
           checked(
             () => ({ field: input.distinctField(field), filter: input.filter(filter) }),

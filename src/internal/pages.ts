@@ -24,7 +24,12 @@ export const pageSize = 1000
  */
 export const pageBytes = 1024 * 1024
 
-/** What a port is asked for. */
+/**
+ * What a port is asked for.
+ *
+ * @since 0.1.0
+ * @category encoded
+ */
 export interface PageBounds {
   /** Items, at most. */
   readonly limit: number
@@ -32,7 +37,12 @@ export interface PageBounds {
   readonly maxBytes: number
 }
 
-/** What a port returns. */
+/**
+ * What a port returns.
+ *
+ * @since 0.1.0
+ * @category encoded
+ */
 export interface Page<A> {
   readonly items: ReadonlyArray<A>
   /** The page ended at one of its bounds, so more may follow. */
@@ -64,7 +74,12 @@ export const takePage = <A>(
   return { items: taken, more: false }
 }
 
-/** A page, and how to get the next one. */
+/**
+ * A page, and how to get the next one.
+ *
+ * @since 0.1.0
+ * @category encoded
+ */
 export type Pages<A, E> = Effect.Effect<
   {
     readonly items: ReadonlyArray<A>

@@ -24,7 +24,7 @@ export const onlyKnown = <O extends object>(options: O, keys: Keys<O>): Effect.E
     return options
   }, Effect.succeed)
 
-const switches = ["readOnly", "migrate", "breaker", "durable"] as const
+const switches = ["readOnly", "migrate", "breaker", "durable", "groupCommit", "traceparent"] as const
 
 /** Those of the options that the keys name. */
 export const part = <P extends object>(options: P, keys: Keys<P>): P =>

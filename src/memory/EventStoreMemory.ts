@@ -30,6 +30,11 @@ export interface Options {
   readonly readOnly?: boolean | undefined
   /** What events without one get as their `instanceId`. */
   readonly instanceId?: string | undefined
+  /**
+   * Write the span that appends into the metadata of events that have no `traceparent`, so that whoever handles them
+   * can link to it: see `Trace`. Default false.
+   */
+  readonly traceparent?: boolean | undefined
 }
 
 interface State {
@@ -264,8 +269,9 @@ const matches = matcher<Encoded.EncodedFilter, Encoded.EncodedEvent>({
 
 const layers = storeLayers({
   tag: EventStore,
-  keys: { readOnly: true, instanceId: true },
-  options: (options: Options) => liftOptions("memory", options),
+  keys: { readOnly: true, instanceId: true, traceparent: true },
+  options: (options: Options) =>
+    Effect.map(liftOptions("memory", options), (lifting) => ({ ...lifting, traceparent: options.traceparent })),
   port,
   lift: (port, options) => Effect.succeed(Encoded.make(port, { ...options, pollInterval: Duration.seconds(1) }))
 })

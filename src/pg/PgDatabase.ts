@@ -38,6 +38,8 @@ import * as Sql from "./database/sqlClient.js"
 
 export type { TlsOptions } from "../internal/tls.js"
 export type { PoolState } from "../sql/ConnectionPool.js"
+export type { Isolation } from "./database/access.js"
+export type { NameOptions } from "./database/names.js"
 export type { Options, SslMode, SslOptions } from "./database/options.js"
 
 /**
@@ -274,9 +276,9 @@ export const layerSqlClient: Layer.Layer<SqlClient.SqlClient, never, PgDatabase>
  * Options from the variables `URL`, or `HOST`, `PORT`, `DATABASE`, `USERNAME` and `PASSWORD`; `SSL_MODE`,
  * `SSL_CA_FILE`, `SSL_CERT_FILE` and `SSL_KEY_FILE` (names of files in PEM), `SSL_PASSPHRASE` and `SSL_SERVERNAME`; and
  * `APPLICATION_NAME`, `CONNECT_TIMEOUT`, `STATEMENT_TIMEOUT`, `LOCK_TIMEOUT` and `IDLE_IN_TRANSACTION_TIMEOUT`
- * (durations), `POOLER` (`transaction`) and `LISTEN_URL`, each optional, and those of `Pool.config` nested as `POOL`.
- * `SSL` is a short form: true is the mode `verify-full`, which is also that of files without a mode, and false is
- * `disable`.
+ * (durations), `POOLER` (`transaction`), `LISTEN_URL` and `GROUP_COMMIT`, each optional, and those of `Pool.config`
+ * nested as `POOL`. `SSL` is a short form: true is the mode `verify-full`, which is also that of files without a mode,
+ * and false is `disable`.
  *
  * @since 0.1.0
  * @category config
@@ -296,5 +298,6 @@ export const config: Config.Config<Options> = variables.checkedOptions({
   idleInTransactionTimeout: timeout,
   pooler,
   listenUrl: variables.secret,
+  groupCommit: variables.flag,
   pool: variables.nested(Pool.config)
 })(settingsOf)

@@ -98,7 +98,8 @@ export const layerFromDatabase = (
     CacheStore,
     Effect.gen(function* () {
       const { lifting, prefix } = yield* checkedOptions(options)
-      return yield* Encoded.make(yield* makeEncoded({ prefix }), lifting)
+      const { connection } = yield* RedisDatabase.RedisDatabase
+      return yield* Encoded.make(yield* makeEncoded({ prefix }), { ...lifting, connection })
     })
   )
 

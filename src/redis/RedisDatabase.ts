@@ -28,6 +28,7 @@ import { type Listener, subscribe } from "./database/subscription.js"
 
 export type { TlsOptions } from "../internal/tls.js"
 export type { Cluster, CommonOptions, NatMap, Node, Options, Sentinel, Standalone } from "./database/options.js"
+export type { Listener } from "./database/subscription.js"
 
 /**
  * @since 0.1.0

@@ -268,7 +268,8 @@ export const layerFromDatabase = (
     SnapshotStore,
     Effect.gen(function* () {
       const { prefix, readOnly } = yield* onlyKnown(options, storeKeys)
-      return yield* Encoded.make(yield* makeEncoded({ prefix }), { system: "redis", readOnly })
+      const { connection } = yield* RedisDatabase.RedisDatabase
+      return yield* Encoded.make(yield* makeEncoded({ prefix }), { system: "redis", connection, readOnly })
     })
   )
 

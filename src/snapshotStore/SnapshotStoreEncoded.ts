@@ -11,8 +11,11 @@ import type { InvalidInput, ReadFailure, StoreFailure } from "../Errors.js"
 import type { StreamId } from "../EventStore.js"
 import type { Pages } from "../internal/pages.js"
 import type { SnapshotStoreShape } from "../SnapshotStore.js"
+import type { Location } from "../Trace.js"
 import { snapshotChecksum } from "./checksum.js"
 import { lift, relift as reliftService } from "./lift.js"
+
+export type { Pages } from "../internal/pages.js"
 
 /**
  * A snapshot between the lift and a backend. `state` is a string the backend keeps as it is: JSON text when `keyId` is
@@ -102,7 +105,7 @@ export interface Encoded {
  * @since 0.1.0
  * @category models
  */
-export interface Options {
+export interface Options extends Location {
   /** What the backend is in OpenTelemetry's words: `postgresql`, `sqlite`, `redis`, `memory`. */
   readonly system: string
   /** Refuse all writes with `ReadOnly`. Default false. */

@@ -39,13 +39,29 @@ export const relift = <E, R>(
   Effect.flatMap(lifted.rewrap(service, wrap), ({ encoded, options }) => lift(encoded, options))
 
 const serviceOf = (encoded: Encoded, options: Options): Effect.Effect<SnapshotStoreShape, never, Scope.Scope> => {
-  const observe = Telemetry.make("SnapshotStore", options.system, options.readOnly)
+  const observe = Telemetry.make("SnapshotStore", options)
 
   const save: SnapshotStoreShape["save"] = (stream, snapshot) =>
-    observe.write("save", (nowMs) => checked(() => encode(stream, snapshot, nowMs), encoded.save))
+    observe.write("save", (nowMs, span) =>
+      checked(
+        () => encode(stream, snapshot, nowMs),
+        (snapshot) => {
+          Telemetry.describe(span, { domain: snapshot.domain, version: snapshot.version })
+          return encoded.save(snapshot)
+        }
+      )
+    )
 
   const delete_: SnapshotStoreShape["delete"] = (stream) =>
-    observe.write("delete", () => checked(() => streamId(stream, "stream"), encoded.delete))
+    observe.write("delete", (_, span) =>
+      checked(
+        () => streamId(stream, "stream"),
+        (stream) => {
+          Telemetry.describe(span, { domain: stream.domain })
+          return encoded.delete(stream)
+        }
+      )
+    )
 
   return Effect.map(
     BackgroundSaves.make({ save, delete: delete_ }, options.savesMax ?? 8),
@@ -56,16 +72,19 @@ const serviceOf = (encoded: Encoded, options: Options): Effect.Effect<SnapshotSt
       flush,
 
       latest: (stream, latestOptions) =>
-        observe.effect("latest", () =>
+        observe.effect("latest", (_, span) =>
           checked(
             () => ({
               stream: streamId(stream, "stream"),
               atMost: atMostOf(knownKeys(latestOptions, "options", ["atMost"]).atMost)
             }),
-            ({ atMost, stream }) =>
-              Effect.flatMap(encoded.latest(stream, atMost), (found) =>
-                found === null ? Effect.succeedNone : Effect.asSome(decode(stream, found))
-              )
+            ({ atMost, stream }) => {
+              Telemetry.describe(span, { domain: stream.domain })
+              return Effect.flatMap(encoded.latest(stream, atMost), (found) => {
+                Telemetry.describe(span, { version: found?.version })
+                return found === null ? Effect.succeedNone : Effect.asSome(decode(stream, found))
+              })
+            }
           )
         ),
 

@@ -64,8 +64,8 @@ interface Entry {
 const lifetimeJitter = 0.1
 
 /**
- * How long more than `maxIdleConns` may be idle. Closed at once, they would be opened again by callers that do something
- * else between two operations: 20 that ask Redis in between made an eighth of their loads.
+ * How long more than `maxIdleConns` may be idle. Closed at once, they would be opened again by callers that do
+ * something else between two operations: 20 that ask Redis in between made an eighth of their loads.
  */
 const surplusMs = 1_000
 
@@ -137,8 +137,13 @@ export class ConnectionPool<A extends object> {
     if (this.line.size > 0 && this.lineTimer === undefined) this.watchLine()
   }
 
-  /** Removes a waiter from the queue. Returns false if it was served already; then it must release its connection. */
-  leave(waiter: Waiter<A>): boolean {
+  /**
+   * Removes a waiter from the queue. Returns false if it was served already; then it must release its connection.
+   * `served`: another waiter's connection served it.
+   */
+  leave(waiter: Waiter<A>, served = false): boolean {
+    const since = this.line.get(waiter)
+    if (served && since !== undefined) this.meter?.waited(Date.now() - since)
     return this.line.delete(waiter)
   }
 

@@ -20,6 +20,8 @@ export interface Migration<N extends Names> {
 /** What a store keeps: its name, and all versions of its tables and functions. */
 export interface StoreSchema<N extends Names> {
   readonly store: string
+  /** The one that its operations are about, by name without the prefix. */
+  readonly table: string
   readonly migrations: ReadonlyArray<Migration<N>>
 }
 

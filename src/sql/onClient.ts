@@ -51,7 +51,7 @@ export const counted = <E>(
 }
 
 export interface OnClient {
-  /** The `db.system.name` of spans. */
+  /** Of the span `sql.transaction`, which the package makes of each transaction. */
   readonly system: string
   /** A connection for the outermost transaction. */
   readonly acquire: Effect.Effect<Connection, StoreFailure, Scope.Scope>

@@ -15,6 +15,7 @@ import { lacksKeys } from "../internal/lifted.js"
 import { type Keys, onlyKnown, part } from "../internal/storeOptions.js"
 import { checked, fields } from "../internal/validate.js"
 import type * as Pool from "../Pool.js"
+import type { Location } from "../Trace.js"
 import { checking, type Migration, type Names, type StoreSchema } from "./migrations.js"
 
 export interface MigrateOptions {
@@ -72,7 +73,7 @@ export interface Store<Tag, Service, Access extends Opened, Preparation, N, S, O
   /** Checks the values of the store's own options. */
   readonly options: (options: Options) => Effect.Effect<Lifting, InvalidInput>
   readonly port: (access: Access, names: N) => Effect.Effect<Port, StoreFailure, R>
-  readonly lift: (port: Port, options: Lifting, access: Access) => Effect.Effect<Service, never, Scope.Scope>
+  readonly lift: (port: Port, options: Lifting & Location, access: Access) => Effect.Effect<Service, never, Scope.Scope>
   /** Limits of the pool where the options give none. */
   readonly pool: Pool.Defaults
 }
@@ -126,9 +127,13 @@ export const on = <
       { lifting, migrate, names, readOnly }: Checked
     ): Effect.Effect<Service, StoreFailure, Scope.Scope> => {
       const port: Effect.Effect<Port, StoreFailure, Scope.Scope> = store.port(access, names)
+      const location: Location = {
+        connection: access.connection,
+        collection: names.qualified(store.schema.table).replaceAll('"', "")
+      }
       return prepare(access, names, store.schema, readOnly, migrate).pipe(
         Effect.zipRight(port),
-        Effect.flatMap((port) => store.lift(port, lifting, access)),
+        Effect.flatMap((port) => store.lift(port, { ...lifting, ...location }, access)),
         Effect.tap((service) => lacksKeys(service))
       )
     }

@@ -10,6 +10,7 @@ import * as Effect from "effect/Effect"
 import * as FiberRef from "effect/FiberRef"
 import { StoreError } from "../Errors.js"
 import { detached } from "../internal/fibers.js"
+import type * as Telemetry from "../internal/telemetry.js"
 import type { Limits } from "../Pool.js"
 import type { ConnectionPool } from "./ConnectionPool.js"
 
@@ -59,6 +60,9 @@ const innermost = <T extends Transaction<T>>(transaction: T | undefined): T | un
  * fiber takes its context over.
  */
 export abstract class Transactions<T extends Transaction<T>> {
+  /** `spanned` wraps a transaction, or one that is nested, in a span if somebody can see it. */
+  constructor(protected readonly spanned: ReturnType<typeof Telemetry.transactions>) {}
+
   private readonly ref = FiberRef.unsafeMake<T | undefined>(undefined, { join: (own) => own })
 
   current(fiber: InContext): T | undefined {

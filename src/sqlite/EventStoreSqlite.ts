@@ -34,6 +34,11 @@ export interface StoreOptions extends PreparationOptions {
   readonly readOnly?: boolean | undefined
   /** The `instanceId` of events that are given without one. */
   readonly instanceId?: string | undefined
+  /**
+   * Write the span that appends into the metadata of events that have no `traceparent`, so that whoever handles them
+   * can link to it: see `Trace`. Default false.
+   */
+  readonly traceparent?: boolean | undefined
   /** How often `subscribe` looks for events of other processes. Default 100 ms. */
   readonly pollInterval?: Duration.DurationInput | undefined
 }
@@ -47,10 +52,10 @@ export interface Options extends SqliteDatabase.Options, StoreOptions {}
 const layers = storeLayers.make({
   tag: EventStore,
   schema: storeSchema,
-  keys: { readOnly: true, instanceId: true, pollInterval: true },
+  keys: { readOnly: true, instanceId: true, traceparent: true, pollInterval: true },
   options: (options: StoreOptions) =>
     Effect.all([liftOptions("sqlite", options), pollIntervalOf(options, Duration.millis(100))]).pipe(
-      Effect.map(([lifting, pollInterval]) => ({ ...lifting, pollInterval }))
+      Effect.map(([lifting, pollInterval]) => ({ ...lifting, traceparent: options.traceparent, pollInterval }))
     ),
   port: port.make,
   lift: (encoded, options) => Effect.succeed(Encoded.make(encoded, options)),

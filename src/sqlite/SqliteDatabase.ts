@@ -26,6 +26,7 @@ import { checkedSettings, located } from "./database/settings.js"
 import * as Client from "./database/sqlClient.js"
 
 export type { PoolState } from "../sql/ConnectionPool.js"
+export type { NameOptions } from "./database/names.js"
 export type { Options, Synchronous } from "./database/options.js"
 
 /**
@@ -223,8 +224,8 @@ export const layerSqlClient: Layer.Layer<SqlClient.SqlClient, never, SqliteDatab
 )
 
 /**
- * Options from the variables `FILENAME`, which must be given, and `SYNCHRONOUS`, and those of `Pool.sqliteConfig`
- * nested as `POOL`.
+ * Options from the variables `FILENAME`, which must be given, `SYNCHRONOUS` and `GROUP_COMMIT`, and those of
+ * `Pool.sqliteConfig` nested as `POOL`.
  *
  * @since 0.1.0
  * @category config
@@ -233,6 +234,7 @@ export const config: Config.Config<Options> = variables.checkedOptions(
   {
     filename: variables.text,
     synchronous: variables.oneOf(synchronousLevels),
+    groupCommit: variables.flag,
     pool: variables.nested(Pool.sqliteConfig)
   },
   "filename"

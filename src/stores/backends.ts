@@ -30,8 +30,9 @@ import {
   type Opener,
   onDatabase,
   type Plan,
-  readOnly,
   type StoreOptions,
+  type Switches,
+  switches,
   up
 } from "./plans.js"
 
@@ -153,16 +154,14 @@ const redis = <S>(
 const memory = <S>(
   store: Store,
   module: () => Promise<{
-    readonly layerFromDatabase: (options: {
-      readonly readOnly?: boolean | undefined
-    }) => Layer.Layer<S, Failure, MemoryDatabase>
+    readonly layerFromDatabase: (options: Switches) => Layer.Layer<S, Failure, MemoryDatabase>
   }>
 ): Plan<S> =>
   Effect.map(
     load(store, "memory", () => Promise.all([import("../memory/MemoryDatabase.js"), module()])),
     ([database, { layerFromDatabase }]) =>
       Config.map(
-        Config.nested(readOnly, nameOf(store)),
+        Config.nested(switches(store), nameOf(store)),
         (options): Opener<S> =>
           (session) =>
             Effect.gen(function* () {
@@ -180,11 +179,13 @@ const memory = <S>(
 const simple = <S>(
   store: Store,
   module: () => Promise<{
-    readonly layer: (options: { readonly readOnly?: boolean | undefined }) => Layer.Layer<S, Failure>
+    readonly layer: (options: Switches) => Layer.Layer<S, Failure>
   }>
 ): Plan<S> =>
   Effect.map(load(store, "memory", module), ({ layer }) =>
-    Config.map(Config.nested(readOnly, nameOf(store)), (options) => alone("memory", layer(options), nameOf(store)))
+    Config.map(Config.nested(switches(store), nameOf(store)), (options) =>
+      alone("memory", layer(options), nameOf(store))
+    )
   )
 
 /** What the variables of the store say beside those of the backend: the same, or nothing. */
@@ -209,7 +210,7 @@ const agreed = <O extends object>(
         })
   )
 
-const readOnlyAt = (name: string) => Config.nested(readOnly, name)
+const readOnlyAt = (name: string) => Config.nested(switches("dataStore"), name)
 
 /** Of a backend that is asked anew each time: a file that its options name may be gone meanwhile. */
 const asked = (health: Effect.Effect<Health, InvalidInput>): Effect.Effect<Health> =>
@@ -232,7 +233,7 @@ const minio: Plan<DataStore> = Effect.map(
   ({ config, health, layer }) => {
     const common = Config.nested(config, "MINIO")
     const pool = (name: string) => Config.nested(Config.nested(Pool.httpConfig, "POOL"), name)
-    const own = Config.nested(readOnly, dataStore)
+    const own = readOnlyAt(dataStore)
     return Config.map(
       variables.together(
         Config.all({
@@ -261,7 +262,7 @@ const fileSystem: Plan<DataStore> = Effect.map(
       variables.together(
         Config.all({
           common: Config.nested(config, "FS"),
-          own: Config.nested(readOnly, dataStore),
+          own: readOnlyAt(dataStore),
           unprefixed: Config.nested(unprefixed("another FS_ROOT"), dataStore)
         }),
         agreed(readOnlyAt, ["FS", dataStore])

@@ -98,18 +98,27 @@ export const alone =
 /** What is in this process's memory is there. */
 export const up: Effect.Effect<Health> = Effect.succeed({ status: "up" })
 
-export interface StoreOptions {
-  readonly prefix?: string | undefined
+export interface Switches {
+  /** Whether it refuses writes. */
   readonly readOnly?: boolean | undefined
+  /** Whether events tell the trace that they were appended in. */
+  readonly traceparent?: boolean | undefined
 }
 
-/** What the names of a store's tables or keys begin with, and whether it refuses writes. */
-const storeOptions: Config.Config<StoreOptions> = variables.options({
-  prefix: variables.text,
-  readOnly: variables.flag
+export interface StoreOptions extends Switches {
+  /** What the names of its tables or keys begin with. */
+  readonly prefix?: string | undefined
+}
+
+const switchesOf = (store: Store) => ({
+  readOnly: variables.flag,
+  ...(store === "eventStore" && { traceparent: variables.flag })
 })
 
-export const readOnly: Config.Config<Pick<StoreOptions, "readOnly">> = variables.options({ readOnly: variables.flag })
+export const switches = (store: Store): Config.Config<Switches> => variables.options(switchesOf(store))
+
+const storeOptions = (store: Store): Config.Config<StoreOptions> =>
+  variables.options({ prefix: variables.text, ...switchesOf(store) })
 
 /** A kind of database that stores may share. */
 export interface Kind<Tag, Service, Options, Pool, Limits> {
@@ -188,7 +197,7 @@ export const onDatabase = <
     common,
     apart,
     own: Config.nested(variables.checkedBy(checkPool)(Config.all({ pool })), name),
-    names: Config.nested(variables.checkedBy(on.check)(storeOptions), name)
+    names: Config.nested(variables.checkedBy(on.check)(storeOptions(store)), name)
   })
   const isSharedIf = (isApart: boolean) => kind.shares || (isApart ? false : sharing.isShared)
   const placeIf = (isApart: boolean) => (isApart ? placeApart : kind.name)

@@ -18,6 +18,8 @@ import { removal } from "./cacheStore/removal.js"
 import { port } from "./ports/cacheStore.js"
 import * as suites from "./suite.js"
 
+export type { BadInputOptions, ModelOptions } from "./suite.js"
+
 /**
  * @since 0.1.0
  * @category models

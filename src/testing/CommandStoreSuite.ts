@@ -18,6 +18,8 @@ import { typed } from "./commandStore/typed.js"
 import { port } from "./ports/commandStore.js"
 import * as suites from "./suite.js"
 
+export type { BadInputOptions, ModelOptions } from "./suite.js"
+
 /**
  * @since 0.1.0
  * @category models

@@ -21,6 +21,8 @@ import * as Names from "./dataStore/names.js"
 import { objects } from "./dataStore/objects.js"
 import * as suites from "./suite.js"
 
+export type { BadInputOptions, ModelOptions, ReplayOptions } from "./suite.js"
+
 /**
  * @since 0.1.0
  * @category models

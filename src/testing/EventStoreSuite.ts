@@ -24,6 +24,8 @@ import { typed } from "./eventStore/typed.js"
 import { port } from "./ports/eventStore.js"
 import * as suites from "./suite.js"
 
+export type { BadInputOptions, ModelOptions } from "./suite.js"
+
 /**
  * @since 0.1.0
  * @category models

@@ -17,6 +17,8 @@ import { states } from "./snapshotStore/states.js"
 import { streams } from "./snapshotStore/streams.js"
 import * as suites from "./suite.js"
 
+export type { BadInputOptions, ModelOptions } from "./suite.js"
+
 /**
  * @since 0.1.0
  * @category models

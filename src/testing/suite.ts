@@ -64,7 +64,12 @@ export interface ContractOptions<S> {
   readonly timeoutMs?: number | undefined
 }
 
-/** A failed property reports `seed` and `path`; given here, it runs just the failing case again. */
+/**
+ * A failed property reports `seed` and `path`; given here, it runs just the failing case again.
+ *
+ * @since 0.1.0
+ * @category suites
+ */
 export interface ReplayOptions {
   readonly seed?: number | undefined
   readonly path?: string | undefined
@@ -72,11 +77,23 @@ export interface ReplayOptions {
   readonly timeoutMs?: number | undefined
 }
 
+/**
+ * How much a suite of bad input tries.
+ *
+ * @since 0.1.0
+ * @category suites
+ */
 export interface BadInputOptions extends ReplayOptions {
   /** Random cases over all operations together. Default 10,000. */
   readonly cases?: number | undefined
 }
 
+/**
+ * How much a suite that compares a store with its model tries.
+ *
+ * @since 0.1.0
+ * @category suites
+ */
 export interface ModelOptions extends ReplayOptions {
   /** Random histories. Default 300. */
   readonly runs?: number | undefined

@@ -158,6 +158,27 @@ describeWith("ceph", "the DataStore on S3, when answers get lost", async () => {
       { maxRetries: 1 }
     ))
 
+  it("an upload of which nobody knows whether it was completed keeps what belongs to it, since it may be the object", () =>
+    withStore(
+      (store, bucket) =>
+        Effect.gen(function* () {
+          const id = { bucket, name: "object" }
+          const bytes = bytesOf(6 * MiB)
+          const isSent = () => proxy.seen.some((line) => /^POST .*\/object\?uploadId/.test(line))
+          proxy.decide = (line) =>
+            /^POST .*\/object\?uploadId/.test(line)
+              ? { do: "drop" }
+              : line.startsWith("HEAD") && isSent()
+                ? { do: "answer", status: 503 }
+                : { do: "pass" }
+          expect(yield* failureOf(store.put(id, bytes))).toMatchObject({ _tag: "CommitOutcomeUnknown" })
+          proxy.decide = () => ({ do: "pass" })
+          // It had happened, and is as whole as if it had been said.
+          expect((yield* stored(store, id)).equals(bytes)).toBe(true)
+        }),
+      { maxRetries: 1 }
+    ))
+
   it("a server that cannot do it at all is StoreUnavailable after some tries", () =>
     withStore(
       (store, bucket) =>

@@ -397,6 +397,7 @@ interface Span {
   readonly traceId: string
   readonly spanId: string
   readonly parentSpanId?: string
+  readonly links?: ReadonlyArray<{ readonly traceId: string; readonly spanId: string }>
 }
 
 describe("telemetry", () => {
@@ -445,6 +446,16 @@ describe("telemetry", () => {
     for (const append of appends) expect(rootOf(append).name).toBe("http.server POST")
     for (const name of ["CommandStore.execute", "CacheStore.getOrSet", "http.server GET"]) {
       expect(spans.map((span) => span.name)).toContain(name)
+    }
+    // What follows an event links to its append, and is no part of that trace. The last may be cut off by the stop.
+    const follows = spans.filter(({ name }) => name === "orders.follow")
+    expect(follows.length).toBeGreaterThan(0)
+    for (const { links, traceId } of follows) {
+      expect(appends.map(({ spanId, traceId }) => ({ spanId, traceId }))).toContainEqual({
+        spanId: links?.[0]?.spanId,
+        traceId: links?.[0]?.traceId
+      })
+      expect(appends.map((append) => append.traceId)).not.toContain(traceId)
     }
     const metrics = JSON.stringify(at("/v1/metrics"))
     expect(metrics).toContain("effect_stores_operations")

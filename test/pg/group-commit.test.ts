@@ -5,9 +5,14 @@ import { assert, it } from "@effect/vitest"
 import { Effect, Either, Exit, Fiber, Redacted, Stream } from "effect"
 import { EventStore } from "effect-stores"
 import { EventStorePg, PgDatabase } from "effect-stores/pg"
-import { beforeAll } from "vitest"
+import type Pg from "pg"
+import { beforeAll, describe, onTestFinished, vi } from "vitest"
+import type { Statement } from "../../src/pg/database/access.js"
+import { type GroupCommitOptions, make } from "../../src/pg/eventStore/GroupCommit.js"
+import type { Attempt } from "../../src/pg/eventStore/statements.js"
 import { describePg, freshDatabase } from "../support/backends.js"
 import { withClient } from "../support/databases.js"
+import { eventually } from "../support/eventually.js"
 
 describePg("group commit on PostgreSQL", () => {
   let url: string
@@ -268,4 +273,81 @@ describePg("group commit on PostgreSQL", () => {
       for (const { chars } of rows) assert.isAtMost(chars, 1024 * 1024)
     })
   )
+
+  test(
+    "a group that loses its connection is of unknown outcome for each of it, whatever its repeats fail with",
+    Effect.gen(function* () {
+      const store = yield* EventStore.EventStore
+      const onServer = (text: string) =>
+        Effect.promise(() => withClient(url, async (client) => (await client.query(text)).rowCount))
+      const insertionsOf = (body: string) =>
+        onServer(
+          `create or replace function held_in_group() returns trigger language plpgsql as $$ begin ${body} end $$`
+        )
+      yield* insertionsOf("perform pg_sleep(600); return new;")
+      yield* onServer(
+        `create trigger held_in_group before insert on es_events for each row when (new.type = 'InGroup')
+           execute function held_in_group()`
+      )
+      const inGroup = Array.from({ length: 5 }, () => ({ ...event(), type: "InGroup" }))
+      // Two are sent at once, and what comes meanwhile is the next group.
+      const before = yield* Effect.forEach([event(), event()], (each) =>
+        Effect.fork(store.append(newStream(), [each], { expected: "any" }))
+      )
+      const fibers = yield* Effect.forEach(inGroup, (each) =>
+        Effect.fork(Effect.either(store.append(newStream(), [each], { expected: "any" })))
+      )
+      const holding = "datname = current_database() and wait_event = 'PgSleep' and query like '%append_group%'"
+      yield* eventually(onServer(`select from pg_stat_activity where ${holding}`), (count) => count === 1)
+      // What is sent again fails, and says nothing of what was sent before.
+      yield* insertionsOf("raise 'refused';")
+      yield* onServer(`select pg_terminate_backend(pid) from pg_stat_activity where ${holding}`)
+      const outcomes = yield* Fiber.joinAll(fibers)
+      assert.deepStrictEqual(
+        outcomes.map((outcome) => (Either.isLeft(outcome) ? outcome.left._tag : "Appended")),
+        inGroup.map(() => "CommitOutcomeUnknown")
+      )
+      yield* Fiber.joinAll(before)
+    }),
+    { statementTimeout: "20 minutes" }
+  )
+})
+
+describe("an append that finds its stream locked", () => {
+  it("waits for no longer than is left of its time", async () => {
+    vi.useFakeTimers()
+    onTestFinished(() => {
+      vi.useRealTimers()
+    })
+    const busy: Array<() => void> = []
+    const result: Pg.QueryResult = { rows: [], command: "", rowCount: 0, oid: 0, fields: [] }
+    const statement: Statement<Attempt> = { text: "", operation: "append", kind: "write", onResult: () => "Busy" }
+    const options: GroupCommitOptions = {
+      // Of one connection in two a single one may wait on the server.
+      limits: { acquireTimeoutMs: 1_000, maxOpenConns: 2, maxWaiting: 10 },
+      submit: (query, done) => {
+        busy.push(() => done(Exit.succeed(query.onResult(result))))
+        return Effect.void
+      },
+      one: () => statement,
+      group: () => ({ ...statement, onResult: () => [] })
+    }
+    const append = make(options)
+    const failures: Array<string> = []
+    for (const id of ["1", "2"]) {
+      const added = { id, type: "T", data: "1", metadata: "{}", keyId: null, commandId: null, instanceId: null }
+      const stream = { tenantId: "t", domain: "d", aggregateId: "locked" }
+      const request = { stream, expected: "any" as const, events: [{ ...added, createdAt: 0 }] }
+      Effect.runFork(Effect.catchAll(append(request), ({ _tag }) => Effect.sync(() => failures.push(_tag))))
+    }
+    assert.lengthOf(busy, 2)
+    await vi.advanceTimersByTimeAsync(600)
+    for (const answer of busy.splice(0)) answer()
+    // One is sent again to wait on the server, the other waits behind it.
+    assert.lengthOf(busy, 1)
+    await vi.advanceTimersByTimeAsync(399)
+    assert.deepStrictEqual(failures, [])
+    await vi.advanceTimersByTimeAsync(1)
+    assert.deepStrictEqual(failures, ["PoolTimeout"])
+  })
 })

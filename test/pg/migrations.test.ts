@@ -2,11 +2,13 @@
  * Migrations on PostgreSQL: safe at once, repeatable, apart from start-up, and readable.
  */
 import { assert, it } from "@effect/vitest"
-import { Effect, Layer, Redacted } from "effect"
+import { Effect, Fiber, Layer, Option, Redacted } from "effect"
 import { EventStore } from "effect-stores"
 import { EventStorePg } from "effect-stores/pg"
 import { describePg, freshDatabase } from "../support/backends.js"
 import { spawnWorker } from "../support/child.js"
+import { eventually } from "../support/eventually.js"
+import { connected } from "./support/feed-load.js"
 import { query } from "./support/query.js"
 
 const appendOnce = Effect.flatMap(EventStore.EventStore, (store) =>
@@ -35,6 +37,27 @@ describePg("migrations on PostgreSQL", () => {
         assert.strictEqual((yield* query(url, "select 1 from es_events")).rowCount, 8)
       }),
     120_000
+  )
+
+  it.live("wait for those of another process, and create nothing before", () =>
+    Effect.gen(function* () {
+      const url = yield* Effect.promise(freshDatabase)
+      const other = yield* connected(url)
+      yield* Effect.promise(() => other.query("select pg_advisory_lock(hashtext('effect-stores migrations'), 0)"))
+      const migrating = yield* Effect.fork(EventStorePg.migrate({ url: Redacted.make(url) }))
+      const waits = query(
+        url,
+        `select from pg_stat_activity where datname = current_database() and wait_event = 'advisory'`
+      )
+      yield* eventually(
+        Effect.all([waits, Fiber.poll(migrating)]),
+        ([{ rowCount }, ended]) => rowCount === 1 || Option.isSome(ended)
+      )
+      assert.isTrue(Option.isNone(yield* Fiber.poll(migrating)))
+      assert.deepStrictEqual((yield* query(url, "select from pg_class where relname like 'es\\_%'")).rows, [])
+      yield* Effect.promise(() => other.query("select pg_advisory_unlock_all()"))
+      assert.include(yield* Fiber.join(migrating), "events")
+    }).pipe(Effect.scoped)
   )
 
   it.live("run apart from start-up, are repeatable, and start-up with migrate: false asks for them", () =>

@@ -333,15 +333,55 @@ describePg("the user's own SQL on PostgreSQL", () => {
   )
 
   test(
+    "may end a transaction by hand and begin another, and goes on under the server's settings",
+    Effect.gen(function* () {
+      const store = yield* EventStore.EventStore
+      const { sql, transaction } = yield* PgDatabase.PgDatabase
+      for (const end of ["rollback and chain", "abort and chain", "commit and chain", "end and chain"]) {
+        yield* transaction(
+          Effect.gen(function* () {
+            yield* store.version(stream)
+            yield* sql`select 1`
+            yield* sql.unsafe(end)
+            assert.deepEqual(yield* sql.unsafe(settingsText), [ofServer], end)
+          })
+        )
+      }
+    })
+  )
+
+  test(
+    "may end by hand a transaction in which a store has failed and begin another, and goes on under the server's settings",
+    Effect.gen(function* () {
+      const { sql, transaction, [storeAccess]: stores } = yield* PgDatabase.PgDatabase
+      for (const end of ["rollback and chain", "abort and chain"]) {
+        // The session is set for the stores, and nothing in the transaction has switched it.
+        yield* stores.run(seenByStore)
+        yield* transaction(
+          Effect.gen(function* () {
+            yield* Effect.flip(stores.run(failingStore))
+            yield* sql.unsafe(end)
+            assert.deepEqual(yield* sql.unsafe(settingsText), [ofServer], end)
+          })
+        )
+      }
+    })
+  )
+
+  test(
     "may throw away what is prepared in the session: one connection is given up, and named by no wrong reason",
     Effect.gen(function* () {
       const store = yield* EventStore.EventStore
       const { sql, transaction } = yield* PgDatabase.PgDatabase
-      yield* transaction(Effect.zipRight(sql`select 1`, sql`deallocate all`))
-      yield* Effect.exit(store.version(stream))
-      yield* Effect.exit(sql`select ${1}::int as one`)
-      assert.deepEqual(yield* sql`select ${1}::int as one`, [{ one: 1 }])
-      assert.strictEqual(yield* store.version(stream), 0)
+      const one = sql`select ${1}::int as one`
+      // The first statement after it is a store's, or the user's, for which the session is switched.
+      const firsts: ReadonlyArray<Effect.Effect<unknown, unknown>> = [store.version(stream), one]
+      for (const first of firsts) {
+        yield* transaction(Effect.zipRight(sql`select 1`, sql`deallocate all`))
+        yield* Effect.exit(first)
+        assert.deepEqual(yield* one, [{ one: 1 }])
+        assert.strictEqual(yield* store.version(stream), 0)
+      }
     })
   )
 
@@ -401,6 +441,7 @@ describePg("the user's own SQL on PostgreSQL", () => {
       Effect.gen(function* () {
         const { sql, transaction, [storeAccess]: stores } = yield* PgDatabase.PgDatabase
         yield* sql`create table planned (id int primary key, text text)`
+        yield* sql`insert into planned values (1, 'one')`
         yield* sql`analyze planned`
         const lookup: Statement<unknown> = {
           name: "test/lookup",
@@ -422,7 +463,7 @@ describePg("the user's own SQL on PostgreSQL", () => {
         yield* transaction(Effect.repeatN(Effect.zipRight(bystander, stores.run(lookup)), 10))
         assert.include(yield* stores.run(explained), "planned_pkey")
         assert.include(yield* transaction(Effect.zipRight(bystander, stores.run(explained))), "planned_pkey")
-        // Of an empty table the server would scan all.
+        // Of a table with one row the server would scan all.
         assert.include(JSON.stringify(yield* sql`explain select text from planned where id = ${1}`), "Seq Scan")
       })
     )

@@ -192,20 +192,24 @@ const stores: ReadonlyArray<Store<unknown>> = [
 
 const optionsOf = (url: string): PgDatabase.Options => ({ url: Redacted.make(url), pool: { maxOpenConns: 2 } })
 
-/** The rows of the table of grants: `{ EventStore: [reader, writer, maintenance] }`, each a list of `… on …`. */
-const documented = new Map(
+const section =
   fs
     .readFileSync(new URL("../../docs/backends.md", import.meta.url), "utf8")
     .split("\n## Privileges on PostgreSQL\n")[1]
-    ?.split("\n## ")[0]
-    ?.split("\n")
-    .flatMap((line) => {
-      const [, name = "", ...cells] = line.split("|").map((cell) => cell.trim())
-      return line.startsWith("|") && cells.length === 4
-        ? [[name, cells.slice(0, 3).map((cell) => [...cell.matchAll(/`([^`]+)`/g)].map(([, grant]) => grant))] as const]
-        : []
-    })
+    ?.split("\n## ")[0] ?? ""
+
+/** The rows of the table of grants: `{ EventStore: [reader, writer, maintenance] }`, each a list of `… on …`. */
+const documented = new Map(
+  section.split("\n").flatMap((line) => {
+    const [, name = "", ...cells] = line.split("|").map((cell) => cell.trim())
+    return line.startsWith("|") && cells.length === 4
+      ? [[name, cells.slice(0, 3).map((cell) => [...cell.matchAll(/`([^`]+)`/g)].map(([, grant]) => grant))] as const]
+      : []
+  })
 )
+
+/** The statements of the example for the roles `app` and `reporting`. */
+const printed = /```sql\n([\s\S]*?)```/.exec(section)?.[1] ?? ""
 
 const grantsOf = (name: string, columns: number): ReadonlyArray<string> =>
   ["every store", name]
@@ -311,6 +315,22 @@ describePg("privileges on PostgreSQL", () => {
       }).pipe(Effect.scoped)
     )
   }
+
+  it.live("the grants of the example are enough for its two roles", () =>
+    Effect.gen(function* () {
+      const url = yield* Effect.promise(freshDatabase)
+      const ofApp = stores.filter(({ name }) => ["EventStore", "CommandStore", "SnapshotStore"].includes(name))
+      const events = ofApp[0] ?? assert.fail("no EventStore")
+      for (const store of ofApp) yield* store.migrate(optionsOf(url))
+      const [app, reporting] = yield* Effect.all([roleWith(url), roleWith(url)])
+      yield* query(url, printed.replaceAll(/\bapp\b/g, app.name).replaceAll(/\breporting\b/g, reporting.name))
+      for (const store of ofApp) yield* Effect.provide(store.write, store.layer(optionsOf(app.url)))
+      for (const store of ofApp) yield* Effect.provide(store.read, store.layer(optionsOf(app.url)))
+      yield* Effect.provide(events.read, events.layer({ ...optionsOf(reporting.url), readOnly: true }))
+      const refused = yield* Effect.flip(Effect.scoped(Layer.build(events.layer(optionsOf(reporting.url)))))
+      assert.strictEqual(refused._tag, "StoreError")
+    }).pipe(Effect.scoped)
+  )
 
   it.live("a sequence that a reader may no longer see is an error, and not an empty feed", () =>
     Effect.gen(function* () {

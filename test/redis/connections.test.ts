@@ -83,6 +83,22 @@ describeOwnRedis("the pool on Redis", () => {
     expect(cuts).toBe(2)
   })
 
+  it("each pause before another try is four times as long, so that three outlast the restart of a server", async () => {
+    const proxy = await proxyOf(server)
+    const store = open({ host: "127.0.0.1", port: proxy.port, pool: { maxRetries: 3, writeTimeout: "1 hour" } })
+    await store.run(latest())
+    const cutAt: Array<number> = []
+    proxy.onData = (data) => {
+      if (!/evalsha/.test(data)) return "pass"
+      cutAt.push(performance.now())
+      return "cut"
+    }
+    failure(await store.exit(save(1, "paused")))
+    const pauses = cutAt.slice(1).map((at, n) => at - (cutAt[n] ?? 0))
+    // A bound from below: a busy machine makes them longer.
+    expect(pauses.map((ms, n) => ms > 45 * 4 ** n)).toEqual([true, true, true])
+  })
+
   it("an interrupted command is not tried again when its connection fails", async () => {
     const proxy = await proxyOf(server)
     const store = open({ host: "127.0.0.1", port: proxy.port })

@@ -5,7 +5,7 @@ import * as fs from "node:fs"
 import Sqlite from "better-sqlite3"
 import { Effect, Exit } from "effect"
 import { EventStore } from "effect-stores"
-import { EventStoreSqlite } from "effect-stores/sqlite"
+import { EventStoreSqlite, SqliteDatabase } from "effect-stores/sqlite"
 
 const [command, filename = ""] = process.argv.slice(2)
 
@@ -17,7 +17,7 @@ const say = (line: string): void => {
   fs.writeSync(1, `${line}\n`)
 }
 
-const withStore = <A, E>(effect: Effect.Effect<A, E, EventStore.EventStore>) =>
+const withStore = <A, E>(effect: Effect.Effect<A, E, EventStore.EventStore | SqliteDatabase.SqliteDatabase>) =>
   Effect.provide(effect, EventStoreSqlite.layer({ filename }))
 
 const commands: { readonly [command: string]: Effect.Effect<void, unknown> } = {
@@ -52,6 +52,33 @@ const commands: { readonly [command: string]: Effect.Effect<void, unknown> } = {
             ),
             { while: (error) => error._tag === "CommitOutcomeUnknown", times: 3 }
           )
+      )
+    )
+  ),
+
+  // The same of appends that share their commits.
+  appendTogetherOnFaultyDisk: withStore(
+    Effect.flatMap(Effect.all([EventStore.EventStore, SqliteDatabase.SqliteDatabase]), ([store, { transaction }]) =>
+      Effect.forEach(
+        Array.from({ length: 30 }, (_, i) => i),
+        (i) => {
+          const one = (aggregateId: string) =>
+            Effect.retry(
+              Effect.tapError(
+                store.append(
+                  { ...stream, aggregateId },
+                  [{ ...event(i), id: event(i).id.replace(/^./, aggregateId) }],
+                  { expected: i }
+                ),
+                (error) => Effect.sync(() => say(`failed ${error._tag}`))
+              ),
+              { while: (error) => error._tag === "CommitOutcomeUnknown", times: 3 }
+            )
+          // They wait while the connection is taken.
+          const holding = transaction(Effect.sleep("10 millis"))
+          return Effect.all([holding, ...["a", "b", "c"].map(one)], { concurrency: "unbounded", discard: true })
+        },
+        { discard: true }
       )
     )
   ),

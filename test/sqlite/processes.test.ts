@@ -92,27 +92,28 @@ describeWith("strace", "on the disk", () => {
     tracedTimeoutMs
   )
 
-  it(
-    "a sync that fails is CommitOutcomeUnknown, and repeating the append leaves each event once",
-    async () => {
-      const filename = freshFile()
-      const faulty = [
-        "strace",
-        "-f",
-        "-e",
-        "trace=fsync,fdatasync",
-        "-e",
-        "inject=fsync,fdatasync:error=EIO:when=20"
-      ] as const
-      const output = await startChild([...faulty, "-o", "/dev/null", ...childCommand("appendOnFaultyDisk", filename)])
-        .done
-      expect(output).toBe("failed CommitOutcomeUnknown\n")
-      await withStore({ filename }, (store) =>
-        Effect.map(readAll(store, "child"), (events) =>
-          expect(events.map(({ data }) => data)).toEqual(Array.from({ length: 50 }, (_, i) => i))
+  for (const { command, failures, streams } of [
+    { command: "appendOnFaultyDisk", failures: 1, streams: ["child"] },
+    { command: "appendTogetherOnFaultyDisk", failures: 3, streams: ["a", "b", "c"] }
+  ]) {
+    it(
+      `a sync that fails is CommitOutcomeUnknown for each of ${failures}, and a repeated append is there once`,
+      async () => {
+        const filename = freshFile()
+        const inject = ["-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:error=EIO:when=20"]
+        const faulty = ["strace", "-f", ...inject, "-o", "/dev/null"] as const
+        const output = await startChild([...faulty, ...childCommand(command, filename)]).done
+        expect(output).toBe("failed CommitOutcomeUnknown\n".repeat(failures))
+        await withStore({ filename }, (store) =>
+          Effect.forEach(streams, (name) =>
+            Effect.map(readAll(store, name), (events) => {
+              expect(events.map(({ data }) => data)).toEqual(events.map((_, i) => i))
+              expect(events).toHaveLength(streams.length === 1 ? 50 : 30)
+            })
+          )
         )
-      )
-    },
-    tracedTimeoutMs
-  )
+      },
+      tracedTimeoutMs
+    )
+  }
 })

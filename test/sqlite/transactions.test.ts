@@ -258,6 +258,27 @@ describe("a transaction", () => {
       })
     ))
 
+  it("of a store whose COMMIT fails is rolled back: what is appended later is there for others", async () => {
+    const filename = freshFile()
+    await withStore({ filename }, (store, { sql }) =>
+      Effect.gen(function* () {
+        yield* sql`CREATE TABLE parents (id INTEGER PRIMARY KEY)`
+        yield* sql`CREATE TABLE children (parent INTEGER REFERENCES parents (id) DEFERRABLE INITIALLY DEFERRED)`
+        // Seen at the COMMIT only.
+        yield* sql`CREATE TRIGGER orphan AFTER INSERT ON es_events WHEN new.type = 'Orphan'
+          BEGIN INSERT INTO children VALUES (7); END`
+        const orphan = { type: "Orphan", data: 1 }
+        const refused = yield* Effect.flip(store.append(streamOf("1"), [orphan, orphan], { expected: "noStream" }))
+        expect(refused).toMatchObject({ _tag: "StoreError" })
+        expect(yield* size(store, "1")).toBe(0)
+        yield* store.append(streamOf("2"), [placed(), placed()], { expected: "noStream" })
+        yield* Effect.promise(() =>
+          withStore({ filename }, (other) => Effect.map(size(other, "2"), (count) => expect(count).toBe(2)))
+        )
+      })
+    )
+  })
+
   it("is over when it is over: a fiber that outlives it works outside, and a COMMIT by hand is refused", () =>
     withStore({ filename: freshFile() }, (store, { sql, transaction }) =>
       Effect.gen(function* () {

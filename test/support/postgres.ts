@@ -13,6 +13,7 @@ import { Client } from "pg"
 import { createDatabase } from "./databases.js"
 import { guardedDirectory } from "./guard.js"
 import { freePort } from "./ports.js"
+import { downloadedBinaries, downloadPostgres, isWanted, wantedMajor, wantedPostgres } from "./postgres-versions.js"
 import { exitAfter, isExecutable, outputOf } from "./processes.js"
 
 export interface PostgresOptions {
@@ -45,10 +46,7 @@ export interface PostgresServer {
 /** Time for a server to answer: crash recovery on a busy machine takes seconds, hanging must not take for ever. */
 const readyTimeoutMillis = 120_000
 
-/** The oldest version of PostgreSQL that the library is for. */
-export const oldestPostgres = 15
-
-/** Directory of a complete set of server binaries on this machine that is new enough, if there is one. */
+/** Directory of a complete set of server binaries on this machine in a version that the run may use, if there is one. */
 export const findPostgresBinaries = (): string | undefined => {
   const candidates = (process.env.PATH ?? "").split(path.delimiter)
   // there may be no pg_config, or only a client's
@@ -59,23 +57,38 @@ export const findPostgresBinaries = (): string | undefined => {
     versions.sort((a, b) => Number(b) - Number(a))
     candidates.push(...versions.map((version) => path.join(debian, version, "bin")))
   }
+  const major = wantedMajor()
+  if (major !== undefined) candidates.push(downloadedBinaries(major))
   return candidates.find(
     (dir) =>
       dir !== "" &&
       ["initdb", "postgres"].every((name) => isExecutable(dir, name)) &&
       // "postgres (PostgreSQL) 15.18 (Debian …)", "postgres (PostgreSQL) 18beta1"
-      Number(outputOf(path.join(dir, "postgres"), ["--version"])?.match(/\d+/)?.[0]) >= oldestPostgres
+      isWanted(outputOf(path.join(dir, "postgres"), ["--version"])?.match(/\d+/)?.[0] ?? "")
   )
 }
 
 /** Why servers cannot be started from this machine's own binaries, undefined when they can. */
-export const postgresBinariesMissing = (): string | undefined =>
-  findPostgresBinaries() === undefined ? `no initdb and postgres ${oldestPostgres} or newer on this machine` : undefined
+const binariesMissing = (): string | undefined =>
+  findPostgresBinaries() === undefined ? `no initdb and postgres of ${wantedPostgres()} on this machine` : undefined
+
+/** As `binariesMissing`, after a download where the run is to use a version that this machine does not have. */
+export const postgresMissing = async (): Promise<string | undefined> => {
+  const missing = binariesMissing()
+  const major = wantedMajor()
+  if (missing === undefined || major === undefined) return missing
+  try {
+    await downloadPostgres(major)
+    return binariesMissing()
+  } catch (error) {
+    return `${missing}, and no download: ${String(error).split("\n")[0]}`
+  }
+}
 
 /** Starts a private server and resolves when it answers. Fails with the server's log when it does not. */
 export const startPostgres = async (options: PostgresOptions = {}): Promise<PostgresServer> => {
   const bin = findPostgresBinaries()
-  if (bin === undefined) throw new Error(postgresBinariesMissing())
+  if (bin === undefined) throw new Error(binariesMissing())
   const identity = serverIdentity()
   const { directory: root, guard } = guardedDirectory("es-pg-")
   const data = path.join(root, "data")

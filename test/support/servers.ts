@@ -10,7 +10,8 @@ import { promisify } from "node:util"
 import { withClient } from "./databases.js"
 import { startGuard } from "./guard.js"
 import { freePort } from "./ports.js"
-import { oldestPostgres, postgresBinariesMissing, startPostgres } from "./postgres.js"
+import { postgresMissing, startPostgres } from "./postgres.js"
+import { isWanted, oldestPostgres, wantedMajor, wantedPostgres } from "./postgres-versions.js"
 import { oldestRedis, redisBinaryMissing, startRedis, withRedis } from "./redis.js"
 
 export interface FoundServer {
@@ -50,13 +51,14 @@ export const serverKinds = {
         return { url, isPrivate: false, stop: async () => {} }
       },
       local: async () => {
-        const reason = postgresBinariesMissing()
+        const reason = await postgresMissing()
         if (reason !== undefined) return { missing: reason }
         const server = await startPostgres({ maxConnections: 200 })
         return { url: server.url, isPrivate: true, stop: server.stop }
       },
       docker: async () => {
-        const reason = await dockerMissing()
+        const major = wantedMajor()
+        const reason = major === undefined ? await dockerMissing() : "docker-compose.yml has one version of PostgreSQL"
         if (reason !== undefined) return { missing: reason }
         const port = await freePort()
         const stop = await composeUp("postgres", { EFFECT_STORES_PG_PORT: String(port) })
@@ -116,17 +118,15 @@ export const findServer = async (kind: ServerKind): Promise<FoundServer | { read
 
 const checkPostgres = async (url: string): Promise<void> => {
   const row = await withClient(url, async (client) => {
-    const result = await client.query<{ version: number; creates: boolean }>(
-      `SELECT current_setting('server_version_num')::int AS version, rolcreatedb OR rolsuper AS creates
+    const result = await client.query<{ version: string; creates: boolean }>(
+      `SELECT current_setting('server_version') AS version, rolcreatedb OR rolsuper AS creates
        FROM pg_roles WHERE rolname = current_user`
     )
     return result.rows[0]
   }).catch((cause) => {
     throw new Error(`${pgUrlVariable}: no PostgreSQL answers there`, { cause })
   })
-  if (row === undefined || row.version < oldestPostgres * 10_000) {
-    throw new Error(`${pgUrlVariable}: PostgreSQL ${oldestPostgres} or newer is needed`)
-  }
+  if (row === undefined || !isWanted(row.version)) throw new Error(`${pgUrlVariable}: ${wantedPostgres()} is needed`)
   if (!row.creates) throw new Error(`${pgUrlVariable}: its user needs the right to create databases (CREATEDB)`)
 }
 

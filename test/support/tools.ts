@@ -6,18 +6,26 @@ import * as fs from "node:fs"
 import * as path from "node:path"
 import { findPgBouncer } from "./pgbouncer.js"
 import { findPostgresBinaries } from "./postgres.js"
+import { wantedMajor, wantedPostgres } from "./postgres-versions.js"
 import { outputOf } from "./processes.js"
 import { s3ProgramsMissing } from "./s3.js"
 
-/** One of PostgreSQL's programs beside the server's: where the server's are, or where the client's are. */
+/**
+ * One of PostgreSQL's programs beside the server's: where the server's are, or where the client's are. Where the run is
+ * to use a certain version of the server, one that is older does not do.
+ */
 export const findPostgresTool = (name: string): string | undefined => {
   const binaries = findPostgresBinaries()
   const beside =
     binaries === undefined ? [] : [binaries, path.dirname(fs.realpathSync(path.join(binaries, "postgres")))]
+  const major = wantedMajor()
   return [...beside, ...(process.env.PATH ?? "").split(path.delimiter)]
     .map((directory) => path.join(directory, name))
-    .find((file) => fs.existsSync(file))
+    .find((file) => fs.existsSync(file) && (major === undefined || majorOf(file) >= major))
 }
+
+/** "pg_dump (PostgreSQL) 15.18 (Debian …)" */
+const majorOf = (program: string): number => Number(outputOf(program, ["--version"])?.match(/\) (\d+)/)?.[1])
 
 const postgresTools = ["psql", "pg_dump", "pg_restore", "pg_basebackup"]
 
@@ -66,7 +74,7 @@ export const tools = {
     title: "PostgreSQL dumped, restored and replicated",
     missing: () => {
       const missing = postgresTools.filter((name) => findPostgresTool(name) === undefined)
-      return missing.length === 0 ? undefined : `no ${missing.join(", ")} on this machine`
+      return missing.length === 0 ? undefined : `no ${missing.join(", ")} for ${wantedPostgres()} on this machine`
     },
     remedy: `install PostgreSQL's client programs (Debian: apt-get install postgresql-client)`
   }

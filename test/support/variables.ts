@@ -50,6 +50,10 @@ const meanings: Readonly<Record<string, readonly [meaning: string, otherwise?: s
   ENCRYPTION_POLICY: ["RequireEncrypt, EncryptAllowPlaintext, ForbidEncryptAllowDecrypt", "RequireEncrypt"],
   PREFIX: ["begins the names of the store's tables or keys", "the backend's"],
   READ_ONLY: ["refuse writes", "false"],
+  TRACEPARENT: [
+    "events tell the [trace](telemetry.md#from-an-event-to-its-writer) that they were appended in",
+    "false"
+  ],
   PG_URL: ["`postgres://user:password@host:port/database`; secret"],
   PG_HOST: ["instead of the URL", "localhost"],
   PG_PORT: ["", "5432"],
@@ -66,8 +70,10 @@ const meanings: Readonly<Record<string, readonly [meaning: string, otherwise?: s
   PG_IDLE_IN_TRANSACTION_TIMEOUT: ["", "60s"],
   PG_POOLER: ["transaction: the URL leads to a pooler that lends a session for one transaction; else leave it out"],
   PG_LISTEN_URL: ["where LISTEN connects; secret", "PG_URL; none with PG_POOLER"],
+  PG_GROUP_COMMIT: ["appends made at the same time share statements and commits; true or false", "true"],
   SQLITE_FILENAME: ["a file in a folder that exists; must be given"],
   SQLITE_SYNCHRONOUS: ["FULL, EXTRA, NORMAL, OFF", "FULL"],
+  SQLITE_GROUP_COMMIT: ["writes that wait for the connection at the same time share a commit; true or false", "true"],
   REDIS_MODE: ["Standalone, Sentinel, Cluster", "Standalone"],
   REDIS_URL: ["`redis://user:password@host:port/db`; secret"],
   REDIS_HOST: ["instead of the URL", "localhost"],

@@ -11,6 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import { type ReadFailure, StoreError, StoreUnavailable } from "../../Errors.js"
+import * as Telemetry from "../../internal/telemetry.js"
 import * as Uuid from "../../Uuid.js"
 import { Gate } from "./Gate.js"
 
@@ -198,6 +199,8 @@ class Transaction {
   })
 }
 
+const spanned = Telemetry.transactions("MemoryDatabase", { system: "memory" })
+
 export class Database {
   readonly gate = new Gate()
   readonly states = new Set<Undoable>()
@@ -227,12 +230,14 @@ export class Database {
    */
   readonly transaction = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E | ReadFailure, R> =>
     Effect.withFiberRuntime((fiber) => {
-      const transaction = new Transaction(this, this.current(fiber))
-      return transaction.begin.pipe(
+      const parent = this.current(fiber)
+      const transaction = new Transaction(this, parent)
+      const whole = transaction.begin.pipe(
         Effect.zipRight(Effect.provideService(self, this.tag, transaction)),
         Effect.zipLeft(transaction.commit),
         Effect.ensuring(transaction.end)
       )
+      return spanned(fiber, parent !== undefined, whole)
     })
 
   /** A transaction under way cannot go on, and at its end those who wait are refused. */

@@ -140,7 +140,7 @@ export const make = (client: PgClient.PgClient): Effect.Effect<OnClient, ReadFai
         submit,
         inTransaction,
         limits,
-        settings: { pooled: true, listener: undefined }
+        settings: { pooled: true, groupCommit: true, listener: undefined }
       },
       transaction,
       state: Effect.sync(() => ({ open: counts.used, idle: 0, waiting: counts.waiting })),

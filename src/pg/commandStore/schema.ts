@@ -14,6 +14,7 @@ export const positions: Positions = { table: "commands", sequence: "commands_pos
  */
 export const storeSchema: StoreSchema = {
   store: "CommandStore",
+  table: "commands",
   migrations: [
     {
       id: 1,

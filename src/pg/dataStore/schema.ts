@@ -11,6 +11,7 @@ import type { StoreSchema } from "../database/schema/migrations.js"
  */
 export const storeSchema: StoreSchema = {
   store: "DataStore",
+  table: "objects",
   migrations: [
     {
       id: 1,

@@ -10,6 +10,7 @@ import * as FiberId from "effect/FiberId"
 import * as Scope from "effect/Scope"
 import type Pg from "pg"
 import { StoreError, type StoreFailure, StoreUnavailable } from "../../Errors.js"
+import * as Telemetry from "../../internal/telemetry.js"
 import type { Limits } from "../../Pool.js"
 import { ConnectionPool, OpenFailure, type Waiter } from "../../sql/ConnectionPool.js"
 import type { InContext } from "../../sql/transactions.js"
@@ -109,6 +110,12 @@ const command = (text: string, kind: QueryKind, operation: string): Statement<st
   onResult: (result) => result.command
 })
 
+/**
+ * How a transaction is isolated from others. Above `read committed` appends are refused.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export type Isolation = "read committed" | "repeatable read" | "serializable"
 
 class Transaction extends transactions.Transaction<Transaction> {
@@ -166,7 +173,7 @@ export class Transactions extends transactions.Transactions<Transaction> {
     /** What follows BEGIN where the session needs it. */
     private readonly settings: string
   ) {
-    super()
+    super(Telemetry.transactions("PgDatabase", { system: "postgresql", connection: pool.name }))
   }
 
   /** Where a statement of this fiber runs. */
@@ -189,7 +196,7 @@ export class Transactions extends transactions.Transactions<Transaction> {
       const parent = this.current(fiber)
       const outside = parent?.inside ?? this.pool
       // A scope of our own: that of the effect is the caller's.
-      return Effect.uninterruptibleMask((restore) =>
+      const whole: Effect.Effect<A, E | F, R> = Effect.uninterruptibleMask((restore) =>
         Effect.flatMap(Scope.make(), (scope) =>
           restore(Scope.extend(Effect.mapError(outside.acquire, refail), scope)).pipe(
             Effect.flatMap((connection) => {
@@ -203,6 +210,7 @@ export class Transactions extends transactions.Transactions<Transaction> {
           )
         )
       )
+      return this.spanned(fiber, parent !== undefined, whole)
     })
   }
 
@@ -287,7 +295,7 @@ export interface StoreAccess {
   readonly limits: Limits
 
   /** Whether there is a pooler, and where a store's own connection (LISTEN) leads. */
-  readonly settings: Pick<ConnectionSettings, "pooled" | "listener">
+  readonly settings: Pick<ConnectionSettings, "groupCommit" | "listener" | "pooled">
 }
 
 export const accessTo = (

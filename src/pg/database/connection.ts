@@ -38,6 +38,9 @@ const silenceGraceMs = 5_000
 /** Statements of the user that run in whatever transaction they come in. */
 const goesTogether = /^\s*(select|insert|update|delete|merge|with|values)\b/i
 
+/** What sets back in the open transaction what was set in it: to a savepoint, or by ending it and beginning another. */
+const goesBack = /^\s*(rollback|abort|commit|end)\b/i
+
 // All bigints this library stores are safe integers, and its queries return nothing else that needs a parser.
 const toNumber = (text: string): number => Number(text)
 const toNumbers = (text: string): Array<number | null> =>
@@ -231,7 +234,7 @@ export class PgConnection {
       this.fresh = false
       if (!failed && (wasInside || !pooled)) this.mode = mode
     }
-    const undone = failed || !inside || /^\s*rollback\b/i.test(text)
+    const undone = failed || !inside || goesBack.test(text)
     if ((switching && failed) || (this.switched && undone)) this.mode = undefined
     if (!inside) {
       this.fresh = false

@@ -80,6 +80,11 @@ export interface Options {
    * processes' appends are noticed by polling only, and the first of two levels of a cache is not used.
    */
   readonly listenUrl?: Redacted.Redacted | undefined
+  /**
+   * Whether appends that are made at the same time, outside a transaction, share statements and transactions, each with
+   * an outcome of its own. Default true.
+   */
+  readonly groupCommit?: boolean | undefined
   readonly pool?: Pool.PoolOptions | undefined
 }
 
@@ -98,5 +103,6 @@ export const databaseKeys: Keys<Options> = {
   idleInTransactionTimeout: true,
   pooler: true,
   listenUrl: true,
+  groupCommit: true,
   pool: true
 }

@@ -27,6 +27,7 @@ interface DirectSettings extends Timeouts {
 export interface ConnectionSettings extends DirectSettings {
   /** Each transaction may run in another session of the server. */
   readonly pooled: boolean
+  readonly groupCommit: boolean
   /** Where LISTEN connects, if it can. */
   readonly listener: Redacted.Redacted<Pg.ClientConfig> | undefined
 }
@@ -91,6 +92,7 @@ export const settingsOf = (options: Options): ConnectionSettings => {
   return all(() => ({
     ...direct(),
     pooled: pooled(),
+    groupCommit: options.groupCommit ?? true,
     listener: own() ?? (pooled() ? undefined : direct().client)
   }))
 }

@@ -43,12 +43,23 @@ export const make = (names: Names) => {
     perform set_config(${epochSetting}, ${store}::text, true);
   end if`
 
-  /** The smallest last value in a lock that is held; null if none is. `pg_locks` shows a key of 64 bits in halves. */
-  const pendingPosition = `select min((l.classid::bigint << 32 | l.objid::bigint) & ((1::bigint << 48) - 1))
-    from pg_locks l
-    where l.locktype = 'advisory' and l.objsubid = 1
+  // `pg_locks` shows a key of 64 bits in halves.
+  const position = "(l.classid::bigint << 32 | l.objid::bigint) & ((1::bigint << 48) - 1)"
+  const epochLocks = `l.locktype = 'advisory' and l.objsubid = 1
       and l.database = (select d.oid from pg_database d where d.datname = current_database())
       and l.classid::bigint >> 16 = ${epochSpace}`
+
+  /** The smallest last value in a lock that is held; null if none is. */
+  const pendingPosition = `select min(${position})
+    from pg_locks l
+    where ${epochLocks}`
+
+  /** The transaction whose lock that is, and what of it this user may see. */
+  const holder = `select l.pid, a.application_name, a.state,
+      (extract(epoch from clock_timestamp() - a.xact_start) * 1000)::bigint
+    from pg_locks l left join pg_stat_activity a on a.pid = l.pid
+    where ${epochLocks}
+    order by ${position} limit 1`
 
   return {
     sequence,
@@ -56,6 +67,7 @@ export const make = (names: Names) => {
     takeEpochLock,
     takeEpochLockOnce,
     pendingPosition,
+    holder,
     // `hashtext` is undocumented and may change with a major version. Nothing stored rests on it: a lock lasts no
     // longer than its transaction.
     streamHash: (tenant: string, domain: string, aggregate: string) =>

@@ -14,6 +14,7 @@ import type { Names } from "../database/names.js"
 import { note } from "../database/notes.js"
 import { valuesOf } from "../database/pages.js"
 import * as GroupCommit from "./GroupCommit.js"
+import * as HeldBack from "./heldBack.js"
 import * as PgHints from "./hints.js"
 import type { Attempt } from "./statements.js"
 import * as statements from "./statements.js"
@@ -24,6 +25,19 @@ export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded
     // Outside any transaction and any fiber. If it fails, a hint is lost and nothing else.
     const notify = () => database.submit(sql.notify, () => {})
     const { hints, register } = yield* PgHints.make(database.settings.listener, names.channel, notify)
+    const watch = yield* HeldBack.make({
+      connection: database.connection,
+      table: names.qualified("events").replaceAll('"', ""),
+      holder: Effect.async((resume) => database.submit(sql.holder, resume))
+    })
+    const head: Statement<number, "read"> = {
+      ...sql.head,
+      onResult: (result) => {
+        const seen = sql.head.onResult(result)
+        watch(seen)
+        return seen.head
+      }
+    }
     const appended = (answer: Attempt) => {
       if (typeof answer === "object" && answer._tag === "Appended") hints.appended()
     }
@@ -43,7 +57,7 @@ export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded
           const first = appends[0] as EncodedAppend
           const single = appends.length === 1 && guards.length === 0 && first.events.length === 1
           const answer: Effect.Effect<Attempt, StoreFailure> =
-            single && !inside
+            single && !inside && database.settings.groupCommit
               ? grouped(first)
               : database.write(single ? sql.appendOne(first, true) : sql.appendMany(appends, guards), appended)
           const attempt: Effect.Effect<AppendOutcome, StoreFailure> = Effect.flatMap(answer, (answer) => {
@@ -58,7 +72,7 @@ export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded
         }),
       readStream: (request) => database.run(sql.readStream(request)),
       version: (stream) => database.run(sql.version(stream)),
-      head: database.run(sql.head),
+      head: database.run(head),
       lastPosition: database.run(sql.lastPosition),
       readFeed: (request) => database.run(sql.readFeed(request)),
       get: (id) => database.run(sql.get(id)),

@@ -79,6 +79,7 @@ const checkedPositions = (n: Names): string => {
 
 export const storeSchema: StoreSchema = {
   store: "EventStore",
+  table: "events",
   migrations: [
     { id: 1, name: "events", sql: events },
     { id: 2, name: "revisions", sql: revisions },

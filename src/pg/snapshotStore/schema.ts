@@ -15,6 +15,7 @@ import type { StoreSchema } from "../database/schema/migrations.js"
  */
 export const storeSchema: StoreSchema = {
   store: "SnapshotStore",
+  table: "snapshots",
   migrations: [
     {
       id: 1,

@@ -5,6 +5,7 @@ import type { StoreSchema } from "../database/schema/migrations.js"
 
 export const storeSchema: StoreSchema = {
   store: "SubjectKeys",
+  table: "subject_keys",
   migrations: [
     {
       id: 1,

@@ -7,6 +7,12 @@ import type * as Scope from "effect/Scope"
 import type { Redis } from "ioredis"
 import { type Driver, isCluster } from "./driver.js"
 
+/**
+ * What a subscriber to a channel is told.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface Listener {
   readonly message: (text: string) => void
   /** From now on every message is heard, until `lost`. */

@@ -103,7 +103,9 @@ WHERE (tenant_id, key) > (?, ?) AND fresh_ms > ? ORDER BY tenant_id, key LIMIT ?
     connection.prepare(text).run(...params).changes
 
   const atomically = <A>(operation: string, step: (connection: StepConnection, nowMs: number) => A) =>
-    database.write(operation, (connection) => connection.atomically(operation, () => step(connection, Date.now())))
+    database.writeGrouped(operation, (connection) =>
+      connection.atomically(operation, () => step(connection, Date.now()))
+    )
 
   const reading = <A>(operation: string, step: (connection: StepConnection, nowMs: number) => A) =>
     database.read(operation, (connection) => connection.consistently(() => step(connection, Date.now())))

@@ -7,6 +7,7 @@ import type { StoreSchema } from "../database/migrations.js"
 /** A row without a value is the ticket of a load. `end_ms` is when neither entry nor ticket is needed any more. */
 export const storeSchema: StoreSchema = {
   store: "CacheStore",
+  table: "cache_entries",
   migrations: [
     {
       id: 1,

@@ -10,9 +10,10 @@ import * as Health from "../../Health.js"
 import type { PoolState } from "../../sql/ConnectionPool.js"
 import * as onClient from "../../sql/onClient.js"
 import type { InContext } from "../../sql/transactions.js"
-import type { StoreAccess, StoreStep } from "../database/access.js"
+import type { StoreAccess } from "../database/access.js"
 import { commitFailure } from "../database/connection.js"
 import { failure } from "../database/failures.js"
+import type { StoreStep } from "../database/steps.js"
 import { ClientConnection } from "./connection.js"
 
 export interface OnClient {
@@ -56,6 +57,14 @@ export const make = (client: SqlClient.SqlClient): Effect.Effect<OnClient, Store
           : Effect.scoped(Effect.zipRight(acquire, attempt(operation, step, false)))
       )
 
+    // In a transaction nobody says when it commits. A hint that comes too early is one too many: readers poll.
+    const write: StoreAccess["write"] = (operation, step, committed) =>
+      run(operation, (connection) => {
+        const value = step(connection)
+        committed?.(value)
+        return value
+      })
+
     const access: StoreAccess = {
       connection: filename,
       transaction: onClient.transactionOn({
@@ -71,13 +80,8 @@ export const make = (client: SqlClient.SqlClient): Effect.Effect<OnClient, Store
           failure(operation, kind === "write" ? commitFailure(operation, cause) : cause)
       }),
       inTransaction,
-      // In a transaction nobody says when it commits. A hint that comes too early is one too many: readers poll.
-      write: (operation, step, committed) =>
-        run(operation, (connection) => {
-          const value = step(connection)
-          committed?.(value)
-          return value
-        }),
+      write,
+      writeGrouped: write,
       // A step that only reads has nothing to commit.
       read: <A>(operation: string, step: StoreStep<A>) => run(operation, step) as Effect.Effect<A, ReadFailure>
     }

@@ -35,7 +35,7 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
   }
 
   const change = (operation: string, text: string, params: () => ReadonlyArray<unknown>) =>
-    database.write(operation, (connection) => changed(connection, operation, text, params()).changes)
+    database.writeGrouped(operation, (connection) => changed(connection, operation, text, params()).changes)
 
   const changeOne = (operation: string, text: string, params: () => ReadonlyArray<unknown>) =>
     Effect.map(change(operation, text, params), (changes) => changes > 0)
@@ -61,7 +61,7 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
   }
 
   return {
-    create: (command, lease) => database.write("create", (connection) => create(connection, command, lease)),
+    create: (command, lease) => database.writeGrouped("create", (connection) => create(connection, command, lease)),
 
     takeOver: ({ attempts, id, leaseMs, position, token }) =>
       changeOne("takeOver", sql.takeOver, () => [endOf(leaseMs), token, id, position, attempts, Date.now()]),

@@ -9,6 +9,7 @@ import type { StoreSchema } from "../database/migrations.js"
  */
 export const storeSchema: StoreSchema = {
   store: "CommandStore",
+  table: "commands",
   migrations: [
     {
       id: 1,

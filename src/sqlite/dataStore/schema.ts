@@ -10,6 +10,7 @@ import type { StoreSchema } from "../database/migrations.js"
  */
 export const storeSchema: StoreSchema = {
   store: "DataStore",
+  table: "objects",
   migrations: [
     {
       id: 1,

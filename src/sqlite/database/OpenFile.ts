@@ -11,10 +11,11 @@ import { PoolMeter } from "../../internal/telemetry.js"
 import { checked, refuse } from "../../internal/validate.js"
 import { ConnectionPool, OpenFailure } from "../../sql/ConnectionPool.js"
 import type { InContext } from "../../sql/transactions.js"
-import { accessTo, type SqlitePool, type StoreAccess, Transactions, use } from "./access.js"
+import { accessTo, type StoreAccess, Transactions } from "./access.js"
 import { identityOf, placeOf, SqliteConnection } from "./connection.js"
 import { checkOwner, explained, failure, isBusy, movedAway } from "./failures.js"
 import { limitOf, type PoolOption, type Settings } from "./settings.js"
+import { GroupCommit, type SqlitePool, use } from "./steps.js"
 
 const inMemory = ":memory:"
 
@@ -97,9 +98,10 @@ export class OpenFile {
     readonly reactivity: Reactivity.Reactivity.Service
   ) {
     this.writer = this.pool("writer", 1, false)
-    this.writes = new Transactions(this.writer)
+    this.writes = new Transactions(this.writer, settings.filename)
     this.growTo(settings.limits.maxOpenConns)
-    this.access = accessTo(settings.filename, this.writes, () => this.reads)
+    const group = settings.groupCommit ? new GroupCommit(this.writer) : undefined
+    this.access = accessTo(settings.filename, this.writes, () => this.reads, group)
   }
 
   /** Whether one connection reads and writes. */
@@ -153,8 +155,9 @@ export class OpenFile {
    * Throws if the file is open with something else than these settings ask for. Options of the pool that they do not
    * give are those of the others. A single connection that nobody asked for does not bind who wants more.
    */
-  private agree({ given, limits, synchronous }: Settings): void {
+  private agree({ given, groupCommit, limits, synchronous }: Settings): void {
     this.same("synchronous", synchronous, this.settings.synchronous)
+    this.same("groupCommit", groupCommit, this.settings.groupCommit)
     const same = (option: PoolOption) =>
       this.same(`pool.${option}`, limitOf(limits, option), limitOf(this.limits, option))
     for (const option of given) if (option !== "maxOpenConns") same(option)
@@ -174,7 +177,7 @@ export class OpenFile {
 
   private growTo(maxOpenConns: number): void {
     if (this.settings.filename === inMemory || !this.single || maxOpenConns === 1) return
-    this.reading = new Transactions(this.pool("readers", maxOpenConns - 1, true))
+    this.reading = new Transactions(this.pool("readers", maxOpenConns - 1, true), this.settings.filename)
   }
 
   private pool(role: string, maxOpenConns: number, readonly: boolean): SqlitePool {

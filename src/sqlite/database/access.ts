@@ -1,134 +1,16 @@
 /**
- * Access to connections: single steps (`use`), transactions that hold a connection while an effect runs
- * (`Transactions`), and what the stores use of both (`StoreAccess`). A busy file is retried from timers, never by
- * waiting inside SQLite, so the event loop goes on.
+ * Access to connections: transactions that hold a connection while an effect runs (`Transactions`), and what the stores
+ * use of them and of single steps (`StoreAccess`).
  */
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import { identity } from "effect/Function"
-import { PoolTimeout, type ReadFailure, StoreError, type StoreFailure } from "../../Errors.js"
+import { type ReadFailure, StoreError, type StoreFailure } from "../../Errors.js"
+import * as Telemetry from "../../internal/telemetry.js"
 import { ConnectionPool, OpenFailure } from "../../sql/ConnectionPool.js"
 import type { InContext } from "../../sql/transactions.js"
 import * as transactions from "../../sql/transactions.js"
-import type { SqliteConnection, StepConnection } from "./connection.js"
-import { failure, isBusy } from "./failures.js"
-
-export type SqlitePool = ConnectionPool<SqliteConnection>
-
-/** Runs to its end without yielding, so it cannot be interrupted halfway. Throws. */
-export type Step<A> = (connection: SqliteConnection) => A
-
-/** The same of a store. */
-export type StoreStep<A> = (connection: StepConnection) => A
-
-// A commit takes 0.1 to 10 ms. Jitter keeps waiting processes from colliding at every attempt.
-const busyRetryFirstMs = 1
-const busyRetryMaxMs = 16
-
-/**
- * Runs a step on a connection of the pool. If one is free, the step runs when this is called. Otherwise the effect it
- * returns waits in the queue, and retries while the file is busy, up to the pool's `acquireTimeout`. `keep`: a
- * successful step keeps the connection, and the caller releases it.
- */
-export const use = <A>(
-  pool: SqlitePool,
-  operation: string,
-  step: Step<A>,
-  keep = false
-): Effect.Effect<A, StoreFailure> => {
-  const connection = isLoopDue() ? undefined : pool.tryTake()
-  if (connection === undefined) return useInLine(pool, operation, step, keep)
-  const result = attempt(connection, operation, step)
-  if (!(keep && result !== undefined && Exit.isSuccess(result))) pool.release(connection)
-  return result ?? useInLine(pool, operation, step, keep)
-}
-
-/** How long steps may run in a row before timers, sockets and signals get their turn. */
-const unbrokenMsMax = 10
-
-let unbrokenSince: number | undefined
-
-/**
- * A fiber whose steps are all synchronous yields only by microtasks, so the event loop would not turn: 1,422 appends
- * were seen between two turns.
- */
-const isLoopDue = (): boolean => {
-  const now = performance.now()
-  if (unbrokenSince === undefined) {
-    unbrokenSince = now
-    setImmediate(() => {
-      unbrokenSince = undefined
-    })
-  }
-  return now - unbrokenSince > unbrokenMsMax
-}
-
-const useInLine = <A>(
-  pool: SqlitePool,
-  operation: string,
-  step: Step<A>,
-  keep: boolean
-): Effect.Effect<A, StoreFailure> =>
-  Effect.async((resume) => {
-    // Real timers, not the fiber's Clock: the file is busy in real time, even under a test's clock.
-    const startedAt = Date.now()
-    const deadline = startedAt + pool.limits.acquireTimeoutMs
-    let held: SqliteConnection | undefined
-    let timer: NodeJS.Timeout | NodeJS.Immediate | undefined
-    const run = (connection: SqliteConnection, delayMs: number): void => {
-      const result = attempt(connection, operation, step)
-      if (result === undefined && Date.now() < deadline) {
-        timer = setTimeout(
-          () => run(connection, Math.min(busyRetryMaxMs, delayMs * 2)),
-          delayMs * (0.5 + Math.random())
-        )
-        return
-      }
-      held = undefined
-      if (!(keep && result !== undefined && Exit.isSuccess(result))) pool.release(connection)
-      resume(result ?? Effect.fail(timedOut(pool, Date.now() - startedAt)))
-    }
-    const waiter = {
-      take: (connection: SqliteConnection): void => {
-        held = connection
-        // Not at once: the caller is releasing the connection, and a long queue would nest without end.
-        timer = setImmediate(() => {
-          // This step counts too: else the next would follow it in the same turn, however long this one takes.
-          isLoopDue()
-          run(connection, busyRetryFirstMs)
-        })
-      },
-      fail: (error: StoreFailure): void => resume(Effect.fail(error))
-    }
-    pool.take(waiter)
-    return Effect.sync(() => {
-      if (pool.leave(waiter) || held === undefined) return
-      clearTimeout(timer as NodeJS.Timeout)
-      clearImmediate(timer as NodeJS.Immediate)
-      pool.release(held)
-    })
-  })
-
-/** `undefined`: the file was busy, and nothing was done. */
-const attempt = <A>(
-  connection: SqliteConnection,
-  operation: string,
-  step: Step<A>
-): Exit.Exit<A, StoreFailure> | undefined => {
-  try {
-    connection.checkFile()
-    return Exit.succeed(step(connection))
-  } catch (error) {
-    if (isBusy(error)) return undefined
-    connection.noteFailure(error)
-    return Exit.fail(failure(operation, error))
-  }
-}
-
-const timedOut = (pool: SqlitePool, waitedMs: number): PoolTimeout => {
-  const { open, waiting } = pool.state
-  return new PoolTimeout({ waitedMs, open, waiting })
-}
+import type { SqliteConnection } from "./connection.js"
+import { attempt, type GroupCommit, isLoopDue, type SqlitePool, type Step, type StoreStep, use } from "./steps.js"
 
 /**
  * A transaction, or a savepoint in one. Its steps run on its connection. From its first nested transaction on, it is a
@@ -242,8 +124,11 @@ const outlived = (): StoreError =>
   })
 
 export class Transactions extends transactions.Transactions<Transaction> {
-  constructor(readonly pool: SqlitePool) {
-    super()
+  constructor(
+    readonly pool: SqlitePool,
+    filename: string
+  ) {
+    super(Telemetry.transactions("SqliteDatabase", { system: "sqlite", connection: filename }))
   }
 
   /**
@@ -256,11 +141,12 @@ export class Transactions extends transactions.Transactions<Transaction> {
     return Effect.withFiberRuntime((fiber) => {
       const parent = this.current(fiber)
       const transaction = new Transaction(parent?.inside ?? this.pool, parent)
-      return Effect.mapError(transaction.begin, refail).pipe(
+      const whole = Effect.mapError(transaction.begin, refail).pipe(
         Effect.zipRight(this.within(transaction, self)),
         Effect.zipLeft(Effect.mapError(transaction.commit, refail)),
         Effect.ensuring(transaction.end)
       )
+      return this.spanned(fiber, parent !== undefined, whole)
     })
   }
 }
@@ -285,6 +171,12 @@ export interface StoreAccess {
     committed?: (value: A) => void
   ) => Effect.Effect<A, StoreFailure>
 
+  /**
+   * The same of a step that happens wholly or not at all, inside a transaction of others too. Those that wait for the
+   * connection at the same time share a commit.
+   */
+  readonly writeGrouped: StoreAccess["write"]
+
   /** Runs a step that only reads on a connection that reads, or in the transaction of the fiber. */
   readonly read: <A>(operation: string, step: StoreStep<A>) => Effect.Effect<A, ReadFailure>
 
@@ -293,14 +185,22 @@ export interface StoreAccess {
 }
 
 /** `reads` is what reads at the moment, which is `writes` where there is only one connection. */
-export const accessTo = (connection: string, writes: Transactions, reads: () => Transactions): StoreAccess => ({
-  connection,
-  transaction: (self) => writes.run(self, identity),
-  inTransaction: (fiber) => writes.current(fiber) !== undefined,
-  write: <A>(operation: string, step: StoreStep<A>, committed?: (value: A) => void) =>
+export const accessTo = (
+  connection: string,
+  writes: Transactions,
+  reads: () => Transactions,
+  group: GroupCommit | undefined
+): StoreAccess => {
+  const write = <A>(
+    operation: string,
+    step: StoreStep<A>,
+    committed: ((value: A) => void) | undefined,
+    group: GroupCommit | undefined
+  ) =>
     Effect.withFiberRuntime<A, StoreFailure>((fiber) => {
       const transaction = writes.current(fiber)
       if (transaction === undefined) {
+        if (group !== undefined) return group.use({ operation, step, committed })
         return use(writes.pool, operation, (connection) => {
           const value = step(connection)
           committed?.(value)
@@ -312,12 +212,20 @@ export const accessTo = (connection: string, writes: Transactions, reads: () => 
         if (committed !== undefined) transaction.onCommit(() => committed(value))
         return value
       })
-    }),
-  read: <A>(operation: string, step: StoreStep<A>) =>
-    Effect.withFiberRuntime<A, ReadFailure>((fiber) => {
-      const transaction = writes.current(fiber) ?? reads().current(fiber)
-      const found = transaction === undefined ? use(reads().pool, operation, step) : transaction.use(operation, step)
-      // A step that only reads has nothing to commit.
-      return found as Effect.Effect<A, ReadFailure>
     })
-})
+
+  return {
+    connection,
+    transaction: (self) => writes.run(self, identity),
+    inTransaction: (fiber) => writes.current(fiber) !== undefined,
+    write: (operation, step, committed) => write(operation, step, committed, undefined),
+    writeGrouped: (operation, step, committed) => write(operation, step, committed, group),
+    read: <A>(operation: string, step: StoreStep<A>) =>
+      Effect.withFiberRuntime<A, ReadFailure>((fiber) => {
+        const transaction = writes.current(fiber) ?? reads().current(fiber)
+        const found = transaction === undefined ? use(reads().pool, operation, step) : transaction.use(operation, step)
+        // A step that only reads has nothing to commit.
+        return found as Effect.Effect<A, ReadFailure>
+      })
+  }
+}

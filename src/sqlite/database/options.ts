@@ -41,7 +41,12 @@ export interface Options {
   readonly filename: string
   /** Set and checked whenever a connection is opened. Default `"FULL"`. */
   readonly synchronous?: Synchronous | undefined
+  /**
+   * Whether writes of the stores that wait for the connection at the same time share a transaction, each with an
+   * outcome of its own. Default true.
+   */
+  readonly groupCommit?: boolean | undefined
   readonly pool?: Pool.SqlitePoolOptions | undefined
 }
 
-export const databaseKeys: Keys<Options> = { filename: true, synchronous: true, pool: true }
+export const databaseKeys: Keys<Options> = { filename: true, synchronous: true, groupCommit: true, pool: true }

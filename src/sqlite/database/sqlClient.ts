@@ -16,8 +16,9 @@ import type { StoreFailure } from "../../Errors.js"
 import * as sqlClient from "../../sql/sqlClient.js"
 import { driverError, statementError, transactionError } from "../../sql/sqlClient.js"
 import type { InContext } from "../../sql/transactions.js"
-import { type SqlitePool, type Step, type Transaction, type Transactions, use } from "./access.js"
+import type { Transaction, Transactions } from "./access.js"
 import type { Mode, SqliteConnection } from "./connection.js"
+import { type SqlitePool, type Step, use } from "./steps.js"
 
 export interface SqlClientOptions {
   readonly transactions: Transactions

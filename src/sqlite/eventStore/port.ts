@@ -132,7 +132,7 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
       Effect.withFiberRuntime((fiber) => {
         const refused = refusal(fiber, database)
         if (refused !== undefined) return Effect.fail(refused)
-        return database.write(
+        return database.writeGrouped(
           "append",
           (connection) => append(connection, appends, guards),
           ({ _tag }) => {

@@ -11,6 +11,7 @@ import type { StoreSchema } from "../database/migrations.js"
  */
 export const storeSchema: StoreSchema = {
   store: "EventStore",
+  table: "events",
   migrations: [
     {
       id: 1,

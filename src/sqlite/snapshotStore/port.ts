@@ -30,7 +30,7 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
 
   /** Runs one statement and returns how many rows it changed. */
   const change = (operation: string, text: string, params: ReadonlyArray<unknown>) =>
-    database.write(operation, (connection) => {
+    database.writeGrouped(operation, (connection) => {
       try {
         return connection.prepare(text).run(...params).changes
       } catch (error) {

@@ -9,6 +9,7 @@ import type { StoreSchema } from "../database/migrations.js"
  */
 export const storeSchema: StoreSchema = {
   store: "SnapshotStore",
+  table: "snapshots",
   migrations: [
     {
       id: 1,

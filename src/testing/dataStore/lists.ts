@@ -89,6 +89,7 @@ export const lists = (test: Test, many: number): void => {
         "a",
         "a/1",
         "a/2",
+        "a/3",
         "a-1",
         "a0",
         "b/1/2",
@@ -103,16 +104,17 @@ export const lists = (test: Test, many: number): void => {
       const cases = [
         [{ delimiter: "/" }, ["/", "a", "a-1", "a/", "a0", "b/", "c/", "d/", "e+1", "é/"]],
         [{ delimiter: "/", prefix: "a" }, ["a", "a-1", "a/", "a0"]],
-        [{ delimiter: "/", prefix: "a/" }, ["a/1", "a/2"]],
+        [{ delimiter: "/", prefix: "a/" }, ["a/1", "a/2", "a/3"]],
         [{ delimiter: "/", prefix: "b/" }, ["b/1/", "b/2"]],
         [{ delimiter: "/", prefix: "c/" }, ["c//"]],
         [{ delimiter: "/", prefix: "d/" }, ["d/"]],
         [{ delimiter: "/", prefix: "nothing" }, []],
         [
           { delimiter: "-" },
-          ["/x", "a", "a-", "a/1", "a/2", "a0", "b/1/2", "b/1/3", "b/2", "c//1", "d/", "e+1", "é/1"]
+          ["/x", "a", "a-", "a/1", "a/2", "a/3", "a0", "b/1/2", "b/1/3", "b/2", "c//1", "d/", "e+1", "é/1"]
         ],
         [{ delimiter: "/", limit: 4 }, ["/", "a", "a-1", "a/"]],
+        // What is behind the delimiter fills a page, and the next one begins with what comes right after.
         [{ delimiter: "/", after: "a-1", limit: 2 }, ["a/", "a0"]],
         [{ delimiter: "/", after: "a/" }, ["a0", "b/", "c/", "d/", "e+1", "é/"]],
         [{ delimiter: "/", after: "b/1" }, ["c/", "d/", "e+1", "é/"]]

@@ -8,7 +8,7 @@ import type { Filter, Guard, StreamAppend } from "../../EventStore.js"
 import { EventStore } from "../../EventStore.js"
 import { collect, failsWith } from "../suite.js"
 import type { Test } from "./fixtures.js"
-import { freshStream, freshTenant, newEvent, plain, streamOf } from "./fixtures.js"
+import { freshStream, freshTenant, newEvent, newEvents, plain, streamOf } from "./fixtures.js"
 
 export const input = (test: Test): void => {
   test("an array with holes is refused by its place: types, events, appends, guards", () =>
@@ -161,5 +161,56 @@ export const input = (test: Test): void => {
         const filter: Filter = Object.assign<Filter, object>(value as Filter, {})
         yield* failsWith(store.count(filter), "InvalidInput")
       }
+    }))
+
+  test("the largest append is taken as a whole: 10,000 events, and 1,000 streams with as many guards", () =>
+    Effect.gen(function* () {
+      const store = yield* EventStore
+      const stream = freshStream()
+      const { version } = yield* store.append(stream, newEvents(10_000), { expected: "noStream" })
+      assert.equal(version, 10_000)
+      const tenantId = freshTenant()
+      const ofStreams = (domain: string) => Array.from({ length: 1_000 }, (_, i) => streamOf(tenantId, `${i}`, domain))
+      const results = yield* store.appendAll(
+        ofStreams("order").map((stream) => ({ stream, events: [newEvent()], expected: "noStream" })),
+        { guards: ofStreams("cart").map((stream) => ({ stream, expected: "noStream" })) }
+      )
+      assert.deepEqual(new Set(results.map(({ version }) => version)), new Set([1]))
+      assert.equal(yield* store.count({ tenantId }), 1_000)
+    }))
+
+  test("one event, stream, guard or character more than an append may have is refused, and nothing is appended", () =>
+    Effect.gen(function* () {
+      const store = yield* EventStore
+      const tenantId = freshTenant()
+      const streams = Array.from({ length: 1_001 }, (_, i) => streamOf(tenantId, `${i}`))
+      const share = (aggregateId: string, events: StreamAppend["events"]): StreamAppend => ({
+        stream: streamOf(tenantId, aggregateId),
+        events,
+        expected: "any"
+      })
+      // With its two quotes a quarter of all that an append may have; without metadata it has two characters more.
+      const quarter = "x".repeat(16 * 1024 * 1024 - 2)
+      const large = newEvents(4, () => ({ data: quarter }))
+      const any = { expected: "any" } as const
+      const refused = yield* Effect.all([
+        failsWith(store.append(streamOf(tenantId), newEvents(10_001), any), "InvalidInput"),
+        failsWith(store.append(streamOf(tenantId), large, any), "InvalidInput"),
+        failsWith(store.appendAll([share("a", newEvents(5_000)), share("b", newEvents(5_001))]), "InvalidInput"),
+        failsWith(store.appendAll([share("a", large.slice(2)), share("b", large.slice(0, 2))]), "InvalidInput"),
+        failsWith(
+          store.appendAll(streams.map((stream) => ({ stream, events: [newEvent()], expected: "any" }))),
+          "InvalidInput"
+        ),
+        failsWith(
+          store.appendAll([share("a", [newEvent()])], { guards: streams.map((stream) => ({ stream, ...any })) }),
+          "InvalidInput"
+        )
+      ])
+      assert.deepEqual(
+        refused.map(({ what }) => what),
+        ["events", "events", "appends", "appends", "appends", "options.guards"]
+      )
+      assert.equal(yield* store.count({ tenantId }), 0)
     }))
 }

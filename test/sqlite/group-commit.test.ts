@@ -1,0 +1,222 @@
+/**
+ * Writes that wait for the connection share a commit, and each keeps its own outcome.
+ */
+import * as fs from "node:fs"
+import Sqlite from "better-sqlite3"
+import { Chunk, Deferred, Effect, Exit, Fiber, FastCheck as fc, Layer, Stream } from "effect"
+import { CommandStore, EventStore } from "effect-stores"
+import { EventStoreMemory } from "effect-stores/memory"
+import { CommandStoreSqlite, EventStoreSqlite, SqliteDatabase } from "effect-stores/sqlite"
+import { describe, expect, it, onTestFinished } from "vitest"
+import { eventually } from "../support/eventually.js"
+import { isFull } from "../support/scale.js"
+import { freshFile, placed, readAll, streamOf, withStore } from "./support.js"
+
+/** Transactions in the file's log: a frame that ends one tells the size of the file. */
+const commits = (filename: string): number => {
+  const log = fs.readFileSync(`${filename}-wal`)
+  if (log.length === 0) return 0
+  const frame = 24 + log.readUInt32BE(8)
+  let count = 0
+  for (let at = 32; at < log.length; at += frame) {
+    // Frames of before the last checkpoint have other salts.
+    if (log.compare(log, 16, 24, at + 8, at + 16) === 0 && log.readUInt32BE(at + 4) > 0) count++
+  }
+  return count
+}
+
+/** A connection beside the store's that can lock the file. */
+const locker = (filename: string) => {
+  const db = new Sqlite(filename)
+  onTestFinished(() => void db.close())
+  return { lock: () => db.exec("BEGIN IMMEDIATE"), unlock: () => db.exec("ROLLBACK") }
+}
+
+/** Starts all, one after the other, while the connection is taken; then they go on together. */
+const together = <A, E>(
+  { state, transaction }: SqliteDatabase.SqliteDatabaseShape,
+  effects: ReadonlyArray<Effect.Effect<A, E>>,
+  meanwhile: (fibers: ReadonlyArray<Fiber.RuntimeFiber<A, E>>) => Effect.Effect<unknown> = () => Effect.void
+): Effect.Effect<ReadonlyArray<Exit.Exit<A, E>>> =>
+  Effect.orDie(
+    Effect.gen(function* () {
+      const go = yield* Deferred.make<void>()
+      const holder = yield* Effect.fork(transaction(Deferred.await(go)))
+      yield* eventually(Effect.map(state, ({ writer }) => writer.idle === 0))
+      const fibers: Array<Fiber.RuntimeFiber<A, E>> = []
+      for (const effect of effects) {
+        fibers.push(yield* Effect.fork(effect))
+        // Those that are refused before they write do not wait.
+        const arrived = ({ writer }: { readonly writer: { readonly waiting: number } }) =>
+          writer.waiting === fibers.filter((fiber) => fiber.unsafePoll() === null).length
+        yield* Effect.yieldNow()
+        yield* eventually(Effect.map(state, arrived))
+      }
+      yield* meanwhile(fibers)
+      yield* Deferred.succeed(go, undefined)
+      yield* Fiber.join(holder)
+      return yield* Effect.forEach(fibers, Fiber.await)
+    })
+  )
+
+const append = (store: EventStore.EventStoreShape, name: string, expected: EventStore.ExpectedVersion = "any") =>
+  store.append(streamOf(name), [placed()], { expected })
+
+const numbers = (count: number) => Array.from({ length: count }, (_, i) => i)
+
+describe("concurrent writes on SQLite", () => {
+  for (const groupCommit of [true, false]) {
+    it(`share ${groupCommit ? "one commit" : "none with groupCommit false"}`, () => {
+      const filename = freshFile()
+      return withStore({ filename, groupCommit }, (store, database) =>
+        Effect.gen(function* () {
+          const before = commits(filename)
+          const exits = yield* together(
+            database,
+            numbers(50).map((i) => append(store, `${i}`, "noStream"))
+          )
+          expect(exits.map((exit) => Exit.isSuccess(exit) && exit.value.position)).toEqual(
+            numbers(50).map((i) => i + 1)
+          )
+          expect(commits(filename) - before).toBe(groupCommit ? 1 : 50)
+        })
+      )
+    })
+  }
+
+  it("of one caller commit at once, each by itself", () => {
+    const filename = freshFile()
+    return withStore({ filename }, (store) =>
+      Effect.gen(function* () {
+        for (const i of numbers(5)) {
+          const before = commits(filename)
+          yield* append(store, `${i}`)
+          expect(commits(filename) - before).toBe(1)
+        }
+      })
+    )
+  })
+
+  it("have the outcomes that they would have one after the other", async () => {
+    const ids = numbers(6).map(() => crypto.randomUUID())
+    const event = fc.record({ id: fc.option(fc.constantFrom(...ids), { nil: undefined }), total: fc.nat(1) })
+    const one = fc.record({
+      stream: fc.constantFrom("a", "b", "c").map(streamOf),
+      events: fc
+        .array(event, { minLength: 1, maxLength: 3 })
+        .map((events) => events.map(({ id, total }) => ({ ...placed({ total }), id: id ?? crypto.randomUUID() }))),
+      expected: fc.constantFrom<EventStore.ExpectedVersion>("any", "noStream", "streamExists", 1, 2, 3)
+    })
+    const guard = fc.record({
+      stream: fc.constantFrom("c", "d").map(streamOf),
+      expected: fc.constantFrom<Exclude<EventStore.ExpectedVersion, "any">>("noStream", "streamExists", 1, 2)
+    })
+    const call = fc.record({
+      appends: fc.uniqueArray(one, { minLength: 1, maxLength: 2, selector: ({ stream }) => stream.aggregateId }),
+      guards: fc.array(guard, { maxLength: 1 })
+    })
+    const told = (exit: Exit.Exit<unknown, unknown>) =>
+      Exit.match(exit, { onFailure: (cause) => JSON.parse(JSON.stringify(cause)), onSuccess: (value) => value })
+    const contents = (store: EventStore.EventStoreShape) =>
+      Effect.map(Stream.runCollect(store.feed()), (events) =>
+        Chunk.toReadonlyArray(events).map(({ aggregateId, data, id, position, version }) => ({
+          aggregateId,
+          data,
+          id,
+          position,
+          version
+        }))
+      )
+    await fc.assert(
+      fc.asyncProperty(fc.array(call, { minLength: 2, maxLength: 12 }), async (calls) => {
+        const made = (store: EventStore.EventStoreShape) =>
+          calls.map(({ appends, guards }) =>
+            guards.length === 0 && appends.length === 1
+              ? store.append(appends[0]?.stream as EventStore.StreamId, appends[0]?.events ?? [], {
+                  expected: appends[0]?.expected ?? "any"
+                })
+              : store.appendAll(appends, { guards })
+          ) as ReadonlyArray<Effect.Effect<unknown, unknown>>
+        const oracle = await Effect.gen(function* () {
+          const store = yield* EventStore.EventStore
+          const exits = yield* Effect.forEach(made(store), Effect.exit)
+          return { exits: exits.map(told), contents: yield* contents(store) }
+        }).pipe(Effect.provide(EventStoreMemory.layer()), Effect.runPromise)
+        const found = await withStore({ filename: freshFile() }, (store, database) =>
+          Effect.gen(function* () {
+            const exits = yield* together(database, made(store))
+            return { exits: exits.map(told), contents: yield* contents(store) }
+          })
+        )
+        expect(found).toEqual(oracle)
+      }),
+      { numRuns: isFull ? 300 : 30 }
+    )
+  })
+
+  it("leave out a caller that is interrupted while it waits", () =>
+    withStore({ filename: freshFile() }, (store, database) =>
+      Effect.gen(function* () {
+        const exits = yield* together(
+          database,
+          numbers(5).map((i) => append(store, `${i}`)),
+          (fibers) => Fiber.interrupt(fibers[2] as Fiber.RuntimeFiber<unknown>)
+        )
+        expect(exits.map(Exit.isSuccess)).toEqual([true, true, false, true, true])
+        expect(yield* readAll(store, "2")).toEqual([])
+        expect(yield* readAll(store, "3")).toHaveLength(1)
+      })
+    ))
+
+  it("wait together for another process, and each no longer than acquireTimeout", () => {
+    const filename = freshFile()
+    return withStore({ filename, pool: { acquireTimeout: "300 millis" } }, (store, database) =>
+      Effect.gen(function* () {
+        const other = locker(filename)
+        const three = numbers(3).map((i) => append(store, `${i}`))
+        // It is locked when the connection is free, and unlocked while they try.
+        const exits = yield* together(database, three, () => Effect.sync(() => setImmediate(other.lock)))
+        expect(exits.map((exit) => Exit.isFailure(exit) && exit.cause)).toMatchObject(
+          numbers(3).map(() => ({ _tag: "Fail", error: { _tag: "PoolTimeout" } }))
+        )
+        other.unlock()
+        const again = yield* Effect.all(three, { concurrency: "unbounded" })
+        expect(again.map(({ version }) => version)).toEqual([1, 1, 1])
+      })
+    )
+  })
+
+  it("of which one does not fit on the disk do not fail with it", () => {
+    const filename = freshFile()
+    return withStore({ filename }, (store, database) =>
+      Effect.gen(function* () {
+        const pages = yield* Effect.orDie(database.sql<{ page_count: number }>`PRAGMA page_count`)
+        yield* Effect.orDie(database.sql.unsafe(`PRAGMA max_page_count = ${Number(pages[0]?.page_count) + 20}`))
+        const large = store.append(streamOf("large"), [placed({ text: "x".repeat(1_000_000) })], { expected: "any" })
+        const alone = yield* Effect.exit(large)
+        expect(alone).toMatchObject({ cause: { error: { _tag: "StoreUnavailable" } } })
+        yield* Effect.orDie(database.sql.unsafe(`PRAGMA max_page_count = ${Number(pages[0]?.page_count) + 20}`))
+        const exits = yield* together(database, [append(store, "0"), large, append(store, "2")])
+        expect([exits[0], exits[2]].map((exit) => exit !== undefined && Exit.isSuccess(exit))).toEqual([true, true])
+        expect(yield* store.count()).toBe(exits.filter(Exit.isSuccess).length)
+      })
+    )
+  })
+
+  it("are those of commands, snapshots and caches, too", () => {
+    const filename = freshFile()
+    const stores = Layer.provideMerge(CommandStoreSqlite.layerFromDatabase(), EventStoreSqlite.layer({ filename }))
+    return Effect.gen(function* () {
+      const database = yield* SqliteDatabase.SqliteDatabase
+      const commands = yield* CommandStore.CommandStore
+      const before = commits(filename)
+      yield* together(
+        database,
+        numbers(20).map((i) =>
+          commands.create({ ...placed({ i }), id: crypto.randomUUID(), tenantId: "tenant", domain: "order" })
+        )
+      )
+      expect(commits(filename) - before).toBe(1)
+    }).pipe(Effect.provide(stores), Effect.runPromise)
+  })
+})

@@ -1,0 +1,299 @@
+/**
+ * docs/telemetry.md lists what can be seen, all of it and nothing else. A tour over all members of all stores is
+ * recorded, and its spans, attributes and metrics are compared with the tables, both ways.
+ */
+import * as fs from "node:fs"
+import { assert, it } from "@effect/vitest"
+import { DateTime, Effect, Layer, Metric, MetricKeyType, Redacted, Schema, Stream } from "effect"
+import {
+  Aggregate,
+  CacheStore,
+  CommandStore,
+  DataStore,
+  EventStore,
+  SnapshotPolicy,
+  SnapshotStore
+} from "effect-stores"
+import {
+  CacheStoreMemory,
+  CommandStoreMemory,
+  DataStoreMemory,
+  EventStoreMemory,
+  MemoryDatabase,
+  SnapshotStoreMemory
+} from "effect-stores/memory"
+import { CommandStorePg, EventStorePg, PgDatabase } from "effect-stores/pg"
+import { EventStoreSqlite, SqliteDatabase } from "effect-stores/sqlite"
+import { describePg, freshDatabase, temporaryDirectory } from "./support/backends.js"
+import { recording } from "./support/tracing.js"
+
+/** What is done with each member. A forgotten one does not compile. */
+type Tour<Service, R = never> = { readonly [K in keyof Service]: Effect.Effect<unknown, unknown, R> }
+
+const take = <R = never>(
+  tour: Readonly<Record<string, Effect.Effect<unknown, unknown, R>>>
+): Effect.Effect<void, never, R> => Effect.forEach(Object.values(tour), (step) => Effect.exit(step), { discard: true })
+
+const stream = { tenantId: "t", domain: "order", aggregateId: "a" }
+const filter = { domain: "order", types: ["Placed"] }
+const event = { type: "Placed", data: 1 }
+const id = "01890a5d-ac96-774b-bcce-b302099a8057"
+
+const events = Effect.flatMap(EventStore.EventStore, (store) => {
+  const other = { ...stream, aggregateId: "b" }
+  return take({
+    append: Effect.zip(
+      store.append(stream, [event, event], { expected: "any" }),
+      store.append(stream, [event], { expected: 7 })
+    ),
+    appendAll: Effect.zip(
+      store.appendAll([
+        { stream, events: [event], expected: "any" },
+        { stream: other, events: [event], expected: "any" }
+      ]),
+      store.appendAll([{ stream: other, events: [event], expected: 7 }])
+    ),
+    read: Stream.runDrain(store.read(stream)),
+    fold: store.fold(stream, 0, (n) => n + 1),
+    version: store.version(stream),
+    feed: Stream.runDrain(store.feed({ filter })),
+    subscribe: Stream.runDrain(store.subscribe({ filter, limit: 1 })),
+    head: store.head,
+    get: store.get(id),
+    page: store.page(),
+    distinct: Stream.runDrain(store.distinct("type")),
+    count: store.count(),
+    info: store.info,
+    maintenance: take({
+      update: store.maintenance.update(id, { data: 1 }),
+      deleteStream: store.maintenance.deleteStream(stream),
+      reset: store.maintenance.reset
+    } satisfies Tour<EventStore.Maintenance>)
+  } satisfies Tour<EventStore.EventStoreShape>)
+})
+
+const commands = Effect.flatMap(CommandStore.CommandStore, (store) => {
+  const command = { id, tenantId: "t", domain: "order", type: "Place", data: 1 }
+  return take({
+    create: store.create({ ...command, id: id.replace(/7$/, "8") }),
+    execute: store.execute(command, Effect.succeed(1), { success: Schema.Number }),
+    get: store.get(id),
+    list: Stream.runDrain(store.list({ filter: { domain: "order", types: ["Place"] } })),
+    page: store.page(),
+    distinct: Stream.runDrain(store.distinct("type")),
+    count: store.count(),
+    info: store.info,
+    update: store.update(id, { metadata: {} }),
+    delete: store.delete(id),
+    prune: store.prune({ createdUntil: DateTime.unsafeMake(0) }),
+    reset: store.reset
+  } satisfies Tour<CommandStore.CommandStoreShape>)
+})
+
+const Counter = Aggregate.make({
+  domain: "counter",
+  state: Schema.Struct({ n: Schema.Number }),
+  event: Schema.TaggedStruct("Added", { n: Schema.Number }),
+  initial: { n: 0 },
+  evolve: (state, added) => ({ n: state.n + added.n }),
+  snapshots: SnapshotPolicy.every(1)
+})
+
+const aggregates = Effect.flatMap(SnapshotStore.SnapshotStore, (snapshots) => {
+  const counter = { tenantId: "t", aggregateId: "c" }
+  const add = Aggregate.execute(Counter, counter, () => [{ _tag: "Added", n: 1 } as const])
+  return take<EventStore.EventStore>({
+    executed: Effect.zip(add, Aggregate.load(Counter, counter)),
+    saved: snapshots.flush({ ...counter, domain: "counter" }),
+    loaded: Aggregate.loadAt(Counter, counter, 1)
+  })
+})
+
+const snapshots = Effect.flatMap(SnapshotStore.SnapshotStore, (store) => {
+  const snapshot = { version: 1, lastEventMark: id, schemaVersion: "1", state: 1 }
+  return take({
+    save: store.save(stream, snapshot),
+    saveInBackground: store.saveInBackground(stream, Effect.succeed(snapshot)),
+    flush: store.flush(stream),
+    latest: store.latest(stream),
+    delete: store.delete(stream),
+    info: store.info,
+    reset: store.reset
+  } satisfies Tour<SnapshotStore.SnapshotStoreShape>)
+})
+
+const cache = Effect.flatMap(CacheStore.CacheStore, (store) =>
+  take<CacheStore.CacheStore>({
+    set: store.set("t", "k", "text"),
+    get: Effect.zip(store.get("t", "k"), CacheStore.forSchema(Schema.Number).get("t", "k")),
+    getMany: store.getMany("t", ["k"]),
+    // The layer holds one entry, so each puts another out.
+    setMany: store.setMany("t", [
+      { key: "a", value: 1 },
+      { key: "b", value: 1 }
+    ]),
+    setIfAbsent: store.setIfAbsent("t", "k", 1),
+    touch: store.touch("t", "k", "1 minute"),
+    delete: store.delete("t", "k"),
+    deleteMany: store.deleteMany("t", ["k"]),
+    invalidate: store.invalidate("t", { keys: ["k"] }),
+    expire: store.expire("t", { keys: ["k"] }),
+    getOrSet: store.getOrSet("t", "k", Effect.succeed(1)),
+    getOrSetMany: store.getOrSetMany("t", ["k"], () => Effect.succeed(new Map())),
+    list: Stream.runDrain(store.list("t")),
+    count: store.count("t"),
+    clear: store.clear("t"),
+    info: store.info,
+    reset: store.reset
+  } satisfies Tour<CacheStore.CacheStoreShape, CacheStore.CacheStore>)
+)
+
+const objects = Effect.flatMap(DataStore.DataStore, (store) => {
+  const object = { bucket: "bucket", name: "a" }
+  const target = { bucket: "bucket", name: "b" }
+  return take({
+    capabilities: Effect.void,
+    buckets: take({
+      create: store.buckets.create("bucket"),
+      exists: store.buckets.exists("bucket"),
+      list: store.buckets.list,
+      delete: store.buckets.delete("other-bucket")
+    } satisfies Tour<DataStore.Buckets>),
+    put: store.put(object, new Uint8Array(1)),
+    get: store.get(object),
+    getRange: store.getRange(object, { offset: 0 }),
+    head: store.head(object),
+    copy: store.copy(object, target),
+    move: store.move(object, target),
+    delete: store.delete(target),
+    deleteMany: store.deleteMany("bucket", ["a"]),
+    list: Stream.runDrain(store.list("bucket")),
+    count: store.count("bucket"),
+    presign: take({
+      get: store.presign.get(object),
+      put: store.presign.put(object)
+    } satisfies Tour<DataStore.Presign>),
+    info: store.info,
+    sweep: store.sweep(),
+    reset: store.reset
+  } satisfies Tour<DataStore.DataStoreShape>)
+})
+
+const inMemory = Effect.gen(function* () {
+  yield* Effect.all([events, commands, aggregates, snapshots, cache, objects])
+  const { transaction } = yield* MemoryDatabase.MemoryDatabase
+  yield* transaction(Effect.void)
+}).pipe(
+  Effect.provide([
+    Layer.provideMerge(
+      Layer.mergeAll(
+        EventStoreMemory.layerFromDatabase(),
+        CommandStoreMemory.layerFromDatabase(),
+        SnapshotStoreMemory.layerFromDatabase()
+      ),
+      MemoryDatabase.layer
+    ),
+    CacheStoreMemory.layer({ maxEntries: 1 }),
+    DataStoreMemory.layer()
+  ])
+)
+
+const onSqlite = (filename: string) =>
+  Effect.gen(function* () {
+    const { transaction } = yield* SqliteDatabase.SqliteDatabase
+    yield* events
+    yield* transaction(Effect.void)
+  }).pipe(Effect.provide(EventStoreSqlite.layer({ filename })))
+
+const onPg = (url: string) =>
+  Effect.gen(function* () {
+    const { sql, transaction } = yield* PgDatabase.PgDatabase
+    const store = yield* EventStore.EventStore
+    yield* Effect.all([events, commands])
+    // One connection for two: one of them waits.
+    yield* transaction(transaction(Effect.void))
+    yield* Effect.all([store.head, store.head], { concurrency: "unbounded" })
+    yield* sql`drop table es_events cascade`
+    yield* Effect.exit(store.version(stream))
+  }).pipe(
+    Effect.provide(
+      Layer.provideMerge(
+        Layer.mergeAll(EventStorePg.layerFromDatabase(), CommandStorePg.layerFromDatabase()),
+        PgDatabase.layer({ url: Redacted.make(url), pool: { maxOpenConns: 1, maxIdleConns: 1 } })
+      )
+    )
+  )
+
+const documented = fs.readFileSync(new URL("../docs/telemetry.md", import.meta.url), "utf8")
+
+/** The rows of the table whose first heading is this, as the names that are quoted in each of its cells. */
+const tableOf = (heading: string): ReadonlyArray<ReadonlyArray<ReadonlyArray<string>>> => {
+  const lines = documented.split("\n")
+  const start = lines.findIndex((line) => line.startsWith(`| ${heading} `))
+  assert.isAbove(start, 0, `a table of ${heading}`)
+  const rows = lines.slice(start + 2)
+  const end = rows.findIndex((line) => !line.startsWith("|"))
+  const cells = (row: string) => row.split("|").slice(1, -1)
+  return rows
+    .slice(0, end)
+    .map((row) => cells(row).map((cell) => [...cell.matchAll(/`([^`]+)`/g)].map(([, name = ""]) => name)))
+}
+
+const sorted = (names: Iterable<string>): ReadonlyArray<string> => [...new Set(names)].sort()
+
+/** Those of every store operation on a database, as the document says. */
+const isCommon = (name: string): boolean => !name.startsWith("effect_stores.") && name !== returnedRows
+const returnedRows = "db.response.returned_rows"
+
+const kindOf = (type: MetricKeyType.MetricKeyType<unknown, unknown>): string =>
+  MetricKeyType.isCounterKey(type) ? "counter" : MetricKeyType.isGaugeKey(type) ? "gauge" : "histogram"
+
+describePg("docs/telemetry.md", () => {
+  it.live("lists the spans, attributes and metrics that a tour over all stores shows, and no others", () =>
+    Effect.gen(function* () {
+      const { spans: recorded, tracer } = recording()
+      const url = yield* Effect.promise(freshDatabase)
+      const tour = Effect.all([inMemory, onSqlite(`${temporaryDirectory()}/events.db`), onPg(url)])
+      yield* Effect.withTracer(Effect.scoped(tour), tracer)
+
+      // The user's own statements are spans of @effect/sql.
+      const ours = recorded.filter(({ name }) => !name.startsWith("sql."))
+      const seen = new Map<string, Set<string>>()
+      for (const { attributes, name } of ours) {
+        const names = seen.get(name) ?? new Set()
+        seen.set(name, names)
+        for (const attribute of attributes.keys()) names.add(attribute)
+      }
+      const spans = new Map(
+        tableOf("span").flatMap(([names = [], attributes = []]) =>
+          names.map((name) => [
+            name,
+            attributes.map((each) => (each === returnedRows ? each : `effect_stores.${each}`))
+          ])
+        )
+      )
+      assert.deepStrictEqual(sorted(seen.keys()), sorted(spans.keys()))
+      for (const [name, attributes] of seen) {
+        assert.deepStrictEqual(
+          sorted([...attributes].filter((each) => !isCommon(each))),
+          sorted(spans.get(name) ?? []),
+          name
+        )
+      }
+      const attributes = tableOf("attribute").flatMap(([names = []]) => names)
+      assert.deepStrictEqual(sorted([...seen.values()].flatMap((each) => [...each])), sorted(attributes))
+
+      const metrics = Metric.unsafeSnapshot(undefined)
+        .map(({ metricKey: { keyType, name, tags } }) => ({ keyType, name, labels: tags.map(({ key }) => key) }))
+        .filter(({ name }) => name.startsWith("effect_stores_"))
+      const rows = documented.split("\n").flatMap((line) => {
+        const [, name, kind, labels] = /^\| `(effect_stores_\w+)` *\| (\w+) *\| ([^|]*?) *\|/.exec(line) ?? []
+        return name === undefined ? [] : [`${name} ${kind} ${sorted((labels ?? "").match(/\w+/g) ?? []).join(" ")}`]
+      })
+      assert.deepStrictEqual(
+        sorted(metrics.map(({ keyType, labels, name }) => `${name} ${kindOf(keyType)} ${sorted(labels).join(" ")}`)),
+        sorted(rows)
+      )
+    })
+  )
+})
