@@ -9,6 +9,7 @@ import type { CheckpointStoreShape } from "../CheckpointStore.js"
 import type { ReadFailure, StoreFailure } from "../Errors.js"
 import type { StreamId } from "../EventStore.js"
 import type { Pages } from "../internal/pages.js"
+import type { Location } from "../Trace.js"
 import { lift } from "./lift.js"
 
 /**
@@ -149,7 +150,7 @@ export interface Encoded {
  * @since 0.1.0
  * @category models
  */
-export interface Options {
+export interface Options extends Location {
   /** What the backend is in OpenTelemetry's words: `postgresql`, `sqlite`, `memory`. */
   readonly system: string
   /** Refuse all writes with `ReadOnly`. Default false. */

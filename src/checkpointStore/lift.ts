@@ -16,7 +16,7 @@ import type { Encoded, EncodedCheckpoint, EncodedFollower, EncodedPlace, Options
 import * as input from "./input.js"
 
 export const lift = (encoded: Encoded, options: Options): CheckpointStoreShape => {
-  const observe = Telemetry.make("CheckpointStore", options.system, options.readOnly)
+  const observe = Telemetry.make("CheckpointStore", options)
 
   return {
     open: (follower, openOptions) =>
@@ -78,11 +78,10 @@ export const lift = (encoded: Encoded, options: Options): CheckpointStoreShape =
       ),
 
     list: (filter) =>
-      observe.stream("list", Stream.map(pagedStream(checked(() => input.filter(filter), encoded.list)), decode)),
+      observe.stream("list", () => Stream.map(pagedStream(checked(() => input.filter(filter), encoded.list)), decode)),
 
     deadLetters: (follower) =>
-      observe.stream(
-        "deadLetters",
+      observe.stream("deadLetters", () =>
         pagedStream(
           checked(
             () => input.follower(follower),

@@ -10,6 +10,7 @@ import type { StoreSchema } from "../database/schema/migrations.js"
  */
 export const storeSchema: StoreSchema = {
   store: "CheckpointStore",
+  table: "checkpoints",
   migrations: [
     {
       id: 1,

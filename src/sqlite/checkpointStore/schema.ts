@@ -5,6 +5,7 @@ import type { StoreSchema } from "../database/migrations.js"
 
 export const storeSchema: StoreSchema = {
   store: "CheckpointStore",
+  table: "checkpoints",
   migrations: [
     {
       id: 1,
