@@ -1,6 +1,7 @@
 // What `npm pack` would publish, used as applications would: installed with each line of docs/backends.md into an
-// application that is empty, compiled as ES module there, and run; and the same with the oldest and the newest of all
-// that package.json names as peers. Needs `npm run build` before. `node .ci/package.mjs oldest` is for one of them only.
+// application that is empty, compiled as ES module there, and run. With EFFECT_STORES_TEST=full the same with the oldest
+// and the newest of all that package.json names as peers. Needs `npm run build` before. `node .ci/package.mjs oldest` is
+// for one of the applications only.
 import assert from "node:assert/strict"
 import { execFileSync } from "node:child_process"
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
@@ -84,10 +85,11 @@ const manifestOf = (path) => JSON.parse(readFileSync(join(root, path, "package.j
 const { devDependencies, peerDependencies } = manifestOf(".")
 
 const only = process.argv.slice(2)
+const isFull = process.env.EFFECT_STORES_TEST === "full"
 
 /** Installs the packages beside the packed one, compiles the programs of these entry points, and runs them. */
-const applied = (packed, { names, packages, rebuilt = [], title, ways }) => {
-  if (only.length > 0 && !only.includes(title)) return
+const applied = (packed, { isDriverOwn = false, isExtreme = false, names, packages, title, ways }) => {
+  if (only.length > 0 ? !only.includes(title) : isExtreme && !isFull) return
   const application = join(directory, title)
   mkdirSync(application)
   writeFileSync(join(application, "package.json"), JSON.stringify({ private: true, type: "module" }))
@@ -99,8 +101,8 @@ const applied = (packed, { names, packages, rebuilt = [], title, ways }) => {
   run("npm", [...install, "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"], application)
   // The native part of the SQLite driver is the clone's, which took a minute to compile; that of another version is not.
   const native = "node_modules/better-sqlite3/build"
-  if (rebuilt.length > 0) run("npm", ["rebuild", ...rebuilt], application)
-  else if (existsSync(join(application, "node_modules/better-sqlite3"))) {
+  if (isDriverOwn && isFull) run("npm", ["rebuild", "better-sqlite3"], application)
+  else if (!isDriverOwn && existsSync(join(application, "node_modules/better-sqlite3"))) {
     cpSync(join(root, native), join(application, native), { recursive: true })
   }
   for (const name of names) {
@@ -115,13 +117,14 @@ const applied = (packed, { names, packages, rebuilt = [], title, ways }) => {
     run(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), ...how, ...emit, ...strict], application)
   }
   for (const name of names) {
-    if (applications[name].isRun !== false) run(process.execPath, [`${name}.js`], application)
+    const isRun = applications[name].isRun !== false && (name !== "sqlite" || !isDriverOwn || isFull)
+    if (isRun) run(process.execPath, [`${name}.js`], application)
+    console.log(`effect-stores/${name} ${isRun ? "works" : "compiles"} as packed`)
   }
   const versions = Object.keys(peerDependencies).flatMap((name) => {
     const installed = join(application, "node_modules", name, "package.json")
     return existsSync(installed) ? [`${name} ${JSON.parse(readFileSync(installed, "utf8")).version}`] : []
   })
-  for (const name of names) console.log(`effect-stores/${name} works as packed`)
   console.log(`  with ${versions.join(", ")}`)
 }
 
@@ -159,8 +162,18 @@ try {
   const ways = [["nodenext", "nodenext"]]
   const ranges = [...Object.entries(peerDependencies), ...theirs]
   const at = (versionOf) => ranges.map(([name, range]) => `${name}@${versionOf(range)}`)
-  applied(packed, { names, ways, title: "oldest", packages: at(oldestOf), rebuilt: ["better-sqlite3"] })
-  applied(packed, { names, ways, title: "newest", packages: at(newestOf) })
+  applied(packed, { names, ways, title: "oldest", packages: at(oldestOf), isDriverOwn: true, isExtreme: true })
+  // @effect/experimental, which SQL databases need, has a peer range of its own for ioredis, which ends before 6.
+  const others = at(newestOf).filter((name) => !name.startsWith("ioredis@"))
+  applied(packed, {
+    names: names.filter((name) => name !== "redis"),
+    ways,
+    title: "newest",
+    packages: others,
+    isExtreme: true
+  })
+  const alone = ["effect", "ioredis"].map((name) => `${name}@${newestOf(peerDependencies[name])}`)
+  applied(packed, { names: ["redis"], ways, title: "newest-redis", packages: alone, isExtreme: true })
   console.log(`the package works as packed: ${files.length} files`)
 } finally {
   rmSync(directory, { recursive: true, force: true })

@@ -2,7 +2,7 @@
  * What every store operation reports: a counter, a span if a tracer can see it, and conflicts. And what every pool
  * reports. docs/telemetry.md lists all of it.
  *
- * A span costs 2 to 7 µs in Effect 3, as much as some reads on SQLite. With the default tracer and no parent span
+ * A span costs several µs in Effect 3, as much as some reads on SQLite. With the default tracer and no parent span
  * nobody could ever see it, so it is left out, and with it all that it would say.
  */
 import * as Cause from "effect/Cause"

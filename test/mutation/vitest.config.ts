@@ -22,8 +22,6 @@ export default defineConfig({
       "test/data/{bodies,moments}.test.ts"
     ],
     globalSetup: ["test/support/global-setup.ts"],
-    testTimeout: 60_000,
-    // Stryker turns slips on and off in sources that are loaded once.
-    isolate: false
+    testTimeout: 60_000
   }
 })

