@@ -1,5 +1,6 @@
 /**
- * `npm run bench -- event-store [options]`, and so for `aggregate`, `cache-store`, `data-store` and `crypto`.
+ * `npm run bench -- event-store [options]`, and so for `aggregate`, `cache-store`, `data-store`,
+ * `crypto` and `followers`.
  *
  * Runs on the built library, as an application would. This file chooses the bench; what it measures and its options are
  * in its folder. Servers are those of EFFECT_STORES_TEST_PG_URL (an empty database, please) and
@@ -10,6 +11,7 @@ import * as cacheStore from "./cacheStore/bench.js"
 import * as crypto from "./crypto/bench.js"
 import * as dataStore from "./dataStore/bench.js"
 import * as eventStore from "./eventStore/bench.js"
+import * as followers from "./followers/bench.js"
 
 interface Bench {
   readonly usage: string
@@ -21,7 +23,8 @@ const benches: Readonly<Record<string, Bench>> = {
   aggregate,
   "cache-store": cacheStore,
   "data-store": dataStore,
-  crypto
+  crypto,
+  followers
 }
 
 const prepared = () => {

@@ -4,10 +4,16 @@
  */
 import { Cause, Config, ConfigProvider, Effect, Exit, Layer, Option, Redacted } from "effect"
 import { Pool } from "effect-stores"
-import { CommandStoreMemory, EventStoreMemory, SnapshotStoreMemory } from "effect-stores/memory"
-import { CommandStorePg, EventStorePg, SnapshotStorePg } from "effect-stores/pg"
+import { CheckpointStoreMemory, CommandStoreMemory, EventStoreMemory, SnapshotStoreMemory } from "effect-stores/memory"
+import { CheckpointStorePg, CommandStorePg, EventStorePg, SnapshotStorePg } from "effect-stores/pg"
 import { SnapshotStoreRedis } from "effect-stores/redis"
-import { CommandStoreSqlite, EventStoreSqlite, SnapshotStoreSqlite, SqliteDatabase } from "effect-stores/sqlite"
+import {
+  CheckpointStoreSqlite,
+  CommandStoreSqlite,
+  EventStoreSqlite,
+  SnapshotStoreSqlite,
+  SqliteDatabase
+} from "effect-stores/sqlite"
 import { describe, expect, it } from "vitest"
 
 const file = { filename: ":memory:" }
@@ -72,6 +78,7 @@ describe('a switch that is no boolean is refused, because "false" would count as
     built(Layer.provide(layer, SqliteDatabase.layer({ ...file })))
   const withoutTables: ReadonlyArray<readonly [name: string, Built]> = [
     ["EventStoreMemory.layer", (switched) => built(EventStoreMemory.layer(untyped(switched)))],
+    ["CheckpointStoreMemory.layer", (switched) => built(CheckpointStoreMemory.layer(untyped(switched)))],
     ["CommandStoreMemory.layer", (switched) => built(CommandStoreMemory.layer(untyped(switched)))],
     ["SnapshotStoreMemory.layer", (switched) => built(SnapshotStoreMemory.layer(untyped(switched)))],
     [
@@ -82,6 +89,10 @@ describe('a switch that is no boolean is refused, because "false" would count as
   ]
   const withTables: ReadonlyArray<readonly [name: string, Built]> = [
     ["EventStoreSqlite.layer", (switched) => built(EventStoreSqlite.layer(untyped({ ...file, ...switched })))],
+    [
+      "CheckpointStoreSqlite.layer",
+      (switched) => built(CheckpointStoreSqlite.layer(untyped({ ...file, ...switched })))
+    ],
     ["CommandStoreSqlite.layer", (switched) => built(CommandStoreSqlite.layer(untyped({ ...file, ...switched })))],
     ["SnapshotStoreSqlite.layer", (switched) => built(SnapshotStoreSqlite.layer(untyped({ ...file, ...switched })))],
     [
@@ -97,6 +108,7 @@ describe('a switch that is no boolean is refused, because "false" would count as
       (switched) => fromFile(SnapshotStoreSqlite.layerFromDatabase(untyped(switched)))
     ],
     ["EventStorePg.layer", (switched) => built(EventStorePg.layer(untyped({ ...server, ...switched })))],
+    ["CheckpointStorePg.layer", (switched) => built(CheckpointStorePg.layer(untyped({ ...server, ...switched })))],
     ["CommandStorePg.layer", (switched) => built(CommandStorePg.layer(untyped({ ...server, ...switched })))],
     ["SnapshotStorePg.layer", (switched) => built(SnapshotStorePg.layer(untyped({ ...server, ...switched })))]
   ]

@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 export * as CacheStoreMemory from "./CacheStoreMemory.js"
+export * as CheckpointStoreMemory from "./CheckpointStoreMemory.js"
 export * as CommandStoreMemory from "./CommandStoreMemory.js"
 export * as DataStoreMemory from "./DataStoreMemory.js"
 export * as EventStoreMemory from "./EventStoreMemory.js"

@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 export * as CacheStorePg from "./CacheStorePg.js"
+export * as CheckpointStorePg from "./CheckpointStorePg.js"
 export * as CommandStorePg from "./CommandStorePg.js"
 export * as DataStorePg from "./DataStorePg.js"
 export * as EventStorePg from "./EventStorePg.js"

@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 export * as CacheStoreSuite from "./CacheStoreSuite.js"
+export * as CheckpointStoreSuite from "./CheckpointStoreSuite.js"
 export * as CommandStoreSuite from "./CommandStoreSuite.js"
 export * as DataStoreSuite from "./DataStoreSuite.js"
 export * as EventStoreSuite from "./EventStoreSuite.js"

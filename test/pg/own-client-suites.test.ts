@@ -3,9 +3,18 @@
  */
 import { PgClient } from "@effect/sql-pg"
 import { Layer, Redacted } from "effect"
-import { CacheStorePg, CommandStorePg, DataStorePg, EventStorePg, PgDatabase, SnapshotStorePg } from "effect-stores/pg"
+import {
+  CacheStorePg,
+  CheckpointStorePg,
+  CommandStorePg,
+  DataStorePg,
+  EventStorePg,
+  PgDatabase,
+  SnapshotStorePg
+} from "effect-stores/pg"
 import {
   CacheStoreSuite,
+  CheckpointStoreSuite,
   CommandStoreSuite,
   DataStoreSuite,
   EventStoreSuite,
@@ -25,6 +34,11 @@ describePg("the stores on PostgreSQL", async () => {
     readOnly: Layer.provide(EventStorePg.layerFromDatabase({ readOnly: true }), database)
   })
   EventStoreSuite.model(name("EventStore"), Layer.provide(EventStorePg.layerFromDatabase({ prefix: "model_" }), other))
+  CheckpointStoreSuite.contract(
+    name("CheckpointStore"),
+    Layer.provide(CheckpointStorePg.layerFromDatabase(), database),
+    { readOnly: Layer.provide(CheckpointStorePg.layerFromDatabase({ readOnly: true }), database) }
+  )
   CommandStoreSuite.contract(name("CommandStore"), Layer.provide(CommandStorePg.layerFromDatabase(), database), {
     readOnly: Layer.provide(CommandStorePg.layerFromDatabase({ readOnly: true }), database)
   })

@@ -3,9 +3,17 @@
  * than the stores have connections, so that each statement may run in another one.
  */
 import { Redacted } from "effect"
-import { CacheStorePg, CommandStorePg, DataStorePg, EventStorePg, SnapshotStorePg } from "effect-stores/pg"
+import {
+  CacheStorePg,
+  CheckpointStorePg,
+  CommandStorePg,
+  DataStorePg,
+  EventStorePg,
+  SnapshotStorePg
+} from "effect-stores/pg"
 import {
   CacheStoreSuite,
+  CheckpointStoreSuite,
   CommandStoreSuite,
   DataStoreSuite,
   EventStoreSuite,
@@ -30,6 +38,10 @@ describePg("the stores on PostgreSQL", () =>
       readOnly: EventStorePg.layer({ ...given, readOnly: true })
     })
     EventStoreSuite.model(name("EventStore"), EventStorePg.layer({ ...at(other), prefix: "model_" }))
+    CheckpointStoreSuite.contract(name("CheckpointStore"), CheckpointStorePg.layer(given), {
+      timeoutMs: 120_000,
+      readOnly: CheckpointStorePg.layer({ ...given, readOnly: true })
+    })
     CommandStoreSuite.contract(name("CommandStore"), CommandStorePg.layer(given), {
       timeoutMs: 120_000,
       readOnly: CommandStorePg.layer({ ...given, readOnly: true })

@@ -5,9 +5,18 @@
 import * as fs from "node:fs"
 import { assert, it } from "@effect/vitest"
 import { ConfigProvider, Effect, Layer, Option, Redacted, Stream } from "effect"
-import { CacheStore, CommandStore, DataStore, EventStore, SnapshotStore, SubjectKeysEncoded } from "effect-stores"
+import {
+  CacheStore,
+  CheckpointStore,
+  CommandStore,
+  DataStore,
+  EventStore,
+  SnapshotStore,
+  SubjectKeysEncoded
+} from "effect-stores"
 import {
   CacheStorePg,
+  CheckpointStorePg,
   CommandStorePg,
   DataStorePg,
   EventStorePg,
@@ -100,6 +109,26 @@ const stores: ReadonlyArray<Store<unknown>> = [
         yield* store.reset
       })
     )
+  }),
+  storeOf<CheckpointStore.CheckpointStore>({
+    ...CheckpointStorePg,
+    name: "CheckpointStore",
+    read: Effect.flatMap(CheckpointStore.CheckpointStore, (store) =>
+      Effect.all([Stream.runCollect(store.list()), Stream.runCollect(store.deadLetters({ name: "f" })), store.info])
+    ),
+    write: Effect.flatMap(CheckpointStore.CheckpointStore, (store) =>
+      Effect.gen(function* () {
+        yield* store.open({ name: "f" }, { partitions: 2 })
+        const lease = Option.getOrThrow(yield* store.claim({ name: "f" }, { owner: "o" }))
+        const letter = { ...stream, eventId: crypto.randomUUID(), position: 1, type: "T", reason: "R" } as const
+        const next = yield* store.commit(lease, 1, { deadLetters: [{ ...letter, scope: "event" }] })
+        const last = yield* store.commit(next, 2, { settled: [1] })
+        yield* store.renew(last)
+        yield* store.release(last)
+        yield* store.delete({ name: "f", generation: 1 })
+      })
+    ),
+    maintain: Effect.void
   }),
   storeOf<SnapshotStore.SnapshotStore>({
     ...SnapshotStorePg,

@@ -6,6 +6,7 @@ import { SqliteClient } from "@effect/sql-sqlite-node"
 import { Layer } from "effect"
 import {
   CacheStoreSqlite,
+  CheckpointStoreSqlite,
   CommandStoreSqlite,
   DataStoreSqlite,
   EventStoreSqlite,
@@ -14,6 +15,7 @@ import {
 } from "effect-stores/sqlite"
 import {
   CacheStoreSuite,
+  CheckpointStoreSuite,
   CommandStoreSuite,
   DataStoreSuite,
   EventStoreSuite,
@@ -29,8 +31,9 @@ describe("the stores on SQLite", () => {
       Layer.orDie(SqliteClient.layer({ filename: path.join(temporaryDirectory(), name) }))
     )
   const name = (store: string) => `${store} on an application's SqliteClient`
-  const [events, commands, snapshots, cache, objects, model] = [
+  const [events, checkpoints, commands, snapshots, cache, objects, model] = [
     on("events.db"),
+    on("checkpoints.db"),
     on("commands.db"),
     on("snapshots.db"),
     on("cache.db"),
@@ -42,6 +45,11 @@ describe("the stores on SQLite", () => {
     readOnly: Layer.provide(EventStoreSqlite.layerFromDatabase({ readOnly: true }), events)
   })
   EventStoreSuite.model(name("EventStore"), Layer.provide(EventStoreSqlite.layerFromDatabase(), model))
+  CheckpointStoreSuite.contract(
+    name("CheckpointStore"),
+    Layer.provide(CheckpointStoreSqlite.layerFromDatabase(), checkpoints),
+    { readOnly: Layer.provide(CheckpointStoreSqlite.layerFromDatabase({ readOnly: true }), checkpoints) }
+  )
   CommandStoreSuite.contract(name("CommandStore"), Layer.provide(CommandStoreSqlite.layerFromDatabase(), commands), {
     readOnly: Layer.provide(CommandStoreSqlite.layerFromDatabase({ readOnly: true }), commands)
   })

@@ -1,0 +1,157 @@
+/**
+ * The bench of projections: catching up with one row upserted for each event, in batches of 100 that are committed with
+ * their checkpoint, beside the bare feed, which does nothing with its events. `--quick` is for a look; `--profile` shows
+ * where the time of our side goes.
+ */
+import { mkdtempSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { parseArgs } from "node:util"
+import { SqlClient } from "@effect/sql"
+import { Chunk, Effect, Layer, ManagedRuntime, Redacted, Schema, Stream } from "effect"
+import { type CheckpointStore, EventStore, Projection } from "effect-stores"
+import { CheckpointStorePg, EventStorePg, PgDatabase } from "effect-stores/pg"
+import { CheckpointStoreSqlite, EventStoreSqlite, SqliteDatabase } from "effect-stores/sqlite"
+import { data, metadata, tenantId, type } from "../eventStore/workloads.js"
+import { effectSide, type Workload } from "../harness.js"
+import { type Part, runParts } from "../parts.js"
+import { postgres } from "../servers.js"
+
+export const usage = "followers [--what sqlite,pg] [--only TEXT] [--quick] [--profile] [--json FILE]"
+
+type Stores = EventStore.EventStore | CheckpointStore.CheckpointStore | SqlClient.SqlClient
+
+const events = 10_000
+const streams = 100
+const batchSize = 100
+
+/** What the issue of projections asks for. */
+const bar = 0.5
+
+const OrderPlaced = Schema.TaggedStruct("OrderPlaced", {
+  i: Schema.Number,
+  customer: Schema.String,
+  items: Schema.Array(Schema.Struct({ sku: Schema.String, n: Schema.Number })),
+  note: Schema.String
+})
+
+/** A generation of its own for each run, so that each begins at the first event. */
+const projection = (generation: number) =>
+  Projection.make({
+    name: "orders",
+    generation,
+    delivery: "exactlyOnce",
+    events: OrderPlaced,
+    filter: { tenantId },
+    batchSize,
+    handle: (placed) =>
+      Effect.flatMap(SqlClient.SqlClient, (sql) => {
+        const rows = placed.map(({ aggregateId, data, version }) => ({
+          id: `${aggregateId}/${version}`,
+          customer: data.customer,
+          version
+        }))
+        return sql`insert into bench_orders ${sql.insert(rows)}
+          on conflict (id) do update set customer = excluded.customer, version = excluded.version`
+      })
+  })
+
+const expected = (found: number): void => {
+  if (found < events) throw new Error(`${found} events instead of ${events}`)
+}
+
+const part = (title: string, layer: Layer.Layer<Stores, unknown>, close: () => Promise<void>): Part => {
+  const runtime = ManagedRuntime.make(layer)
+  let generation = 0
+  const workload: Workload = {
+    name: `catching up with ${events} events`,
+    concurrency: 1,
+    events,
+    bars: { "bare feed": bar },
+    prepare: () =>
+      runtime
+        .runPromise(
+          Effect.gen(function* () {
+            const [sql, store] = [yield* SqlClient.SqlClient, yield* EventStore.EventStore]
+            yield* sql`create table bench_orders (
+            id varchar(100) primary key, customer varchar(100) not null, version integer not null
+          )`
+            for (let n = 0; n < streams; n++) {
+              const appended = Array.from({ length: events / streams }, (_, i) => ({
+                type,
+                data: data(i),
+                metadata: metadata()
+              }))
+              yield* store.append({ tenantId, domain: "order", aggregateId: `${n}` }, appended, {
+                expected: "noStream"
+              })
+            }
+          })
+        )
+        .then(() => {}),
+    ours: effectSide("effect-stores", runtime, false, () =>
+      Effect.suspend(() => Projection.catchUp(projection(++generation)))
+    ),
+    raw: [
+      effectSide("bare feed", runtime, false, () =>
+        Effect.flatMap(EventStore.EventStore, (store) => {
+          let count = 0
+          return Stream.runForEachChunk(store.feed({ filter: { tenantId } }), (chunk) =>
+            Effect.sync(() => {
+              count += Chunk.size(chunk)
+            })
+          ).pipe(Effect.map(() => expected(count)))
+        })
+      )
+    ]
+  }
+  return {
+    title,
+    workloads: [workload],
+    close: async () => {
+      await runtime.dispose()
+      await close()
+    }
+  }
+}
+
+const onSqlite = async (): Promise<Part> => {
+  const directory = mkdtempSync(join(tmpdir(), "bench-followers-"))
+  const layer = Layer.mergeAll(
+    EventStoreSqlite.layerFromDatabase(),
+    CheckpointStoreSqlite.layerFromDatabase(),
+    SqliteDatabase.layerSqlClient
+  ).pipe(Layer.provide(SqliteDatabase.layer({ filename: join(directory, "bench.db") })))
+  return part("Projection on SQLite, synchronous FULL", layer, async () => rmSync(directory, { recursive: true }))
+}
+
+const onPg = async (): Promise<Part> => {
+  const server = await postgres()
+  const layer = Layer.mergeAll(
+    EventStorePg.layerFromDatabase(),
+    CheckpointStorePg.layerFromDatabase(),
+    PgDatabase.layerSqlClient
+  ).pipe(Layer.provide(PgDatabase.layer({ url: Redacted.make(server.url) })))
+  return part("Projection on PostgreSQL", layer, server.stop)
+}
+
+const parts: Readonly<Record<string, () => Promise<Part>>> = { sqlite: onSqlite, pg: onPg }
+
+const options = {
+  what: { type: "string", default: Object.keys(parts).join(",") },
+  only: { type: "string", default: "" },
+  quick: { type: "boolean", default: false },
+  profile: { type: "boolean", default: false },
+  json: { type: "string", default: ".bench/followers.json" }
+} as const
+
+/** Throws at once for arguments that it does not know. */
+export const prepare = (args: ReadonlyArray<string>): (() => Promise<void>) => {
+  const { values } = parseArgs({ args: [...args], options })
+  const chosen = values.what.split(",").map((name) => {
+    const named = parts[name]
+    if (named === undefined) throw new Error(`nothing called ${name}`)
+    return named
+  })
+  return () => runParts("followers", chosen, values)
+}

@@ -1,0 +1,159 @@
+/**
+ * What is made of the definition of a projection: checked options, the types that its Schema knows, and the handler
+ * with the decoding before it.
+ */
+import type * as Arr from "effect/Array"
+import type * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
+import type * as AST from "effect/SchemaAST"
+import type { Event, Filter } from "../EventStore.js"
+import { EventDecodeError } from "../EventStore.js"
+import { tagged } from "../internal/taggedPayload.js"
+import {
+  describe,
+  fields,
+  identifier,
+  integer,
+  oneOf,
+  optionalInteger,
+  optionalTypes,
+  options,
+  refuse
+} from "../internal/validate.js"
+import type { Batch, Delivery, OnFailure, Options } from "../Projection.js"
+
+export const TypeId: unique symbol = Symbol.for("effect-stores/Projection")
+
+/** A failure of the handler, whatever it was, told from those of the stores around it. */
+export class HandlerFailed {
+  readonly _tag = "HandlerFailed"
+  constructor(readonly cause: Cause.Cause<unknown>) {}
+}
+
+export interface Definition<R> {
+  readonly name: string
+  readonly generation: number
+  readonly partitions: number
+  readonly delivery: Delivery
+  readonly filter: Filter
+  readonly batchSize: number
+  readonly lease: Duration.Duration
+  readonly retry: Schedule.Schedule<unknown>
+  readonly onFailure: OnFailure
+  /** Decodes the events and handles them. */
+  readonly apply: (
+    events: Arr.NonEmptyReadonlyArray<Event>,
+    batch: Batch
+  ) => Effect.Effect<void, EventDecodeError | HandlerFailed, R>
+}
+
+const keys = [
+  "name",
+  "generation",
+  "partitions",
+  "events",
+  "filter",
+  "delivery",
+  "batchSize",
+  "lease",
+  "retry",
+  "onFailure",
+  "handle"
+] as const
+
+const filterKeys = ["tenantId", "domain", "aggregateId", "types", "commandId", "createdFrom", "createdUntil"] as const
+
+/** Each partition reads the feed. */
+const partitionsMax = 1_000
+
+/** As many events as a page of the feed has. */
+const batchSizeMax = 1_000
+
+const leaseMinMs = 100
+const leaseMaxMs = 24 * 3_600_000
+
+/** Five more times, over about three seconds. */
+const retryDefault = Schedule.intersect(Schedule.jittered(Schedule.exponential("100 millis")), Schedule.recurs(5))
+
+/** Throws `InvalidInput`. */
+export const define = <A extends { readonly _tag: string }, I extends { readonly _tag: string }, RS, E, RH>(
+  value: Options<A, I, RS, E, RH, Delivery>
+): Definition<RS | RH> => {
+  const given = fields(value, "options", keys)
+  const { events, filter, handle, retry } = value
+  if (!Schema.isSchema(events)) return refuse("events", `must be a Schema, not ${describe(events)}`)
+  if (typeof handle !== "function") return refuse("handle", `must be a function, not ${describe(handle)}`)
+  if (retry !== undefined && !Schedule.isSchedule(retry)) {
+    return refuse("retry", `must be a Schedule, not ${describe(retry)}`)
+  }
+  const conditions = options(filter, "filter", filterKeys)
+  const types = optionalTypes(conditions.types, "filter.types") ?? tagsOf(Schema.encodedSchema(events).ast)
+  const codec = tagged(events)
+  return {
+    name: identifier(given.name, "name"),
+    generation: optionalInteger(given.generation, "generation", 1, 1, 2 ** 31 - 1),
+    partitions: optionalInteger(given.partitions, "partitions", 1, 1, partitionsMax),
+    delivery: oneOf(given.delivery, "delivery", ["exactlyOnce", "atLeastOnce"]),
+    // Its values are checked by the store.
+    filter: { ...filter, ...(types === undefined ? {} : { types }) },
+    batchSize: given.batchSize === undefined ? 100 : integer(given.batchSize, "batchSize", 1, batchSizeMax),
+    lease: leaseOf(given.lease),
+    retry: retry ?? retryDefault,
+    onFailure: given.onFailure === undefined ? "stop" : oneOf(given.onFailure, "onFailure", ["stop", "skip", "park"]),
+    apply: (stored, batch) =>
+      Effect.flatMap(
+        Effect.forEach(stored, (event) => codec.decode(event, EventDecodeError.of)),
+        (decoded) =>
+          // As an exit: a handler that interrupts itself has failed, too.
+          Effect.flatMap(
+            Effect.exit(Effect.suspend(() => handle(decoded, batch))),
+            (exit): Effect.Effect<void, HandlerFailed> =>
+              Exit.isSuccess(exit) ? Effect.void : Effect.fail(new HandlerFailed(exit.cause))
+          )
+      )
+  }
+}
+
+const leaseOf = (value: unknown): Duration.Duration => {
+  if (value === undefined) return Duration.seconds(30)
+  const decoded = Duration.decodeUnknown(value)
+  const ms = decoded._tag === "Some" ? Math.round(Duration.toMillis(decoded.value)) : Number.NaN
+  return ms >= leaseMinMs && ms <= leaseMaxMs
+    ? Duration.millis(ms)
+    : refuse("lease", `must be from 100 ms to 24 hours, not ${describe(value)}`)
+}
+
+/**
+ * The types of the events that fit a Schema, from its encoded side. Undefined where it does not tell: then all events
+ * of the filter are read, and must fit.
+ */
+const tagsOf = (ast: AST.AST): ReadonlyArray<string> | undefined => {
+  switch (ast._tag) {
+    case "Union": {
+      const tags = ast.types.map(tagsOf)
+      return tags.every((some) => some !== undefined) ? [...new Set(tags.flat())] : undefined
+    }
+    case "TypeLiteral": {
+      const tag = ast.propertySignatures.find(({ name }) => name === "_tag")?.type
+      return tag === undefined ? undefined : literalsOf(tag)
+    }
+    case "Refinement":
+    case "Transformation":
+      return tagsOf(ast.from)
+    case "Suspend":
+      return tagsOf(ast.f())
+    default:
+      return undefined
+  }
+}
+
+const literalsOf = (ast: AST.AST): ReadonlyArray<string> | undefined => {
+  if (ast._tag === "Literal") return typeof ast.literal === "string" ? [ast.literal] : undefined
+  if (ast._tag !== "Union") return undefined
+  const literals = ast.types.map(literalsOf)
+  return literals.every((some) => some !== undefined) ? literals.flat() : undefined
+}
