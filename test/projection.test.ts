@@ -12,6 +12,7 @@ import {
   Effect,
   Fiber,
   Layer,
+  Logger,
   Option,
   Redacted,
   Ref,
@@ -257,6 +258,23 @@ const projections = (name: string, layer: Layer.Layer<Stores, unknown>) =>
         assert.deepStrictEqual(yield* lettersOf(tenantId), letters.slice(1))
       }))
 
+    test("no log shows the data of an event that does not fit", (tenantId) =>
+      Effect.gen(function* () {
+        yield* append(tenantId, "a", 1, { type: "Counted", data: { n: "a secret" } })
+        const lines: Array<string> = []
+        const recording = Logger.replace(
+          Logger.defaultLogger,
+          Logger.map(Logger.stringLogger, (line) => void lines.push(line))
+        )
+        const skipping = projection(tenantId, { onFailure: "skip" })
+        yield* Projection.catchUp(skipping).pipe(
+          Effect.zipRight(Projection.retryDeadLetters(skipping)),
+          Effect.provide(recording)
+        )
+        assert.include(lines.join("\n"), "does not fit the schema")
+        assert.notInclude(lines.join("\n"), "a secret")
+      }))
+
     test("park passes by all that follows in the stream, also the next time, and keeps its order when tried again", (tenantId) =>
       Effect.gen(function* () {
         const parking = projection(tenantId, { onFailure: "park", batchSize: 3, handle: failingAtThird })
@@ -444,11 +462,12 @@ const projections = (name: string, layer: Layer.Layer<Stores, unknown>) =>
           const long = projection(tenantId, {
             name: `${tenantId} ${delivery}`,
             delivery,
-            lease: 300,
+            // Long enough for a renewal to come in time on a busy machine.
+            lease: "3 seconds",
             handle: () =>
               Effect.zipRight(
                 Ref.update(runs, (n) => n + 1),
-                Effect.sleep(900)
+                Effect.sleep("5 seconds")
               )
           })
           yield* Effect.all([Projection.catchUp(long), Projection.catchUp(long)], { concurrency: 2 })

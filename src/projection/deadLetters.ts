@@ -11,6 +11,7 @@ import type { DeadLetter } from "../CheckpointStore.js"
 import type { Event } from "../EventStore.js"
 import type { RunError } from "../Projection.js"
 import { streamKey } from "../StreamId.js"
+import { loggable } from "./errors.js"
 import type { Follower, Held } from "./work.js"
 
 export const deadLettersOf = <R>({ checkpoints, definition }: Follower<R>) => {
@@ -33,7 +34,10 @@ export const retryAll = <R>(follower: Follower<R>, held: Held): Effect.Effect<nu
             Effect.as(true),
             Effect.catchAll((error) =>
               Effect.as(
-                Effect.logWarning(`the dead letter of event ${letter.eventId} of projection ${name} stays`, error),
+                Effect.logWarning(
+                  `the dead letter of event ${letter.eventId} of projection ${name} stays`,
+                  loggable(error)
+                ),
                 false
               )
             )

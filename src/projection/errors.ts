@@ -2,6 +2,11 @@
  * The errors of projections; `Projection` exports them.
  */
 import * as Schema from "effect/Schema"
+import { EventDecodeError } from "../EventStore.js"
+
+/** What a log may show: why an event does not fit quotes its data, which may be sealed where it is stored. */
+export const loggable = (cause: unknown): unknown =>
+  cause instanceof EventDecodeError ? `event ${cause.id} of type ${cause.type} does not fit the schema` : cause
 
 const describe = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause))
 

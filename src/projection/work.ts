@@ -18,7 +18,7 @@ import { isIdentifier } from "../internal/validate.js"
 import type { RunError } from "../Projection.js"
 import { streamKey } from "../StreamId.js"
 import { type Definition, HandlerFailed } from "./definition.js"
-import { ProjectionStopped } from "./errors.js"
+import { loggable, ProjectionStopped } from "./errors.js"
 import type { Metrics } from "./metrics.js"
 import { partitionOf } from "./partitions.js"
 
@@ -124,7 +124,7 @@ export const work = <R>(
       Effect.mapError(ofBatch),
       Effect.tapErrorTag("Failed", ({ cause }) => {
         metrics.failed("failed")
-        return Effect.logWarning(`projection ${name} failed after position ${held.lease.position}`, cause)
+        return Effect.logWarning(`projection ${name} failed after position ${held.lease.position}`, loggable(cause))
       }),
       Effect.retry({ schedule: retry, while: ({ _tag }) => _tag === "Failed" }),
       Effect.tap(() => metrics.batch(batch.length))
@@ -140,7 +140,7 @@ export const work = <R>(
   const passOver = (event: Event, position: number, policy: "skip" | "park", { cause }: Failed) =>
     Effect.gen(function* () {
       metrics.failed(policy)
-      yield* Effect.logWarning(`projection ${name} passes by event ${event.id}`, cause)
+      yield* Effect.logWarning(`projection ${name} passes by event ${event.id}`, loggable(cause))
       const fromMs = yield* Clock.currentTimeMillis
       const letter = deadLetterOf(event, cause, policy === "park" ? "stream" : "event")
       moved(fromMs)(yield* checkpoints.commit(held.lease, position, { deadLetters: [letter] }))
