@@ -259,6 +259,9 @@ export const make = <
  * none of its partitions then.
  * Inside a transaction of the caller its writes would depend on that: run it outside.
  *
+ * A renewal needs a connection while a handler holds one: give the pool more connections than there are handlers at the
+ * same time, or a handler that takes longer than its lease is overtaken.
+ *
  * With `atLeastOnce` a handler is interrupted when its lease could not be renewed in time. A handler that holds up the
  * event loop for longer than the lease is overtaken by another process.
  *

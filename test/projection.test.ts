@@ -494,6 +494,68 @@ const projections = (name: string, layer: Layer.Layer<Stores, unknown>) =>
         assert.isAbove(before.partitions[0]?.position ?? 0, after.partitions[0]?.position ?? 0)
       }))
 
+    test("an event whose decoding dies is one that does not fit", (tenantId) =>
+      Effect.gen(function* () {
+        yield* append(tenantId, "a", 1)
+        const Broken = Schema.transform(Counted, Schema.typeSchema(Counted), {
+          decode: (): typeof Counted.Type => {
+            throw new Error("a bug")
+          },
+          encode: (counted) => counted
+        })
+        const broken = Projection.make({
+          name: tenantId,
+          delivery: "exactlyOnce",
+          retry: Schedule.recurs(0),
+          onFailure: "skip",
+          events: Broken,
+          filter: { tenantId },
+          handle: () => Effect.void
+        })
+        yield* Projection.catchUp(broken)
+        assert.deepStrictEqual(
+          (yield* lettersOf(tenantId)).map(({ reason }) => reason),
+          ["Error"]
+        )
+      }))
+
+    test("a checkpoint that the store has never come to is refused, and not taken for caught up", (tenantId) =>
+      Effect.gen(function* () {
+        const { position } = yield* append(tenantId, "a", 1)
+        const store = yield* CheckpointStore.CheckpointStore
+        yield* store.open({ name: tenantId })
+        const lease = Option.getOrThrow(yield* store.claim({ name: tenantId }, { owner: "one" }))
+        yield* store.release(yield* store.commit(lease, position + 1_000_000))
+        for (const running of [Projection.catchUp(projection(tenantId)), Projection.run(projection(tenantId))]) {
+          assert.instanceOf(yield* Effect.flip(running), Errors.InvalidInput)
+        }
+      }))
+
+    test("of two that try dead letters again at once one stops when it has lost the partition", (tenantId) =>
+      Effect.gen(function* () {
+        yield* append(tenantId, "a", 1)
+        const failing = projection(tenantId, { onFailure: "skip", handle: () => Effect.fail("no") })
+        yield* Projection.catchUp(failing)
+        for (const _ of range(2)) yield* append(tenantId, "a", 1)
+        yield* Projection.catchUp(failing)
+        const [begun, go] = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
+        const handled = yield* Ref.make(0)
+        const slow = projection(tenantId, {
+          delivery: "atLeastOnce",
+          handle: () =>
+            Ref.update(handled, (n) => n + 1).pipe(
+              Effect.zipRight(Deferred.succeed(begun, undefined)),
+              Effect.zipRight(Deferred.await(go))
+            )
+        })
+        const first = yield* Effect.fork(Projection.retryDeadLetters(slow))
+        yield* Deferred.await(begun)
+        assert.strictEqual(yield* Projection.retryDeadLetters(projection(tenantId)), 0)
+        yield* Deferred.succeed(go, undefined)
+        assert.strictEqual(yield* Fiber.join(first), 0)
+        assert.strictEqual(yield* Ref.get(handled), 1)
+      }))
+
     test("checkpoints that are deleted while it runs begin anew", (tenantId) =>
       Effect.gen(function* () {
         const seen = yield* Ref.make<ReadonlyArray<number>>([])

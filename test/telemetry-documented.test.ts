@@ -4,18 +4,21 @@
  */
 import * as fs from "node:fs"
 import { assert, it } from "@effect/vitest"
-import { DateTime, Effect, Layer, Metric, MetricKeyType, Redacted, Schema, Stream } from "effect"
+import { DateTime, Effect, Layer, Metric, MetricKeyType, Redacted, Schedule, Schema, Stream } from "effect"
 import {
   Aggregate,
   CacheStore,
+  CheckpointStore,
   CommandStore,
   DataStore,
   EventStore,
+  Projection,
   SnapshotPolicy,
   SnapshotStore
 } from "effect-stores"
 import {
   CacheStoreMemory,
+  CheckpointStoreMemory,
   CommandStoreMemory,
   DataStoreMemory,
   EventStoreMemory,
@@ -179,8 +182,44 @@ const objects = Effect.flatMap(DataStore.DataStore, (store) => {
   } satisfies Tour<DataStore.DataStoreShape>)
 })
 
+const checkpoints = Effect.flatMap(CheckpointStore.CheckpointStore, (store) => {
+  const follower = { name: "follower", generation: 1 }
+  const taken = (takeFrom: number) => Effect.flatten(store.claim(follower, { owner: "one", takeFrom }))
+  return take({
+    open: store.open(follower),
+    claim: store.claim(follower, { owner: "one" }),
+    renew: Effect.flatMap(taken(1), store.renew),
+    commit: Effect.flatMap(taken(2), (lease) => store.commit(lease, 1)),
+    release: Effect.flatMap(taken(3), store.release),
+    list: Stream.runDrain(store.list()),
+    deadLetters: Stream.runDrain(store.deadLetters(follower)),
+    delete: store.delete(follower),
+    transaction: store.transaction(Effect.void),
+    info: store.info,
+    reset: store.reset
+  } satisfies Tour<CheckpointStore.CheckpointStoreShape>)
+})
+
+const projections = Effect.gen(function* () {
+  const store = yield* EventStore.EventStore
+  yield* store.append(stream, [{ type: "Placed", data: {} }], { expected: "any" })
+  const projection = Projection.make({
+    name: "orders",
+    delivery: "exactlyOnce",
+    events: Schema.TaggedStruct("Placed", {}),
+    retry: Schedule.recurs(0),
+    onFailure: "skip",
+    handle: (events) => (events.some(({ version }) => version === 2) ? Effect.fail("no") : Effect.void)
+  })
+  yield* Projection.catchUp(projection)
+  yield* store.append(stream, [{ type: "Placed", data: {} }], { expected: "any" })
+  yield* Projection.catchUp(projection)
+  // It works on partitions while it runs.
+  yield* Effect.timeout(Projection.run(projection), "200 millis").pipe(Effect.ignore)
+})
+
 const inMemory = Effect.gen(function* () {
-  yield* Effect.all([events, commands, aggregates, snapshots, cache, objects])
+  yield* Effect.all([events, commands, aggregates, snapshots, cache, objects, projections, checkpoints])
   const { transaction } = yield* MemoryDatabase.MemoryDatabase
   yield* transaction(Effect.void)
 }).pipe(
@@ -189,7 +228,8 @@ const inMemory = Effect.gen(function* () {
       Layer.mergeAll(
         EventStoreMemory.layerFromDatabase(),
         CommandStoreMemory.layerFromDatabase(),
-        SnapshotStoreMemory.layerFromDatabase()
+        SnapshotStoreMemory.layerFromDatabase(),
+        CheckpointStoreMemory.layerFromDatabase()
       ),
       MemoryDatabase.layer
     ),

@@ -92,16 +92,17 @@ export interface Encoded {
   ) => Effect.Effect<EncodedCheckpoint | null, StoreFailure>
 
   /**
-   * If the checkpoint has this token and an owner, extends its lease to `leaseMs` from now; 0 takes the owner away.
-   * Returns whether it did.
+   * If the checkpoint has this token and this owner, extends its lease to `leaseMs` from now; 0 takes the owner away.
+   * Returns whether it did. The owner, too, since tokens begin again when a follower was deleted and opened anew.
    */
   readonly renew: (
-    request: EncodedPlace & { readonly token: number; readonly leaseMs: number }
+    request: EncodedPlace & { readonly owner: string; readonly token: number; readonly leaseMs: number }
   ) => Effect.Effect<boolean, StoreFailure>
 
   /** The same if it is also at the position `from`; moves it to `position`, and records and deletes dead letters. */
   readonly commit: (
     request: EncodedPlace & {
+      readonly owner: string
       readonly token: number
       readonly leaseMs: number
       readonly from: number

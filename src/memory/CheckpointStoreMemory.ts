@@ -61,10 +61,13 @@ const port = (database: Database): Encoded.Encoded => {
   const ofFollower = (rows: Pick<Rows<Row>, "values">, { generation, name }: Encoded.EncodedFollower) =>
     [...rows.values()].filter((row) => row.name === name && row.generation === generation).sort(inOrder)
 
-  /** The row, while somebody has it with this token. */
-  const held = (rows: Rows<Row>, place: Encoded.EncodedPlace & { readonly token: number }): Row | undefined => {
+  /** The row, while this owner has it with this token. */
+  const held = (
+    rows: Rows<Row>,
+    place: Encoded.EncodedPlace & { readonly owner: string; readonly token: number }
+  ): Row | undefined => {
     const row = rows.get(keyOf(place))
-    return row?.token === place.token && row.owner !== null ? row : undefined
+    return row?.token === place.token && row.owner === place.owner ? row : undefined
   }
 
   return {

@@ -5,13 +5,15 @@
 import * as Arr from "effect/Array"
 import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
-import type { DeadLetter } from "../CheckpointStore.js"
+import { CheckpointLost, type DeadLetter } from "../CheckpointStore.js"
 import type { Event } from "../EventStore.js"
 import type { RunError } from "../Projection.js"
 import { streamKey } from "../StreamId.js"
-import { loggable } from "./errors.js"
+import { HandlerFailed } from "./definition.js"
+import { logged } from "./errors.js"
 import type { Follower, Held } from "./work.js"
 
 export const deadLettersOf = <R>({ checkpoints, definition }: Follower<R>) => {
@@ -19,31 +21,26 @@ export const deadLettersOf = <R>({ checkpoints, definition }: Follower<R>) => {
   return Effect.map(Stream.runCollect(checkpoints.deadLetters({ name, generation })), Chunk.toReadonlyArray)
 }
 
-/** Returns how many are left. */
+/** Returns how many are left, which somebody else tries when the partition is lost meanwhile. */
 export const retryAll = <R>(follower: Follower<R>, held: Held): Effect.Effect<number, RunError, R> =>
   Effect.gen(function* () {
     const { name } = follower.definition
-    const own = (yield* deadLettersOf(follower)).filter(({ partition }) => partition === held.lease.partition)
+    const stored = Effect.map(deadLettersOf(follower), (letters) =>
+      letters.filter(({ partition }) => partition === held.lease.partition)
+    )
     // What comes after one that fails waits for it.
     const failed = new Set<string>()
     let left = 0
-    for (const letter of own) {
-      const isDone = failed.has(streamKey(letter))
-        ? false
-        : yield* settle(follower, held, letter).pipe(
-            Effect.as(true),
-            Effect.catchAll((error) =>
-              Effect.as(
-                Effect.logWarning(
-                  `the dead letter of event ${letter.eventId} of projection ${name} stays`,
-                  loggable(error)
-                ),
-                false
-              )
-            )
-          )
-      if (isDone) continue
-      failed.add(streamKey(letter))
+    for (const letter of yield* stored) {
+      if (!failed.has(streamKey(letter))) {
+        const settled = yield* Effect.either(settle(follower, held, letter))
+        if (Either.isRight(settled)) continue
+        const error = settled.left
+        if (error instanceof CheckpointLost) return (yield* stored).length
+        const cause = error instanceof HandlerFailed ? error.cause : logged(error)
+        yield* Effect.logWarning(`the dead letter of event ${letter.eventId} of projection ${name} stays`, cause)
+        failed.add(streamKey(letter))
+      }
       left++
     }
     return left

@@ -3,10 +3,11 @@
  * with the decoding before it.
  */
 import type * as Arr from "effect/Array"
-import type * as Cause from "effect/Cause"
+import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type * as AST from "effect/SchemaAST"
@@ -105,15 +106,17 @@ export const define = <A extends { readonly _tag: string }, I extends { readonly
     retry: retry ?? retryDefault,
     onFailure: given.onFailure === undefined ? "stop" : oneOf(given.onFailure, "onFailure", ["stop", "skip", "park"]),
     apply: (stored, batch) =>
+      // As exits: what dies or interrupts itself has failed, too.
       Effect.flatMap(
-        Effect.forEach(stored, (event) => codec.decode(event, EventDecodeError.of)),
-        (decoded) =>
-          // As an exit: a handler that interrupts itself has failed, too.
-          Effect.flatMap(
-            Effect.exit(Effect.suspend(() => handle(decoded, batch))),
-            (exit): Effect.Effect<void, HandlerFailed> =>
-              Exit.isSuccess(exit) ? Effect.void : Effect.fail(new HandlerFailed(exit.cause))
-          )
+        Effect.exit(Effect.forEach(stored, (event) => codec.decode(event, EventDecodeError.of))),
+        (decoded): Effect.Effect<void, EventDecodeError | HandlerFailed, RS | RH> =>
+          Exit.isFailure(decoded)
+            ? Effect.fail(Option.getOrElse(Cause.failureOption(decoded.cause), () => new HandlerFailed(decoded.cause)))
+            : Effect.flatMap(
+                Effect.exit(Effect.suspend(() => handle(decoded.value, batch))),
+                (exit): Effect.Effect<void, HandlerFailed> =>
+                  Exit.isSuccess(exit) ? Effect.void : Effect.fail(new HandlerFailed(exit.cause))
+              )
       )
   }
 }

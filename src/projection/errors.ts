@@ -1,12 +1,16 @@
 /**
  * The errors of projections; `Projection` exports them.
  */
+import * as Cause from "effect/Cause"
 import * as Schema from "effect/Schema"
 import { EventDecodeError } from "../EventStore.js"
 
 /** What a log may show: why an event does not fit quotes its data, which may be sealed where it is stored. */
-export const loggable = (cause: unknown): unknown =>
+const loggable = (cause: unknown): unknown =>
   cause instanceof EventDecodeError ? `event ${cause.id} of type ${cause.type} does not fit the schema` : cause
+
+/** As a cause, which loggers print with its message and what is behind it. */
+export const logged = (error: unknown): Cause.Cause<unknown> => Cause.fail(loggable(error))
 
 const describe = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause))
 
@@ -30,7 +34,7 @@ export class ProjectionStopped extends Schema.TaggedError<ProjectionStopped>("ef
 ) {
   override get message(): string {
     const place = `partition ${this.partition} of projection ${this.name} (generation ${this.generation})`
-    return `${place} stopped after position ${this.position}: ${describe(this.cause)}`
+    return `${place} stopped after position ${this.position}: ${describe(loggable(this.cause))}`
   }
 }
 

@@ -38,7 +38,12 @@ export const hold = <R>(
       return yield* restore(Fiber.await(worker)).pipe(
         Effect.onInterrupt(() => Fiber.interrupt(worker)),
         Effect.ensuring(Fiber.interrupt(beats)),
-        Effect.flatMap(Exit.flatten),
+        Effect.flatMap((exits) => {
+          const exit = Exit.flatten(exits)
+          return Exit.isInterrupted(exit) && !isLost
+            ? Effect.die(new Error("the work on a partition was interrupted from inside"))
+            : exit
+        }),
         Effect.catchAllCause((cause) => (isLost ? Effect.succeed(false) : Effect.failCause(cause)))
       )
     })

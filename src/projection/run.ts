@@ -8,6 +8,7 @@ import * as FiberMap from "effect/FiberMap"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
 import { type Checkpoint, CheckpointStore, type Lease } from "../CheckpointStore.js"
 import { EventStore, type EventStoreShape } from "../EventStore.js"
 import { partsOf } from "../internal/lifted.js"
@@ -16,6 +17,7 @@ import type { RunError, RunOptions } from "../Projection.js"
 import * as Uuid from "../Uuid.js"
 import { deadLettersOf, retryAll } from "./deadLetters.js"
 import type { Definition } from "./definition.js"
+import { logged } from "./errors.js"
 import { hold } from "./holding.js"
 import { checkpointsOf } from "./looking.js"
 import * as metrics from "./metrics.js"
@@ -99,7 +101,9 @@ const isHeld = ({ leaseLeft }: Checkpoint): boolean => Duration.greaterThan(leas
 const persistently = <A, E, R>({ name }: { readonly name: string }, self: Effect.Effect<A, E, R>) =>
   self.pipe(
     Effect.tapError((error) =>
-      isTransient(error) ? Effect.logWarning(`projection ${name} waits for the CheckpointStore`, error) : Effect.void
+      isTransient(error)
+        ? Effect.logWarning(`projection ${name} waits for the CheckpointStore`, logged(error))
+        : Effect.void
     ),
     Effect.retry({ while: isTransient, schedule: Schedule.spaced(lookMs) })
   )
@@ -167,6 +171,7 @@ const running = <R>(follower: Follower<R>): Effect.Effect<never, RunError, R | S
       const lost = Effect.sync(() => {
         held.delete(partition)
         metrics.held(held.size)
+        metrics.lag(partition, 0)
       })
       const working = Effect.flatMap(wakeUps(events), (wakeUp) => hold(follower, own, work(follower, own, wakeUp)))
       return FiberMap.run(fibers, partition, Effect.interruptible(Effect.zipRight(Effect.scoped(working), lost)))
@@ -207,7 +212,10 @@ export const catchUp = <R>(
 const bring = <R>(follower: Follower<R>, partition: number, until: number): Effect.Effect<void, RunError, R> =>
   Effect.gen(function* () {
     const checkpoints = yield* found(follower)
-    if ((checkpoints[partition]?.position ?? 0) >= until) return
+    const position = checkpoints[partition]?.position ?? 0
+    if (position === until) return
+    // Fails if the store has never had that position.
+    if (position > until) return yield* Stream.runDrain(Stream.take(follower.events.feed({ after: position }), 1))
     const isDone = yield* Effect.acquireUseRelease(
       claim(follower, partition),
       (claimed) =>

@@ -18,7 +18,7 @@ import { isIdentifier } from "../internal/validate.js"
 import type { RunError } from "../Projection.js"
 import { streamKey } from "../StreamId.js"
 import { type Definition, HandlerFailed } from "./definition.js"
-import { loggable, ProjectionStopped } from "./errors.js"
+import { logged, ProjectionStopped } from "./errors.js"
 import type { Metrics } from "./metrics.js"
 import { partitionOf } from "./partitions.js"
 
@@ -59,10 +59,17 @@ class Failed {
   constructor(readonly cause: unknown) {}
 }
 
-/** Also of an error around it, such as `SqlError`. */
-export const isTransient = (error: unknown): boolean =>
-  isRepeatable(error) ||
-  (typeof error === "object" && error !== null && "cause" in error && error.cause !== error && isTransient(error.cause))
+/** How many errors may stand around one of a store, such as an `SqlError`. */
+const causesMax = 8
+
+export const isTransient = (error: unknown): boolean => {
+  let current = error
+  for (let i = 0; i <= causesMax && typeof current === "object" && current !== null; i++) {
+    if (isRepeatable(current)) return true
+    current = "cause" in current ? current.cause : undefined
+  }
+  return false
+}
 
 const ofStores = <E>(error: E): E | Unavailable =>
   !(error instanceof Unavailable) && isTransient(error) ? new Unavailable(error) : error
@@ -103,6 +110,7 @@ export const work = <R>(
   /** How far was read. Between what is committed and this there is nothing of this partition. */
   let seen = held.lease.position
   let committedMs = 0
+  let knownHead = 0
   /** Streams that are passed by. Only who holds the partition changes that. */
   const parked = new Set<string>()
 
@@ -110,6 +118,7 @@ export const work = <R>(
     held.lease = next
     held.untilMs = fromMs + Duration.toMillis(lease)
     committedMs = fromMs
+    metrics.lag(partition, Math.max(0, knownHead - next.position))
   }
 
   const attempted = (batch: Arr.NonEmptyReadonlyArray<Event>, position: number) => {
@@ -124,7 +133,7 @@ export const work = <R>(
       Effect.mapError(ofBatch),
       Effect.tapErrorTag("Failed", ({ cause }) => {
         metrics.failed("failed")
-        return Effect.logWarning(`projection ${name} failed after position ${held.lease.position}`, loggable(cause))
+        return Effect.logWarning(`projection ${name} failed after position ${held.lease.position}`, logged(cause))
       }),
       Effect.retry({ schedule: retry, while: ({ _tag }) => _tag === "Failed" }),
       Effect.tap(() => metrics.batch(batch.length))
@@ -133,14 +142,15 @@ export const work = <R>(
 
   const stop = ({ cause }: Failed) => {
     metrics.failed("stopped")
-    const { position } = held.lease
-    return Effect.fail(new ProjectionStopped({ name, generation, partition, position, cause }))
+    const error = new ProjectionStopped({ name, generation, partition, position: held.lease.position, cause })
+    // Whoever has forked the run may not look at what has become of it.
+    return Effect.zipRight(Effect.logError(error.message), Effect.fail(error))
   }
 
   const passOver = (event: Event, position: number, policy: "skip" | "park", { cause }: Failed) =>
     Effect.gen(function* () {
       metrics.failed(policy)
-      yield* Effect.logWarning(`projection ${name} passes by event ${event.id}`, loggable(cause))
+      yield* Effect.logWarning(`projection ${name} passes by event ${event.id}`, logged(cause))
       const fromMs = yield* Clock.currentTimeMillis
       const letter = deadLetterOf(event, cause, policy === "park" ? "stream" : "event")
       moved(fromMs)(yield* checkpoints.commit(held.lease, position, { deadLetters: [letter] }))
@@ -192,11 +202,13 @@ export const work = <R>(
 
   const pass = Effect.gen(function* () {
     const head = yield* events.head
-    if (head > seen) {
+    knownHead = head
+    metrics.lag(partition, Math.max(0, head - held.lease.position))
+    // Also when it is behind: the feed refuses a position that the store has never had.
+    if (head !== seen) {
       yield* Stream.runForEachChunk(events.feed({ after: seen, filter }), handleAll)
       seen = Math.max(seen, head)
     }
-    metrics.lag(partition, Math.max(0, head - held.lease.position))
   })
 
   const passBy = Effect.flatMap(Clock.currentTimeMillis, (fromMs) =>
@@ -259,7 +271,7 @@ export const work = <R>(
       if (!(error instanceof Unavailable)) return yield* Effect.fail(error)
       metrics.failed("unavailable")
       pauseMs = held.lease.position > before ? unavailableFirstMs : Math.min(unavailableMaxMs, pauseMs * 2)
-      yield* Effect.logWarning(`projection ${name} waits for a store`, error.cause)
+      yield* Effect.logWarning(`projection ${name} waits for a store`, logged(error.cause))
       yield* Effect.sleep(pauseMs)
       isResumed = false
     }

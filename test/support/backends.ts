@@ -4,7 +4,7 @@
  */
 import * as fs from "node:fs"
 import * as path from "node:path"
-import { describe, inject } from "vitest"
+import { describe, inject, it } from "vitest"
 import { createDatabase } from "./databases.js"
 import type { ToolName } from "./tools.js"
 
@@ -51,5 +51,6 @@ let count = 0
 
 const describeUnless = (missing: string | undefined, title: string, define: () => void | Promise<void>): void => {
   if (missing === undefined) describe(title, define)
-  else describe.skip(`${title} [NOT TESTED: ${missing}]`, define)
+  // What defines the tests may ask for the server, so it is not called.
+  else describe.skip(`${title} [NOT TESTED: ${missing}]`, () => it("is not tested", () => {}))
 }

@@ -29,7 +29,7 @@ const nowMs = "(extract(epoch from clock_timestamp()) * 1000)::bigint"
 
 const selected = `${columns}, greatest(0, lease_end_ms - ${nowMs})`
 const ofPlace = `(${place}) = ($1, $2, $3)`
-const held = `${ofPlace} and token = $4 and owner is not null`
+const held = `${ofPlace} and token = $4 and owner = $5`
 
 const all = ({ rows }: Pg.QueryResult): ReadonlyArray<EncodedCheckpoint> =>
   (rows as ReadonlyArray<Row>).map((row) => fromRow(row))
@@ -41,7 +41,7 @@ export const make = (names: Names) => {
   const letters = names.qualified("dead_letters")
   const prepared = preparing(names, "checkpoint")
 
-  const commit = `update ${checkpoints} set position = $7, lease_end_ms = ${nowMs} + $5 where ${held} and position = $6`
+  const commit = `update ${checkpoints} set position = $8, lease_end_ms = ${nowMs} + $6 where ${held} and position = $7`
 
   const change = (operation: string, text: string, values: Array<unknown>): Statement<boolean> =>
     prepared(operation, operation, "write", text, values, ({ rowCount }) => (rowCount ?? 0) > 0)
@@ -86,35 +86,37 @@ export const make = (names: Names) => {
         one
       ),
 
-    renew: ({ leaseMs, token, ...place }: Request<"renew">) =>
+    renew: ({ leaseMs, owner, token, ...place }: Request<"renew">) =>
       leaseMs === 0
         ? change("release", `update ${checkpoints} set owner = null, lease_end_ms = 0 where ${held}`, [
             ...placeOf(place),
-            token
+            token,
+            owner
           ])
-        : change("renew", `update ${checkpoints} set lease_end_ms = ${nowMs} + $5 where ${held}`, [
+        : change("renew", `update ${checkpoints} set lease_end_ms = ${nowMs} + $6 where ${held}`, [
             ...placeOf(place),
             token,
+            owner,
             leaseMs
           ]),
 
-    commit: ({ from, leaseMs, position, token, ...place }: Request<"commit">) =>
-      change("commit", commit, [...placeOf(place), token, leaseMs, from, position]),
+    commit: ({ from, leaseMs, owner, position, token, ...place }: Request<"commit">) =>
+      change("commit", commit, [...placeOf(place), token, owner, leaseMs, from, position]),
 
     /** The same, with dead letters: they are changed if the checkpoint is. */
-    commitWithLetters: ({ deadLetters, from, leaseMs, position, settled, token, ...place }: Request<"commit">) =>
+    commitWithLetters: ({ deadLetters, from, leaseMs, owner, position, settled, token, ...place }: Request<"commit">) =>
       change(
         "commit_with_letters",
         `with held as (${commit} returning name, generation),
          settled as (
            delete from ${letters} as l using held
-           where l.name = held.name and l.generation = held.generation and l.position = any ($8::bigint[])
+           where l.name = held.name and l.generation = held.generation and l.position = any ($9::bigint[])
          ),
          recorded as (
            insert into ${letters} as l (name, generation, ${letterColumns})
            select held.name, held.generation, given.*
-           from held, unnest($9::bigint[], $10::int[], $11::text[], $12::text[], $13::text[], $14::uuid[], $15::text[],
-             $16::text[], $17::text[]) as given
+           from held, unnest($10::bigint[], $11::int[], $12::text[], $13::text[], $14::text[], $15::uuid[], $16::text[],
+             $17::text[], $18::text[]) as given
            on conflict (name, generation, position) do update set
              partition = excluded.partition, tenant_id = excluded.tenant_id, domain = excluded.domain,
              aggregate_id = excluded.aggregate_id, event_id = excluded.event_id, type = excluded.type,
@@ -124,6 +126,7 @@ export const make = (names: Names) => {
         [
           ...placeOf(place),
           token,
+          owner,
           leaseMs,
           from,
           position,

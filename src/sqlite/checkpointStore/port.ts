@@ -106,13 +106,13 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
         })
       }),
 
-    renew: ({ leaseMs, token, ...place }) =>
+    renew: ({ leaseMs, owner, token, ...place }) =>
       leaseMs === 0
-        ? change("release", sql.release, () => [...placeOf(place), token])
-        : change("renew", sql.renew, () => [Date.now() + leaseMs, ...placeOf(place), token]),
+        ? change("release", sql.release, () => [...placeOf(place), token, owner])
+        : change("renew", sql.renew, () => [Date.now() + leaseMs, ...placeOf(place), token, owner]),
 
-    commit: ({ deadLetters, from, leaseMs, position, settled, token, ...place }) => {
-      const params = () => [position, Date.now() + leaseMs, ...placeOf(place), token, from]
+    commit: ({ deadLetters, from, leaseMs, owner, position, settled, token, ...place }) => {
+      const params = () => [position, Date.now() + leaseMs, ...placeOf(place), token, owner, from]
       if (deadLetters.length === 0 && settled.length === 0) return change("commit", sql.commit, params)
       return step("commit", (connection) => {
         if (connection.prepare(sql.commit).run(...params()).changes === 0) return false

@@ -6,7 +6,7 @@ import { columns, letterColumns, place } from "../../sql/checkpointRows.js"
 import type { Names } from "../database/names.js"
 
 const ofPlace = `(${place}) = (?, ?, ?)`
-const held = `${ofPlace} AND token = ? AND owner IS NOT NULL`
+const held = `${ofPlace} AND token = ? AND owner = ?`
 
 export const make = (names: Names) => {
   const checkpoints = names.qualified("checkpoints")

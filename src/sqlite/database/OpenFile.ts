@@ -100,7 +100,7 @@ export class OpenFile {
     this.writer = this.pool("writer", 1, false)
     this.writes = new Transactions(this.writer, settings.filename)
     this.growTo(settings.limits.maxOpenConns)
-    const group = settings.groupCommit ? new GroupCommit(this.writer) : undefined
+    const group = (settings.groupCommit ?? true) ? new GroupCommit(this.writer) : undefined
     this.access = accessTo(settings.filename, this.writes, () => this.reads, group)
   }
 
@@ -157,7 +157,7 @@ export class OpenFile {
    */
   private agree({ given, groupCommit, limits, synchronous }: Settings): void {
     this.same("synchronous", synchronous, this.settings.synchronous)
-    this.same("groupCommit", groupCommit, this.settings.groupCommit)
+    if (groupCommit !== undefined) this.same("groupCommit", groupCommit, this.settings.groupCommit ?? true)
     const same = (option: PoolOption) =>
       this.same(`pool.${option}`, limitOf(limits, option), limitOf(this.limits, option))
     for (const option of given) if (option !== "maxOpenConns") same(option)

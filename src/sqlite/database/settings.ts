@@ -15,7 +15,7 @@ export interface Settings {
   /** Absolute, so that it names the same file whatever the working directory; or `:memory:`. */
   readonly filename: string
   readonly synchronous: Synchronous
-  readonly groupCommit: boolean
+  readonly groupCommit: boolean | undefined
   readonly limits: Pool.Limits
   /** The options of the pool that were given, and are not its defaults. */
   readonly given: ReadonlySet<PoolOption>
@@ -40,7 +40,7 @@ export const checkedSettings = (options: Options, defaults: Pool.Defaults): Effe
       () => ({
         filename: located(options.filename),
         synchronous: oneOf(options.synchronous ?? "FULL", "synchronous", synchronousLevels),
-        groupCommit: options.groupCommit ?? true
+        groupCommit: options.groupCommit
       }),
       Effect.succeed
     ),

@@ -69,7 +69,7 @@ interface InLine<A> {
   /** It waits from now on; `settle` ends it. */
   readonly entered?: (waiter: SqliteWaiter, settle: (exit: Exit.Exit<A, StoreFailure>) => void) => void
   readonly left?: (waiter: SqliteWaiter) => void
-  /** Called when it has been told its outcome. */
+  /** Called when it has been told its outcome, or waits no longer. */
   readonly settled?: () => void
 }
 
@@ -118,6 +118,7 @@ const useInLine = <A>(pool: SqlitePool, self: InLine<A>, keep: boolean): Effect.
       clearTimeout(timer as NodeJS.Timeout)
       clearImmediate(timer as NodeJS.Immediate)
       pool.release(held)
+      self.settled?.()
     })
   })
 
@@ -188,7 +189,7 @@ export class GroupCommit {
         this.waiting.delete(waiter)
       },
       settled: () => {
-        for (const settle of settlements) settle()
+        for (const settle of settlements.splice(0)) settle()
       }
     }
     return useInLine(this.pool, self, false)
@@ -203,6 +204,7 @@ export class GroupCommit {
     this.crowded = this.waiting.size > 0
     if (!this.crowded) return alone(connection, first)
     const along: Array<[SqliteWaiter, Waiting]> = []
+    let cause: unknown
     try {
       connection.checkFile()
       const [exit, exits] = connection.atomically(first.operation, () => {
@@ -226,28 +228,38 @@ export class GroupCommit {
       }
       return exit
     } catch (error) {
+      cause = error
       connection.noteFailure(error)
       // A disk that cannot be read or written fails all; one that is full may be so for the largest only.
       if (error instanceof CommitOutcomeUnknown || (isDiskFailure(error) && codeOf(error) !== "SQLITE_FULL")) {
         for (const [, { member, settle }] of along) {
-          settlements.push(() => settle(Exit.fail(failure(member.operation, error))))
+          settlements.push(() => settle(Exit.fail(shared(member.operation, error))))
         }
-        return Exit.fail(failure(first.operation, error))
+        return Exit.fail(shared(first.operation, error))
       }
     }
     // Nothing has happened. The cause may lie in one of them, so each is tried by itself, in their order.
-    const exit = alone(connection, first)
+    const isOpen = connection.inTransaction
+    const exit = isOpen ? Exit.fail(failure(first.operation, cause)) : alone(connection, first)
     for (const [waiter, waiting] of along) {
-      const exit = connection.broken ? undefined : alone(connection, waiting.member)
+      const exit = isOpen || connection.broken ? undefined : alone(connection, waiting.member)
       if (exit !== undefined) settlements.push(() => waiting.settle(exit))
       else {
         this.waiting.set(waiter, waiting)
         this.pool.take(waiter)
       }
     }
+    // While the first goes on waiting, those that are done do not wait for it.
+    if (exit === undefined) for (const settle of settlements.splice(0)) settle()
     return exit
   }
 }
+
+/** A failure of the transaction, as each of its members is told it. */
+const shared = (operation: string, error: unknown): StoreFailure =>
+  error instanceof CommitOutcomeUnknown
+    ? new CommitOutcomeUnknown({ operation, cause: error.cause })
+    : failure(operation, error)
 
 const alone = <A>(connection: SqliteConnection, { committed, operation, step }: Member<A>) =>
   attempt(connection, operation, (connection) => {
@@ -263,7 +275,9 @@ const within = <A>(connection: SqliteConnection, { operation, step }: Member<A>)
     if (!connection.inTransaction) throw new Error("the transaction was ended inside")
     return Exit.succeed(value)
   } catch (error) {
-    if (!connection.inTransaction || isBusy(error) || isDiskFailure(error)) throw error
+    // A commit that it would have made by itself is still to come.
+    const own = error instanceof CommitOutcomeUnknown ? error.cause : error
+    if (!connection.inTransaction || isBusy(own) || isDiskFailure(own)) throw own
     return Exit.fail(failure(operation, error))
   }
 }

@@ -51,6 +51,21 @@ export const claims = (test: Test): void => {
       assert.deepEqual(yield* listed(follower), before)
     }))
 
+  test("a lease of before the follower was deleted is of no use when it is opened anew", () =>
+    Effect.gen(function* () {
+      const store = yield* CheckpointStore
+      const follower = freshFollower()
+      yield* store.open(follower)
+      const old = Option.getOrThrow(yield* store.claim(follower, { owner: "one", lease: long }))
+      yield* store.delete(follower)
+      yield* store.open(follower)
+      const lease = Option.getOrThrow(yield* store.claim(follower, { owner: "two", lease: long }))
+      yield* failsWith(store.renew(old), "CheckpointLost")
+      yield* failsWith(store.commit(old, 7), "CheckpointLost")
+      assert.equal(yield* store.release(old), false)
+      assert.equal((yield* store.commit(lease, 8)).position, 8)
+    }))
+
   test("of several that open a follower at once with other numbers of partitions one number holds", () =>
     Effect.gen(function* () {
       const store = yield* CheckpointStore
