@@ -263,13 +263,14 @@ const repeatOf = (
 ): Effect.Effect<ReadonlyArray<Appended>, DuplicateEvent> => {
   const byId = new Map(stored.map((event) => [event.id, event]))
   const clash = (id: string, why: string) => Effect.fail(new DuplicateEvent({ id, why }))
-  const taken = (stored[0] as EncodedEvent).id
+  // In the order of the call, whatever the order of the rows.
+  const taken = () => appends.flatMap(({ events }) => events).find(({ id }) => byId.has(id))?.id ?? ""
   const results: Array<Appended> = []
   for (const { events, stream } of appends) {
     let before: EncodedEvent | undefined
     for (const event of events) {
       const found = byId.get(event.id)
-      if (found === undefined) return clash(taken, "other events of this append do not exist")
+      if (found === undefined) return clash(taken(), "other events of this append do not exist")
       const elsewhere =
         found.tenantId !== stream.tenantId || found.domain !== stream.domain || found.aggregateId !== stream.aggregateId
       if (elsewhere) return clash(event.id, "in another stream")

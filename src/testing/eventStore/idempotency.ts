@@ -130,6 +130,24 @@ export const idempotency = (test: Test): void => {
       }))
   }
 
+  test("a clash beside new events names the first id that is taken, in the order of the call", () =>
+    Effect.gen(function* () {
+      const store = yield* EventStore
+      const stream = freshStream()
+      const [first, second] = newEvents(2) as [GivenEvent, GivenEvent]
+      yield* store.append(stream, [first, second], { expected: "noStream" })
+      for (const taken of [
+        [first, second],
+        [second, first]
+      ]) {
+        const clash = yield* failsWith(
+          store.append(stream, [newEvent(), ...taken], { expected: "any" }),
+          "DuplicateEvent"
+        )
+        assert.equal(clash.id, taken[0]?.id)
+      }
+    }))
+
   test("an append to several streams that holds one existing event is a clash as a whole", () =>
     Effect.gen(function* () {
       const store = yield* EventStore
