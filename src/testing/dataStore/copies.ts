@@ -115,7 +115,8 @@ export const copies = (test: Test, largeBytes: number): void => {
           yield* store.delete(to)
         } else {
           const error = Option.getOrThrow(Cause.failureOption(exit.cause))
-          assert.ok(error._tag === "ObjectChanged" || error._tag === "NotFound", String(error))
+          // Unavailable: a server that is slow to delete an object of many parts refuses to read it meanwhile.
+          assert.ok(["ObjectChanged", "NotFound", "StoreUnavailable"].includes(error._tag), String(error))
           yield* assertAbsent(to)
         }
       }
