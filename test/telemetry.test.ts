@@ -211,6 +211,20 @@ describePg("telemetry on PostgreSQL", () => {
     })
   )
 
+  it.effect("what an effect of the application fails with may be anything, null as well", () =>
+    Effect.gen(function* () {
+      const { transaction } = yield* MemoryDatabase.MemoryDatabase
+      for (const error of [null, undefined, "text", { cause: null }]) {
+        const spans = yield* traced(
+          Effect.gen(function* () {
+            assert.deepStrictEqual(yield* Effect.exit(transaction(Effect.fail(error))), Exit.fail(error))
+          })
+        )
+        assert.strictEqual(spans.length, 1)
+      }
+    }).pipe(Effect.provide(MemoryDatabase.layer))
+  )
+
   it.live("a transaction is one span from its wait for a connection to its end, also by sql.withTransaction", () =>
     Effect.gen(function* () {
       const url = yield* Effect.promise(freshDatabase)

@@ -183,7 +183,9 @@ const typeOf = (error: unknown): string => {
 
 /** The code by which PostgreSQL or SQLite has refused; those of the system (`EPIPE`) are none of the database's. */
 const statusOf = (error: unknown): string | undefined => {
-  const { code = undefined } = ((error as { readonly cause?: unknown }).cause ?? {}) as { readonly code?: unknown }
+  // What an application's effect fails with may be anything, null as well.
+  const { cause } = (error ?? {}) as { readonly cause?: unknown }
+  const { code } = (cause ?? {}) as { readonly code?: unknown }
   return typeof code === "string" && /^(?=.*\d)[0-9A-Z]{5}$|^SQLITE_/.test(code) ? code : undefined
 }
 
