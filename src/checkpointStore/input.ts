@@ -2,11 +2,10 @@
  * Checks of everything that callers pass to the CheckpointStore, and its encoded form. They throw `InvalidInput` (see
  * `validate.checked`) and return fresh values.
  */
-import * as Duration from "effect/Duration"
 import type { Lease } from "../CheckpointStore.js"
+import { leaseMs, optionalLeaseMs } from "../internal/durations.js"
 import {
   array,
-  describe,
   fields,
   identifier,
   integer,
@@ -18,10 +17,6 @@ import {
   uuid
 } from "../internal/validate.js"
 import type { Encoded, EncodedDeadLetter, EncodedFollower, EncodedPlace } from "./CheckpointStoreEncoded.js"
-
-/** A lease is renewed three times in its time, and each renewal is a write. */
-const leaseMinMs = 100
-const leaseMaxMs = 24 * 3_600_000
 
 /** Each partition reads the feed, and is a row that `open` makes in one step. */
 const partitionsMax = 1_000
@@ -58,17 +53,9 @@ export const claim = (of: unknown, value: unknown): Parameters<Encoded["claim"]>
     ...place,
     owner: identifier(given.owner, "options.owner"),
     partition: optionalInteger(given.partition, "options.partition", 0, 0, partitionsMax - 1),
-    leaseMs: given.lease === undefined ? 30_000 : leaseMs(given.lease, "options.lease"),
+    leaseMs: optionalLeaseMs(given.lease, "options.lease"),
     takeFrom: given.takeFrom === undefined ? null : integer(given.takeFrom, "options.takeFrom", 1)
   }
-}
-
-const leaseMs = (value: unknown, what: string): number => {
-  const decoded = Duration.decodeUnknown(value)
-  const ms = decoded._tag === "Some" ? Math.round(Duration.toMillis(decoded.value)) : Number.NaN
-  return ms >= leaseMinMs && ms <= leaseMaxMs
-    ? ms
-    : refuse(what, `must be from 100 ms to 24 hours, not ${describe(value)}`)
 }
 
 export interface EncodedLease extends EncodedPlace {

@@ -11,11 +11,12 @@ import * as FiberId from "effect/FiberId"
 import * as Schedule from "effect/Schedule"
 import { CommandDecodeError, type CurrentCommand, DuplicateCommand, type ExecuteError } from "../CommandStore.js"
 import { InvalidInput, isRepeatable, type ReadFailure, StoreError, type StoreFailure } from "../Errors.js"
+import { leaseMaxMs } from "../internal/durations.js"
 import { isSameJson } from "../internal/encoding.js"
 import * as attempts from "./attempt.js"
 import type { CreateOutcome, Encoded, EncodedCommand, EncodedLease, EncodedNewCommand } from "./CommandStoreEncoded.js"
 import { reentered } from "./currentCommand.js"
-import { type Execution, leaseMaxMs } from "./input.js"
+import type { Execution } from "./input.js"
 import type { OutcomeCodec } from "./outcome.js"
 
 type Claim =

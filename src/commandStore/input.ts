@@ -2,11 +2,11 @@
  * Checks of everything that callers pass to the CommandStore, and its encoded form. They throw `InvalidInput` (see
  * `validate.checked`) and return fresh values.
  */
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type { DistinctField, ExecuteOptions, OutcomeSchema, Status } from "../CommandStore.js"
 import type { Direction } from "../EventStore.js"
+import { optionalLeaseMs } from "../internal/durations.js"
 import { direction, pageRequest } from "../internal/pages.js"
 import {
   array,
@@ -30,10 +30,6 @@ import type { EncodedFilter, EncodedNewCommand } from "./CommandStoreEncoded.js"
 import { codec, type OutcomeCodec } from "./outcome.js"
 
 const statuses = ["received", "succeeded", "failed"] as const
-
-/** A lease is renewed three times in its time, and each renewal is a write. */
-const leaseMinMs = 100
-export const leaseMaxMs = 24 * 3_600_000
 
 const newCommandKeys = ["id", "tenantId", "domain", "type", "data", "metadata", "instanceId", "createdAt"] as const
 
@@ -127,15 +123,6 @@ export const update = (id: unknown, value: unknown): Update => {
 export const outcome = (value: unknown, what: string): string | null =>
   value === undefined ? null : payload(value, what)
 
-export const leaseMs = (value: unknown): number => {
-  if (value === undefined) return 30_000
-  const decoded = Duration.decodeUnknown(value)
-  const ms = decoded._tag === "Some" ? Math.round(Duration.toMillis(decoded.value)) : Number.NaN
-  return ms >= leaseMinMs && ms <= leaseMaxMs
-    ? ms
-    : refuse("options.lease", `must be from 100 ms to 24 hours, not ${describe(value)}`)
-}
-
 /** What an execution needs, each part looked at once: another look may find another value. */
 export interface Execution<A, E, R> {
   readonly effect: Effect.Effect<A, E, R>
@@ -160,6 +147,6 @@ export const execution = <E, R, Success extends OutcomeSchema, Failure extends O
     success: codec(success, "options.success"),
     failure: failure === undefined ? undefined : codec(failure, "options.failure"),
     transaction: transaction ?? false,
-    leaseMs: leaseMs(lease)
+    leaseMs: optionalLeaseMs(lease, "options.lease")
   }
 }

@@ -25,6 +25,22 @@ export const timeoutMs = (value: unknown, what: string): number => {
     : refuse(what, `must be from 1 ms to 24 days, or infinity, not ${describe(value)}`)
 }
 
+const leaseMinMs = 100
+export const leaseMaxMs = 24 * 3_600_000
+const leaseDefaultMs = 30_000
+
+/** Of a lease: renewed three times in its time, and each renewal is a write. Throws `InvalidInput`. */
+export const leaseMs = (value: unknown, what: string): number => {
+  const decoded = Duration.decodeUnknown(value)
+  const ms = decoded._tag === "Some" ? Math.round(Duration.toMillis(decoded.value)) : Number.NaN
+  return ms >= leaseMinMs && ms <= leaseMaxMs
+    ? ms
+    : refuse(what, `must be from 100 ms to 24 hours, not ${describe(value)}`)
+}
+
+export const optionalLeaseMs = (value: unknown, what: string): number =>
+  value === undefined ? leaseDefaultMs : leaseMs(value, what)
+
 const isNegative = (value: unknown): boolean => {
   if (typeof value === "string") return value.trimStart().startsWith("-")
   return (Array.isArray(value) ? value : [value]).some(

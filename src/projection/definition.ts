@@ -13,12 +13,12 @@ import * as Schema from "effect/Schema"
 import type * as AST from "effect/SchemaAST"
 import type { Event, Filter } from "../EventStore.js"
 import { EventDecodeError } from "../EventStore.js"
+import { optionalLeaseMs } from "../internal/durations.js"
 import { tagged } from "../internal/taggedPayload.js"
 import {
   describe,
   fields,
   identifier,
-  integer,
   oneOf,
   optionalInteger,
   optionalTypes,
@@ -74,9 +74,6 @@ const partitionsMax = 1_000
 /** As many events as a page of the feed has. */
 const batchSizeMax = 1_000
 
-const leaseMinMs = 100
-const leaseMaxMs = 24 * 3_600_000
-
 /** Five more times, over about three seconds. */
 const retryDefault = Schedule.intersect(Schedule.jittered(Schedule.exponential("100 millis")), Schedule.recurs(5))
 
@@ -101,8 +98,8 @@ export const define = <A extends { readonly _tag: string }, I extends { readonly
     delivery: oneOf(given.delivery, "delivery", ["exactlyOnce", "atLeastOnce"]),
     // Its values are checked by the store.
     filter: { ...filter, ...(types === undefined ? {} : { types }) },
-    batchSize: given.batchSize === undefined ? 100 : integer(given.batchSize, "batchSize", 1, batchSizeMax),
-    lease: leaseOf(given.lease),
+    batchSize: optionalInteger(given.batchSize, "batchSize", 1, 100, batchSizeMax),
+    lease: Duration.millis(optionalLeaseMs(given.lease, "lease")),
     retry: retry ?? retryDefault,
     onFailure: given.onFailure === undefined ? "stop" : oneOf(given.onFailure, "onFailure", ["stop", "skip", "park"]),
     apply: (stored, batch) =>
@@ -119,15 +116,6 @@ export const define = <A extends { readonly _tag: string }, I extends { readonly
               )
       )
   }
-}
-
-const leaseOf = (value: unknown): Duration.Duration => {
-  if (value === undefined) return Duration.seconds(30)
-  const decoded = Duration.decodeUnknown(value)
-  const ms = decoded._tag === "Some" ? Math.round(Duration.toMillis(decoded.value)) : Number.NaN
-  return ms >= leaseMinMs && ms <= leaseMaxMs
-    ? Duration.millis(ms)
-    : refuse("lease", `must be from 100 ms to 24 hours, not ${describe(value)}`)
 }
 
 /**

@@ -159,7 +159,10 @@ const running = <R>(follower: Follower<R>): Effect.Effect<never, RunError, R | S
     yield* Effect.addFinalizer(() =>
       Effect.zipRight(
         Effect.forEach(held.values(), ({ lease }) => giveBack(follower, lease), { concurrency: 16, discard: true }),
-        Effect.sync(() => metrics.held(0))
+        Effect.sync(() => {
+          metrics.held(0)
+          for (const partition of held.keys()) metrics.lag(partition, 0)
+        })
       )
     )
     // Closed before that, so the partitions are at rest when they are given back.
