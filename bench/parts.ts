@@ -2,6 +2,7 @@
  * A bench in parts, each with what it opens: its workloads are measured one after the other, and it is closed. With
  * `profile` nothing is measured, and it is shown where the time of our side goes.
  */
+import { parseArgs } from "node:util"
 import * as docs from "./docs.js"
 import { type Budget, measure, type Result, type Workload } from "./harness.js"
 import { profile } from "./profile.js"
@@ -14,6 +15,27 @@ export interface Part {
   readonly facts?: Readonly<Record<string, string>> | undefined
   readonly close: () => Promise<void>
 }
+
+const options = {
+  what: { type: "string" },
+  only: { type: "string", default: "" },
+  quick: { type: "boolean", default: false },
+  profile: { type: "boolean", default: false },
+  json: { type: "string" }
+} as const
+
+/** For a bench of named parts: `--what` chooses some. Throws at once for arguments that it does not know. */
+export const chosenBy =
+  (name: string, parts: Readonly<Record<string, () => Promise<Part>>>) =>
+  (args: ReadonlyArray<string>): (() => Promise<void>) => {
+    const { json = `.bench/${name}.json`, what, ...values } = parseArgs({ args: [...args], options }).values
+    const chosen = (what?.split(",") ?? Object.keys(parts)).map((part) => {
+      const named = parts[part]
+      if (named === undefined) throw new Error(`nothing called ${part}`)
+      return named
+    })
+    return () => runParts(name, chosen, { ...values, json })
+  }
 
 export const runParts = async (
   name: string,

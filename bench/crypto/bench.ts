@@ -5,12 +5,11 @@
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { parseArgs } from "node:util"
 import { Layer, Redacted } from "effect"
 import { EventStoreMemory, SnapshotStoreMemory } from "effect-stores/memory"
 import { EventStorePg, PgDatabase, SnapshotStorePg } from "effect-stores/pg"
 import { EventStoreSqlite, SnapshotStoreSqlite, SqliteDatabase } from "effect-stores/sqlite"
-import { type Part, runParts } from "../parts.js"
+import { chosenBy, type Part } from "../parts.js"
 import { postgres } from "../servers.js"
 import { objects, records, stores } from "./sides.js"
 
@@ -66,21 +65,4 @@ const parts: Readonly<Record<string, () => Promise<Part>>> = {
   pg: onPg
 }
 
-const options = {
-  what: { type: "string", default: Object.keys(parts).join(",") },
-  only: { type: "string", default: "" },
-  quick: { type: "boolean", default: false },
-  profile: { type: "boolean", default: false },
-  json: { type: "string", default: ".bench/crypto.json" }
-} as const
-
-/** Throws at once for arguments that it does not know. */
-export const prepare = (args: ReadonlyArray<string>): (() => Promise<void>) => {
-  const { values } = parseArgs({ args: [...args], options })
-  const chosen = values.what.split(",").map((name) => {
-    const named = parts[name]
-    if (named === undefined) throw new Error(`nothing called ${name}`)
-    return named
-  })
-  return () => runParts("crypto", chosen, values)
-}
+export const prepare = chosenBy("crypto", parts)

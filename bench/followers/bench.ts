@@ -6,7 +6,6 @@
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { parseArgs } from "node:util"
 import { SqlClient } from "@effect/sql"
 import { Chunk, Effect, Layer, ManagedRuntime, Redacted, Schema, Stream } from "effect"
 import { type CheckpointStore, EventStore, Projection } from "effect-stores"
@@ -14,7 +13,7 @@ import { CheckpointStorePg, EventStorePg, PgDatabase } from "effect-stores/pg"
 import { CheckpointStoreSqlite, EventStoreSqlite, SqliteDatabase } from "effect-stores/sqlite"
 import { data, metadata, tenantId, type } from "../eventStore/workloads.js"
 import { effectSide, type Workload } from "../harness.js"
-import { type Part, runParts } from "../parts.js"
+import { chosenBy, type Part } from "../parts.js"
 import { postgres } from "../servers.js"
 
 export const usage = "followers [--what sqlite,pg] [--only TEXT] [--quick] [--profile] [--json FILE]"
@@ -137,21 +136,4 @@ const onPg = async (): Promise<Part> => {
 
 const parts: Readonly<Record<string, () => Promise<Part>>> = { sqlite: onSqlite, pg: onPg }
 
-const options = {
-  what: { type: "string", default: Object.keys(parts).join(",") },
-  only: { type: "string", default: "" },
-  quick: { type: "boolean", default: false },
-  profile: { type: "boolean", default: false },
-  json: { type: "string", default: ".bench/followers.json" }
-} as const
-
-/** Throws at once for arguments that it does not know. */
-export const prepare = (args: ReadonlyArray<string>): (() => Promise<void>) => {
-  const { values } = parseArgs({ args: [...args], options })
-  const chosen = values.what.split(",").map((name) => {
-    const named = parts[name]
-    if (named === undefined) throw new Error(`nothing called ${name}`)
-    return named
-  })
-  return () => runParts("followers", chosen, values)
-}
+export const prepare = chosenBy("followers", parts)
