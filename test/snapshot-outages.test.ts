@@ -58,7 +58,7 @@ const isHit = (id: Aggregate.Id, aggregate = Counter) =>
 type Lookup = SnapshotStoreEncoded.Encoded["latest"]
 
 /** Stores in memory whose lookups go through `through`, once that is set; it counts them. */
-const through = () => {
+const through = (inTransaction?: () => boolean) => {
   const state = {
     asked: 0,
     atOnce: 0,
@@ -89,7 +89,7 @@ const through = () => {
                 )
               })
           },
-          { system: "memory" }
+          { system: "memory", inTransaction }
         )
       )
     )
@@ -164,32 +164,9 @@ describe("A SnapshotStore", () => {
 
   it("that fails in a transaction is not taken to be down: that was the transaction's end", () => {
     let inside = false
-    const layer = Layer.merge(
-      EventStoreMemory.layer(),
-      Layer.scoped(
-        SnapshotStore.SnapshotStore,
-        Effect.flatMap(SnapshotStoreMemory.makeEncoded, (encoded) =>
-          SnapshotStoreEncoded.make(
-            {
-              ...encoded,
-              latest: (...request) =>
-                Effect.suspend(() =>
-                  inside
-                    ? Effect.fail(
-                        new Errors.StoreUnavailable({
-                          operation: "latest",
-                          retryable: true,
-                          cause: new Error("undone")
-                        })
-                      )
-                    : encoded.latest(...request)
-                )
-            },
-            { system: "memory", inTransaction: () => inside }
-          )
-        )
-      )
-    )
+    const { layer, state } = through(() => inside)
+    const undone = new Errors.StoreUnavailable({ operation: "latest", retryable: true, cause: new Error("undone") })
+    state.through = (found) => (inside ? Effect.fail(undone) : found)
     const [id] = ids as [Aggregate.Id]
     return run(
       layer,

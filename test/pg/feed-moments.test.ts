@@ -3,22 +3,13 @@
  * in each of the ways to append, and a reader between its two looks. Who reads then and resumes later misses nothing.
  */
 import { assert, it } from "@effect/vitest"
-import { Effect, Fiber, Layer, Redacted, Stream } from "effect"
-import { EventStore } from "effect-stores"
-import { EventStorePg, PgDatabase } from "effect-stores/pg"
+import { Effect, Fiber, Redacted } from "effect"
+import type { EventStore } from "effect-stores"
+import { EventStorePg } from "effect-stores/pg"
 import { describePg, freshDatabase } from "../support/backends.js"
 import { eventually } from "../support/eventually.js"
-import { connected, event, streamOf } from "./support/feed-load.js"
+import { build, connected, event, storedIds, streamOf } from "./support/feed-load.js"
 import { query } from "./support/query.js"
-
-const build = (url: string, options: Partial<EventStorePg.Options> = {}) =>
-  Effect.map(Layer.build(EventStorePg.layer({ url: Redacted.make(url), ...options })), (context) => ({
-    store: Effect.runSync(Effect.provide(EventStore.EventStore, context)),
-    database: Effect.runSync(Effect.provide(PgDatabase.PgDatabase, context))
-  }))
-
-const idsOf = (store: EventStore.EventStoreShape, after = 0) =>
-  Effect.map(Stream.runCollect(store.feed({ after })), (events) => [...events].map(({ id }) => id))
 
 /** An event at whose insertion the server stands still while `holding`. */
 const heldEvent = () => ({ ...event(), type: "Held" })
@@ -108,14 +99,14 @@ describePg("the feed on PostgreSQL in the moment", () => {
         yield* stands
         const later = event()
         yield* reader.append(streamOf(200), [later], { expected: "any" })
-        const seen = yield* idsOf(reader)
+        const seen = yield* storedIds(reader)
         const at = yield* reader.head
         assert.notInclude(seen, later.id)
         yield* goOn
         yield* Fiber.join(appending)
         const { rows } = yield* query(url, "select id from es_events order by position")
         assert.deepStrictEqual(
-          [...seen, ...(yield* idsOf(reader, at))],
+          [...seen, ...(yield* storedIds(reader, at))],
           rows.map(({ id }) => id)
         )
       }).pipe(Effect.scoped)
@@ -146,7 +137,7 @@ describePg("the feed on PostgreSQL in the moment", () => {
       const at = yield* Fiber.join(reading)
       yield* end.open
       yield* Fiber.join(appending)
-      assert.deepStrictEqual(yield* idsOf(store, at), [slow.id, quick.id])
+      assert.deepStrictEqual(yield* storedIds(store, at), [slow.id, quick.id])
     }).pipe(Effect.scoped)
   )
 })

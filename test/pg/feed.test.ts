@@ -8,9 +8,7 @@ import { execFile } from "node:child_process"
 import * as path from "node:path"
 import { promisify } from "node:util"
 import { assert, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Layer, Queue, Redacted, Scope, Stream } from "effect"
-import { EventStore } from "effect-stores"
-import { EventStorePg, PgDatabase } from "effect-stores/pg"
+import { Effect, Exit, Fiber, Queue, Scope, Stream } from "effect"
 import { afterAll, beforeAll } from "vitest"
 import { describeOwnPg, temporaryDirectory } from "../support/backends.js"
 import { eventually } from "../support/eventually.js"
@@ -18,6 +16,7 @@ import { type PostgresServer, startPostgres } from "../support/postgres.js"
 import { isFull } from "../support/scale.js"
 import { findPostgresTool } from "../support/tools.js"
 import {
+  build,
   connected,
   differences,
   event,
@@ -25,6 +24,7 @@ import {
   pollingReader,
   resumingReader,
   type Seen,
+  storedIds,
   streamOf,
   writer
 } from "./support/feed-load.js"
@@ -34,15 +34,6 @@ import { startStandby } from "./support/standby.js"
 const eventsWanted = isFull ? 100_000 : 10_000
 const writers = 16
 const readers = 3
-
-const build = (url: string, options: Partial<EventStorePg.Options> = {}) =>
-  Effect.map(Layer.build(EventStorePg.layer({ url: Redacted.make(url), ...options })), (context) => ({
-    store: Effect.runSync(Effect.provide(EventStore.EventStore, context)),
-    database: Effect.runSync(Effect.provide(PgDatabase.PgDatabase, context))
-  }))
-
-const idsOf = (store: EventStore.EventStoreShape, after = 0) =>
-  Effect.map(Stream.runCollect(store.feed({ after })), (events) => [...events].map(({ id }) => id))
 
 const lastDrawn = (url: string) =>
   Effect.map(query(url, "select pg_sequence_last_value('es_positions')::float8 as last"), ({ rows }) => rows[0].last)
@@ -307,10 +298,10 @@ describeOwnPg("the feed on PostgreSQL", () => {
     Effect.gen(function* () {
       const { store } = yield* build(yield* freshDatabase)
       assert.strictEqual(yield* store.head, 0)
-      assert.deepStrictEqual(yield* idsOf(store), [])
+      assert.deepStrictEqual(yield* storedIds(store), [])
       const first = event()
       yield* store.append(streamOf(0), [first], { expected: "noStream" })
-      assert.deepStrictEqual(yield* idsOf(store), [first.id])
+      assert.deepStrictEqual(yield* storedIds(store), [first.id])
     }).pipe(Effect.scoped)
   )
 
@@ -344,7 +335,7 @@ describeOwnPg("the feed on PostgreSQL", () => {
         yield* opened.await
         const { position } = yield* store.append(streamOf(2), [quick], { expected: "any" })
         assert.strictEqual(yield* store.head, before)
-        assert.deepStrictEqual(yield* idsOf(store, before), [])
+        assert.deepStrictEqual(yield* storedIds(store, before), [])
         yield* close.open
         assert.strictEqual(Exit.isSuccess(yield* Fiber.join(transaction)), commits)
         // At once after COMMIT and ROLLBACK; the backend of a lost connection ends when it ends.
@@ -352,7 +343,7 @@ describeOwnPg("the feed on PostgreSQL", () => {
           yield* eventually(store.head, (head) => head >= position, "the head did not move")
         }
         assert.isAtLeast(yield* store.head, position)
-        assert.deepStrictEqual(yield* idsOf(store, before), commits ? [slow.id, quick.id] : [quick.id])
+        assert.deepStrictEqual(yield* storedIds(store, before), commits ? [slow.id, quick.id] : [quick.id])
       }
     }).pipe(Effect.scoped)
   )
@@ -397,7 +388,7 @@ describeOwnPg("the feed on PostgreSQL", () => {
         assert.strictEqual(yield* store.head, yield* lastDrawn(url))
       }
       assert.deepStrictEqual(
-        yield* idsOf(store),
+        yield* storedIds(store),
         events.map(({ id }) => id)
       )
       for (const { store } of openAppends) assert.strictEqual(yield* store.head, 0)
@@ -419,7 +410,7 @@ describeOwnPg("the feed on PostgreSQL", () => {
           assert.strictEqual(refused._tag, "StoreError")
         }
       }
-      assert.lengthOf(yield* database.transaction(idsOf(store)), 1)
+      assert.lengthOf(yield* database.transaction(storedIds(store)), 1)
     }).pipe(Effect.scoped)
   )
 
@@ -433,7 +424,7 @@ describeOwnPg("the feed on PostgreSQL", () => {
         Array.from({ length: 20 }, () => store.append(streamOf(1), [event()], { expected: "any" })),
         { concurrency: "unbounded" }
       )
-      assert.lengthOf(yield* idsOf(store), 20)
+      assert.lengthOf(yield* storedIds(store), 20)
     }).pipe(Effect.scoped)
   )
 
@@ -460,7 +451,7 @@ describeOwnPg("the feed on PostgreSQL", () => {
           const head = yield* restored.head
           const next = event()
           yield* restored.append(streamOf(count), [next], { expected: "noStream" })
-          assert.deepStrictEqual(yield* idsOf(restored, head), [next.id])
+          assert.deepStrictEqual(yield* storedIds(restored, head), [next.id])
           // A session that draws positions in advance would hand them out late.
           const sequence = yield* query(restoredUrl, "select cache_size::int as cache from pg_sequences")
           assert.deepStrictEqual(sequence.rows, [{ cache: 1 }])

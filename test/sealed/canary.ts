@@ -7,10 +7,11 @@ import { randomBytes } from "node:crypto"
 import * as fs from "node:fs"
 import * as path from "node:path"
 import { inspect } from "node:util"
-import { Cause, Context, Effect, Exit, Layer, Logger, LogLevel, Option, Stream, Tracer } from "effect"
+import { Cause, Context, Effect, Exit, Layer, Logger, LogLevel, Option, Stream } from "effect"
 import { CacheStore, CommandStore, CryptoService, DataStore, EventStore, SnapshotStore } from "effect-stores"
 import { keyBytesOf, ringOf } from "../crypto/fixtures.js"
 import { isFull } from "../support/scale.js"
+import { recording } from "../support/tracing.js"
 
 const records = isFull ? 1_000 : 100
 
@@ -172,17 +173,8 @@ const observed = async <E>(program: Effect.Effect<ReadonlyArray<unknown>, E>, sp
   const logger = Logger.make(({ annotations, cause, message, spans }) =>
     add("a log line", [message, cause, [...annotations], [...spans]])
   )
-  const spans: Array<Tracer.Span> = []
+  const { spans, tracer } = recording()
   const whole = Effect.gen(function* () {
-    const native = yield* Effect.tracer
-    const tracer = Tracer.make({
-      span: (...args) => {
-        const span = native.span(...args)
-        spans.push(span)
-        return span
-      },
-      context: (f) => f()
-    })
     const shown = yield* Effect.withTracer(program, tracer)
     yield* Effect.logError("what an application logs", ...shown)
     return shown

@@ -3,9 +3,9 @@
  * of what became of each attempt, readers that resume after interruption, and readers that are wrong. What must hold
  * stands in feed.test.ts.
  */
-import { Cause, Data, Duration, Effect, Exit, Fiber, Random, Schedule, Stream } from "effect"
-import { Errors, type EventStore } from "effect-stores"
-import type { PgDatabase } from "effect-stores/pg"
+import { Cause, Context, Data, Duration, Effect, Exit, Fiber, Layer, Random, Redacted, Schedule, Stream } from "effect"
+import { Errors, EventStore } from "effect-stores"
+import { EventStorePg, PgDatabase } from "effect-stores/pg"
 import Pg from "pg"
 
 const streamCount = 200
@@ -15,6 +15,16 @@ const slowMs = { min: 10, max: 500 }
 
 export const event = () => ({ id: crypto.randomUUID(), type: "Happened", data: { text: "x".repeat(100) } })
 export const streamOf = (n: number, domain = "d") => ({ tenantId: "t", domain, aggregateId: `s-${n}` })
+
+/** A store of its own on the database, until the scope closes. */
+export const build = (url: string, options: Partial<EventStorePg.Options> = {}) =>
+  Effect.map(Layer.build(EventStorePg.layer({ url: Redacted.make(url), ...options })), (context) => ({
+    store: Context.get(context, EventStore.EventStore),
+    database: Context.get(context, PgDatabase.PgDatabase)
+  }))
+
+export const storedIds = (store: EventStore.EventStoreShape, after = 0) =>
+  Effect.map(Stream.runCollect(store.feed({ after })), (events) => [...events].map(({ id }) => id))
 
 /** What the writers were told. */
 export class Ledger {
