@@ -13,6 +13,8 @@ import {
   Fiber,
   Layer,
   Logger,
+  Metric,
+  MetricState,
   Option,
   Redacted,
   Ref,
@@ -473,6 +475,28 @@ const projections = (name: string, layer: Layer.Layer<Stores, unknown>) =>
           yield* Effect.all([Projection.catchUp(long), Projection.catchUp(long)], { concurrency: 2 })
         }
         assert.strictEqual(yield* Ref.get(runs), 2)
+      }))
+
+    test("how far a partition is behind shows while its handler is at work, and nothing when it is given back", (tenantId) =>
+      Effect.gen(function* () {
+        const lag = () =>
+          Metric.unsafeSnapshot(undefined).flatMap(({ metricKey, metricState }) =>
+            metricKey.name === "effect_stores_projection_lag" &&
+            metricKey.tags.some(({ value }) => value === tenantId) &&
+            MetricState.isGaugeState(metricState)
+              ? [metricState.value]
+              : []
+          )
+        yield* append(tenantId, "a", 3)
+        const begun = yield* Deferred.make<void>()
+        const stuck = projection(tenantId, {
+          handle: () => Effect.zipRight(Deferred.succeed(begun, undefined), Effect.never)
+        })
+        const worker = yield* Effect.fork(Projection.run(stuck))
+        yield* Deferred.await(begun)
+        assert.isAtLeast(Number(lag()[0]), 3)
+        yield* Fiber.interrupt(worker)
+        assert.deepStrictEqual(lag(), [0])
       }))
 
     test("a rebuild goes on beside the one in service, from the beginning", (tenantId) =>

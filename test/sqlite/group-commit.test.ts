@@ -188,6 +188,21 @@ describe("concurrent writes on SQLite", () => {
     )
   })
 
+  it("of which one ends the transaction do not end with it", () =>
+    withStore({ filename: freshFile() }, (store, database) =>
+      Effect.gen(function* () {
+        yield* Effect.orDie(
+          database.sql.unsafe(`CREATE TRIGGER refusing BEFORE INSERT ON es_events WHEN new.type = 'Refused'
+            BEGIN SELECT RAISE(ROLLBACK, 'refused'); END`)
+        )
+        const refused = store.append(streamOf("1"), [{ type: "Refused", data: 1 }], { expected: "any" })
+        const exits = yield* together(database, [append(store, "0"), refused, append(store, "2"), append(store, "0")])
+        expect(exits.map(Exit.isSuccess)).toEqual([true, false, true, true])
+        expect(yield* readAll(store, "0")).toHaveLength(2)
+        expect(yield* store.count()).toBe(3)
+      })
+    ))
+
   it("of which one does not fit on the disk do not fail with it", () => {
     const filename = freshFile()
     return withStore({ filename }, (store, database) =>
