@@ -275,6 +275,20 @@ describe("a pool whose connections have been unused", () => {
     for (const connection of again) pool.release(connection)
   })
 
+  it("keeps the surplus for a second", async () => {
+    vi.useFakeTimers()
+    onTestFinished(() => void vi.useRealTimers())
+    const pool = rested({ maxIdleConns: 2 })
+    const all = await Promise.all([taken(pool), taken(pool), taken(pool), taken(pool)])
+    // The pool looks once a second.
+    vi.advanceTimersByTime(500)
+    for (const connection of all) pool.release(connection)
+    vi.advanceTimersByTime(900)
+    expect(pool.state.idle).toBe(4)
+    vi.advanceTimersByTime(1_000)
+    expect(pool.state.idle).toBe(2)
+  })
+
   it("gives more of them than maxIdleConns to who comes again, and closes the surplus when nobody does", async () => {
     const pool = rested({ maxIdleConns: 2 })
     const all = () => Promise.all([taken(pool), taken(pool), taken(pool), taken(pool)])

@@ -2,8 +2,8 @@
  * From an event to the span in which it was appended: what the metadata has, and what readers make of it.
  */
 import { assert, it } from "@effect/vitest"
-import { Effect, Layer, Option, Redacted, Schema, Stream } from "effect"
-import { Aggregate, CryptoService, EventStore, Trace } from "effect-stores"
+import { Duration, Effect, Layer, Option, Redacted, Schema, Stream } from "effect"
+import { Aggregate, CryptoService, EventStore, EventStoreEncoded, Trace } from "effect-stores"
 import { EventStoreMemory } from "effect-stores/memory"
 import { EventStorePg } from "effect-stores/pg"
 import { EventStoreSqlite } from "effect-stores/sqlite"
@@ -165,6 +165,21 @@ describe("a traceparent", () => {
       assert.deepStrictEqual(Trace.linksOf({ metadata: { traceparent: none } }), [])
     }
   })
+
+  it.effect("that is given stands once in what is stored", () =>
+    Effect.gen(function* () {
+      const texts: Array<string> = []
+      const port = yield* EventStoreMemory.makeEncoded
+      const append: typeof port.append = (appends, guards) => {
+        texts.push(...appends.flatMap(({ events }) => events.map(({ metadata }) => metadata)))
+        return port.append(appends, guards)
+      }
+      const options = { system: "memory", traceparent: true, pollInterval: Duration.seconds(1) }
+      const store = EventStoreEncoded.make({ ...port, append }, options)
+      yield* traced(store.append(stream, [{ ...event, metadata: { traceparent } }], { expected: "any" }))
+      assert.deepStrictEqual(texts, [JSON.stringify({ traceparent })])
+    })
+  )
 
   it("is written of a span, and read again; of ids that are none of the standard's there is none", () => {
     assert.deepStrictEqual(
