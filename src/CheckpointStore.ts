@@ -256,7 +256,8 @@ export interface CheckpointStoreShape {
 
   /**
    * Deletes the checkpoints of one generation and its dead letters, whoever holds them, and returns whether there were
-   * any checkpoints. Opened again, it begins at 0.
+   * any checkpoints. Opened again, it begins at 0, and so do its tokens: a lease of before is lost unless its very
+   * owner has claimed anew.
    */
   readonly delete: (follower: {
     readonly name: string
