@@ -142,7 +142,8 @@ export interface Options<
   /**
    * When a batch is tried again that failed: an event does not fit the Schema, the handler failed or died, or its
    * writes could not be committed. Default: five times within about three seconds. While a store is unavailable
-   * (`Errors.isRepeatable` of a store's error, or of one behind it), a batch is tried again in any case, and without end.
+   * (`Errors.isRepeatable` of a store's error, or of one behind it), a batch is tried again in any case, and without
+   * end.
    */
   readonly retry?: Schedule.Schedule<unknown> | undefined
   /** After that. Default `stop`. */

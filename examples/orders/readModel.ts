@@ -66,8 +66,8 @@ export const newest = Effect.suspend(() =>
 )
 
 /**
- * Removes what is kept of each order that changes, whichever process changes it. It may happen again to the same events,
- * and then removes what is not there.
+ * Removes what is kept of each order that changes, whichever process changes it. It may happen again to the same
+ * events, and then removes what is not there.
  */
 const OrderViews = Projection.make({
   name: "order_views",

@@ -32,7 +32,7 @@ export const tagged = <A extends Tagged, I extends Tagged, R>(schema: Schema.Sch
         onFailure: (cause) => new InvalidInput({ what, why: `does not fit the schema: ${cause.message}` }),
         onSuccess: ({ _tag, ...data }) => ({ ...envelope, type: _tag, data })
       }),
-    /** An Exit where the schema decodes without waiting, as nearly all do: a fiber takes twice as long as the parser. */
+    /** An Exit where the schema decodes without waiting, as nearly all do: a fiber takes longer than the parser. */
     decode: <S extends Stored, E>(
       stored: S,
       refail: (stored: S, cause: unknown) => E

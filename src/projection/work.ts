@@ -81,7 +81,7 @@ export const isTransient = (error: unknown): boolean => {
   return false
 }
 
-/** Runs what handles events and commits: with `exactlyOnce` in one transaction, which `holding` can renew the lease in. */
+/** Runs what handles events and commits: with `exactlyOnce` in one transaction, in which the lease can be renewed. */
 export const together = <A, E, R>(
   { checkpoints, definition }: Follower<R>,
   held: Held,

@@ -39,9 +39,9 @@ const afterMs = 5_000
 const againMaxMs = 600_000
 
 /**
- * `saw` is told each head that was read. When the same head has been the feed's end for `afterMs` although greater positions
- * were given, metrics show it from then on. Who does it is asked then, and again whenever the time has doubled, and
- * said in a warning.
+ * `saw` is told each head that was read. When the same head has been the feed's end for `afterMs` although greater
+ * positions were given, metrics show it from then on. Who does it is asked then, and again whenever the time has
+ * doubled, and said in a warning.
  */
 export const make = (options: {
   readonly connection: string
