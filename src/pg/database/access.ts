@@ -16,7 +16,7 @@ import { ConnectionPool, OpenFailure, type Waiter } from "../../sql/ConnectionPo
 import type { InContext } from "../../sql/transactions.js"
 import * as transactions from "../../sql/transactions.js"
 import type { PgConnection, PgPool, Query } from "./connection.js"
-import { classify, type FailureOf, type QueryKind } from "./failures.js"
+import { classify, type FailureOf, isOverdue, type QueryKind } from "./failures.js"
 import type { Names } from "./names.js"
 import type { ConnectionSettings } from "./settings.js"
 
@@ -134,7 +134,10 @@ class Transaction extends transactions.Transaction<Transaction> {
         done(
           this.alive
             ? this.connection
-            : new OpenFailure(this.connection.usable ? ended("a statement in it has ended it") : lost(), false)
+            : new OpenFailure(
+                this.connection.usable ? ended("a statement in it has ended it") : lost(this.connection.endedBy),
+                false
+              )
         ),
       close: () => {},
       usable: () => {
@@ -160,12 +163,13 @@ class Transaction extends transactions.Transaction<Transaction> {
 const ended = (why: string): StoreError => new StoreError({ operation: "transaction", cause: new Error(why) })
 
 /** COMMIT was not sent yet, so it has certainly not happened. */
-const lost = (): StoreUnavailable =>
-  new StoreUnavailable({
-    operation: "transaction",
-    retryable: true,
-    cause: new Error("its connection was lost, so it was rolled back")
-  })
+const lost = (cause: unknown): StoreUnavailable => {
+  const overdue = isOverdue(cause)
+  const why = overdue
+    ? "it took too long, or did nothing for longer than idleInTransactionTimeout, so the server has ended it"
+    : "its connection was lost, so it was rolled back"
+  return new StoreUnavailable({ operation: "transaction", retryable: !overdue, cause: new Error(why, { cause }) })
+}
 
 export class Transactions extends transactions.Transactions<Transaction> {
   constructor(

@@ -66,6 +66,8 @@ export class PgConnection {
   /** Since when a statement runs that the server must end in time; 0 if none does. */
   private boundedSince = 0
   private dead = false
+  /** Of a session that has ended while it did nothing: why, if the server has said so. */
+  private said: unknown
   private status = "I"
   /** What the session is set to; undefined if a failure or a rollback may have set it back. */
   private mode: Mode | undefined
@@ -83,6 +85,11 @@ export class PgConnection {
 
   get usable(): boolean {
     return !this.dead
+  }
+
+  /** What the server said when it ended the session. */
+  get endedBy(): unknown {
+    return this.said
   }
 
   /** The process of the server, as it was told when the session began. A pooler tells a number of its own. */
@@ -122,8 +129,9 @@ export class PgConnection {
       connection.refused?.()
     })
     for (const event of ["error", "end"] as const) {
-      client.on(event, () => {
+      client.on(event, (error?: Error) => {
         connection.dead = true
+        connection.said ??= error
         connection.refused?.()
         lost(connection)
       })

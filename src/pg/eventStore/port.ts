@@ -25,7 +25,7 @@ export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded
     // Outside any transaction and any fiber. If it fails, a hint is lost and nothing else.
     const notify = () => database.submit(sql.notify, () => {})
     const { hints, register } = yield* PgHints.make(database.settings.listener, names.channel, notify)
-    const watch = yield* HeldBack.make({
+    const heldBack = yield* HeldBack.make({
       connection: database.connection,
       table: names.qualified("events").replaceAll('"', ""),
       holder: Effect.async((resume) => database.submit(sql.holder, resume))
@@ -34,7 +34,7 @@ export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded
       ...sql.head,
       onResult: (result) => {
         const seen = sql.head.onResult(result)
-        watch(seen)
+        heldBack.saw(seen)
         return seen.head
       }
     }
@@ -89,7 +89,7 @@ export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded
       deleteStream: (stream) => database.run(sql.deleteStream(stream)),
       reset: database.run(sql.reset),
       note: (name, value) => database.run(note(names, "EventStore", name, value)),
-      hints: register
+      hints: Effect.zipRight(heldBack.following, register)
     }
   })
 
