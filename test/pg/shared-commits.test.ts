@@ -7,8 +7,9 @@ import { Effect, Either, Exit, Fiber, Layer, Option, Redacted, Schema } from "ef
 import { CommandStore, type EventStore, SnapshotStore } from "effect-stores"
 import { CommandStorePg, PgDatabase, SnapshotStorePg } from "effect-stores/pg"
 import { beforeAll } from "vitest"
-import { describePg, freshDatabase } from "../support/backends.js"
+import { describePg, describeWith, freshDatabase } from "../support/backends.js"
 import { eventually } from "../support/eventually.js"
+import { startPgBouncer } from "../support/pgbouncer.js"
 import { connected } from "./support/feed-load.js"
 import { query } from "./support/query.js"
 import { together } from "./support/together.js"
@@ -247,4 +248,45 @@ describePg("writes of commands and snapshots at once on PostgreSQL", () => {
       )
     }).pipe(Effect.provide(layer({ ...oneConnection, statementTimeout: "20 minutes" })))
   )
+
+  const settings = Effect.flatMap(
+    PgDatabase.PgDatabase,
+    ({ sql }) =>
+      sql`select string_agg(name || '=' || setting, ', ') as found from pg_settings
+          where name in ('lock_timeout', 'statement_timeout', 'enable_seqscan')`
+  )
+
+  it.live("leave the user's session as it was, and come behind the user's statements", () =>
+    Effect.gen(function* () {
+      const commands = yield* CommandStore.CommandStore
+      const before = yield* settings
+      for (const _ of numbers(2)) {
+        const exits = yield* together(numbers(6).map(() => commands.create(command("session"))))
+        assert.isTrue(exits.every(Exit.isSuccess))
+        assert.deepStrictEqual(yield* settings, before)
+      }
+      assert.strictEqual(yield* transactionsOf("es_commands", "session"), 6)
+    }).pipe(Effect.provide(layer({ ...oneConnection, lockTimeout: "3 seconds" })))
+  )
+
+  describeWith("pgbouncer", "behind a pooler", () => {
+    it.live("share transactions too, and leave nothing in its sessions", () =>
+      Effect.gen(function* () {
+        const pooler = yield* Effect.acquireRelease(
+          Effect.promise(() => startPgBouncer(url, { default_pool_size: 1 })),
+          (pooler) => Effect.promise(() => pooler.stop())
+        )
+        yield* Effect.gen(function* () {
+          const commands = yield* CommandStore.CommandStore
+          const before = yield* settings
+          const exits = yield* together(numbers(12).map(() => commands.create(command("pooled"))))
+          assert.isTrue(exits.every(Exit.isSuccess))
+          assert.deepStrictEqual(yield* settings, before)
+          assert.strictEqual(yield* transactionsOf("es_commands", "pooled"), 3)
+        }).pipe(
+          Effect.provide(layer({ ...oneConnection, url: Redacted.make(pooler.through(url)), pooler: "transaction" }))
+        )
+      }).pipe(Effect.scoped)
+    )
+  })
 })
