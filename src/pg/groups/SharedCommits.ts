@@ -3,9 +3,8 @@
  * commit costs is shared. A statement that finds none under way is sent at once and by itself, so nothing is slower
  * when idle.
  *
- * Each keeps its own outcome: those who use it must tell it by rows, not by an error, and must hold in a transaction of
- * READ COMMITTED whatever ran before them in it. If one of them fails, or waits for a lock for longer than a moment, all
- * are rolled back, and each is sent again by itself.
+ * Each keeps its own outcome, which it must tell by its rows and not by an error. If one of them fails, or waits for a
+ * lock for longer than a moment, all are rolled back, and each is sent again by itself.
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
