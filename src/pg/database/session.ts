@@ -207,8 +207,7 @@ export const behind = (
 
 /**
  * Statements behind switches, in one round trip and so in one transaction; one without a name is prepared each time.
- * Calls back with one result for each; their rows are arrays. `unsure`: a statement was to be prepared, and nobody knows
- * whether it was.
+ * Calls back with one result for each; their rows are arrays. `unsure`: a statement was to be prepared, and may be.
  */
 export const together = (
   firsts: ReadonlyArray<Switch>,
