@@ -52,7 +52,7 @@ const workloadsOf = (
         concurrency,
         events: 1,
         prepare: async () => {},
-        ours: effectSide("effect-stores", runtime, takesTurns, () => ours[operation]),
+        ours: effectSide("effect-stores", runtime, takesTurns && concurrency > 1, () => ours[operation]),
         raw: [promiseSide(raw.name, raw[operation])],
         bars: operation === "create" ? { [raw.name]: 0.6 } : {}
       })

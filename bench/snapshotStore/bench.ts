@@ -74,7 +74,7 @@ const workloadsOf = (
         concurrency,
         events: 1,
         prepare,
-        ours: effectSide("effect-stores", runtime, takesTurns, () => {
+        ours: effectSide("effect-stores", runtime, takesTurns && concurrency > 1, () => {
           const { id, version } = ourTurn()
           return operation === "latest" ? latest(id) : save(id, version)
         }),
