@@ -40,7 +40,7 @@ export class SharedCommits {
     this.line = new Line(pool.limits, ({ settle }, error) => settle(Exit.fail(error)))
   }
 
-  /** As one Effect node; see `access.statement`. */
+  /** As one Effect node; see `statement` of `StoreAccess`. */
   run<A>(query: Statement<A>): Effect.Effect<A, StoreFailure> {
     return Effect.async((resume) => {
       let onSettled: (() => void) | undefined
