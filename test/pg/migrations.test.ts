@@ -100,7 +100,7 @@ describePg("migrations on PostgreSQL", () => {
       yield* Effect.provide(appendOnce, EventStorePg.layer(options))
       yield* query(
         url,
-        "drop function es_last_position, es_append_each, es_json; delete from es_migrations where id in (4, 5)"
+        "drop function es_last_position, es_append_each, es_try_append_all, es_json; delete from es_migrations where id in (4, 5)"
       )
       const layer = EventStorePg.layer(options)
       assert.strictEqual((yield* Effect.provide(appendOnce, layer)).version, 2)

@@ -1,7 +1,7 @@
 /**
  * The EventStore's functions in PostgreSQL, each a text of its own. An append is a function, so that it is one round
- * trip: it locks, compares, and inserts. The four append functions return an outcome and take the same columns, those
- * of one event as single values, those of several as one array each.
+ * trip: it locks, compares, and inserts. The append functions return an outcome and take the same columns, those of one
+ * event as single values, those of several as one array each.
  */
 import type { Names } from "../database/names.js"
 import { behind, isBehind, type Positions } from "../database/schema/positions.js"
@@ -261,19 +261,16 @@ begin
 end $$;
 `
 
-  const appendAll = `
--- Appends to several streams; a stream with a count of 0 is a guard. Events stand in the order of their streams.
---   p_tenants, p_domains, p_aggregates, p_expected: the streams, as of append
---   p_counts: how many events are for each
---   p_ids, p_types, p_data, p_metadata, p_key_ids, p_command_ids, p_instance_ids, p_created_ms: the events
---   outcome: as of append; conflict_at: the first stream that is not as expected, from 1
---   o_versions, o_positions: of the last event of each stream, or the versions that were compared
-create function ${names.qualified("append_all")}(
+  const appendToStreams = (
+    name: string,
+    options: string,
+    take: Locking
+  ): string => `create function ${names.qualified(name)}(
   p_tenants text[], p_domains text[], p_aggregates text[], p_expected bigint[], p_counts int[],
   p_ids uuid[], p_types text[], p_data text[], p_metadata text[],
   p_key_ids text[], p_command_ids text[], p_instance_ids text[], p_created_ms bigint[],
   out outcome int, out conflict_at int, out o_versions bigint[], out o_positions bigint[]
-) ${patient} as $$
+) ${options} as $$
 declare
   stream_hash int;
   actual bigint;
@@ -287,7 +284,7 @@ begin
     from unnest(p_tenants, p_domains, p_aggregates) s (tenant, domain, aggregate)
     order by h
   loop
-    perform ${lock.takeStreamLock("stream_hash")};
+    ${take.streamLock};
   end loop;
   if exists (select from ${table} e where e.id = any (p_ids)) then
     outcome := ${outcomeExists};
@@ -302,7 +299,7 @@ begin
       return;
     end if;
   end loop;
-  ${lock.takeEpochLockOnce};
+  ${take.epochLock};
   outcome := ${outcomeAppended};
   for i in 1 .. cardinality(p_tenants) loop
     continue when p_counts[i] = 0;
@@ -320,6 +317,36 @@ begin
     first := last + 1;
   end loop;
 end $$;
+`
+
+  const appendAll = `
+-- Appends to several streams; a stream with a count of 0 is a guard. Events stand in the order of their streams.
+--   p_tenants, p_domains, p_aggregates, p_expected: the streams, as of append
+--   p_counts: how many events are for each
+--   p_ids, p_types, p_data, p_metadata, p_key_ids, p_command_ids, p_instance_ids, p_created_ms: the events
+--   outcome: as of append; conflict_at: the first stream that is not as expected, from 1
+--   o_versions, o_positions: of the last event of each stream, or the versions that were compared
+${appendToStreams("append_all", patient, {
+  streamLock: `perform ${lock.takeStreamLock("stream_hash")}`,
+  epochLock: lock.takeEpochLockOnce
+})}
+`
+
+  const tryAppendAll = `
+-- The same, which never waits for long: the common case, outside of transactions.
+--   Parameters as those of append_all; the outcome may also be ${outcomeBusy}, and conflict_at a stream that is locked
+${appendToStreams("try_append_all", impatient, {
+  streamLock: `if not ${lock.tryStreamLock("stream_hash")} then
+      outcome := ${outcomeBusy};
+      conflict_at := (
+        select min(s.n)
+        from unnest(p_tenants, p_domains, p_aggregates) with ordinality s (tenant, domain, aggregate, n)
+        where ${lock.streamHash("s.tenant", "s.domain", "s.aggregate")} = stream_hash
+      );
+      return;
+    end if`,
+  epochLock: `perform ${lock.takeEpochLock}`
+})}
 `
 
   const head = `
@@ -365,5 +392,15 @@ end $$;
   delete from ${names.qualified("revisions")} r
   where r.tenant_id = p_tenant and r.domain = p_domain and r.aggregate_id = p_aggregate;`)
 
-  return { lastPosition, append, tryAppend, appendEach, appendAll, head, deleteStream, deleteStreamAndRevision }
+  return {
+    lastPosition,
+    append,
+    tryAppend,
+    appendEach,
+    appendAll,
+    tryAppendAll,
+    head,
+    deleteStream,
+    deleteStreamAndRevision
+  }
 }

@@ -77,6 +77,11 @@ const checkedPositions = (n: Names): string => {
     .trim()
 }
 
+const groups = (n: Names): string => {
+  const { appendEach, tryAppendAll } = functions.make(n)
+  return [tryAppendAll, appendEach].join("").trim()
+}
+
 export const storeSchema: StoreSchema = {
   store: "EventStore",
   table: "events",
@@ -87,7 +92,7 @@ export const storeSchema: StoreSchema = {
     { id: 3, name: "changed events", sql: (n) => `alter table ${n.qualified("events")} add column changed boolean;` },
     { id: 4, name: "last position", sql: checkedPositions },
     // Processes of the version before go on with the function that they have.
-    { id: 5, name: "groups of any appends", sql: (n) => functions.make(n).appendEach.trim() }
+    { id: 5, name: "groups of any appends", sql: groups }
   ],
   needs: {
     read: {
@@ -98,7 +103,7 @@ export const storeSchema: StoreSchema = {
     write: {
       tables: { events: ["insert"] },
       sequences: { positions: ["usage"] },
-      functions: ["append", "try_append", "append_each", "append_all"]
+      functions: ["append", "try_append", "append_each", "append_all", "try_append_all"]
     }
   },
   positions: functions.positions

@@ -162,6 +162,7 @@ export const make = (names: Names) => {
   const append = calling("append", 12)
   const tryAppend = calling("try_append", 12)
   const appendAll = calling("append_all", 13)
+  const tryAppendAll = calling("try_append_all", 13)
   const appendEach = calling("append_each", 15)
 
   const answerOf = ([outcome, version, position]: OneRow): Answer =>
@@ -256,11 +257,14 @@ export const make = (names: Names) => {
     }
   }
 
-  const appendMany = (batch: Batch): Statement<Answer> => {
-    const { appends, guards } = batch
-    const streams: ReadonlyArray<Guard> = [...appends, ...guards]
+  const several = <A>(
+    call: { readonly name: string; readonly text: string },
+    batch: Batch,
+    onRow: (row: AllRow, streams: ReadonlyArray<Guard>) => A
+  ): Statement<A> => {
+    const streams: ReadonlyArray<Guard> = [...batch.appends, ...batch.guards]
     return {
-      ...appendAll,
+      ...call,
       values: [
         ...placesOf(streams.map(({ stream }) => stream)),
         streams.map(({ expected }) => expectedNumber(expected)),
@@ -270,26 +274,29 @@ export const make = (names: Names) => {
       rowMode: "array",
       operation: "append",
       kind: "write",
-      onResult: (result) => {
-        const [outcome, conflictAt, versions, positions] = result.rows[0] as AllRow
-        if (outcome === functions.outcomeExists) return "Exists"
-        if (outcome === functions.outcomeConflict) {
-          return { _tag: "Conflict", index: conflictAt - 1, actual: versions[conflictAt - 1] as number }
-        }
-        const results = appends.map((_, i) => ({
-          version: versions[i] as number,
-          position: positions[i] as number
-        }))
-        return { _tag: "Appended", results }
-      }
+      onResult: (result) => onRow(result.rows[0] as AllRow, streams)
     }
   }
+
+  const answerOfAll =
+    ({ appends }: Batch) =>
+    ([outcome, conflictAt, versions, positions]: AllRow): Answer => {
+      if (outcome === functions.outcomeExists) return "Exists"
+      if (outcome === functions.outcomeConflict) {
+        return { _tag: "Conflict", index: conflictAt - 1, actual: versions[conflictAt - 1] as number }
+      }
+      const results = appends.map((_, i) => ({
+        version: versions[i] as number,
+        position: positions[i] as number
+      }))
+      return { _tag: "Appended", results }
+    }
 
   return {
     /** Waits for locks. */
     append: (batch: Batch): Statement<Answer> => {
       const only = singleOf(batch)
-      return only === undefined ? appendMany(batch) : single(append, only, answerOf)
+      return only === undefined ? several(appendAll, batch, answerOfAll(batch)) : single(append, only, answerOf)
     },
 
     /** Does not wait for locks: returns `Busy`, or fails with `lock_not_available`. */
@@ -299,8 +306,10 @@ export const make = (names: Names) => {
         const busy: Busy = { _tag: "Busy", stream: only.stream }
         return single(tryAppend, only, (row) => (row[0] === functions.outcomeBusy ? busy : answerOf(row)))
       }
-      const group = appendGroup([batch])
-      return { ...group, onResult: (result) => group.onResult(result)[0] as Attempt }
+      const answer = answerOfAll(batch)
+      return several(tryAppendAll, batch, (row, streams) =>
+        row[0] === functions.outcomeBusy ? { _tag: "Busy", stream: (streams[row[1] - 1] as Guard).stream } : answer(row)
+      )
     },
 
     appendGroup,
