@@ -89,7 +89,8 @@ export const submit = <A, K extends QueryKind>(
   })
 }
 
-const exitOf = <A, K extends QueryKind>(
+/** What a statement has returned, or failed with. */
+export const exitOf = <A, K extends QueryKind>(
   query: Statement<A, K>,
   error: unknown,
   result: Pg.QueryResult | undefined
@@ -288,6 +289,12 @@ export interface StoreAccess {
   readonly write: <A>(query: Statement<A>, committed: (value: A) => void) => Effect.Effect<A, StoreFailure>
 
   /**
+   * The same, but one that changes little and tells by its rows what it has done: outside a transaction it may share
+   * that of others (`SharedCommits`).
+   */
+  readonly writeGrouped: <A>(query: Statement<A>) => Effect.Effect<A, StoreFailure>
+
+  /**
    * Runs a statement on a connection of the pool, outside any fiber and transaction. The effect it returns ends the
    * statement, as interruption ends `run`; `done` is called in any case.
    */
@@ -302,10 +309,12 @@ export interface StoreAccess {
   readonly settings: Pick<ConnectionSettings, "groupCommit" | "listener" | "pooled">
 }
 
+/** `shared` runs what may share a transaction; without it nothing does. */
 export const accessTo = (
   pool: PgPool,
-  transactions: Transactions
-): Pick<StoreAccess, "run" | "write" | "submit" | "inTransaction"> => ({
+  transactions: Transactions,
+  shared: (<A>(query: Statement<A>) => Effect.Effect<A, StoreFailure>) | undefined
+): Pick<StoreAccess, "run" | "write" | "writeGrouped" | "submit" | "inTransaction"> => ({
   run: <A, K extends QueryKind>(query: Statement<A, K>) =>
     Effect.withFiberRuntime<A, FailureOf<K>>((fiber) => statement(transactions.poolOf(fiber), query)),
   write: <A>(query: Statement<A>, committed: (value: A) => void) =>
@@ -322,6 +331,12 @@ export const accessTo = (
         }
       })
     }),
+  writeGrouped: (query) =>
+    Effect.withFiberRuntime((fiber) =>
+      shared === undefined || transactions.current(fiber) !== undefined
+        ? statement(transactions.poolOf(fiber), query)
+        : shared(query)
+    ),
   submit: (query, done) => submit(pool, query, done),
   inTransaction: (fiber) => transactions.current(fiber) !== undefined
 })
