@@ -32,7 +32,9 @@ const folderOf = (contract: string): string =>
     ? "crypto"
     : contract === "CacheStoreTwoLevels.ts"
       ? "cacheStore"
-      : `${contract.charAt(0).toLowerCase()}${contract.slice(1, -3)}`
+      : contract === "CommandWorker.ts"
+        ? "commandStore"
+        : `${contract.charAt(0).toLowerCase()}${contract.slice(1, -3)}`
 
 /** Where packages other than Effect itself may be imported. A folder that is not named here imports none. */
 const packagesOf: Readonly<Record<string, ReadonlyArray<string>>> = {

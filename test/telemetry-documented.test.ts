@@ -80,6 +80,7 @@ const commands = Effect.flatMap(CommandStore.CommandStore, (store) => {
   return take({
     create: store.create({ ...command, id: id.replace(/7$/, "8") }),
     execute: store.execute(command, Effect.succeed(1), { success: Schema.Number }),
+    cancel: store.cancel(id),
     get: store.get(id),
     list: Stream.runDrain(store.list({ filter: { domain: "order", types: ["Place"] } })),
     page: store.page(),

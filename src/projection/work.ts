@@ -12,7 +12,7 @@ import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import { CheckpointLost, type CheckpointStoreShape, type Lease, type NewDeadLetter } from "../CheckpointStore.js"
-import { isRepeatable } from "../Errors.js"
+import { isTransient } from "../Errors.js"
 import type { Event, EventStoreShape } from "../EventStore.js"
 import { isIdentifier } from "../internal/validate.js"
 import type { RunError } from "../Projection.js"
@@ -57,18 +57,6 @@ class Unavailable {
 class Failed {
   readonly _tag = "Failed"
   constructor(readonly cause: unknown) {}
-}
-
-/** How many errors may stand around one of a store, such as an `SqlError`. */
-const causesMax = 8
-
-export const isTransient = (error: unknown): boolean => {
-  let current = error
-  for (let i = 0; i <= causesMax && typeof current === "object" && current !== null; i++) {
-    if (isRepeatable(current)) return true
-    current = "cause" in current ? current.cause : undefined
-  }
-  return false
 }
 
 const ofStores = <E>(error: E): E | Unavailable =>

@@ -351,7 +351,7 @@ describePg("CommandStore on PostgreSQL", () => {
   storeMigrations(
     "CommandStorePg",
     CommandStorePg,
-    ["commands", "attempt tokens"],
+    ["commands", "attempt tokens", "due commands"],
     Effect.map(createOne, ({ position }) => assert.isAbove(position, 0))
   )
 

@@ -155,7 +155,7 @@ describe("CommandStore on SQLite", () => {
   storeMigrations(
     "CommandStoreSqlite",
     CommandStoreSqlite,
-    ["commands", "attempt tokens"],
+    ["commands", "attempt tokens", "due commands"],
     Effect.map(createOne, ({ position }) => expect(position).toBeGreaterThan(0))
   )
 
