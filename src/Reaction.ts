@@ -118,6 +118,19 @@ export interface Options<
 export const commandId = (name: string, eventId: string, index = 0): string =>
   Uuid.derived(eventId, ["reaction", identifier(name, "name"), integer(index, "index", 0)])
 
+const keys = [
+  "name",
+  "events",
+  "filter",
+  "commands",
+  "react",
+  "partitions",
+  "batchSize",
+  "lease",
+  "retry",
+  "onFailure"
+] as const
+
 const requestKeys = ["command", "domain", "tenantId", "metadata", "dueAt"] as const
 
 /** More commands of one event would be a batch of their own. */
@@ -141,6 +154,7 @@ export const make = <
 >(
   options: Options<A, I, RS, C, CI, RC, E, RR>
 ): Reaction<RS | RC | RR> => {
+  fields(options, "options", keys)
   const { commands, react, ...rest } = options
   if (!Schema.isSchema(commands)) return refuse("commands", `must be a Schema, not ${describe(commands)}`)
   if (typeof react !== "function") return refuse("react", `must be a function, not ${describe(react)}`)

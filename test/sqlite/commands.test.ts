@@ -4,7 +4,7 @@
 import * as path from "node:path"
 import Sqlite from "better-sqlite3"
 import { Config, ConfigProvider, Deferred, Effect, Layer, Schema } from "effect"
-import { CommandStore, Pool } from "effect-stores"
+import { CommandStore, CommandWorker, Pool } from "effect-stores"
 import { CommandStoreSqlite, EventStoreSqlite, SqliteDatabase } from "effect-stores/sqlite"
 import { describe, expect, it } from "vitest"
 import { temporaryDirectory } from "../support/backends.js"
@@ -14,6 +14,12 @@ import { openConnections, storeMigrations } from "./support.js"
 const freshFile = () => path.join(temporaryDirectory(), "commands.db")
 
 const createOne = Effect.flatMap(CommandStore.CommandStore, (store) => store.create(newCommand()))
+
+const Do = Schema.TaggedStruct("Do", { id: Schema.String })
+const worker = CommandWorker.make({
+  name: "w",
+  handlers: [CommandWorker.handler(Do, () => Effect.succeed("by a worker"), { success: Schema.String })]
+})
 
 describe("CommandStore on SQLite", () => {
   commandsOnSql({
@@ -89,13 +95,14 @@ describe("CommandStore on SQLite", () => {
     })
   }
 
-  it("rows of the version before tokens are read, and their commands executed to the end", async () => {
+  it("rows of earlier versions are read, and their commands executed to the end, by a worker too", async () => {
     const filename = freshFile()
     const layer = CommandStoreSqlite.layer({ filename })
     await Effect.runPromise(Effect.provide(Effect.asVoid(CommandStore.CommandStore), layer))
-    const [received, leased, finished] = [newCommand(), newCommand(), newCommand()]
+    const [received, leased, finished, open] = [newCommand(), newCommand(), newCommand(), newCommand()]
     const before = new Sqlite(filename)
-    before.exec("ALTER TABLE es_commands DROP COLUMN token; ALTER TABLE es_commands DROP COLUMN changed")
+    before.exec(`DROP INDEX es_commands_due; ALTER TABLE es_commands DROP COLUMN due_ms;
+      ALTER TABLE es_commands DROP COLUMN token; ALTER TABLE es_commands DROP COLUMN changed`)
     before.exec("DELETE FROM es_migrations WHERE store = 'CommandStore' AND id > 1")
     const insert = before.prepare(
       `INSERT INTO es_commands (id, tenant_id, domain, type, data, metadata, created_ms, status, attempts, lease_end_ms, outcome)
@@ -104,7 +111,8 @@ describe("CommandStore on SQLite", () => {
     for (const [{ data, id }, ...rest] of [
       [received, "received", 0, 0, null],
       [leased, "received", 1, Date.now() + 500, null],
-      [finished, "succeeded", 1, 0, `"before"`]
+      [finished, "succeeded", 1, 0, `"before"`],
+      [open, "received", 0, 0, null]
     ] as const) {
       insert.run(id, JSON.stringify(data), ...rest)
     }
@@ -117,6 +125,8 @@ describe("CommandStore on SQLite", () => {
       )
       expect(answers).toEqual(["attempt 1", "attempt 2", "before"])
       expect(yield* Effect.flip(store.create({ ...finished, data: 2 }))).toMatchObject({ _tag: "DuplicateCommand" })
+      expect(yield* CommandWorker.catchUp(worker)).toBe(1)
+      expect(yield* store.execute(open, attempt, { success: Schema.String })).toBe("by a worker")
     }).pipe(Effect.provide(layer), Effect.runPromise)
   })
 
