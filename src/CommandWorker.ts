@@ -1,7 +1,7 @@
 /**
- * Workers: they execute the commands of a CommandStore that are `received` and that nobody executes. Those were stored
- * by `create` or by a `Reaction`, are due since a moment ago, or were left behind by a process that died. A worker has a
- * handler for each type of command that it knows, and leaves others alone. Plain functions over a definition.
+ * Workers: they execute the commands of a CommandStore that are `received`, that are due, and that nobody executes.
+ * Those were stored by `create` or by a `Reaction`, or were left behind by a process that died. A worker has a handler
+ * for each type of command that it knows, and leaves others alone. Plain functions over a definition.
  *
  * @example
  * ```ts
@@ -137,16 +137,16 @@ export const make = <const Handlers extends ReadonlyArray<Handler<unknown>>>(
  * processes as you like.
  *
  * 1. Looks for commands of its types that are `received`, have no running lease and are due, those longest due first.
- *    By an index that has no finished commands. What this process creates it sees at once, and others within
- *    `pollInterval`.
+ *    By an index that has no finished commands. What this process creates, unless in a transaction, it sees at once,
+ *    and all others within `pollInterval`.
  * 2. Takes one over, as `CommandStore.execute` would, and executes its handler: what holds is documented there. A
  *    command that another process executes is left alone. What a process that died has begun is taken over when its
  *    lease has ended.
  * 3. A success, and a failure that the handler's `failure` knows, is the outcome. After any other end (another failure,
  *    a defect, data that does not fit the Schema) the command stays `received`, and is due again after `pause`. After
- *    the last of `attempts` it is closed: its status is `failed`, it is logged as an error and counted, and whoever asks
- *    for its outcome fails with `CommandDecodeError`. `CommandStore.update` opens it again, for one more attempt. A
- *    command whose last attempt died with its process is closed before another begins.
+ *    the last of `attempts` it is given up: its status is `failed`, which is logged as an error and counted, and
+ *    whoever asks for its outcome fails with `CommandDecodeError`. If the last attempt died with its process, the
+ *    command is given up when it is found. `CommandStore.update` with `received` opens it again, for one more attempt.
  *
  * While a store is unavailable no command is given up: it waits, also where a handler's error was caused by one
  * (`Errors.isTransient`). Interrupting it interrupts the handlers and gives their leases back. Needs a store that was

@@ -187,8 +187,8 @@ export const isRepeatable = (error: unknown): boolean => isRetryable(error) || e
 const causesMax = 8
 
 /**
- * Whether it is repeatable, or an error around one that is, such as an `SqlError`: the fault lies in a store, and not in
- * what was asked of it.
+ * Whether it is repeatable, or an error around one that is, such as an `SqlError`: the fault lies in a store, and not
+ * in what was asked of it.
  *
  * @since 0.1.0
  * @category guards

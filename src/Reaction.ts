@@ -85,9 +85,9 @@ export interface Options<
   RR
 > extends Omit<Projection.Options<A, I, RS, E, RR, "atLeastOnce">, "delivery" | "handle" | "generation"> {
   /**
-   * By which its checkpoints are found, 1 to 255 bytes; and a part of the ids of its commands, so another name sends all
-   * of them again. It begins with the first event that there is: give `filter` a `createdFrom` where what happened
-   * before is to be left alone.
+   * By which its checkpoints are found, 1 to 255 bytes. It is a part of the ids of its commands, so with another name
+   * all of them are sent again. It begins with the first event that there is: give `filter` a `createdFrom` where what
+   * happened before is to be left alone.
    */
   readonly name: string
   /** What it sends: a tagged struct, or a union of them, as for `CommandStore.forSchema`. */

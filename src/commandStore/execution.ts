@@ -47,8 +47,8 @@ type Execute = <A, E, R>(
 ) => Effect.Effect<A, E | ExecuteError, Exclude<R, CurrentCommand>>
 
 /**
- * One attempt at a command that was found open. None: it is being executed, done, or gone meanwhile, or this attempt was
- * overtaken. `executionOf` is given the command as it is stored.
+ * One attempt at a command that was found open. None: it is being executed, done, or gone meanwhile, or this attempt
+ * was overtaken. `executionOf` is given the command as it is stored.
  */
 export type Resume = <A, E, R>(
   open: EncodedOpenCommand,

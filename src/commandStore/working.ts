@@ -12,6 +12,7 @@ import type * as Scope from "effect/Scope"
 import { CommandDecodeError, CommandStore } from "../CommandStore.js"
 import type { RunError } from "../CommandWorker.js"
 import { InvalidInput, isTransient, ReadOnly, type StoreFailure } from "../Errors.js"
+import { timerMaxMs } from "../internal/durations.js"
 import { Hints } from "../internal/Hints.js"
 import * as Telemetry from "../internal/telemetry.js"
 import type { EncodedOpenCommand } from "./CommandStoreEncoded.js"
@@ -55,8 +56,8 @@ const at = <R>(definition: Definition<R>): Effect.Effect<Worker<R>, ReadOnly | I
 /**
  * 1. Looks for open commands, and begins with as many as it may. It asks for those beside the ones that it is at, since
  *    these may not have been taken over yet.
- * 2. When it may begin with no more, waits until one has ended. Otherwise until the next is due, one is created here, or
- *    it is time to look for those of other processes.
+ * 2. When it may begin with no more, waits until one has ended. Otherwise until the next is due, one is created
+ *    here, or it is time to look for those of other processes.
  *
  * Unless it is to go on, it ends when none is due and none is at work. Returns how many have got an outcome.
  */
@@ -109,7 +110,7 @@ const working = <R>(worker: Worker<R>, goesOn: boolean): Effect.Effect<number, S
       else if (goesOn) {
         const waitMs = found.reduce(
           (least, { dueInMs }) => (dueInMs > 0 ? Math.min(least, dueInMs) : least),
-          pollIntervalMs
+          Math.min(pollIntervalMs, timerMaxMs)
         )
         yield* Effect.timeoutOption(hint, Duration.millis(waitMs))
       } else if (busy.size > 0) yield* ended

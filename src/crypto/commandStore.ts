@@ -209,7 +209,8 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
         const ended = Effect.flatMap(outcomeKey(begun), (key) =>
           end({ ...request, ...codec.sealOutcome(key, begun.place, status, outcome) })
         )
-        // Its subject was forgotten meanwhile: what it has done is done, so nobody may begin again; its outcome is lost.
+        // Its subject was forgotten meanwhile: what it has done is done, so nobody may begin again, and its outcome is
+        // lost.
         const without = (error: SubjectShredded) =>
           Effect.zipRight(end({ ...request, outcome: null, outcomeKeyId: null }), Effect.fail(error))
         return Effect.tap(Effect.catchTag(ended, "SubjectShredded", without), () => places.delete(position))

@@ -10,7 +10,8 @@ import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
-import type { Event, Filter } from "../EventStore.js"
+import type { InvalidInput } from "../Errors.js"
+import type { Event, Filter, NewEvent } from "../EventStore.js"
 import { EventDecodeError } from "../EventStore.js"
 import { optionalLeaseMs } from "../internal/durations.js"
 import { tagged, tagsOf } from "../internal/taggedPayload.js"
@@ -44,6 +45,8 @@ export interface Definition<R> {
   readonly lease: Duration.Duration
   readonly retry: Schedule.Schedule<unknown>
   readonly onFailure: OnFailure
+  /** A value of its Schema as it is stored. */
+  readonly encode: (event: { readonly _tag: string }) => Effect.Effect<NewEvent, InvalidInput, R>
   /** Decodes the events and handles them. */
   readonly apply: (
     events: Arr.NonEmptyReadonlyArray<Event>,
@@ -101,6 +104,7 @@ export const define = <A extends { readonly _tag: string }, I extends { readonly
     lease: Duration.millis(optionalLeaseMs(given.lease, "lease")),
     retry: retry ?? retryDefault,
     onFailure: given.onFailure === undefined ? "stop" : oneOf(given.onFailure, "onFailure", ["stop", "skip", "park"]),
+    encode: (event) => codec.encode(event as A, "event", {}),
     apply: (stored, batch) =>
       // As exits: what dies or interrupts itself has failed, too.
       Effect.flatMap(

@@ -77,7 +77,7 @@ export const workers = (test: Test, layer: Layer.Layer<CommandStore, unknown>): 
       assert.equal((yield* create({})).dueAt, undefined)
     }))
 
-  test("a worker executes what it has a handler for, of its tenant and domain, once; outcomes are those of execute", () =>
+  test("a worker executes what it has handlers for, in its tenant and domain, once; execute returns the outcome", () =>
     Effect.gen(function* () {
       const store = yield* CommandStore
       const tenantId = freshTenant()
