@@ -127,20 +127,21 @@ const port = (database: Database): Encoded.Encoded => {
       }),
 
     open: ({ filter, limit }) =>
-      // Not a read, for its clock.
-      commands.write((rows, now) => {
-        const nowMs = now()
-        return matching(rows, { ...filter, statuses: ["received"] })
-          .flatMap(({ id }): ReadonlyArray<Encoded.EncodedOpenCommand> => {
-            const row = received(rows, id)
-            if (row === undefined || row.leaseEndMs > nowMs) return []
-            const { attempts, createdAt, dueAt, position, type } = row.command
-            const dueInMs = (dueAt ?? createdAt) - nowMs
-            return [{ id, type, position, attempts, dueInMs, isLeftBehind: row.leaseEndMs > 0 }]
-          })
-          .sort((a, b) => a.dueInMs - b.dueInMs || a.position - b.position)
-          .slice(0, limit)
-      }),
+      Effect.clockWith((clock) =>
+        commands.read((rows) => {
+          const nowMs = clock.unsafeCurrentTimeMillis()
+          return matching(rows, { ...filter, statuses: ["received"] })
+            .flatMap(({ id }): ReadonlyArray<Encoded.EncodedOpenCommand> => {
+              const row = received(rows, id)
+              if (row === undefined || row.leaseEndMs > nowMs) return []
+              const { attempts, createdAt, dueAt, position, type } = row.command
+              const dueInMs = (dueAt ?? createdAt) - nowMs
+              return [{ id, type, position, attempts, dueInMs, isLeftBehind: row.leaseEndMs > 0 }]
+            })
+            .sort((a, b) => a.dueInMs - b.dueInMs || a.position - b.position)
+            .slice(0, limit)
+        })
+      ),
 
     postpone: ({ dueInMs, id, position }) =>
       commands.write((rows, now) => {

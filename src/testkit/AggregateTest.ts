@@ -4,7 +4,7 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import type * as Either from "effect/Either"
+import * as Either from "effect/Either"
 import { type Aggregate, type Decided, TypeId } from "../Aggregate.js"
 import { InvalidInput } from "../Errors.js"
 import * as Json from "../Json.js"
@@ -46,7 +46,7 @@ export interface Given<S, E> {
  *
  * @example
  * ```ts
- * import { Effect, Schema } from "effect"
+ * import { Schema } from "effect"
  * import { Aggregate } from "effect-stores"
  * import { AggregateTest } from "effect-stores/testkit"
  *
