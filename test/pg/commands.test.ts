@@ -339,6 +339,39 @@ describePg("CommandStore on PostgreSQL", () => {
     })
   )
 
+  it.live(
+    "a worker finds open commands by the index that has them alone, though it was analyzed while it was empty",
+    () =>
+      Effect.gen(function* () {
+        const url = yield* Effect.promise(freshDatabase)
+        const layer = CommandStorePg.layer({ url: Redacted.make(url), pool: { maxOpenConns: 1 } })
+        yield* Effect.gen(function* () {
+          const store = yield* CommandStore.CommandStore
+          const { sql, transaction } = yield* PgDatabase.PgDatabase
+          yield* sql`analyze es_commands`
+          const look = CommandWorker.catchUp(worker)
+          // More than the server tries before it keeps a plan for all parameters.
+          yield* Effect.repeatN(look, 10)
+          yield* Effect.forEach(Array.from({ length: 100 }), () => store.execute(newCommand(), Effect.void))
+          const scans = sql.unsafe<{ readonly name: string; readonly n: number }>(
+            `select indexrelid::regclass::text as name, pg_stat_get_xact_numscans(indexrelid)::int as n
+           from pg_index where indrelid = 'es_commands'::regclass order by 1`
+          )
+          yield* transaction(
+            Effect.gen(function* () {
+              const before = yield* scans
+              yield* look
+              const after = yield* scans
+              assert.deepStrictEqual(
+                after.filter(({ n }, i) => n > (before[i]?.n ?? 0)).map(({ name }) => name),
+                ["es_commands_due"]
+              )
+            })
+          )
+        }).pipe(Effect.provide(layer))
+      })
+  )
+
   it.live("comes from Config, with up to 25 connections by default", () =>
     Effect.gen(function* () {
       const url = yield* Effect.promise(freshDatabase)

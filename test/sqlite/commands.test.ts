@@ -4,9 +4,11 @@
 import * as path from "node:path"
 import Sqlite from "better-sqlite3"
 import { Config, ConfigProvider, Deferred, Effect, Layer, Schema } from "effect"
-import { CommandStore, CommandWorker, Pool } from "effect-stores"
+import { CommandStore, CommandStoreEncoded, CommandWorker, Pool } from "effect-stores"
 import { CommandStoreSqlite, EventStoreSqlite, SqliteDatabase } from "effect-stores/sqlite"
 import { describe, expect, it } from "vitest"
+import * as statements from "../../src/sqlite/commandStore/statements.js"
+import { checkedNames } from "../../src/sqlite/database/names.js"
 import { temporaryDirectory } from "../support/backends.js"
 import { commandsOnSql, newCommand } from "../support/commandsOnSql.js"
 import { openConnections, storeMigrations } from "./support.js"
@@ -128,6 +130,26 @@ describe("CommandStore on SQLite", () => {
       expect(yield* CommandWorker.catchUp(worker)).toBe(1)
       expect(yield* store.execute(open, attempt, { success: Schema.String })).toBe("by a worker")
     }).pipe(Effect.provide(layer), Effect.runPromise)
+  })
+
+  it("finds open commands by the index that has them alone, in its order, whatever the filter", async () => {
+    const filename = freshFile()
+    await Effect.runPromise(Effect.provide(createOne, CommandStoreSqlite.layer({ filename })))
+    const file = new Sqlite(filename)
+    const { open } = statements.make(checkedNames({}))
+    for (const filter of [
+      CommandStoreEncoded.anyCommand,
+      { ...CommandStoreEncoded.anyCommand, tenantId: "t", domain: "d", types: ["Do", "Other"] }
+    ]) {
+      const { params, text } = open(filter)
+      const plan = file.prepare(`EXPLAIN QUERY PLAN ${text}`).all(0, 0, ...params, 1) as ReadonlyArray<{
+        readonly detail: string
+      }>
+      const details = plan.map(({ detail }) => detail).filter((detail) => !detail.includes("json_each"))
+      expect(details[0]).toBe("SCAN es_commands USING INDEX es_commands_due")
+      expect(details.filter((detail) => detail.includes("ORDER BY"))).toEqual([])
+    }
+    file.close()
   })
 
   it("gives no position again when the newest command is deleted", async () => {
