@@ -1,5 +1,5 @@
 /**
- * `npm run bench -- event-store [options]`, and so for `aggregate`, `cache-store`, `data-store`,
+ * `npm run bench -- event-store [options]`, and so for `subscribers`, `aggregate`, `cache-store`, `data-store`,
  * `crypto` and `followers`.
  *
  * Runs on the built library, as an application would. This file chooses the bench; what it measures and its options are
@@ -11,6 +11,7 @@ import * as cacheStore from "./cacheStore/bench.js"
 import * as crypto from "./crypto/bench.js"
 import * as dataStore from "./dataStore/bench.js"
 import * as eventStore from "./eventStore/bench.js"
+import * as subscribers from "./eventStore/subscribers.js"
 import * as followers from "./followers/bench.js"
 
 interface Bench {
@@ -20,6 +21,7 @@ interface Bench {
 
 const benches: Readonly<Record<string, Bench>> = {
   "event-store": eventStore,
+  subscribers,
   aggregate,
   "cache-store": cacheStore,
   "data-store": dataStore,

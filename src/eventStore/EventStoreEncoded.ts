@@ -242,6 +242,9 @@ export interface Encoded {
    * at once.
    */
   readonly hints: Effect.Effect<Effect.Effect<void>, never, Scope.Scope>
+
+  /** Whether the fiber is in a transaction that this port's operations are part of. */
+  readonly inTransaction: Effect.Effect<boolean>
 }
 
 /**

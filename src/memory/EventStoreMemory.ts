@@ -11,13 +11,14 @@ import type * as Layer from "effect/Layer"
 import type { InvalidInput } from "../Errors.js"
 import { EventStore, type ExpectedVersion, type StreamId } from "../EventStore.js"
 import * as Encoded from "../eventStore/EventStoreEncoded.js"
+import { matches } from "../eventStore/matches.js"
 import { Hints } from "../internal/Hints.js"
 import { takePage } from "../internal/pages.js"
 import { liftOptions } from "../internal/storeOptions.js"
 import { streamKey } from "../StreamId.js"
 import type { Database } from "./database/Database.js"
 import { makeNote } from "./database/notes.js"
-import { distinctPage, matcher } from "./database/queries.js"
+import { distinctPage } from "./database/queries.js"
 import { storeLayers } from "./database/storeLayers.js"
 import type { MemoryDatabase } from "./MemoryDatabase.js"
 
@@ -235,7 +236,9 @@ const port = (database: Database): Encoded.Encoded => {
 
     note: makeNote(),
 
-    hints: hints.register
+    hints: hints.register,
+
+    inTransaction: Effect.withFiberRuntime((fiber) => Effect.succeed(database.current(fiber) !== undefined))
   }
 }
 
@@ -256,16 +259,6 @@ const indexAfter = (log: ReadonlyArray<Encoded.EncodedEvent>, position: number):
   }
   return low
 }
-
-const matches = matcher<Encoded.EncodedFilter, Encoded.EncodedEvent>({
-  tenantId: (event, tenantId) => event.tenantId === tenantId,
-  domain: (event, domain) => event.domain === domain,
-  aggregateId: (event, aggregateId) => event.aggregateId === aggregateId,
-  types: (event, types) => types.includes(event.type),
-  commandId: (event, commandId) => event.commandId === commandId,
-  createdFrom: (event, from) => event.createdAt >= from,
-  createdUntil: (event, until) => event.createdAt < until
-})
 
 const layers = storeLayers({
   tag: EventStore,
