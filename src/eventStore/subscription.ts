@@ -29,23 +29,28 @@ export const subscription = <A>(options: {
 }): Stream.Stream<A, ReadError> => {
   const { decode, emit, next, pollInterval, request } = options
   const start = { after: request.after, through: request.after, left: request.limit }
+  // As few effects as possible: an append makes each subscriber of a store take this step, and there may be thousands.
   return Stream.paginateChunkEffect(start, ({ left, ...place }) => {
-    const attempt = Effect.gen(function* () {
-      const found = yield* next({ ...place, limit: Math.min(pageSize, left) })
-      const events = yield* decode(found.events)
-      const newest = events[events.length - 1]
-      if (newest !== undefined) Telemetry.delayed((yield* Clock.currentTimeMillis) - newest.createdAt.epochMillis)
-      const rest = { after: found.position, through: found.through, left: left - events.length }
-      return [emit(events, found.position), rest.left === 0 ? Option.none() : Option.some(rest)] as const
-    })
-    return Effect.retry(attempt, {
-      while: (error) =>
+    const wanted = { ...place, limit: Math.min(pageSize, left) }
+    const attempt: Effect.Effect<readonly [Chunk.Chunk<A>, Option.Option<typeof start>], ReadError> = Effect.catchAll(
+      Effect.flatMap(next(wanted), (found) =>
+        Effect.flatMap(decode(found.events), (events) =>
+          Effect.map(Clock.currentTimeMillis, (nowMs) => {
+            const newest = events[events.length - 1]
+            if (newest !== undefined) Telemetry.delayed(nowMs - newest.createdAt.epochMillis)
+            const rest = { after: found.position, through: found.through, left: left - events.length }
+            return [emit(events, found.position), rest.left === 0 ? Option.none() : Option.some(rest)]
+          })
+        )
+      ),
+      (error) =>
         isRetryable(error)
-          ? Effect.as(
-              Effect.zipRight(Effect.logDebug("subscription waits for the backend", error), Effect.sleep(pollInterval)),
-              true
+          ? Effect.logDebug("subscription waits for the backend", error).pipe(
+              Effect.zipRight(Effect.sleep(pollInterval)),
+              Effect.zipRight(Effect.suspend(() => attempt))
             )
-          : Effect.succeed(false)
-    })
+          : Effect.fail(error)
+    )
+    return attempt
   })
 }
