@@ -16,6 +16,7 @@ import {
   SnapshotPolicy,
   SnapshotStore
 } from "effect-stores"
+import { DataStoreFileSystem } from "effect-stores/fs"
 import {
   CacheStoreMemory,
   CheckpointStoreMemory,
@@ -25,9 +26,12 @@ import {
   MemoryDatabase,
   SnapshotStoreMemory
 } from "effect-stores/memory"
+import { DataStoreMinio } from "effect-stores/minio"
 import { CommandStorePg, EventStorePg, PgDatabase } from "effect-stores/pg"
+import { CacheStoreRedis, SnapshotStoreRedis } from "effect-stores/redis"
 import { EventStoreSqlite, SqliteDatabase } from "effect-stores/sqlite"
-import { describePg, freshDatabase, temporaryDirectory } from "./support/backends.js"
+import { describePg, freshDatabase, freshKeyPrefix, redisUrl, temporaryDirectory } from "./support/backends.js"
+import { s3ProgramsMissing, startCeph } from "./support/s3.js"
 import { recording } from "./support/tracing.js"
 
 /** What is done with each member. A forgotten one does not compile. */
@@ -265,6 +269,23 @@ const onPg = (url: string) =>
     )
   )
 
+const onRedis = (url: string) =>
+  Effect.all([snapshots, cache]).pipe(
+    Effect.provide([
+      SnapshotStoreRedis.layer({ url: Redacted.make(url), prefix: freshKeyPrefix() }),
+      CacheStoreRedis.layer({ url: Redacted.make(url), prefix: freshKeyPrefix() })
+    ])
+  )
+
+const onFiles = (root: string) => Effect.provide(objects, DataStoreFileSystem.layer({ root }))
+
+const onS3 = Effect.acquireUseRelease(
+  Effect.promise(() => startCeph(2 ** 30)),
+  ({ accessKey, endpoint, secretKey }) =>
+    Effect.provide(objects, DataStoreMinio.layer({ endpoint, accessKey, secretKey: Redacted.make(secretKey) })),
+  (server) => Effect.promise(server.stop)
+)
+
 const documented = fs.readFileSync(new URL("../docs/telemetry.md", import.meta.url), "utf8")
 
 /** The rows of the table whose first heading is this, as the names that are quoted in each of its cells. */
@@ -294,7 +315,16 @@ describePg("docs/telemetry.md", () => {
     Effect.gen(function* () {
       const { spans: recorded, tracer } = recording()
       const url = yield* Effect.promise(freshDatabase)
-      const tour = Effect.all([inMemory, onSqlite(`${temporaryDirectory()}/events.db`), onPg(url)])
+      const redis = redisUrl()
+      // Where these are missing, the others show every span; what they add of their own is then not looked for.
+      const tour = Effect.all([
+        inMemory,
+        onSqlite(`${temporaryDirectory()}/events.db`),
+        onPg(url),
+        onFiles(temporaryDirectory()),
+        redis === undefined ? Effect.void : onRedis(redis),
+        s3ProgramsMissing("ceph") === undefined ? onS3 : Effect.void
+      ])
       yield* Effect.withTracer(Effect.scoped(tour), tracer)
 
       // The user's own statements are spans of @effect/sql.
@@ -323,6 +353,12 @@ describePg("docs/telemetry.md", () => {
       }
       const attributes = tableOf("attribute").flatMap(([names = []]) => names)
       assert.deepStrictEqual(sorted([...seen.values()].flatMap((each) => [...each])), sorted(attributes))
+
+      // the quoted names of the meaning
+      const [, systems = []] = tableOf("attribute").find(([names]) => names?.includes("db.system.name")) ?? []
+      const isAll = redis !== undefined && s3ProgramsMissing("ceph") === undefined
+      const seenSystems = new Set(ours.flatMap(({ attributes }) => attributes.get("db.system.name") ?? []).map(String))
+      assert.deepStrictEqual(sorted(seenSystems), sorted(systems.filter((system) => isAll || seenSystems.has(system))))
 
       const metrics = Metric.unsafeSnapshot(undefined)
         .map(({ metricKey: { keyType, name, tags } }) => ({ keyType, name, labels: tags.map(({ key }) => key) }))

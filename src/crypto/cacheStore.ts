@@ -11,6 +11,7 @@ import type { InvalidInput, StoreFailure } from "../Errors.js"
 import { pagedStream } from "../internal/pages.js"
 import { ContextWriter } from "./formats/context.js"
 import type { FindKey } from "./formats/envelope.js"
+import { inTurns, type Steps } from "./formats/steps.js"
 import type { Key } from "./keys/key.js"
 import { type Cipher, keyFor, keysFor, openAll, openText, prepare, refusedPlain, sealing, sealText } from "./sealer.js"
 import type { Rules } from "./subjects/rules.js"
@@ -37,20 +38,22 @@ export const cacheCodec = (cipher: Cipher, storeId: string) => {
 
   const named = (place: Place) => () => placeOf(place)
 
-  const seal = <Write extends Place & Payload>(key: Key | null, write: Write): Write =>
+  function* seal<Write extends Place & Payload>(key: Key | null, write: Write): Steps<Write> {
     // What has a key already did not open, in the level behind this one: sealed anew it would pass for authentic.
-    key === null || write.keyId !== null
+    return key === null || write.keyId !== null
       ? write
-      : { ...write, value: sealText(key, context(write), write.value), keyId: key.id }
+      : { ...write, value: yield* sealText(key, context(write), write.value), keyId: key.id }
+  }
 
-  const open = (row: Row, find: FindKey): string | CryptoError =>
-    row.keyId === null
+  function* open(row: Row, find: FindKey): Steps<string | CryptoError> {
+    return row.keyId === null
       ? (refusedPlain(cipher, unknownTime, "createdUntilMs", named(row)) ?? row.value)
-      : openText(find, row.keyId, context(row), row.value, named(row))
+      : yield* openText(find, row.keyId, context(row), row.value, named(row))
+  }
 
   /** A row that does not open keeps its key, so that the lift calls it unreadable. */
-  const openRow = <R extends Row>(row: R, find: FindKey): R => {
-    const value = open(row, find)
+  function* openRow<R extends Row>(row: R, find: FindKey): Steps<R> {
+    const value = yield* open(row, find)
     if (typeof value === "string") return { ...row, value, keyId: null }
     const refused = row.keyId === null
     return { ...row, value: refused ? "" : row.value, keyId: row.keyId ?? noKey, moved: value._tag === "Tampered" }
@@ -91,8 +94,14 @@ const overPort = (cipher: Cipher, port: Encoded, firstId: string): readonly [Enc
   const sealAll = <Write extends Place & Payload>(
     writes: ReadonlyArray<Write>
   ): Effect.Effect<ReadonlyArray<Write>, StoreFailure> =>
-    Effect.map(keysFor(cipher, writes, subjectOf, placeOf), (keyOf) =>
-      keyOf === null ? writes : writes.map((write) => codec.seal(keyOf(write), write))
+    Effect.flatMap(keysFor(cipher, writes, subjectOf, placeOf), (keyOf) =>
+      keyOf === null
+        ? Effect.succeed(writes)
+        : inTurns(function* () {
+            const sealed: Array<Write> = []
+            for (const write of writes) sealed.push(yield* codec.seal(keyOf(write), write))
+            return sealed
+          })
     )
 
   /**
@@ -179,15 +188,20 @@ const overPort = (cipher: Cipher, port: Encoded, firstId: string): readonly [Enc
           (rules) => subjectOf(rules, write),
           () => placeOf(place)
         )
-        return Effect.flatMap(key, (key) => port.replace(place, entry, codec.seal(key, write)))
+        return Effect.flatMap(key, (key) =>
+          Effect.flatMap(
+            inTurns(() => codec.seal(key, write)),
+            (sealed) => port.replace(place, entry, sealed)
+          )
+        )
       })
     })
 
   const rows: RowCodec<Place & Payload> = {
     keyIds: ({ keyId }) => [keyId],
     // What was stored under the id that the store has now.
-    open: (row, find) => {
-      const value = codec.open(row, find)
+    *open(row, find) {
+      const value = yield* codec.open(row, find)
       return typeof value === "string" ? { ...row, value, keyId: null } : value
     },
     seal: (key, row) => codec.seal(key, row),

@@ -16,8 +16,20 @@ import type { InvalidInput, StoreFailure } from "../Errors.js"
 import { pagedStream, rangePages } from "../internal/pages.js"
 import { ContextWriter } from "./formats/context.js"
 import type { FindKey } from "./formats/envelope.js"
+import { inTurns, type Steps } from "./formats/steps.js"
 import type { Key } from "./keys/key.js"
-import { type Cipher, isError, keyFor, openAll, openText, prepare, refusedPlain, sealing, sealText } from "./sealer.js"
+import {
+  type Cipher,
+  isError,
+  keyFor,
+  openAll,
+  openedInTurns,
+  openText,
+  prepare,
+  refusedPlain,
+  sealing,
+  sealText
+} from "./sealer.js"
 import type { Rules } from "./subjects/rules.js"
 import { type RowCodec, rowRecord, type Upkeep, upkeepOf } from "./upkeep.js"
 
@@ -57,58 +69,59 @@ export const commandCodec = (cipher: Cipher, storeId: string) => {
   const named = (place: Place, field: Field) => () =>
     `the ${field} of command ${place.id} (${place.tenantId}/${place.domain}, ${place.type})`
 
-  const seal = (
+  function* seal(
     key: Key | null,
     place: Place,
     data: string,
     metadata: string
-  ): Pick<EncodedPayloads, "data" | "metadata" | "keyId"> => {
+  ): Steps<Pick<EncodedPayloads, "data" | "metadata" | "keyId">> {
     if (key === null) return { data, metadata, keyId: null }
     const hasMetadata = metadata !== noMetadata
     return {
-      data: sealText(key, dataContext(place, hasMetadata), data),
-      metadata: hasMetadata ? sealText(key, metadataContext(place), metadata) : "",
+      data: yield* sealText(key, dataContext(place, hasMetadata), data),
+      metadata: hasMetadata ? yield* sealText(key, metadataContext(place), metadata) : "",
       keyId: key.id
     }
   }
 
-  const sealOutcome = (
+  function* sealOutcome(
     key: Key | null,
     place: Place,
     status: string,
     outcome: string | null
-  ): Pick<EncodedPayloads, "outcome" | "outcomeKeyId"> =>
-    key === null || outcome === null
+  ): Steps<Pick<EncodedPayloads, "outcome" | "outcomeKeyId">> {
+    return key === null || outcome === null
       ? { outcome, outcomeKeyId: null }
-      : { outcome: sealText(key, outcomeContext(place, status), outcome), outcomeKeyId: key.id }
+      : { outcome: yield* sealText(key, outcomeContext(place, status), outcome), outcomeKeyId: key.id }
+  }
 
-  const openField = (row: EncodedCommand, field: "data" | "metadata", find: FindKey): string | CryptoError => {
+  function* openField(row: EncodedCommand, field: "data" | "metadata", find: FindKey): Steps<string | CryptoError> {
     if (row.keyId === null) return refusedPlain(cipher, row.position, "commands", named(row, field)) ?? row[field]
     if (field === "metadata" && row.metadata === "") return noMetadata
     const context = field === "data" ? dataContext(row, row.metadata !== "") : metadataContext(row)
-    return openText(find, row.keyId, context, row[field], named(row, field))
+    return yield* openText(find, row.keyId, context, row[field], named(row, field))
   }
 
-  const openOutcome = (row: EncodedCommand, find: FindKey): string | null | CryptoError => {
+  function* openOutcome(row: EncodedCommand, find: FindKey): Steps<string | null | CryptoError> {
     if (row.outcome === null) return null
     if (row.outcomeKeyId === null)
       return refusedPlain(cipher, row.position, "commands", named(row, "outcome")) ?? row.outcome
-    return openText(find, row.outcomeKeyId, outcomeContext(row, row.status), row.outcome, named(row, "outcome"))
+    return yield* openText(find, row.outcomeKeyId, outcomeContext(row, row.status), row.outcome, named(row, "outcome"))
   }
 
-  const open = (row: EncodedCommand, find: FindKey): EncodedCommand | CryptoError => {
-    const data = openField(row, "data", find)
+  function* open(row: EncodedCommand, find: FindKey): Steps<EncodedCommand | CryptoError> {
+    const data = yield* openField(row, "data", find)
     if (typeof data !== "string") return data
-    const metadata = openField(row, "metadata", find)
+    const metadata = yield* openField(row, "metadata", find)
     if (typeof metadata !== "string") return metadata
-    const outcome = openOutcome(row, find)
+    const outcome = yield* openOutcome(row, find)
     if (typeof outcome === "object" && outcome !== null) return outcome
     return { ...row, data, metadata, keyId: null, outcome, outcomeKeyId: null }
   }
 
   /** As readers see it: also where it was forgotten, and something else is declared for it. */
-  const openRow = (row: EncodedCommand, find: FindKey): EncodedCommand | CryptoError => {
-    const opened = open(row, find)
+  function* openRow(row: EncodedCommand, find: FindKey): Steps<EncodedCommand | CryptoError> {
+    const opened = yield* open(row, find)
     const isForgotten = isError(opened) && opened._tag === "Shredded"
     return (isForgotten ? cipher.subjects?.replacements.command(row) : undefined) ?? opened
   }
@@ -169,7 +182,10 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
   const create: Encoded["create"] = (command, lease) =>
     Effect.flatMap(keyOf(null, command), (key) =>
       Effect.flatMap(
-        port.create({ ...command, ...codec.seal(key, command, command.data, command.metadata) }, lease),
+        Effect.flatMap(
+          inTurns(() => codec.seal(key, command, command.data, command.metadata)),
+          (sealed) => port.create({ ...command, ...sealed }, lease)
+        ),
         (outcome): Effect.Effect<CreateOutcome, CryptoError> => {
           if (outcome._tag === "Created") {
             const { data, keyId, metadata } = command
@@ -208,7 +224,10 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
     return Effect.flatMap(begunOf(id, position), (begun) => {
       if (begun === null) return Effect.succeed(false)
       const finished = Effect.flatMap(outcomeKey(begun), (key) =>
-        port.finish({ ...request, ...codec.sealOutcome(key, begun.place, status, outcome) })
+        Effect.flatMap(
+          inTurns(() => codec.sealOutcome(key, begun.place, status, outcome)),
+          (sealed) => port.finish({ ...request, ...sealed })
+        )
       )
       return Effect.tap(
         Effect.catchTag(finished, "SubjectShredded", (error) => finishWithout(request, error)),
@@ -219,10 +238,9 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
 
   /** The field that is not replaced. */
   const kept = (row: EncodedCommand, field: "data" | "metadata"): Effect.Effect<string, CryptoError> =>
-    Effect.flatMap(cipher.ring.finding(new Set(row.keyId === null ? [] : [row.keyId])), (find) => {
-      const opened = codec.openField(row, field, find)
-      return typeof opened === "string" ? Effect.succeed(opened) : Effect.fail(opened)
-    })
+    Effect.flatMap(cipher.ring.finding(new Set(row.keyId === null ? [] : [row.keyId])), (find) =>
+      openedInTurns(() => codec.openField(row, field, find))
+    )
 
   /** Data and metadata as they will be, if they are still as they were when they were read. */
   const updatePayloads = (
@@ -237,11 +255,16 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
         metadata === null ? kept(row, "metadata") : Effect.succeed(metadata)
       ]),
       ([data, metadata]) =>
-        Effect.flatMap(keyOf(row.keyId, { ...row, data, metadata }), (key) => {
-          const { outcome, outcomeKeyId } = row
-          const payloads = { ...codec.seal(key, row, data, metadata), outcome, outcomeKeyId }
-          return port.replace({ id: row.id, was: row, payloads, changes: replacesData })
-        })
+        Effect.flatMap(keyOf(row.keyId, { ...row, data, metadata }), (key) =>
+          Effect.flatMap(
+            inTurns(() => codec.seal(key, row, data, metadata)),
+            (sealed) => {
+              const { outcome, outcomeKeyId } = row
+              const payloads = { ...sealed, outcome, outcomeKeyId }
+              return port.replace({ id: row.id, was: row, payloads, changes: replacesData })
+            }
+          )
+        )
     )
   }
 
@@ -257,10 +280,10 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
           : status.outcome === null
             ? port.update({ ...unchanged, status })
             : Effect.flatMap(outcomeKey({ place: row, keyId: row.keyId }), (key) =>
-                port.update({
-                  ...unchanged,
-                  status: { ...status, ...codec.sealOutcome(key, row, status.status, status.outcome) }
-                })
+                Effect.flatMap(
+                  inTurns(() => codec.sealOutcome(key, row, status.status, status.outcome)),
+                  (sealed) => port.update({ ...unchanged, status: { ...status, ...sealed } })
+                )
               )
       if (data === null && metadata === null) return changeStatus
       const changePayloads = updatePayloads(row, data, metadata)
@@ -275,6 +298,17 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
     })
   }
 
+  function* sealPayloads(
+    key: Key | null,
+    row: EncodedCommand,
+    { data, metadata, outcome }: Pick<EncodedPayloads, "data" | "metadata" | "outcome">
+  ): Steps<EncodedPayloads> {
+    return {
+      ...(yield* codec.seal(key, row, data, metadata)),
+      ...(yield* codec.sealOutcome(key, row, row.status, outcome))
+    }
+  }
+
   const isAsWas = (row: EncodedPayloads, was: EncodedPayloads): boolean =>
     row.data === was.data && row.metadata === was.metadata && row.outcome === was.outcome
 
@@ -284,15 +318,10 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
       return Effect.flatMap(openOne(row), (opened) =>
         isAsWas(opened, was)
           ? Effect.flatMap(keyOf(row.keyId, { ...row, ...payloads }), (key) =>
-              port.replace({
-                id,
-                changes,
-                was: row,
-                payloads: {
-                  ...codec.seal(key, row, payloads.data, payloads.metadata),
-                  ...codec.sealOutcome(key, row, row.status, payloads.outcome)
-                }
-              })
+              Effect.flatMap(
+                inTurns(() => sealPayloads(key, row, payloads)),
+                (payloads) => port.replace({ id, changes, was: row, payloads })
+              )
             )
           : Effect.succeed(false)
       )
@@ -301,11 +330,9 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
   const rows: RowCodec<EncodedCommand> = {
     keyIds: ({ keyId, outcome, outcomeKeyId }) => (outcome === null ? [keyId] : [keyId, outcomeKeyId]),
     open: codec.open,
-    seal: (key, row) => ({
-      ...row,
-      ...codec.seal(key, row, row.data, row.metadata),
-      ...codec.sealOutcome(key, row, row.status, row.outcome)
-    }),
+    *seal(key, row) {
+      return { ...row, ...(yield* sealPayloads(key, row, row)) }
+    },
     subjectOf,
     payloads: ({ data, metadata, outcome }) => [data, metadata, outcome],
     replace: (was, payloads) => port.replace({ id: was.id, was, payloads: payloadsOf(payloads), changes: false })

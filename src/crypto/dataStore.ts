@@ -25,6 +25,7 @@ import type { InvalidInput, StoreFailure } from "../Errors.js"
 import { ContextWriter } from "./formats/context.js"
 import type { FindKey } from "./formats/envelope.js"
 import * as format from "./formats/object.js"
+import { atOnce } from "./formats/steps.js"
 import { isSubjectId, type Key } from "./keys/key.js"
 import { objectUpkeep } from "./objects.js"
 import {
@@ -82,17 +83,17 @@ export const objectCodec = (cipher: Cipher, storeId: string) => {
     metadata: string
   ): Pick<EncodedFields, "metadata" | "keyId"> => {
     const head = Buffer.concat([format.wrap(key, context(place, "header"), object), bodyHeader])
-    const sealed = sealText(key, context(place, "metadata"), metadata)
+    const sealed = atOnce(sealText(key, context(place, "metadata"), metadata))
     return { metadata: `${head.toString("base64url")}.${sealed}`, keyId: key.id }
   }
 
   /** The checksum of the plaintext, and its size: so that both are known to be true before the body is read. */
   const sealSums = (key: Key, place: Place, size: number, sha256: string): string =>
-    sealText(key, context(place, "checksums"), `${size}.${sha256}`)
+    atOnce(sealText(key, context(place, "checksums"), `${size}.${sha256}`))
 
   const openSecret = (row: EncodedObject, keyId: string, head: string, find: FindKey): Secret | CryptoError => {
     const place = named(row)
-    const bytes = bytesOf(head, place)
+    const bytes = atOnce(bytesOf(head, place))
     if (!Buffer.isBuffer(bytes)) return bytes
     const inside = format.keyIdOf(bytes, place)
     if (typeof inside !== "string") return inside
@@ -110,9 +111,9 @@ export const objectCodec = (cipher: Cipher, storeId: string) => {
       return new UnsupportedFormat({ place: place(), why: "has no key header" })
     const secret = openSecret(row, keyId, head, find)
     if (isError(secret)) return secret
-    const metadata = openText(find, keyId, context(row, "metadata"), sealed, place)
+    const metadata = atOnce(openText(find, keyId, context(row, "metadata"), sealed, place))
     if (typeof metadata !== "string") return metadata
-    const sums = openText(find, keyId, context(row, "checksums"), row.checksums, place)
+    const sums = atOnce(openText(find, keyId, context(row, "checksums"), row.checksums, place))
     if (typeof sums !== "string") return sums
     const [, size, sha256 = ""] = sumForm.exec(sums) ?? []
     if (Number(size) !== format.plainLength(row.size)) return new Truncated({ place: place() })

@@ -18,6 +18,7 @@ import { type Page, pagedStream, rangePages } from "../internal/pages.js"
 import { type StreamId, streamKey, streamName } from "../StreamId.js"
 import { ContextWriter } from "./formats/context.js"
 import type { FindKey } from "./formats/envelope.js"
+import { inTurns, type Steps } from "./formats/steps.js"
 import type { Key } from "./keys/key.js"
 import {
   type Cipher,
@@ -25,6 +26,7 @@ import {
   keyFor,
   keysFor,
   openAll,
+  openedInTurns,
   openText,
   prepare,
   refusedPlain,
@@ -92,32 +94,32 @@ export const eventCodec = (cipher: Cipher, storeId: string) => {
   const named = (place: Place, field: "data" | "metadata") => () =>
     `the ${field} of event ${place.id} (${streamName(place)}, version ${place.version})`
 
-  const seal = (key: Key | null, place: Place, data: string, metadata: string): Payloads => {
+  function* seal(key: Key | null, place: Place, data: string, metadata: string): Steps<Payloads> {
     if (key === null) return { data, metadata, keyId: null }
     const hasMetadata = metadata !== noMetadata
     return {
-      data: sealText(key, context(place, "data", hasMetadata), data),
-      metadata: hasMetadata ? sealText(key, context(place, "metadata", true), metadata) : "",
+      data: yield* sealText(key, context(place, "data", hasMetadata), data),
+      metadata: hasMetadata ? yield* sealText(key, context(place, "metadata", true), metadata) : "",
       keyId: key.id
     }
   }
 
-  const openField = (row: EncodedEvent, field: "data" | "metadata", find: FindKey): string | CryptoError => {
+  function* openField(row: EncodedEvent, field: "data" | "metadata", find: FindKey): Steps<string | CryptoError> {
     if (row.keyId === null) return refusedPlain(cipher, row.position, "events", named(row, field)) ?? row[field]
     if (field === "metadata" && row.metadata === "") return noMetadata
-    return openText(find, row.keyId, context(row, field, row.metadata !== ""), row[field], named(row, field))
+    return yield* openText(find, row.keyId, context(row, field, row.metadata !== ""), row[field], named(row, field))
   }
 
-  const open = (row: EncodedEvent, find: FindKey): EncodedEvent | CryptoError => {
-    const data = openField(row, "data", find)
+  function* open(row: EncodedEvent, find: FindKey): Steps<EncodedEvent | CryptoError> {
+    const data = yield* openField(row, "data", find)
     if (typeof data !== "string") return data
-    const metadata = openField(row, "metadata", find)
+    const metadata = yield* openField(row, "metadata", find)
     return typeof metadata === "string" ? { ...row, data, metadata, keyId: null } : metadata
   }
 
   /** As readers see it: also where it was forgotten, and something else is declared for it. */
-  const openRow = (row: EncodedEvent, find: FindKey): EncodedEvent | CryptoError => {
-    const opened = open(row, find)
+  function* openRow(row: EncodedEvent, find: FindKey): Steps<EncodedEvent | CryptoError> {
+    const opened = yield* open(row, find)
     const isForgotten = isError(opened) && opened._tag === "Shredded"
     return (isForgotten ? cipher.subjects?.replacements.event(row) : undefined) ?? opened
   }
@@ -180,16 +182,28 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
     return guess === undefined ? port.version(stream) : Effect.succeed(guess)
   }
 
-  const sealedAppend = (append: EncodedAppend, base: number, keyOf: KeyOf): EncodedAppend => {
+  function* sealedAppend(append: EncodedAppend, base: number, keyOf: KeyOf): Steps<EncodedAppend> {
     const { events, expected, stream } = append
+    const sealed: Array<EncodedNewEvent> = []
+    for (const event of events) {
+      const place = { ...stream, id: event.id, type: event.type, version: base + sealed.length + 1 }
+      sealed.push({ ...event, ...(yield* codec.seal(keyOf(event), place, event.data, event.metadata)) })
+    }
     return {
       stream,
       expected: base > 0 || expected === "any" ? base : expected === "streamExists" ? noVersion : expected,
-      events: events.map((event, i): EncodedNewEvent => {
-        const place = { ...stream, id: event.id, type: event.type, version: base + i + 1 }
-        return { ...event, ...codec.seal(keyOf(event), place, event.data, event.metadata) }
-      })
+      events: sealed
     }
+  }
+
+  function* sealedAppends(
+    appends: ReadonlyArray<EncodedAppend>,
+    bases: ReadonlyArray<number>,
+    keyOf: KeyOf
+  ): Steps<ReadonlyArray<EncodedAppend>> {
+    const sealed: Array<EncodedAppend> = []
+    for (const append of appends) sealed.push(yield* sealedAppend(append, bases[sealed.length] as number, keyOf))
+    return sealed
   }
 
   /**
@@ -205,9 +219,9 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
   ): Effect.Effect<AppendOutcome, StoreFailure> =>
     Effect.flatMap(Effect.forEach(appends, baseOf), (bases) =>
       Effect.flatMap(
-        port.append(
-          appends.map((append, i) => sealedAppend(append, bases[i] as number, keyOf)),
-          guards
+        Effect.flatMap(
+          inTurns(() => sealedAppends(appends, bases, keyOf)),
+          (sealed) => port.append(sealed, guards)
         ),
         (outcome): Effect.Effect<AppendOutcome, StoreFailure> => {
           if (outcome._tag === "Exists")
@@ -265,10 +279,9 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
 
   /** The field that is not replaced: as it is if it may stay, else opened. */
   const kept = (row: EncodedEvent, field: "data" | "metadata"): Effect.Effect<string, CryptoError> =>
-    Effect.flatMap(cipher.ring.finding(new Set(row.keyId === null ? [] : [row.keyId])), (find) => {
-      const opened = codec.openField(row, field, find)
-      return typeof opened === "string" ? Effect.succeed(opened) : Effect.fail(opened)
-    })
+    Effect.flatMap(cipher.ring.finding(new Set(row.keyId === null ? [] : [row.keyId])), (find) =>
+      openedInTurns(() => codec.openField(row, field, find))
+    )
 
   const replaceRow = (
     row: EncodedEvent,
@@ -291,7 +304,11 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
         (rules) => subjectOf(rules, { ...row, data, metadata }),
         () => placeOf(row)
       ),
-      (key) => port.replace({ id: row.id, was: row, ...codec.seal(key, row, data, metadata), changes, revision })
+      (key) =>
+        Effect.flatMap(
+          inTurns(() => codec.seal(key, row, data, metadata)),
+          (payloads) => port.replace({ id: row.id, was: row, ...payloads, changes, revision })
+        )
     )
 
   /** Reads the place, since all is bound to it; what is replaced is not opened. */
@@ -325,7 +342,9 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
   const rows: RowCodec<EncodedEvent> = {
     keyIds: ({ keyId }) => [keyId],
     open: codec.open,
-    seal: (key, row) => ({ ...row, ...codec.seal(key, row, row.data, row.metadata) }),
+    *seal(key, row) {
+      return { ...row, ...(yield* codec.seal(key, row, row.data, row.metadata)) }
+    },
     subjectOf,
     payloads: ({ data, metadata }) => [data, metadata],
     replace: (was, { data, keyId, metadata }) =>

@@ -3,6 +3,7 @@
  * stands (its context) is the business of each port's own file.
  */
 import { randomUUID } from "node:crypto"
+import { StringDecoder } from "node:string_decoder"
 import * as Effect from "effect/Effect"
 import {
   type CryptoError,
@@ -13,9 +14,9 @@ import {
   UnsupportedFormat
 } from "../CryptoError.js"
 import { InvalidInput, StoreError, type StoreFailure } from "../Errors.js"
-import { turn } from "../internal/fibers.js"
 import { addSealed, isSealed, type Note, requireSealed } from "../internal/lifted.js"
 import * as envelope from "./formats/envelope.js"
+import { inTurns, type Steps, stepBytes } from "./formats/steps.js"
 import { isSubjectId, type Key } from "./keys/key.js"
 import type { KeyRing } from "./keys/ring.js"
 import type { HeldKeys } from "./subjects/keys.js"
@@ -142,38 +143,72 @@ export const keysFor = <Record extends object>(
   })
 }
 
-export const sealText = (key: Key, context: Uint8Array, text: string): string =>
-  envelope.seal(key, context, text).toString("base64url")
+/** An envelope in base64url. */
+export function* sealText(key: Key, context: Uint8Array, text: string): Steps<string> {
+  const bytes = yield* envelope.sealing(key, context, text)
+  if (bytes.length <= stepBytes) return bytes.toString("base64url")
+  let sealed = ""
+  for (let at = 0; at < bytes.length; at += base64Bytes) {
+    yield
+    sealed += bytes.toString("base64url", at, at + base64Bytes)
+  }
+  return sealed
+}
+
+/** What is a whole number of characters in base64url. */
+const base64Bytes = Math.floor(stepBytes / 3) * 3
+const base64Chars = (base64Bytes / 3) * 4
 
 /**
  * The bytes of an envelope in base64url. The decoder skips what is no base64url, so text with anything else in it is
  * found by its length.
  */
-export const bytesOf = (text: string, place: () => string): Buffer | UnsupportedFormat => {
+export function* bytesOf(text: string, place: () => string): Steps<Buffer | UnsupportedFormat> {
   // What a backend finds stored need not make sense.
   if (typeof text !== "string") return new UnsupportedFormat({ place: place(), why: "is no text" })
-  const bytes = Buffer.from(text, "base64url")
+  const length = Math.floor((text.length * 3) / 4)
+  let bytes: Buffer
+  let decoded: number
+  if (text.length <= base64Chars) {
+    bytes = Buffer.from(text, "base64url")
+    decoded = bytes.length
+  } else {
+    bytes = Buffer.allocUnsafe(length)
+    decoded = 0
+    for (let at = 0; at < text.length; at += base64Chars) {
+      if (at > 0) yield
+      decoded += bytes.write(text.slice(at, at + base64Chars), (at / 4) * 3, "base64url")
+    }
+  }
   // No number of bytes has a text of 4n + 1 characters.
-  return bytes.length === Math.floor((text.length * 3) / 4) && text.length % 4 !== 1
+  return decoded === length && text.length % 4 !== 1
     ? bytes
     : new UnsupportedFormat({ place: place(), why: "is no base64url" })
 }
 
 /** `keyId`: what the column beside it says, which has to be what the envelope says. */
-export const openText = (
+export function* openText(
   find: envelope.FindKey,
   keyId: string,
   context: Uint8Array,
   text: string,
   place: () => string
-): string | CryptoError => {
-  const bytes = bytesOf(text, place)
+): Steps<string | CryptoError> {
+  const bytes = yield* bytesOf(text, place)
   if (!Buffer.isBuffer(bytes)) return bytes
   const inside = envelope.keyIdOf(bytes, place)
   if (typeof inside !== "string") return inside
   if (inside !== keyId) return new Tampered({ keyId, place: place() })
-  const plaintext = envelope.open(find, context, bytes, place)
-  return Buffer.isBuffer(plaintext) ? plaintext.toString("utf8") : plaintext
+  const plaintext = yield* envelope.opening(find, context, bytes, place, true)
+  if (!Buffer.isBuffer(plaintext)) return plaintext
+  if (plaintext.length <= stepBytes) return plaintext.toString("utf8")
+  const decoder = new StringDecoder("utf8")
+  let opened = ""
+  for (let at = 0; at < plaintext.length; at += stepBytes) {
+    yield
+    opened += decoder.write(plaintext.subarray(at, at + stepBytes))
+  }
+  return opened + decoder.end()
 }
 
 /** How much is opened between two turns of the event loop: about a millisecond. */
@@ -185,37 +220,38 @@ export const openAll = <Row extends { readonly data?: string; readonly state?: s
   { ring }: Cipher,
   rows: ReadonlyArray<Row>,
   keyIds: (row: Row, add: (id: string) => void) => void,
-  open: (row: Row, find: envelope.FindKey) => Row | CryptoError
+  open: (row: Row, find: envelope.FindKey) => Steps<Row | CryptoError>
 ): Effect.Effect<ReadonlyArray<Row>, CryptoError> => {
   if (rows.length === 0) return Effect.succeed(rows)
   const ids = new Set<string>()
   const add = (id: string) => ids.add(id)
   for (const row of rows) keyIds(row, add)
-  return Effect.flatMap(ring.finding(ids), (find) => {
+  function* each(find: envelope.FindKey): Steps<ReadonlyArray<Row> | CryptoError> {
     const opened = new Array<Row>(rows.length)
-    const some = (from: number): Effect.Effect<ReadonlyArray<Row>, CryptoError> => {
-      let chars = 0
-      for (let i = from; i < rows.length; i++) {
-        if (i - from >= rowsUnbroken || chars > charsUnbroken) {
-          return Effect.zipRight(
-            turn,
-            Effect.suspend(() => some(i))
-          )
-        }
-        const row = rows[i] as Row
-        chars += (row.data ?? row.state ?? row.value)?.length ?? 0
-        const result = open(row, find)
-        if (isError(result)) return Effect.fail(result)
-        opened[i] = result
+    let chars = 0
+    for (const [i, row] of rows.entries()) {
+      if ((i > 0 && i % rowsUnbroken === 0) || chars > charsUnbroken) {
+        yield
+        chars = 0
       }
-      return Effect.succeed(opened)
+      chars += (row.data ?? row.state ?? row.value)?.length ?? 0
+      const result = yield* open(row, find)
+      if (isError(result)) return result
+      opened[i] = result
     }
-    return some(0)
-  })
+    return opened
+  }
+  return Effect.flatMap(ring.finding(ids), (find) => openedInTurns(() => each(find)))
 }
 
-export const isError = <A extends object>(result: A | CryptoError): result is CryptoError =>
-  "_tag" in result && result instanceof Error
+/** What opens in steps, or fails with why it does not. */
+export const openedInTurns = <A extends string | object | null>(
+  open: () => Steps<A | CryptoError>
+): Effect.Effect<A, CryptoError> =>
+  Effect.flatMap(inTurns(open), (result) => (isError(result) ? Effect.fail(result) : Effect.succeed(result)))
+
+export const isError = <A extends string | object | null>(result: A | CryptoError): result is CryptoError =>
+  typeof result === "object" && result !== null && "_tag" in result && result instanceof Error
 
 /**
  * The random id of a store, which is part of every context in it, so that nothing can be moved here from another store.

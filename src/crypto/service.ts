@@ -10,8 +10,9 @@ import { checked, describe, fields, integer, oneOf, refuse } from "../internal/v
 import { ContextWriter } from "./formats/context.js"
 import * as envelope from "./formats/envelope.js"
 import * as nonces from "./formats/nonces.js"
+import { inTurns } from "./formats/steps.js"
 import type { KeyRing } from "./keys/ring.js"
-import { type Cipher, isError, type Policy, type Watermark } from "./sealer.js"
+import { type Cipher, openedInTurns, type Policy, type Watermark } from "./sealer.js"
 
 /**
  * Where a migration has begun: a plain row above it was not there then, and is `NotEncrypted`. Without a value all
@@ -85,16 +86,15 @@ export const make = (
           watermark,
           subjects: undefined,
           seal: (place, plaintext) =>
-            Effect.map(ring.primary, (key) => envelope.seal(key, contextOf(place), plaintext)),
+            Effect.flatMap(ring.primary, (key) => inTurns(() => envelope.sealing(key, contextOf(place), plaintext))),
           open: (place, sealed) =>
             Effect.suspend(() => {
               const bytes = Buffer.from(sealed.buffer, sealed.byteOffset, sealed.byteLength)
               const keyId = envelope.keyIdOf(bytes, () => place)
               if (typeof keyId !== "string") return Effect.fail(keyId)
-              return Effect.flatMap(ring.finding(new Set([keyId])), (find) => {
-                const opened = envelope.open(find, contextOf(place), bytes, () => place)
-                return isError(opened) ? Effect.fail(opened) : Effect.succeed<Uint8Array>(opened)
-              })
+              return Effect.flatMap(ring.finding(new Set([keyId])), (find) =>
+                openedInTurns(() => envelope.opening(find, contextOf(place), bytes, () => place, false))
+              )
             })
         }
       })

@@ -12,8 +12,19 @@ import { type StreamId, streamName } from "../StreamId.js"
 import { checksum, type Encoded, type EncodedSnapshot } from "../snapshotStore/SnapshotStoreEncoded.js"
 import { ContextWriter } from "./formats/context.js"
 import type { FindKey } from "./formats/envelope.js"
+import { inTurns, type Steps } from "./formats/steps.js"
 import type { Key } from "./keys/key.js"
-import { type Cipher, openText, prepare, refusedPlain, sealing, sealingKeyFor, seals, sealText } from "./sealer.js"
+import {
+  type Cipher,
+  openedInTurns,
+  openText,
+  prepare,
+  refusedPlain,
+  sealing,
+  sealingKeyFor,
+  seals,
+  sealText
+} from "./sealer.js"
 import type { Rules } from "./subjects/rules.js"
 import { type RowCodec, rowRecord, type Upkeep, upkeepOf } from "./upkeep.js"
 
@@ -38,13 +49,14 @@ export const snapshotCodec = (cipher: Cipher, storeId: string) => {
 
   const named = (row: EncodedSnapshot) => () => `the snapshot of ${streamName(row)} at version ${row.version}`
 
-  const seal = (key: Key, { checksum: _, ...plain }: EncodedSnapshot): EncodedSnapshot =>
-    checked({ ...plain, keyId: key.id, state: sealText(key, context(plain), plain.state) })
+  function* seal(key: Key, { checksum: _, ...plain }: EncodedSnapshot): Steps<EncodedSnapshot> {
+    return checked({ ...plain, keyId: key.id, state: yield* sealText(key, context(plain), plain.state) })
+  }
 
-  const open = (row: EncodedSnapshot, find: FindKey): EncodedSnapshot | CryptoError => {
+  function* open(row: EncodedSnapshot, find: FindKey): Steps<EncodedSnapshot | CryptoError> {
     const { checksum: _, ...rest } = row
     if (row.keyId === null) return refusedPlain(cipher, row.createdAt, "createdUntilMs", named(row)) ?? row
-    const state = openText(find, row.keyId, context(row), row.state, named(row))
+    const state = yield* openText(find, row.keyId, context(row), row.state, named(row))
     return typeof state === "string" ? checked({ ...rest, keyId: null, state }) : state
   }
 
@@ -70,21 +82,20 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
   const codec = snapshotCodec(cipher, storeId)
 
   const opened = (row: EncodedSnapshot): Effect.Effect<EncodedSnapshot, CryptoError> =>
-    Effect.flatMap(cipher.ring.finding(new Set(row.keyId === null ? [] : [row.keyId])), (find) => {
-      const opened = codec.open(row, find)
-      return "_tag" in opened ? Effect.fail(opened) : Effect.succeed(opened)
-    })
+    Effect.flatMap(cipher.ring.finding(new Set(row.keyId === null ? [] : [row.keyId])), (find) =>
+      openedInTurns(() => codec.open(row, find))
+    )
 
   /** Sealed with the key that it is to have. `stored`: the key of what it replaces. */
   const sealed = (stored: string | null, snapshot: EncodedSnapshot): Effect.Effect<EncodedSnapshot, StoreFailure> =>
-    Effect.map(
+    Effect.flatMap(
       sealingKeyFor(
         cipher,
         stored,
         (rules) => subjectOf(rules, snapshot),
         () => `the snapshot of ${streamName(snapshot)}`
       ),
-      (key) => codec.seal(key, snapshot)
+      (key) => inTurns(() => codec.seal(key, snapshot))
     )
 
   const replace: Encoded["replace"] = ({ state, was }) =>

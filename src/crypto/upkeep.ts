@@ -9,9 +9,10 @@ import type { BodyError } from "../DataStore.js"
 import { type InvalidInput, StoreError, type StoreFailure } from "../Errors.js"
 import type { SnapshotCorrupt } from "../SnapshotStore.js"
 import { type FindKey, findIn } from "./formats/envelope.js"
+import { inTurns, type Steps } from "./formats/steps.js"
 import { isSubjectId, type Key } from "./keys/key.js"
 import type { KeyRing } from "./keys/ring.js"
-import { askedOf, type Cipher, isError, type SubjectOf, type Subjects, sealingKeyFor, seals } from "./sealer.js"
+import { askedOf, type Cipher, openedInTurns, type SubjectOf, type Subjects, sealingKeyFor, seals } from "./sealer.js"
 import type { Rules, Subject } from "./subjects/rules.js"
 
 /**
@@ -86,8 +87,8 @@ export const subjectIn = (
 /** What a store does with a row of its own. */
 export interface RowCodec<Row> {
   readonly keyIds: (row: Row) => ReadonlyArray<string | null>
-  readonly open: (row: Row, find: FindKey) => Row | CryptoError
-  readonly seal: (key: Key, opened: Row) => Row
+  readonly open: (row: Row, find: FindKey) => Steps<Row | CryptoError>
+  readonly seal: (key: Key, opened: Row) => Steps<Row>
   readonly subjectOf: (rules: Rules, opened: Row) => Subject | undefined
   /** What is sealed of it. */
   readonly payloads: (row: Row) => ReadonlyArray<string | null>
@@ -104,10 +105,9 @@ export const rowRecord = <Row extends object>(
   load: Effect.Effect<Row | null, RecordFailure>
 ): StoredRecord => {
   const opened = (row: Row): Effect.Effect<Row, CryptoError> =>
-    Effect.flatMap(cipher.ring.finding(new Set(keyIds(row).filter((id) => id !== null))), (find) => {
-      const opened = open(row, find)
-      return isError(opened) ? Effect.fail(opened) : Effect.succeed(opened)
-    })
+    Effect.flatMap(cipher.ring.finding(new Set(keyIds(row).filter((id) => id !== null))), (find) =>
+      openedInTurns(() => open(row, find))
+    )
   return {
     place,
     keyIds: ids,
@@ -133,15 +133,18 @@ export const rowRecord = <Row extends object>(
       )
       return Effect.flatMap(withKey, ([key, plain]) => {
         if (ids.every((id) => id === key.id)) return Effect.succeed<Resealed>("Current")
-        const sealed = seal(key, plain)
-        const again = open(sealed, findIn(new Map([[key.id, key]])))
-        if (isError(again)) return Effect.fail(again)
+        const sealed = inTurns(() => seal(key, plain))
         const expected = payloads(plain)
-        // Before it is in the place of the only other copy.
-        if (payloads(again).some((text, i) => text !== expected[i])) {
-          return Effect.fail(new Tampered({ keyId: key.id, place: `${place}, as it was just sealed,` }))
-        }
-        return Effect.map(replace(row, sealed), (done): Resealed => (done ? "Resealed" : "Changed"))
+        return Effect.flatMap(sealed, (sealed) =>
+          Effect.flatMap(
+            openedInTurns(() => open(sealed, findIn(new Map([[key.id, key]])))),
+            (again): Effect.Effect<Resealed, RecordFailure> =>
+              // Before it is in the place of the only other copy.
+              payloads(again).some((text, i) => text !== expected[i])
+                ? Effect.fail(new Tampered({ keyId: key.id, place: `${place}, as it was just sealed,` }))
+                : Effect.map(replace(row, sealed), (done) => (done ? "Resealed" : "Changed"))
+          )
+        )
       })
     })
   }

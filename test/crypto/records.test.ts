@@ -3,17 +3,22 @@
  * why, which key and where.
  */
 import assert from "node:assert/strict"
-import { FastCheck as fc } from "effect"
+import { Effect, Fiber, FastCheck as fc } from "effect"
+import { CryptoService } from "effect-stores"
 import { describe, test } from "vitest"
 import { type Context, type ContextField, encode } from "../../src/crypto/formats/context.js"
 import * as envelope from "../../src/crypto/formats/envelope.js"
-import { openText, sealText } from "../../src/crypto/sealer.js"
-import { contexts, finding, keyOf } from "./fixtures.js"
+import { atOnce, type Steps, stepBytes } from "../../src/crypto/formats/steps.js"
+import * as sealer from "../../src/crypto/sealer.js"
+import { contexts, finding, keyOf, ringOf } from "./fixtures.js"
 
 const key = keyOf("k1")
 const find = finding(key)
 const place = () => "the place"
 const context = encode(contexts.event as Context)
+
+const sealText = (...args: Parameters<typeof sealer.sealText>) => atOnce(sealer.sealText(...args))
+const openText = (...args: Parameters<typeof sealer.openText>) => atOnce(sealer.openText(...args))
 
 /** What `open` makes of it: the plaintext as text, or the tag of its error. */
 const opened = (bytes: Buffer, where: Uint8Array = context, keys = find): string => {
@@ -198,4 +203,75 @@ describe("the context", () => {
     for (const version of [-1, 0.5, Number.NaN, 2 ** 53])
       assert.throws(() => encode({ kind: "x", version }), RangeError)
   })
+})
+
+describe("a large envelope", () => {
+  /** What the steps come to, and how many they were. */
+  const counted = <A>(steps: Steps<A>): readonly [A, number] => {
+    for (let count = 1; ; count++) {
+      const step = steps.next()
+      if (step.done) return [step.value, count]
+    }
+  }
+
+  // Characters of one to four bytes, and pairs of surrogates on both sides of where a step ends.
+  const texts = {
+    ASCII: "x".repeat(16 * 2 ** 20),
+    "two bytes each": "ü".repeat(3 * stepBytes),
+    "pairs on the border": `${"x".repeat(stepBytes - 1)}${"🔑".repeat(2 * stepBytes)}`,
+    "a half pair on the border": `${"x".repeat(stepBytes - 1)}\ud83d${"x".repeat(stepBytes)}`
+  }
+
+  for (const [name, text] of Object.entries(texts)) {
+    test(`is what it is of the text in one piece, and no step has more than ${stepBytes} characters: ${name}`, () => {
+      const nonce = new Uint8Array(24).fill(7)
+      const [bytes] = counted(envelope.sealing(key, context, text, nonce))
+      const [ofBytes] = counted(envelope.sealing(key, context, Buffer.from(text), nonce))
+      assert.ok(bytes.equals(ofBytes))
+      const [plaintext, opens] = counted(envelope.opening(find, context, bytes, place, false))
+      assert.ok(Buffer.isBuffer(plaintext) && plaintext.equals(Buffer.from(text)))
+      assert.ok(opens >= Math.ceil(plaintext.length / stepBytes))
+      const [sealed, steps] = counted(sealer.sealText(key, context, text))
+      // into bytes, encrypted, into base64url
+      assert.ok(steps >= 3 * Math.floor(text.length / stepBytes), `${steps}`)
+      const [same, back] = counted(sealer.openText(find, "k1", context, sealed, place))
+      assert.equal(same, Buffer.from(text).toString("utf8"))
+      assert.ok(back >= 3 * Math.floor(text.length / stepBytes), `${back}`)
+    })
+  }
+
+  test("is found out as a small one is: a character that is none, a flipped bit, a missing end", () => {
+    const sealed = sealText(key, context, texts["two bytes each"])
+    for (const at of [0, stepBytes, Math.floor(sealed.length / 2), sealed.length - 1]) {
+      for (const text of [
+        `${sealed.slice(0, at)}!${sealed.slice(at + 1)}`,
+        `${sealed.slice(0, at)}${sealed.slice(at + 1)}`,
+        `${sealed.slice(0, at)}${sealed[at] === "A" ? "B" : "A"}${sealed.slice(at + 1)}`,
+        sealed.slice(0, at)
+      ]) {
+        assert.notEqual(typeof openText(find, "k1", context, text, place), "string")
+      }
+    }
+  })
+
+  test("lets others have their turns while the service seals and opens it, and is given up when interrupted", () =>
+    Effect.gen(function* () {
+      const service = yield* CryptoService.CryptoService
+      let turns = 0
+      let isOver = false
+      const tick = (): void => {
+        turns++
+        if (!isOver) setImmediate(tick)
+      }
+      tick()
+      const sealed = yield* service.seal("here", texts.ASCII)
+      const sealing = turns
+      assert.ok(sealing >= 60, `${sealing}`)
+      assert.equal(Buffer.from(yield* service.open("here", sealed)).toString(), texts.ASCII)
+      assert.ok(turns - sealing >= 30, `${turns - sealing}`)
+      const fiber = yield* Effect.fork(service.seal("here", texts.ASCII))
+      yield* Effect.yieldNow()
+      assert.equal((yield* Fiber.interrupt(fiber))._tag, "Failure")
+      isOver = true
+    }).pipe(Effect.provide(CryptoService.layer(ringOf("k1"))), Effect.runPromise))
 })

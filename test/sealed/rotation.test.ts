@@ -23,6 +23,7 @@ import { DataStoreMinio } from "effect-stores/minio"
 import { EventStoreSqlite } from "effect-stores/sqlite"
 import { afterAll, describe, test } from "vitest"
 import * as format from "../../src/crypto/formats/object.js"
+import type { Steps } from "../../src/crypto/formats/steps.js"
 import { rowRecord } from "../../src/crypto/upkeep.js"
 import { keyBytesOf } from "../crypto/fixtures.js"
 import {
@@ -494,6 +495,10 @@ describe("what does not open", () => {
 describe("what does not open as it was, once it is sealed,", () => {
   test("takes no record's place", async () => {
     const row = { data: "right", keyId: "k1" as string | null }
+    function* inSteps<A>(value: A): Steps<A> {
+      yield
+      return value
+    }
     let replaced = 0
     const cipher = await Effect.runPromise(Effect.provide(CryptoService.CryptoService, ring(["k2", "k1"])))
     const record = (opens: typeof row | CryptoService.CryptoError) =>
@@ -501,8 +506,8 @@ describe("what does not open as it was, once it is sealed,", () => {
         cipher,
         {
           keyIds: ({ keyId }) => [keyId],
-          open: (stored) => (stored === row ? { data: "right", keyId: null } : opens),
-          seal: (key, opened) => ({ ...opened, keyId: key.id }),
+          open: (stored) => inSteps(stored === row ? { data: "right", keyId: null } : opens),
+          seal: (key, opened) => inSteps({ ...opened, keyId: key.id }),
           subjectOf: () => undefined,
           payloads: ({ data }) => [data],
           replace: () => Effect.sync(() => ++replaced > 0)

@@ -4,6 +4,7 @@
  * length.
  */
 import { type CipherKey, createCipheriv, createDecipheriv, createHmac } from "node:crypto"
+import { type Steps, stepBytes } from "./steps.js"
 
 export const gcmNonceBytes = 12
 export const gcmTagBytes = 16
@@ -50,6 +51,52 @@ export const gcmOpen = (
   try {
     decipher.final()
     return plaintext
+  } catch {
+    return undefined
+  }
+}
+
+/** `gcmSeal` of what is in `out` from `at` to `end`, in its own place, in steps; the tag comes behind it. */
+export function* gcmSealing(
+  key: CipherKey,
+  nonce: Uint8Array,
+  aad: ReadonlyArray<Uint8Array>,
+  out: Buffer,
+  at: number,
+  end: number
+): Steps<void> {
+  checkNonce(nonce)
+  const cipher = createCipheriv("aes-256-gcm", key, nonce, options)
+  for (const part of aad) cipher.setAAD(part)
+  for (let from = at; from < end; from += stepBytes) {
+    cipher.update(out.subarray(from, Math.min(from + stepBytes, end))).copy(out, from)
+    yield
+  }
+  cipher.final()
+  cipher.getAuthTag().copy(out, end)
+}
+
+/** `gcmOpen` in steps, into `out`, which may be the ciphertext itself. */
+export function* gcmOpening(
+  key: CipherKey,
+  nonce: Uint8Array,
+  aad: ReadonlyArray<Uint8Array>,
+  ciphertext: Uint8Array,
+  tag: Uint8Array,
+  out: Buffer
+): Steps<Buffer | undefined> {
+  checkNonce(nonce)
+  if (tag.length !== gcmTagBytes) return undefined
+  const decipher = createDecipheriv("aes-256-gcm", key, nonce, options)
+  for (const part of aad) decipher.setAAD(part)
+  decipher.setAuthTag(tag)
+  for (let at = 0; at < ciphertext.length; at += stepBytes) {
+    decipher.update(ciphertext.subarray(at, at + stepBytes)).copy(out, at)
+    yield
+  }
+  try {
+    decipher.final()
+    return out
   } catch {
     return undefined
   }

@@ -20,6 +20,7 @@ import { pagedStream } from "../../internal/pages.js"
 import { ContextWriter } from "../formats/context.js"
 import * as envelope from "../formats/envelope.js"
 import * as nonces from "../formats/nonces.js"
+import { atOnce } from "../formats/steps.js"
 import { isSubjectId, type Key, keyBytes, keyIdBytes, make as makeKey } from "../keys/key.js"
 import type { KeyRing } from "../keys/ring.js"
 import type { Encoded, EncodedSubjectKey } from "../SubjectKeysEncoded.js"
@@ -196,7 +197,7 @@ export class HeldKeys {
   private bytesIn({ keyId, ref, wrapped, wrappedBy }: EncodedSubjectKey, find: envelope.FindKey): Buffer | CryptoError {
     const place = () => placeOf(keyId)
     if (!isSubjectId(keyId ?? "")) return new Tampered({ keyId: String(keyId), place: place() })
-    const sealed = bytesOf(wrapped as string, place)
+    const sealed = atOnce(bytesOf(wrapped as string, place))
     if (!Buffer.isBuffer(sealed)) return sealed
     const inside = envelope.keyIdOf(sealed, place)
     if (typeof inside !== "string") return inside

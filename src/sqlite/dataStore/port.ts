@@ -80,13 +80,9 @@ const statements = (database: StoreAccess, names: Names): Statements => {
   const step = <A>(operation: string, body: (connection: StepConnection) => A) =>
     database.write(operation, (connection) => connection.atomically(operation, () => body(connection)))
 
-  /** A step of a large body. */
+  /** A step of a large body. The event loop may turn before its checkpoint, which waits for the disk as well. */
   const largeStep = <A>(operation: string, body: (connection: StepConnection) => A) =>
-    database.write(operation, (connection) => {
-      const value = connection.atomically(operation, () => body(connection))
-      checkpoint(connection)
-      return value
-    })
+    Effect.zipLeft(step(operation, body), Effect.ignore(database.write(operation, checkpoint)))
 
   const change = (connection: StepConnection, text: string, ...params: ReadonlyArray<unknown>): number =>
     connection.prepare(text).run(...params).changes

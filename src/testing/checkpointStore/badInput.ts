@@ -56,6 +56,9 @@ const beginAgain = (world: World) =>
     world.lease = yield* claimed(world.fixture).pipe(Effect.provideService(CheckpointStore, world.store))
   })
 
+/** Where a short lease was right: it would end while the state is compared. */
+const lengthened = (store: CheckpointStoreShape, lease: Lease) => store.renew({ ...lease, duration: long })
+
 const operations: Readonly<Record<string, Operation<World>>> = {
   open: operation({
     args: (at) => ({
@@ -80,7 +83,10 @@ const operations: Readonly<Record<string, Operation<World>>> = {
         takeFrom: at<number | undefined>("options.takeFrom", undefined)
       })
     }),
-    run: (store, { follower, options }) => store.claim(follower, options),
+    run: (store, { follower, options }) =>
+      Effect.tap(store.claim(follower, options), (found) =>
+        Option.isSome(found) ? lengthened(store, found.value) : Effect.void
+      ),
     check: (world, { follower, options }, found) =>
       Effect.sync(() => {
         if (Option.isNone(found)) return
@@ -90,8 +96,8 @@ const operations: Readonly<Record<string, Operation<World>>> = {
   }),
 
   renew: operation({
-    args: (at, { lease }) => ({ lease: leaseArg(at, lease) }),
-    run: (store, { lease }) => store.renew(lease),
+    args: (at, world) => ({ lease: leaseArg(at, world.lease), world }),
+    run: (store, { lease, world }) => Effect.zipRight(store.renew(lease), lengthened(store, world.lease)),
     check: (world, { lease }) => Effect.sync(() => same(lease.token, world.lease.token, "the token"))
   }),
 

@@ -163,14 +163,20 @@ export const input = (test: Test): void => {
       }
     }))
 
-  test("the largest append is taken as a whole: 10,000 events, and 1,000 streams with as many guards", () =>
+  test("the largest append is taken as a whole: 10,000 events, of one stream or of two, and 1,000 streams with as many guards", () =>
     Effect.gen(function* () {
       const store = yield* EventStore
       const stream = freshStream()
       const { version } = yield* store.append(stream, newEvents(10_000), { expected: "noStream" })
       assert.equal(version, 10_000)
+      const any = { expected: "any" } as const
       const tenantId = freshTenant()
       const ofStreams = (domain: string) => Array.from({ length: 1_000 }, (_, i) => streamOf(tenantId, `${i}`, domain))
+      const halves = ["a", "b"].map((id) => ({ stream: streamOf(freshTenant(), id), events: newEvents(5_000), ...any }))
+      assert.deepEqual(
+        (yield* store.appendAll(halves)).map(({ version }) => version),
+        [5_000, 5_000]
+      )
       const results = yield* store.appendAll(
         ofStreams("order").map((stream) => ({ stream, events: [newEvent()], expected: "noStream" })),
         { guards: ofStreams("cart").map((stream) => ({ stream, expected: "noStream" })) }
@@ -211,6 +217,8 @@ export const input = (test: Test): void => {
         refused.map(({ what }) => what),
         ["events", "events", "appends", "appends", "appends", "options.guards"]
       )
+      for (const [i, limit] of [10_000, 67_108_864, 10_000, 67_108_864, 1_000, 1_000].entries())
+        assert.ok(refused[i]?.why.includes(`${limit}`), refused[i]?.why)
       assert.equal(yield* store.count({ tenantId }), 0)
     }))
 }
