@@ -19,9 +19,9 @@ import type { ReadError } from "../EventStore.js"
 import { outside } from "../internal/fibers.js"
 import { Hints } from "../internal/Hints.js"
 import { type Page, pageBytes, pageSize } from "../internal/pages.js"
-import { anyEvent, type Encoded, type EncodedEvent, type EncodedFilter } from "./EventStoreEncoded.js"
+import type { Encoded, EncodedEvent, EncodedFilter } from "./EventStoreEncoded.js"
 import { neverGiven } from "./head.js"
-import { matches } from "./matches.js"
+import { anyEvent, matches } from "./matches.js"
 
 /** A filter is read by itself by up to so many at one place; where there are more, everything is read once for all. */
 const filtersMax = 8

@@ -11,7 +11,6 @@ import type * as Layer from "effect/Layer"
 import type { InvalidInput } from "../Errors.js"
 import { EventStore, type ExpectedVersion, type StreamId } from "../EventStore.js"
 import * as Encoded from "../eventStore/EventStoreEncoded.js"
-import { matches } from "../eventStore/matches.js"
 import { Hints } from "../internal/Hints.js"
 import { takePage } from "../internal/pages.js"
 import { liftOptions } from "../internal/storeOptions.js"
@@ -153,7 +152,7 @@ const port = (database: Database): Encoded.Encoded => {
     readFeed: ({ after, direction, filter, limit, maxBytes, through }) =>
       events.read(({ log }) => {
         const found: Array<Encoded.EncodedEvent> = []
-        const isMatch = matches(filter)
+        const isMatch = Encoded.matches(filter)
         const step = direction === "forward" ? 1 : -1
         const start = direction === "forward" ? indexAfter(log, after) : indexAfter(log, through) - 1
         for (let i = start; found.length < limit; i += step) {
@@ -169,12 +168,12 @@ const port = (database: Database): Encoded.Encoded => {
     distinct: ({ field, filter, ...page }) =>
       events.read(({ log }) =>
         distinctPage(
-          log.filter(matches(filter)).map((event) => event[field]),
+          log.filter(Encoded.matches(filter)).map((event) => event[field]),
           page
         )
       ),
 
-    count: (filter) => events.read(({ log }) => log.filter(matches(filter)).length),
+    count: (filter) => events.read(({ log }) => log.filter(Encoded.matches(filter)).length),
 
     info: events.read(({ log, streams }) => ({
       backend: "InMemory",
