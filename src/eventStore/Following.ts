@@ -23,7 +23,7 @@ import type { Encoded, EncodedEvent, EncodedFilter } from "./EventStoreEncoded.j
 import { neverGiven } from "./head.js"
 import { anyEvent, matches } from "./matches.js"
 
-/** A filter is read by itself by up to so many at one place; where there are more, everything is read once for all. */
+/** So many filters at one place are read one by one; where there are more, everything is read once for all of them. */
 const filtersMax = 8
 
 /** Where a subscriber stands, and how many events it takes. Up to `through` it knows that it may read. */
@@ -296,7 +296,7 @@ class Watch {
         Effect.sync(() => {
           for (const waiter of waiters) {
             if (Exit.isSuccess(exit)) this.give(waiter, exit.value, through, everything)
-            // It may lie in an event that is none of his.
+            // The reason may lie in an event that this one does not ask for.
             else if (everything) this.read(waiter, through)
             else waiter.done(Exit.failCause(exit.cause))
           }
