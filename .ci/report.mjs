@@ -5,7 +5,8 @@
  * `report.mjs failed FOLDER NAME` prints the files that failed in a run, a line each.
  *
  * `report.mjs summary FOLDER` prints every failure with its message, then "N passed, N failed, N skipped". It fails
- * when a test failed both times or a property was refuted, when something failed outside of any test, or when no test has run.
+ * when a test failed both times or a property was refuted, when something failed outside of any test, or when no test
+ * has run.
  */
 import { existsSync, readdirSync, readFileSync } from "node:fs"
 import { join, relative } from "node:path"

@@ -182,19 +182,25 @@ const leases = <R, E, E2>(
   encoded: () => Effect.Effect<CacheStoreEncoded.Encoded, E, R | Scope.Scope>,
   database: () => Promise<Layer.Layer<R, E2>>
 ): void => {
-  it.scopedLive("a load whose lease is over stores nothing, and its ticket is not renewed", () =>
-    Effect.gen(function* () {
-      const context = yield* Layer.build(yield* Effect.promise(database))
-      const { begin, get, renew, settle } = yield* Effect.provide(encoded(), context)
-      const request = { tenantId: "t", keys: ["k"], tags: ["g"], token: randomUUID(), leaseMs: 1, refreshMs: 0 }
-      const [begun] = yield* begin(request)
-      const ticket = begun?._tag === "Granted" ? begun.ticket : assert.fail(begun?._tag)
-      yield* Effect.sleep(10)
-      assert.deepStrictEqual(yield* renew([ticket], 1_000), [false])
-      assert.deepStrictEqual(yield* settle([{ ticket, write: write("k"), holdMs: 0 }]), [false])
-      assert.strictEqual(yield* get({ tenantId: "t", key: "k" }, false), null)
-    })
-  )
+  for (const [where, old] of [
+    ["", null],
+    [" beside a value that is still kept", "old"]
+  ] as const) {
+    it.scopedLive(`a load whose lease is over stores nothing${where}, and its ticket is not renewed`, () =>
+      Effect.gen(function* () {
+        const context = yield* Layer.build(yield* Effect.promise(database))
+        const { begin, get, renew, set, settle } = yield* Effect.provide(encoded(), context)
+        if (old !== null) yield* set([write("k", { value: old, ttlMs: 60_000 })])
+        const request = { tenantId: "t", keys: ["k"], tags: ["g"], token: randomUUID(), leaseMs: 1 }
+        const [begun] = yield* begin({ ...request, refreshMs: 120_000 })
+        const ticket = begun?._tag === "Granted" ? begun.ticket : assert.fail(begun?._tag)
+        yield* Effect.sleep(10)
+        assert.deepStrictEqual(yield* renew([ticket], 1_000), [false])
+        assert.deepStrictEqual(yield* settle([{ ticket, write: write("k"), holdMs: 0 }]), [false])
+        assert.strictEqual((yield* get({ tenantId: "t", key: "k" }, false))?.value ?? null, old)
+      })
+    )
+  }
 }
 
 describePg("the leases of the CacheStore on PostgreSQL", () => {

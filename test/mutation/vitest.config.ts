@@ -15,7 +15,8 @@ export default defineConfig({
   test: {
     include: [
       "test/*-store.memory.test.ts",
-      "test/{aggregate,aggregate-lives,aggregate-saves,aggregate-snapshots,background-saves,snapshot-policy}.test.ts",
+      "test/{aggregate,aggregate-lives,aggregate-saves,aggregate-snapshots}.test.ts",
+      "test/{background-saves,snapshot-outages,snapshot-policy}.test.ts",
       "test/{command-aggregate,command-execution,fingerprint,json,memory-transactions,relift}.test.ts",
       "test/{telemetry,upcasting,uuid}.test.ts",
       "test/cache/{breaker,memory}.test.ts",

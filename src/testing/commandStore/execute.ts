@@ -363,6 +363,7 @@ export const execute = (test: Test, layer: Layer.Layer<CommandStore, unknown>): 
     ["with undefined in a list", Schema.Array(Schema.UndefinedOr(Schema.Int)) as never, [undefined], /undefined/],
     ["that contains itself", Schema.Unknown as never, cyclic, /contains itself/],
     ["beyond 16 MiB", Schema.String as never, "x".repeat(16 * 1024 * 1024), /exceeds/],
+    ["for a reason that is long", Schema.Literal("x".repeat(2_000)) as never, 1, /[^x]x{900,1000}…/],
     ["whose Schema throws", throwing as never, 1, /no text of it/],
     ["that only waiting could encode", asynchronous as never, "x", /does not fit the schema/]
   ]
