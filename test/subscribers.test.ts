@@ -1,6 +1,6 @@
 /**
- * Many subscribers of one store: what they share, and what none of them loses by it. The port is that of the memory; the
- * moments are held by hand, and time is the TestClock's.
+ * Many subscribers of one store: what they share, and what none of them loses by it. The port is that of the memory;
+ * the moments are held by hand, and time is the TestClock's.
  */
 import { assert, it } from "@effect/vitest"
 import { Cause, Clock, Deferred, Duration, Effect, Exit, Fiber, Layer, Option, Stream, TestClock } from "effect"

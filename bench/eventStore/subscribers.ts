@@ -1,6 +1,6 @@
 /**
- * The bench of many subscribers, such as a web client each: what they cost while nothing happens, and how long an append
- * takes to reach all of them. The other side is one subscriber in the same run. `--quick` is for a look.
+ * The bench of many subscribers, such as a web client each: what they cost while nothing happens, and how long an
+ * append takes to reach all of them. The other side is one subscriber in the same run. `--quick` is for a look.
  */
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"

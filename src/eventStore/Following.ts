@@ -3,7 +3,7 @@
  * of them for those who stand at the same place. What a subscription makes of it is in `subscription`.
  *
  * A subscriber that waits is a record in a set. It costs nothing until the head of the feed has passed it, and then a
- * test of its filter. Nothing is kept for one that does not ask: it reads by itself, from where it stands, when it does.
+ * test of its filter. Nothing is kept for one that does not ask: it reads by itself when it does, from where it stands.
  */
 import * as Cause from "effect/Cause"
 import type * as Clock from "effect/Clock"

@@ -54,8 +54,8 @@ export interface Observer {
     body: (nowMs: number, span: Span) => Effect.Effect<A, E, R>
   ) => Effect.Effect<A, E | ReadOnly, R>
   /**
-   * Wraps a stream. It is one operation and one span from its first page to its end, however it ends. `rowsOf`: how many
-   * records an item stands for; without it, one.
+   * Wraps a stream. It is one operation and one span from its first page to its end, however it ends. `rowsOf`: how
+   * many records an item stands for; without it, one.
    */
   readonly stream: <A, E, R>(
     name: string,

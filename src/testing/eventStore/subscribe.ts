@@ -199,7 +199,7 @@ export const subscribe = (test: Test): void => {
       assert.equal(next.version, 2)
     }))
 
-  test("a follower's steps are the feed, and whoever resumes after any of them misses nothing and sees nothing twice", () =>
+  test("a follower's steps are the feed, and whoever resumes after any of them misses and repeats nothing", () =>
     Effect.gen(function* () {
       const store = yield* EventStore
       const tenantId = freshTenant()
