@@ -8,6 +8,7 @@ import type { SnapshotStoreRedis } from "effect-stores/redis"
 import { afterAll, beforeAll, expect, it, onTestFinished } from "vitest"
 import { describeOwnRedis } from "../support/backends.js"
 import { spawnWorker } from "../support/child.js"
+import { startProxy } from "../support/proxy.js"
 import {
   type RedisCluster,
   type RedisServer,
@@ -117,6 +118,24 @@ describeOwnRedis("the SnapshotStore under Sentinels", () => {
     onTestFinished(group.stop)
     const store = open({ mode: "Sentinel", sentinels: group.sentinels.map(node), name: "unknown" })
     expect(failure(await store.exit(latest()))).toMatchObject({ _tag: "StoreUnavailable", operation: "connecting" })
+  })
+})
+
+describeOwnRedis("the SnapshotStore behind an address that moves", () => {
+  it("leaves a server that has become a replica, although its connections stay open", async () => {
+    const [first, second] = await Promise.all([startRedis(), startRedis()])
+    const address = await startProxy(first.port)
+    onTestFinished(async () => {
+      address.stop()
+      await Promise.all([first.stop(), second.stop()])
+    })
+    const store = open({ host: "127.0.0.1", port: address.port })
+    expect(await store.run(save(1))).toBe(true)
+    // Those to the old master go on, and it refuses what they write.
+    address.leadNext(second.port)
+    await first.command("replicaof", "127.0.0.1", second.port)
+    await until("it saves on the new master", async () => Exit.isSuccess(await store.exit(save(2))))
+    expect(await second.command("hget", "es:snapshot:{tenant:domain:1}", "version")).toBe("2")
   })
 })
 

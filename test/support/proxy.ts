@@ -9,6 +9,8 @@ export interface Proxy {
   readonly received: () => string
   /** Cuts all connections, and leads those to come to another port. */
   readonly leadTo: (port: number) => void
+  /** Leads those to come to another port, and leaves the connections that are open. */
+  readonly leadNext: (port: number) => void
   /** From now on nothing comes through: who is connected, and who connects, waits. */
   readonly hold: () => void
   /** What was held back goes on. */
@@ -49,6 +51,9 @@ export const startProxy = async (port: number): Promise<Proxy> => {
     leadTo: (port) => {
       target = port
       cut()
+    },
+    leadNext: (port) => {
+      target = port
     },
     hold: () => {
       held = true
