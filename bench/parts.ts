@@ -21,6 +21,7 @@ const options = {
   only: { type: "string", default: "" },
   quick: { type: "boolean", default: false },
   profile: { type: "boolean", default: false },
+  docs: { type: "boolean", default: false },
   json: { type: "string" }
 } as const
 

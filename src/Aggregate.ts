@@ -37,6 +37,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import { dual } from "effect/Function"
+import type * as Option from "effect/Option"
 import { type Pipeable, pipeArguments } from "effect/Pipeable"
 import { hasProperty } from "effect/Predicate"
 import * as Schema from "effect/Schema"
@@ -149,6 +150,8 @@ export interface Loaded<S> {
 export interface Executed<S, E> {
   readonly state: S
   readonly version: number
+  /** Of the last event, for `Projection.awaitPosition`; none if nothing was appended. */
+  readonly position: Option.Option<number>
   readonly events: ReadonlyArray<E>
 }
 

@@ -175,10 +175,10 @@ export interface Info {
  */
 export class CheckpointLost extends Schema.TaggedError<CheckpointLost>("effect-stores/CheckpointLost")(
   "CheckpointLost",
-  { name: Schema.String, generation: Schema.Number, partition: Schema.Number, owner: Schema.String }
+  { follower: Schema.String, generation: Schema.Number, partition: Schema.Number, owner: Schema.String }
 ) {
   override get message(): string {
-    const place = `partition ${this.partition} of ${this.name}, generation ${this.generation}`
+    const place = `partition ${this.partition} of ${this.follower}, generation ${this.generation}`
     return `${this.owner} has lost the checkpoint of ${place}`
   }
 }

@@ -125,8 +125,8 @@ export interface Options<
   /** Of one tagged struct, or of a union of them, as for `EventStore.forSchema`. */
   readonly events: Schema.Schema<A, I, RS>
   /**
-   * Which events to read. `types` are by default the tags of the Schema; where that does not tell them, all types are
-   * read, and must fit.
+   * Which events to read. `types` are some of the tags of the Schema, by default all; where it does not tell them, all
+   * types are read, and must fit.
    */
   readonly filter?: EventStore.Filter | undefined
   /**
@@ -141,8 +141,9 @@ export interface Options<
   readonly lease?: Duration.DurationInput | undefined
   /**
    * When a batch is tried again that failed: an event does not fit the Schema, the handler failed or died, or its
-   * writes could not be committed. Default: five times within about three seconds. While a store is unavailable, a
-   * batch is tried again in any case, and without end.
+   * writes could not be committed. Default: five times within about three seconds. While a store is unavailable
+   * (`Errors.isRepeatable` of a store's error, or of one behind it), a batch is tried again in any case, and without
+   * end.
    */
   readonly retry?: Schedule.Schedule<unknown> | undefined
   /** After that. Default `stop`. */
@@ -259,11 +260,10 @@ export const make = <
  * none of its partitions then.
  * Inside a transaction of the caller its writes would depend on that: run it outside.
  *
- * A renewal needs a connection while a handler holds one: give the pool more connections than there are handlers at the
- * same time, or a handler that takes longer than its lease is overtaken.
- *
- * With `atLeastOnce` a handler is interrupted when its lease could not be renewed in time. A handler that holds up the
- * event loop for longer than the lease is overtaken by another process.
+ * A handler may take longer than its lease, which is renewed meanwhile on another connection; with `exactlyOnce`, where
+ * none is free, in the transaction of the handler, and who would take the partition over waits for that to end. With
+ * `atLeastOnce` a handler is interrupted when its lease could not be renewed in time: leave a connection of the pool to
+ * the renewal. A handler that holds up the event loop for longer than the lease is overtaken by another process.
  *
  * @since 0.1.0
  * @category running

@@ -2,7 +2,7 @@
  * Loading, changing and deleting aggregates, on every pair of backends, with a SnapshotStore and without one.
  */
 import { assert, layer as vitestLayer } from "@effect/vitest"
-import { Context, Data, DateTime, Effect, Exit, Layer, Schema } from "effect"
+import { Context, Data, DateTime, Effect, Exit, Layer, Option, Schema } from "effect"
 import { Aggregate, type Errors, EventStore, SnapshotPolicy, SnapshotStore } from "effect-stores"
 import { EventStoreMemory } from "effect-stores/memory"
 import { describe, expectTypeOf, it as plainIt } from "vitest"
@@ -130,7 +130,8 @@ const behaviours = (
         return decided
       })
       assert.deepStrictEqual(given, [initialCounter, 0])
-      assert.deepStrictEqual(first, { state: stateAfter(decided), version: 2, events: decided })
+      const position = Option.some(yield* Effect.flatMap(EventStore.EventStore, (store) => store.head))
+      assert.deepStrictEqual(first, { state: stateAfter(decided), version: 2, position, events: decided })
       const second = yield* Aggregate.execute(Counter, id, (state, version) => {
         given = [state, version]
         return [added(state.sum)]
@@ -168,7 +169,7 @@ const behaviours = (
       yield* appendSome(id)
       for (const nothing of [[], Effect.succeed([])]) {
         const executed = yield* Aggregate.execute(Counter, id, () => nothing)
-        assert.deepStrictEqual(executed, { state: stateAfter(some), version: 7, events: [] })
+        assert.deepStrictEqual(executed, { state: stateAfter(some), version: 7, position: Option.none(), events: [] })
       }
       assert.strictEqual((yield* stored(id)).length, 7)
     }))

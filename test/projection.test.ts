@@ -341,6 +341,22 @@ const projections = (name: string, layer: Layer.Layer<Stores, unknown>) =>
         assert.deepStrictEqual(yield* handledOf(streamOf(tenantId, "a")), range(3))
       }))
 
+    test("what an error of the application calls retryable is its own business: the handler has failed", (tenantId) =>
+      Effect.gen(function* () {
+        yield* append(tenantId, "a", 1)
+        const cause = { _tag: "MailServerBusy", retryable: true }
+        const error = yield* Effect.flip(Projection.catchUp(projection(tenantId, { handle: () => Effect.fail(cause) })))
+        assert.instanceOf(error, Projection.ProjectionStopped)
+        assert.strictEqual(error.cause, cause)
+        assert.deepInclude(
+          { name: error.name, projection: error.projection },
+          {
+            name: "ProjectionStopped",
+            projection: tenantId
+          }
+        )
+      }))
+
     test("while it runs it follows what is appended, and a request can wait for its own write", (tenantId) =>
       Effect.gen(function* () {
         const counters = projection(tenantId)
@@ -638,7 +654,8 @@ describe("a wait for a position", () => {
       yield* TestClock.adjust("10 seconds")
       const error = yield* Fiber.join(never)
       assert.instanceOf(error, Projection.ProjectionBehind)
-      assert.deepInclude({ ...error }, { name: "acme", position: 1, reached: 0 })
+      assert.deepInclude({ ...error }, { projection: "acme", position: 1, reached: 0 })
+      assert.strictEqual(error.name, "ProjectionBehind")
 
       const store = yield* CheckpointStore.CheckpointStore
       yield* store.open({ name: "acme" }, { partitions: 2 })
@@ -716,6 +733,7 @@ describe("a definition", () => {
     ["delivery", { ...right, delivery: undefined }],
     ["events", { ...right, events: {} }],
     ["filter.types", { ...right, filter: { types: [] } }],
+    ["filter.types[1]", { ...right, filter: { types: ["Counted", "Unknown"] } }],
     ["a key of filter", { ...right, filter: { domains: ["a"] } }],
     ["partitions", { ...right, partitions: 1_001 }],
     ["batchSize", { ...right, batchSize: 0 }],

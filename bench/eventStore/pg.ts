@@ -93,7 +93,7 @@ export const pg = async (url: string): Promise<Opened> => {
         expected: after,
         events: times(n, encodedEvent)
       }
-      const rows = await run(n === 1 ? sql.appendOne(append, true) : sql.appendMany([append], []))
+      const rows = await run(sql.append({ appends: [append], guards: [] }))
       if (rows[0]?.[0] !== outcomeAppended) throw new Error(`not appended: ${rows[0]}`)
     },
     // As one page: what a program without a stream would do.

@@ -1,7 +1,8 @@
 /**
  * The bench of projections: catching up with one row upserted for each event, in batches of 100 that are committed with
- * their checkpoint, beside the bare feed, which does nothing with its events. `--quick` is for a look; `--profile` shows
- * where the time of our side goes.
+ * their checkpoint, beside the bare feed, which does nothing with its events, and beside a loop that does the same by
+ * hand, with nothing to keep others from doing it too. `--quick` is for a look; `--profile` shows where the time of our
+ * side goes.
  */
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -27,12 +28,26 @@ const batchSize = 100
 /** What the issue of projections asks for. */
 const bar = 0.5
 
+/** Leases, retries and the fence against others may cost so much. */
+const barByHand = 0.9
+
 const OrderPlaced = Schema.TaggedStruct("OrderPlaced", {
   i: Schema.Number,
   customer: Schema.String,
   items: Schema.Array(Schema.Struct({ sku: Schema.String, n: Schema.Number })),
   note: Schema.String
 })
+
+const upsert = (placed: ReadonlyArray<EventStore.TypedEvent<typeof OrderPlaced.Type>>) =>
+  Effect.flatMap(SqlClient.SqlClient, (sql) => {
+    const rows = placed.map(({ aggregateId, data, version }) => ({
+      id: `${aggregateId}/${version}`,
+      customer: data.customer,
+      version
+    }))
+    return sql`insert into bench_orders ${sql.insert(rows)}
+      on conflict (id) do update set customer = excluded.customer, version = excluded.version`
+  })
 
 /** A generation of its own for each run, so that each begins at the first event. */
 const projection = (generation: number) =>
@@ -43,17 +58,21 @@ const projection = (generation: number) =>
     events: OrderPlaced,
     filter: { tenantId },
     batchSize,
-    handle: (placed) =>
-      Effect.flatMap(SqlClient.SqlClient, (sql) => {
-        const rows = placed.map(({ aggregateId, data, version }) => ({
-          id: `${aggregateId}/${version}`,
-          customer: data.customer,
-          version
-        }))
-        return sql`insert into bench_orders ${sql.insert(rows)}
-          on conflict (id) do update set customer = excluded.customer, version = excluded.version`
-      })
+    handle: upsert
   })
+
+const orders = EventStore.forSchema(OrderPlaced)
+
+const byHand = Effect.flatMap(SqlClient.SqlClient, (sql) =>
+  Stream.runForEachChunk(Stream.rechunk(orders.feed({ filter: { tenantId } }), batchSize), (chunk) =>
+    sql.withTransaction(
+      Effect.zipRight(
+        upsert(Chunk.toReadonlyArray(chunk)),
+        sql`update bench_position set position = ${Chunk.unsafeLast(chunk).position}`
+      )
+    )
+  )
+)
 
 const expected = (found: number): void => {
   if (found < events) throw new Error(`${found} events instead of ${events}`)
@@ -66,7 +85,7 @@ const part = (title: string, layer: Layer.Layer<Stores, unknown>, close: () => P
     name: `catching up with ${events} events`,
     concurrency: 1,
     events,
-    bars: { "bare feed": bar },
+    bars: { "bare feed": bar, "by hand": barByHand },
     prepare: () =>
       runtime
         .runPromise(
@@ -75,6 +94,8 @@ const part = (title: string, layer: Layer.Layer<Stores, unknown>, close: () => P
             yield* sql`create table bench_orders (
             id varchar(100) primary key, customer varchar(100) not null, version integer not null
           )`
+            yield* sql`create table bench_position (position bigint not null)`
+            yield* sql`insert into bench_position values (0)`
             for (let n = 0; n < streams; n++) {
               const appended = Array.from({ length: events / streams }, (_, i) => ({
                 type,
@@ -101,7 +122,8 @@ const part = (title: string, layer: Layer.Layer<Stores, unknown>, close: () => P
             })
           ).pipe(Effect.map(() => expected(count)))
         })
-      )
+      ),
+      effectSide("by hand", runtime, false, () => byHand)
     ]
   }
   return {

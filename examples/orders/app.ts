@@ -7,13 +7,11 @@ import { api } from "./handlers.js"
 import { health } from "./health.js"
 import * as invoices from "./invoices.js"
 import { pages } from "./pages.js"
-import { following } from "./readModel.js"
 
-/** The routes. What they need beside the stores is `Stopping`. */
+/** The routes. What they need beside the stores is `Stopping`, and that `following` of the read model goes on. */
 export const app = Layer.mergeAll(
   Layer.provideMerge(Layer.mergeAll(HttpApiBuilder.middlewareOpenApi(), HttpApiSwagger.layer({ path: "/docs" })), api),
   pages,
   health,
-  following,
   invoices.prepared
 )

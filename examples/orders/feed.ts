@@ -1,12 +1,14 @@
 /**
  * The feed of events as server-sent events. Their ids are positions, so a reader that connects again and says the last
- * one it has seen gets each event since then exactly once, from this process or another, however long it was away.
+ * one it has seen gets each event since then exactly once, from this process or another, however long it was away. Who
+ * gets one and asks for the order sees it there: it is sent when the read model has come so far.
  */
 import { HttpServerResponse } from "@effect/platform"
-import { DateTime, Effect, Schedule, Schema, Stream } from "effect"
-import type { EventStore } from "effect-stores"
+import { Chunk, DateTime, Effect, Schedule, Schema, Stream } from "effect"
+import type { CheckpointStore, EventStore } from "effect-stores"
 import { Change } from "./api.js"
 import { Order, type OrderEvent, tenantId } from "./order.js"
+import { shown } from "./readModel.js"
 import { Stopping } from "./server.js"
 
 /** Sent when nothing happens, so that no proxy between takes the connection for dead. */
@@ -38,11 +40,15 @@ export const response = (after: number, orderId?: string) =>
   Effect.gen(function* () {
     const stopping = yield* Stopping
     const filter = { tenantId, domain: Order.domain, aggregateId: orderId }
-    const store = yield* Effect.context<EventStore.EventStore>()
+    const stores = yield* Effect.context<EventStore.EventStore | CheckpointStore.CheckpointStore>()
     const events = Order.events.subscribe({ after, filter }).pipe(
-      Stream.map(message),
+      Stream.mapChunksEffect((changes) =>
+        Chunk.isNonEmpty(changes)
+          ? Effect.as(shown(Chunk.lastNonEmpty(changes).position), Chunk.map(changes, message))
+          : Effect.succeed(Chunk.empty<string>())
+      ),
       Stream.catchAll((error) => Stream.execute(Effect.logWarning("a feed ended", error))),
-      Stream.provideSomeContext(store)
+      Stream.provideSomeContext(stores)
     )
     const heartbeats = Stream.as(Stream.fromSchedule(Schedule.spaced(heartbeatEvery)), heartbeat)
     const body = Stream.make(hello).pipe(

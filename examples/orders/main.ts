@@ -8,6 +8,8 @@ import { NodeRuntime } from "@effect/platform-node"
 import { Layer } from "effect"
 import { Stores } from "effect-stores/stores"
 import { app } from "./app.js"
+import { checkpoints } from "./checkpoints.js"
+import { following } from "./readModel.js"
 import * as Server from "./server.js"
 import { settings } from "./settings.js"
 import * as Telemetry from "./telemetry.js"
@@ -20,6 +22,8 @@ const service = HttpApiBuilder.serve((routes) => HttpMiddleware.logger(Server.mi
   Layer.provide(app),
   Layer.provide(Server.layer),
   // Provided after the server, so that they are closed after it: requests under way still need them.
+  Layer.provide(following),
+  Layer.provide(checkpoints),
   Layer.provide(Stores.layer({ durable: true })),
   Layer.provide(Telemetry.layer),
   Layer.provide(Layer.setConfigProvider(config))

@@ -1,14 +1,14 @@
 /**
- * What readers see of orders: kept in the cache, and removed from it as events say.
+ * What readers see of orders: kept in the cache, which a projection removes from as events say.
  *
- * - Whoever has got the response to a command, and reads then, sees its events.
- * - Another process with a cache of its own, and everybody if a process dies between its append and the removal, sees
- *   them when `following` has read the event: as a rule within milliseconds, after an outage when it is over.
+ * - It is removed once for all processes, so these share a cache: in the database, or in Redis.
+ * - Whoever has got the response to a command, and reads then, sees its events; so does whoever is told of a change.
+ * - If a process dies between its append and the removal, another goes on where it was.
  * - A removed value never comes back: a load that began before the removal stores nothing.
  */
-import { Effect, Layer, Schema, Stream } from "effect"
-import { Aggregate, CacheStore, EventStore, Trace } from "effect-stores"
-import { idOf, NotFound, Order, OrderId, tenantId } from "./order.js"
+import { Effect, Layer, Schedule, Schema } from "effect"
+import { Aggregate, CacheStore, EventStore, Projection, Trace } from "effect-stores"
+import { idOf, NotFound, Order, OrderEvent, OrderId, tenantId } from "./order.js"
 
 /** An order as clients see it. */
 export class OrderView extends Schema.Class<OrderView>("Order")({
@@ -30,11 +30,10 @@ const ttl = "10 minutes"
 /** Of the newest orders. */
 const newestMax = 20
 
-const tagOf = (orderId: string) => `order/${orderId}`
-const listTag = "orders"
+const keyOf = (orderId: string) => `order/${orderId}`
+const newestKey = "newest"
 
-export const view = (orderId: string) =>
-  views.getOrSet(tenantId, tagOf(orderId), load(orderId), { ttl, tags: [tagOf(orderId)] })
+export const view = (orderId: string) => views.getOrSet(tenantId, keyOf(orderId), load(orderId), { ttl })
 
 const load = (orderId: string) =>
   Effect.flatMap(Aggregate.load(Order, idOf(orderId)), ({ state: { invoice, status, ...order }, version }) =>
@@ -55,54 +54,63 @@ const load = (orderId: string) =>
 export const newest = Effect.suspend(() =>
   lists.getOrSet(
     tenantId,
-    "newest",
+    newestKey,
     Effect.gen(function* () {
       const store = yield* EventStore.EventStore
       const filter = { tenantId, domain: Order.domain, types: ["Placed"] }
       const { events } = yield* store.page({ filter, direction: "backward", limit: newestMax })
       return yield* Effect.forEach(events, ({ aggregateId }) => view(aggregateId), { concurrency: 5 })
     }),
-    { ttl, tags: [listTag] }
+    { ttl }
   )
 )
 
-/** Removes what is kept of an order. When it fails the events stand all the same, and `following` makes up for it. */
-export const forget = (orderId: string) =>
-  Effect.catchAll(remove(orderId), (error) => Effect.logWarning(`the cache still has order ${orderId}`, error))
-
-const remove = (orderId: string) =>
-  Effect.flatMap(CacheStore.CacheStore, (cache) => cache.invalidate(tenantId, { tags: [tagOf(orderId), listTag] }))
-
 /**
- * Removes what is kept of each order that changes, whichever process changes it.
- *
- * 1. Takes the head of the feed, then empties the cache: nobody may have removed what changed before.
- * 2. Follows the feed from that head. If either store fails, it begins anew.
+ * Removes what is kept of each order that changes, whichever process changes it. It may happen again to the same
+ * events, and then removes what is not there.
  */
-export const following = Layer.scopedDiscard(
-  Effect.suspend(() => Effect.flatMap(begin, (head) => Effect.forkScoped(followFrom(head))))
-)
-
-const begin = Effect.gen(function* () {
-  const head = yield* (yield* EventStore.EventStore).head
-  yield* (yield* CacheStore.CacheStore).clear(tenantId)
-  return head
+const OrderViews = Projection.make({
+  name: "order_views",
+  delivery: "atLeastOnce",
+  events: OrderEvent,
+  filter: { tenantId, domain: Order.domain },
+  // The start of the next process waits for it when one was killed.
+  lease: "5 seconds",
+  handle: (events) =>
+    Effect.flatMap(CacheStore.CacheStore, (cache) =>
+      cache.invalidate(tenantId, { keys: [newestKey, ...new Set(events.map(({ aggregateId }) => keyOf(aggregateId)))] })
+    ).pipe(
+      // A trace of its own, which leads to those of the requests that the events come from.
+      Effect.withSpan("orders.follow", {
+        kind: "consumer",
+        links: events.flatMap(Trace.linksOf),
+        attributes: { events: events.length }
+      })
+    )
 })
 
-const followFrom = (head: number): Effect.Effect<never, never, EventStore.EventStore | CacheStore.CacheStore> =>
-  Effect.gen(function* () {
-    const store = yield* EventStore.EventStore
-    const changes = store.subscribe({ after: head, filter: { tenantId, domain: Order.domain } })
-    yield* Effect.catchAll(
-      Stream.runForEach(changes, (event) =>
-        // A trace of its own for each event, which leads to that of the request that the event comes from.
-        Effect.withSpan(remove(event.aggregateId), "orders.follow", {
-          kind: "consumer",
-          links: Trace.linksOf(event),
-          attributes: { type: event.type }
-        })
-      ),
-      (error) => Effect.logWarning("the cache begins anew", error)
+/**
+ * Waits until readers see what was appended up to the position. If that takes too long, they see it later: the events
+ * stand all the same.
+ */
+export const shown = (position: number) =>
+  Effect.catchAll(Projection.awaitPosition(OrderViews, position, { timeout: "5 seconds" }), (error) =>
+    Effect.logWarning("readers see it later", error)
+  )
+
+/**
+ * 1. Catches up with what was appended while nobody followed, so that no request is served what was before.
+ * 2. Follows. Should it stop, at an event of a newer release perhaps, it says so and tries again.
+ */
+export const following = Layer.scopedDiscard(
+  Effect.suspend(() =>
+    Effect.zipRight(
+      Projection.catchUp(OrderViews),
+      Projection.run(OrderViews).pipe(
+        Effect.tapError((error) => Effect.logError("what readers see of orders is not kept up to date", error)),
+        Effect.retry(Schedule.spaced("10 seconds")),
+        Effect.forkScoped
+      )
     )
-    return yield* followFrom(yield* Effect.eventually(Effect.tapError(begin, () => Effect.sleep("1 second"))))
-  })
+  )
+)

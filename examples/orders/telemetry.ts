@@ -1,7 +1,7 @@
 /**
  * Spans, metrics and logs to an OpenTelemetry collector, where `OTEL_EXPORTER_OTLP_ENDPOINT` names one. The stores'
  * operations are children of the spans of requests; their metrics begin with `effect_stores_`. Events carry the span that
- * has appended them (`EVENT_STORE_TRACEPARENT`), so what a reader does with one links to the request: `orders.follow` in
+ * has appended them (`EVENT_STORE_TRACEPARENT`), so what a reader does with them links to the request: `orders.follow` in
  * readModel.ts. docs/telemetry.md lists what there is to see.
  */
 

@@ -4,6 +4,7 @@
  */
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import type { Aggregate, Executed, LoadError } from "../Aggregate.js"
 import { CurrentCommand } from "../CommandStore.js"
 import {
@@ -120,17 +121,20 @@ const attempt = <S, E extends { readonly _tag: string }, Err, R>(
   return Effect.flatMap(loading.load(self, stream), ({ state, version }) => {
     const decided = decide(state, version)
     return Effect.flatMap(Effect.isEffect(decided) ? decided : Effect.succeed(decided), (events) => {
-      if (isEmpty(events)) return Effect.succeed({ state, version, events })
+      if (isEmpty(events)) return Effect.succeed({ state, version, position: Option.none(), events })
       const expected = { ...envelope, expected: version }
-      const done = (appended: Appended): Effect.Effect<Executed<S, E>, Failure, EventStore> =>
-        ids !== undefined && appended.version !== version + events.length
+      const done = (appended: Appended): Effect.Effect<Executed<S, E>, Failure, EventStore> => {
+        const position = Option.some(appended.position)
+        return ids !== undefined && appended.version !== version + events.length
           ? // The store knows these events: another attempt was faster.
-            Effect.flatMap(earlier(self, stream, ids), (found) => Effect.succeed(found ?? { state, version, events }))
+            Effect.map(earlier(self, stream, ids), (found) => found ?? { state, version, position, events })
           : Effect.succeed({
               state: events.reduce((state, event) => self.evolve(state, event), state),
               version: appended.version,
+              position,
               events
             })
+      }
       return appendAs(self, stream, events, expected, ids).pipe(
         Effect.flatMap(done),
         Effect.catchTags({
@@ -180,5 +184,5 @@ const earlier = <S, E extends { readonly _tag: string }>(
     if (last === undefined) return undefined
     const events = yield* Effect.forEach(stored, (event) => Effect.map(self.events.decode(event), ({ data }) => data))
     const { state } = yield* loading.loadAt(self, stream, last.version)
-    return { state, version: last.version, events }
+    return { state, version: last.version, position: Option.some(last.position), events }
   })

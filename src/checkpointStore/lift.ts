@@ -131,7 +131,7 @@ const leaseOf = (
 })
 
 const lost = ({ generation, name, owner, partition }: input.EncodedLease): Effect.Effect<never, CheckpointLost> =>
-  Effect.fail(new CheckpointLost({ name, generation, partition, owner }))
+  Effect.fail(new CheckpointLost({ follower: name, generation, partition, owner }))
 
 const missing = ({ generation, name, partition }: EncodedPlace): NotFound =>
   new NotFound({ what: `partition ${partition} of follower ${name} (generation ${generation})` })

@@ -24,12 +24,11 @@ export const decoder = <Row extends { readonly id: string }, A>(
   // One Effect for all of them: an Effect per row would cost as much as the row.
   const rows = (rows: ReadonlyArray<Row>): Effect.Effect<ReadonlyArray<A>, StoreError> => {
     const items = new Array<A>(rows.length)
-    for (const [i, row] of rows.entries()) {
-      try {
-        items[i] = decode(row)
-      } catch (cause) {
-        return Effect.fail(new StoreError({ operation: `decoding ${record} ${row.id}`, cause }))
-      }
+    let i = 0
+    try {
+      for (; i < rows.length; i++) items[i] = decode(rows[i] as Row)
+    } catch (cause) {
+      return Effect.fail(new StoreError({ operation: `decoding ${record} ${rows[i]?.id}`, cause }))
     }
     return Effect.succeed(items)
   }

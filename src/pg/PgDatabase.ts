@@ -27,7 +27,14 @@ import { tlsReaders } from "../internal/tls.js"
 import * as Pool from "../Pool.js"
 import type { PoolState } from "../sql/ConnectionPool.js"
 import * as onClient from "./client/access.js"
-import { accessTo, type Isolation, type StoreAccess, storeAccess, Transactions } from "./database/access.js"
+import {
+  accessTo,
+  type Isolation,
+  type Statement,
+  type StoreAccess,
+  storeAccess,
+  Transactions
+} from "./database/access.js"
 import { poolOf } from "./database/connection.js"
 import { health } from "./database/health.js"
 import { databaseKeys, type Options, type SslMode, type SslOptions, sslModes } from "./database/options.js"
@@ -35,6 +42,7 @@ import { examineClient, examineServer } from "./database/server.js"
 import { transactionSettings } from "./database/session.js"
 import { checkedSettings, describeConnection, settingsOf } from "./database/settings.js"
 import * as Sql from "./database/sqlClient.js"
+import { SharedCommits } from "./groups/SharedCommits.js"
 
 export type { TlsOptions } from "../internal/tls.js"
 export type { PoolState } from "../sql/ConnectionPool.js"
@@ -138,6 +146,8 @@ export const make = (
     yield* examineServer(pool, settings, counted)
 
     const transactions = new Transactions(pool, transactionSettings(settings))
+    const commits = new SharedCommits(pool)
+    const shared = settings.groupCommit ? <A>(query: Statement<A>) => commits.run(query) : undefined
     const transaction = <A, E, R>(self: Effect.Effect<A, E, R>, options?: TransactionOptions) =>
       transactions.run(self, `begin isolation level ${options?.isolation ?? "read committed"}`, identity)
     return {
@@ -146,7 +156,7 @@ export const make = (
       sql: Sql.make(transactions, yield* Reactivity.make),
       state: Effect.sync(() => pool.state),
       health: health(pool, settings),
-      [storeAccess]: { connection, transaction, limits, settings, ...accessTo(pool, transactions) }
+      [storeAccess]: { connection, transaction, limits, settings, ...accessTo(pool, transactions, shared) }
     }
   })
 

@@ -14,7 +14,7 @@ import type { RunError } from "../Projection.js"
 import { streamKey } from "../StreamId.js"
 import { HandlerFailed } from "./definition.js"
 import { logged } from "./errors.js"
-import type { Follower, Held } from "./work.js"
+import { type Follower, type Held, together } from "./work.js"
 
 export const deadLettersOf = <R>({ checkpoints, definition }: Follower<R>) => {
   const { generation, name } = definition
@@ -50,14 +50,14 @@ export const retryAll = <R>(follower: Follower<R>, held: Held): Effect.Effect<nu
 const settle = <R>(follower: Follower<R>, held: Held, letter: DeadLetter) =>
   Effect.gen(function* () {
     const { checkpoints, definition } = follower
-    const { batchSize, delivery, generation, name } = definition
+    const { batchSize, generation, name } = definition
     const events = yield* eventsOf(follower, letter, held.lease.position)
     const batch = { name, generation, partition: letter.partition }
     const handled = Effect.zipRight(
       Effect.forEach(Arr.chunksOf(events, batchSize), (some) => definition.apply(some, batch), { discard: true }),
       Effect.suspend(() => checkpoints.commit(held.lease, held.lease.position, { settled: [letter.position] }))
     )
-    held.lease = yield* delivery === "exactlyOnce" ? checkpoints.transaction(handled) : handled
+    held.lease = yield* together(follower, held, handled)
   })
 
 /** None if the event was deleted meanwhile. */

@@ -89,7 +89,13 @@ export const define = <A extends { readonly _tag: string }, I extends { readonly
     return refuse("retry", `must be a Schedule, not ${describe(retry)}`)
   }
   const conditions = options(filter, "filter", filterKeys)
-  const types = optionalTypes(conditions.types, "filter.types") ?? tagsOf(Schema.encodedSchema(events).ast)
+  const known = tagsOf(Schema.encodedSchema(events).ast)
+  const asked = optionalTypes(conditions.types, "filter.types")
+  const stranger = known === undefined || asked === null ? -1 : asked.findIndex((type) => !known.includes(type))
+  if (asked !== null && stranger >= 0) {
+    refuse(`filter.types[${stranger}]`, `is ${describe(asked[stranger])}, which is no type of the Schema's events`)
+  }
+  const types = asked ?? known
   const codec = tagged(events)
   return {
     name: identifier(given.name, "name"),

@@ -25,7 +25,7 @@ const describe = (cause: unknown): string => (cause instanceof Error ? cause.mes
 export class ProjectionStopped extends Schema.TaggedError<ProjectionStopped>("effect-stores/ProjectionStopped")(
   "ProjectionStopped",
   {
-    name: Schema.String,
+    projection: Schema.String,
     generation: Schema.Number,
     partition: Schema.Number,
     position: Schema.Number,
@@ -33,7 +33,7 @@ export class ProjectionStopped extends Schema.TaggedError<ProjectionStopped>("ef
   }
 ) {
   override get message(): string {
-    const place = `partition ${this.partition} of projection ${this.name} (generation ${this.generation})`
+    const place = `partition ${this.partition} of projection ${this.projection} (generation ${this.generation})`
     return `${place} stopped after position ${this.position}: ${describe(loggable(this.cause))}`
   }
 }
@@ -47,10 +47,10 @@ export class ProjectionStopped extends Schema.TaggedError<ProjectionStopped>("ef
  */
 export class ProjectionBehind extends Schema.TaggedError<ProjectionBehind>("effect-stores/ProjectionBehind")(
   "ProjectionBehind",
-  { name: Schema.String, generation: Schema.Number, position: Schema.Number, reached: Schema.Number }
+  { projection: Schema.String, generation: Schema.Number, position: Schema.Number, reached: Schema.Number }
 ) {
   override get message(): string {
-    const what = `projection ${this.name} (generation ${this.generation})`
+    const what = `projection ${this.projection} (generation ${this.generation})`
     return `${what} is at position ${this.reached}, and was to come to ${this.position}`
   }
 }

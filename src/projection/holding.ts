@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import { CheckpointLost } from "../CheckpointStore.js"
+import { CheckpointLost, type CheckpointStoreShape } from "../CheckpointStore.js"
 import type { RunError } from "../Projection.js"
 import type { Follower, Held } from "./work.js"
 
@@ -51,8 +51,8 @@ export const hold = <R>(
 
 /**
  * Renews the lease three times in its time, and ends when it is lost. If the writes of a handler are in the transaction
- * that advances the checkpoint, nothing more is needed: a handler may then take longer than its lease, even where it
- * keeps a renewal waiting. Otherwise this also ends when the lease could not be renewed by its end.
+ * that advances the checkpoint, a handler may take longer than its lease, even where it keeps a renewal waiting.
+ * Otherwise this also ends when the lease could not be renewed by its end.
  */
 const heartbeat = <R>({ checkpoints, definition }: Follower<R>, held: Held): Effect.Effect<void> =>
   Effect.gen(function* () {
@@ -63,11 +63,33 @@ const heartbeat = <R>({ checkpoints, definition }: Follower<R>, held: Held): Eff
       const leftMs = outlivesLease ? leaseMs : Math.max(0, held.untilMs - (yield* now))
       yield* Effect.sleep(Math.min(leaseMs / 3, leftMs))
       const fromMs = yield* now
-      if (!outlivesLease && fromMs >= held.untilMs) return
+      if (!outlivesLease && fromMs >= held.untilMs) {
+        return yield* Effect.logWarning(`projection ${definition.name} interrupts a handler: its lease was not renewed`)
+      }
+      // Whoever would take the checkpoint over waits for that transaction, and so would a renewal outside of it.
+      if (held.inside?.isRenewed === true) continue
       const { lease } = held
-      const renewed = yield* Effect.either(Effect.timeout(checkpoints.renew(lease), leaseMs / 3))
+      const renewed = yield* Effect.either(
+        Effect.catchAll(Effect.timeout(checkpoints.renew(lease), leaseMs / 3), (error) =>
+          error instanceof CheckpointLost ? Effect.fail(error) : renewInside(checkpoints, held, error)
+        )
+      )
       if (Either.isRight(renewed)) held.untilMs = Math.max(held.untilMs, fromMs + leaseMs)
       // Otherwise the work has claimed it anew meanwhile, or is about to.
       else if (renewed.left instanceof CheckpointLost && held.lease.token === lease.token && !held.isResuming) return
     }
+  })
+
+/**
+ * Where no other connection is free, the lease is renewed in the transaction of the handler, between two statements of
+ * it. Not the first way, since others cannot take over from an owner who is paused then, or gone without a word, before
+ * the server ends that transaction.
+ */
+const renewInside = <E>({ renew }: CheckpointStoreShape, held: Held, otherwise: E) =>
+  Effect.gen(function* () {
+    const { inside, lease } = held
+    if (inside === undefined) return yield* Effect.fail(otherwise)
+    const renewing = yield* Effect.fork(Effect.zipRight(Effect.setFiberRefs(inside.refs), renew(lease)))
+    yield* yield* Fiber.await(renewing)
+    inside.isRenewed = true
   })

@@ -8,7 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
-import { CheckpointStore, type CheckpointStoreShape, type ReadError } from "../CheckpointStore.js"
+import { CheckpointStore, type CheckpointStoreShape } from "../CheckpointStore.js"
 import type { InvalidInput, ReadFailure } from "../Errors.js"
 import { EventStore } from "../EventStore.js"
 import { timeoutMs } from "../internal/durations.js"
@@ -99,26 +99,19 @@ export const awaitPosition = (
       }
     },
     (request) =>
-      Effect.flatMap(Clock.currentTimeMillis, (nowMs) =>
-        look(follower, request.position, nowMs + request.timeoutMs, firstLookMs)
-      )
+      Effect.gen(function* () {
+        const endMs = (yield* Clock.currentTimeMillis) + request.timeoutMs
+        const store = yield* CheckpointStore
+        for (let pauseMs = firstLookMs; ; pauseMs = Math.min(pauseMs * 2, lookMsMax)) {
+          const positions = (yield* checkpointsOf(store, follower)).map(({ position }) => position)
+          const reached = positions.length === 0 ? 0 : Math.min(...positions)
+          if (positions.length > 0 && reached >= request.position) return
+          const leftMs = endMs - (yield* Clock.currentTimeMillis)
+          if (leftMs <= 0) {
+            const { generation, name } = follower
+            return yield* new ProjectionBehind({ projection: name, generation, position: request.position, reached })
+          }
+          yield* Effect.sleep(Math.min(pauseMs, leftMs))
+        }
+      })
   )
-
-const look = (
-  follower: Follower,
-  position: number,
-  endMs: number,
-  pauseMs: number
-): Effect.Effect<void, ProjectionBehind | ReadError, CheckpointStore> =>
-  Effect.gen(function* () {
-    const positions = (yield* checkpointsOf(yield* CheckpointStore, follower)).map(({ position }) => position)
-    const reached = positions.length === 0 ? 0 : Math.min(...positions)
-    if (positions.length > 0 && reached >= position) return
-    const leftMs = endMs - (yield* Clock.currentTimeMillis)
-    if (leftMs <= 0) {
-      const { generation, name } = follower
-      return yield* new ProjectionBehind({ name, generation, position, reached })
-    }
-    yield* Effect.sleep(Math.min(pauseMs, leftMs))
-    return yield* look(follower, position, endMs, Math.min(pauseMs * 2, lookMsMax))
-  })

@@ -214,24 +214,32 @@ export const catchUp = <R>(
 
 const bring = <R>(follower: Follower<R>, partition: number, until: number): Effect.Effect<void, RunError, R> =>
   Effect.gen(function* () {
-    const checkpoints = yield* found(follower)
-    const position = checkpoints[partition]?.position ?? 0
-    if (position === until) return
-    // Fails if the store has never had that position.
-    if (position > until) return yield* Stream.runDrain(Stream.take(follower.events.feed({ after: position }), 1))
-    const isDone = yield* Effect.acquireUseRelease(
-      claim(follower, partition),
-      (claimed) =>
-        Option.match(claimed, {
-          onNone: () => Effect.succeed(false),
-          onSome: (held) => hold(follower, held, work(follower, held, Effect.yieldNow(), until))
-        }),
-      (claimed) => (Option.isNone(claimed) ? Effect.void : giveBack(follower, claimed.value.lease))
-    )
-    if (isDone) return
-    yield* Effect.sleep(waitingMs)
-    return yield* bring(follower, partition, until)
+    for (;;) {
+      const checkpoints = yield* found(follower)
+      const position = checkpoints[partition]?.position ?? 0
+      if (position === until) return
+      // Fails if the store has never had that position.
+      if (position > until) return yield* Stream.runDrain(Stream.take(follower.events.feed({ after: position }), 1))
+      const isDone = yield* withPartition(follower, partition, undefined, (held) =>
+        work(follower, held, Effect.yieldNow(), until)
+      )
+      if (isDone) return
+      yield* Effect.sleep(waitingMs)
+    }
   })
+
+/** Claims the partition, does the work and gives it back. False if another has it, or has taken it over. */
+const withPartition = <R>(
+  follower: Follower<R>,
+  partition: number,
+  takeFrom: number | undefined,
+  work: (held: Held) => Effect.Effect<boolean, RunError, R>
+): Effect.Effect<boolean, RunError, R> =>
+  Effect.acquireUseRelease(
+    claim(follower, partition, takeFrom),
+    (claimed) => (Option.isNone(claimed) ? Effect.succeed(false) : hold(follower, claimed.value, work(claimed.value))),
+    (claimed) => (Option.isNone(claimed) ? Effect.void : giveBack(follower, claimed.value.lease))
+  )
 
 /** Partition by partition, each of which is taken from whoever works on it. */
 export const retryDeadLetters = <R>(
@@ -249,27 +257,16 @@ export const retryDeadLetters = <R>(
 
 const retryIn = <R>(follower: Follower<R>, partition: number): Effect.Effect<number, RunError, R> =>
   Effect.gen(function* () {
-    const [checkpoint] = (yield* found(follower)).filter((checkpoint) => checkpoint.partition === partition)
-    const takeFrom = checkpoint === undefined || checkpoint.token === 0 ? undefined : checkpoint.token
-    let left = 0
-    const isDone = yield* Effect.acquireUseRelease(
-      claim(follower, partition, takeFrom),
-      (claimed) =>
-        Option.match(claimed, {
-          onNone: () => Effect.succeed(false),
-          onSome: (held) =>
-            hold(
-              follower,
-              held,
-              Effect.map(retryAll(follower, held), (found) => {
-                left = found
-                return true
-              })
-            )
-        }),
-      (claimed) => (Option.isNone(claimed) ? Effect.void : giveBack(follower, claimed.value.lease))
-    )
-    if (isDone) return left
-    yield* Effect.sleep(waitingMs)
-    return yield* retryIn(follower, partition)
+    for (let left = 0; ; ) {
+      const checkpoint = (yield* found(follower)).find((checkpoint) => checkpoint.partition === partition)
+      const takeFrom = checkpoint === undefined || checkpoint.token === 0 ? undefined : checkpoint.token
+      const isDone = yield* withPartition(follower, partition, takeFrom, (held) =>
+        Effect.map(retryAll(follower, held), (found) => {
+          left = found
+          return true
+        })
+      )
+      if (isDone) return left
+      yield* Effect.sleep(waitingMs)
+    }
   })

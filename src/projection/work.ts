@@ -9,10 +9,11 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import type * as FiberRefs from "effect/FiberRefs"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import { CheckpointLost, type CheckpointStoreShape, type Lease, type NewDeadLetter } from "../CheckpointStore.js"
-import { isRepeatable } from "../Errors.js"
+import { isRepeatable, isStoreFailure, type StoreFailure } from "../Errors.js"
 import type { Event, EventStoreShape } from "../EventStore.js"
 import { isIdentifier } from "../internal/validate.js"
 import type { RunError } from "../Projection.js"
@@ -39,6 +40,14 @@ export interface Held {
   untilMs: number
   /** It is being claimed anew, and the lease that is known here may be of no use already. */
   isResuming: boolean
+  /** The transaction that is open, at whose end the checkpoint advances. */
+  inside?: Inside | undefined
+}
+
+/** What a fiber needs to be in a transaction, and whether the lease was renewed there. */
+interface Inside {
+  readonly refs: FiberRefs.FiberRefs
+  isRenewed: boolean
 }
 
 /** Between commits that only pass by events of others. */
@@ -62,14 +71,35 @@ class Failed {
 /** How many errors may stand around one of a store, such as an `SqlError`. */
 const causesMax = 8
 
+/** Of a store: what an error of the application calls `retryable` is its own business. */
 export const isTransient = (error: unknown): boolean => {
   let current = error
   for (let i = 0; i <= causesMax && typeof current === "object" && current !== null; i++) {
-    if (isRepeatable(current)) return true
+    if (isStoreFailure(current) && isRepeatable(current)) return true
     current = "cause" in current ? current.cause : undefined
   }
   return false
 }
+
+/** Runs what handles events and commits: with `exactlyOnce` in one transaction, in which the lease can be renewed. */
+export const together = <A, E, R>(
+  { checkpoints, definition }: Follower<R>,
+  held: Held,
+  handled: Effect.Effect<A, E, R>
+): Effect.Effect<A, E | StoreFailure, R> =>
+  definition.delivery === "atLeastOnce"
+    ? handled
+    : checkpoints.transaction(
+        Effect.flatMap(Effect.getFiberRefs, (refs) => {
+          held.inside = { refs, isRenewed: false }
+          return Effect.ensuring(
+            handled,
+            Effect.sync(() => {
+              held.inside = undefined
+            })
+          )
+        })
+      )
 
 const ofStores = <E>(error: E): E | Unavailable =>
   !(error instanceof Unavailable) && isTransient(error) ? new Unavailable(error) : error
@@ -100,12 +130,13 @@ const reasonOf = (cause: unknown): string => {
  * for a commit whose result was lost, so its position is the last that counts.
  */
 export const work = <R>(
-  { checkpoints, definition, events, metrics, owner }: Follower<R>,
+  follower: Follower<R>,
   held: Held,
   wakeUp: Effect.Effect<void>,
   until = Number.POSITIVE_INFINITY
 ): Effect.Effect<boolean, RunError, R> => {
-  const { batchSize, delivery, filter, generation, lease, name, onFailure, partitions, retry } = definition
+  const { checkpoints, definition, events, metrics, owner } = follower
+  const { batchSize, filter, generation, lease, name, onFailure, partitions, retry } = definition
   const { partition } = held.lease
   /** How far was read. Between what is committed and this there is nothing of this partition. */
   let seen = held.lease.position
@@ -127,7 +158,7 @@ export const work = <R>(
       Effect.suspend(() => checkpoints.commit(held.lease, position))
     )
     const attempt = Effect.flatMap(Clock.currentTimeMillis, (fromMs) =>
-      Effect.map(delivery === "exactlyOnce" ? checkpoints.transaction(handled) : handled, moved(fromMs))
+      Effect.map(together(follower, held, handled), moved(fromMs))
     )
     return attempt.pipe(
       Effect.mapError(ofBatch),
@@ -142,7 +173,13 @@ export const work = <R>(
 
   const stop = ({ cause }: Failed) => {
     metrics.failed("stopped")
-    const error = new ProjectionStopped({ name, generation, partition, position: held.lease.position, cause })
+    const error = new ProjectionStopped({
+      projection: name,
+      generation,
+      partition,
+      position: held.lease.position,
+      cause
+    })
     // Whoever has forked the run may not look at what has become of it.
     return Effect.zipRight(Effect.logError(error.message), Effect.fail(error))
   }

@@ -4,20 +4,25 @@
 import { FetchHttpClient, HttpApiBuilder, HttpApiClient, HttpServer } from "@effect/platform"
 import { Effect, Either, Layer, ManagedRuntime, Option, Stream } from "effect"
 import { Aggregate, CacheStore, DataStore, EventStore } from "effect-stores"
+import { CheckpointStoreMemory } from "effect-stores/memory"
 import { StoresTest } from "effect-stores/stores"
 import { afterAll, describe, expect, it } from "vitest"
 import { Api } from "../../examples/orders/api.js"
 import { app } from "../../examples/orders/app.js"
 import { bytesMax } from "../../examples/orders/invoices.js"
 import { idOf, Order } from "../../examples/orders/order.js"
+import { following } from "../../examples/orders/readModel.js"
 import { Stopping } from "../../examples/orders/server.js"
 import { ServerSentEvents } from "./sse.js"
 
-const stores = ManagedRuntime.make(StoresTest.layer)
+const stores = ManagedRuntime.make(Layer.merge(StoresTest.layer, CheckpointStoreMemory.layer()))
 const { context } = await stores.runtime()
 
 const { dispose, handler } = HttpApiBuilder.toWebHandler(
-  app.pipe(Layer.provide([Layer.succeedContext(context), Stopping.never]), Layer.merge(HttpServer.layerContext))
+  Layer.merge(app, following).pipe(
+    Layer.provide([Layer.succeedContext(context), Stopping.never]),
+    Layer.merge(HttpServer.layerContext)
+  )
 )
 
 afterAll(async () => {

@@ -32,6 +32,13 @@ describe("by the tables", () => {
     for (const code of codes) expect(meaning(serverError(code)), code).toBe(expected)
   })
 
+  it("a transaction that the server has ended for its length is not worth another attempt as it is", () => {
+    for (const code of ["25P03", "25P04"]) {
+      expect(classify(serverError(code), "write", "asking")).toMatchObject({ retryable: false })
+    }
+    expect(classify(serverError("40P01"), "write", "asking")).toMatchObject({ retryable: true })
+  })
+
   it("a socket that fails under a statement may have lost its outcome, whatever its code looks like", () => {
     for (const code of ["EPIPE", "ECONNRESET", "ETIMEDOUT", ""]) {
       expect(meaning(socketError(code)), code).toBe("StoreUnavailable/CommitOutcomeUnknown")

@@ -7,9 +7,7 @@ import { EventStore } from "effect-stores"
 import { EventStorePg, PgDatabase } from "effect-stores/pg"
 import type Pg from "pg"
 import { beforeAll, describe, onTestFinished, vi } from "vitest"
-import type { Statement } from "../../src/pg/database/access.js"
 import { type GroupCommitOptions, make } from "../../src/pg/eventStore/GroupCommit.js"
-import type { Attempt } from "../../src/pg/eventStore/statements.js"
 import { describePg, freshDatabase } from "../support/backends.js"
 import { withClient } from "../support/databases.js"
 import { eventually } from "../support/eventually.js"
@@ -297,7 +295,7 @@ describePg("group commit on PostgreSQL", () => {
       const fibers = yield* Effect.forEach(inGroup, (each) =>
         Effect.fork(Effect.either(store.append(newStream(), [each], { expected: "any" })))
       )
-      const holding = "datname = current_database() and wait_event = 'PgSleep' and query like '%append_group%'"
+      const holding = "datname = current_database() and wait_event = 'PgSleep' and query like '%append_each%'"
       yield* eventually(onServer(`select from pg_stat_activity where ${holding}`), (count) => count === 1)
       // What is sent again fails, and says nothing of what was sent before.
       yield* insertionsOf("raise 'refused';")
@@ -321,7 +319,8 @@ describe("an append that finds its stream locked", () => {
     })
     const busy: Array<() => void> = []
     const result: Pg.QueryResult = { rows: [], command: "", rowCount: 0, oid: 0, fields: [] }
-    const statement: Statement<Attempt> = { text: "", operation: "append", kind: "write", onResult: () => "Busy" }
+    const stream = { tenantId: "t", domain: "d", aggregateId: "locked" }
+    const statement = { text: "", operation: "append", kind: "write" } as const
     const options: GroupCommitOptions = {
       // Of one connection in two a single one may wait on the server.
       limits: { acquireTimeoutMs: 1_000, maxOpenConns: 2, maxWaiting: 10 },
@@ -329,16 +328,18 @@ describe("an append that finds its stream locked", () => {
         busy.push(() => done(Exit.succeed(query.onResult(result))))
         return Effect.void
       },
-      one: () => statement,
+      waiting: () => ({ ...statement, onResult: () => "Exists" }),
+      alone: () => ({ ...statement, onResult: () => ({ _tag: "Busy", stream }) }),
       group: () => ({ ...statement, onResult: () => [] })
     }
     const append = make(options)
     const failures: Array<string> = []
     for (const id of ["1", "2"]) {
       const added = { id, type: "T", data: "1", metadata: "{}", keyId: null, commandId: null, instanceId: null }
-      const stream = { tenantId: "t", domain: "d", aggregateId: "locked" }
-      const request = { stream, expected: "any" as const, events: [{ ...added, createdAt: 0 }] }
-      Effect.runFork(Effect.catchAll(append(request), ({ _tag }) => Effect.sync(() => failures.push(_tag))))
+      const only = { stream, expected: "any" as const, events: [{ ...added, createdAt: 0 }] }
+      Effect.runFork(
+        Effect.catchAll(append({ appends: [only], guards: [] }), ({ _tag }) => Effect.sync(() => failures.push(_tag)))
+      )
     }
     assert.lengthOf(busy, 2)
     await vi.advanceTimersByTimeAsync(600)

@@ -78,13 +78,22 @@ describePg("a feed that is held back", () => {
         assert.deepStrictEqual(Math.max(...measured("effect_stores_feed_held_back_positions")), 2)
         assert.isAbove(Math.max(...measured("effect_stores_feed_held_back_ms")), 4_000)
 
+        // Without a reader nobody would see when it is over.
+        yield* Fiber.interrupt(following)
+        assert.deepStrictEqual(Math.max(...measured("effect_stores_feed_held_back_positions")), 0)
+        assert.deepStrictEqual(Math.max(...measured("effect_stores_feed_held_back_ms")), 0)
+
+        const again = yield* Effect.fork(
+          Stream.runForEach(store.subscribe(), ({ aggregateId }) => Effect.sync(() => seen.push(aggregateId)))
+        )
+        seen.length = 0
         yield* Deferred.succeed(end, undefined)
         yield* Fiber.join(holding)
         yield* eventually(Effect.sync(() => seen.length === 3))
         assert.deepStrictEqual(seen, ["before", "held", "after"])
         assert.deepStrictEqual(Math.max(...measured("effect_stores_feed_held_back_positions")), 0)
         assert.deepStrictEqual(Math.max(...measured("effect_stores_feed_held_back_ms")), 0)
-        yield* Fiber.interrupt(following)
+        yield* Fiber.interrupt(again)
       }).pipe(Effect.scoped),
     60_000
   )

@@ -29,7 +29,7 @@ describePg("migrations on PostgreSQL", () => {
           Array.from({ length: 8 }, () => 0)
         )
         const applied = yield* query(url, "select name from es_migrations order by id")
-        const names = ["events", "revisions", "changed events", "last position"]
+        const names = ["events", "revisions", "changed events", "last position", "groups of any appends"]
         assert.deepStrictEqual(
           applied.rows,
           names.map((name) => ({ name }))
@@ -66,7 +66,7 @@ describePg("migrations on PostgreSQL", () => {
       const refused = yield* Effect.flip(Effect.scoped(Layer.build(EventStorePg.layer({ ...options, migrate: false }))))
       assert.strictEqual(refused._tag, "StoreError")
       assert.include(refused.message, "EventStorePg.migrate")
-      const all = ["events", "revisions", "changed events", "last position"]
+      const all = ["events", "revisions", "changed events", "last position", "groups of any appends"]
       assert.deepStrictEqual(yield* EventStorePg.migrate(options), all)
       assert.deepStrictEqual(yield* EventStorePg.migrate(options), [])
       yield* Effect.provide(appendOnce, EventStorePg.layer({ ...options, migrate: false }))
@@ -98,7 +98,10 @@ describePg("migrations on PostgreSQL", () => {
       const url = yield* Effect.promise(freshDatabase)
       const options = { url: Redacted.make(url) }
       yield* Effect.provide(appendOnce, EventStorePg.layer(options))
-      yield* query(url, "drop function es_last_position, es_json; delete from es_migrations where id = 4")
+      yield* query(
+        url,
+        "drop function es_last_position, es_append_each, es_try_append_all, es_json; delete from es_migrations where id in (4, 5)"
+      )
       const layer = EventStorePg.layer(options)
       assert.strictEqual((yield* Effect.provide(appendOnce, layer)).version, 2)
       assert.strictEqual(

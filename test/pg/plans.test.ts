@@ -59,8 +59,9 @@ describePg("plans on PostgreSQL", () => {
       const calls = {
         append: `es_append('t', 'd', 'a', -1, ${id}, 'T', '1', '{}', null, null, null, 0)`,
         tryAppend: `es_try_append('t', 'd', 'a', -1, ${id}, 'T', '1', '{}', null, null, null, 0)`,
-        group: `es_append_group('{t}', '{d}', '{a}', '{-1}', array[${id}], '{T}', '{1}', '{"{}"}', '{null}', '{null}', '{null}', '{0}')`,
+        each: `es_append_each('{t}', '{d}', '{a}', '{1}', '{1}', '{-1}', '{1}', array[${id}], '{T}', '{1}', '{"{}"}', '{null}', '{null}', '{null}', '{0}')`,
         all: `es_append_all('{t}', '{d}', '{a}', '{-1}', '{1}', array[${id}], '{T}', '{1}', '{"{}"}', '{null}', '{null}', '{null}', '{0}')`,
+        tryAll: `es_try_append_all('{t}', '{d}', '{a}', '{-1}', '{1}', array[${id}], '{T}', '{1}', '{"{}"}', '{null}', '{null}', '{null}', '{0}')`,
         delete: "es_delete_stream('t', 'd', 'a')"
       }
       for (const [name, call] of Object.entries(calls)) {

@@ -352,6 +352,35 @@ describe("sealing", () => {
     assert.ok(seen.length === 2 && seen.every((data) => !data.includes("amount")))
   })
 
+  test("makes an update anew that lost against another", async () => {
+    let lost = 0
+    const own = Layer.effect(
+      EventStore.EventStore,
+      Effect.map(EventStoreMemory.makeEncoded, (port) => {
+        // Somebody else changes its metadata in the moment before it is replaced.
+        const other = Effect.suspend(() =>
+          lost++ > 0
+            ? Effect.void
+            : Effect.flatMap(port.get(idOf(1)), (row) =>
+                row === null
+                  ? Effect.void
+                  : port.replace({ ...row, was: row, revision: null, metadata: "other", changes: true })
+              )
+        )
+        return EventStoreEncoded.make(
+          { ...port, replace: (request) => Effect.zipRight(other, port.replace(request)) },
+          { system: "own", pollInterval: Duration.seconds(1) }
+        )
+      })
+    ).pipe(CryptoService.seal, Layer.provide(k1))
+    const updated = Effect.flatMap(EventStore.EventStore, (store) =>
+      store.maintenance.update(idOf(1), { data: { amount: 9 }, metadata: { by: "us" } })
+    )
+    assert.deepEqual(await run(own, Effect.zipRight(append(1, 1), Effect.zipRight(updated, amounts))), [9])
+    // the one that lost, and the one that did not
+    assert.equal(lost, 2)
+  })
+
   test("lets appends under any of two processes on one stream all happen", async () => {
     const filename = freshFile()
     const many = (from: number) =>

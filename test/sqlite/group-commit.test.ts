@@ -3,11 +3,11 @@
  */
 import * as fs from "node:fs"
 import Sqlite from "better-sqlite3"
-import { Chunk, Deferred, Effect, Exit, Fiber, FastCheck as fc, Layer, Stream } from "effect"
-import { CommandStore, EventStore } from "effect-stores"
-import { EventStoreMemory } from "effect-stores/memory"
+import { Deferred, Effect, Exit, Fiber, FastCheck as fc, Layer } from "effect"
+import { CommandStore, type EventStore } from "effect-stores"
 import { CommandStoreSqlite, EventStoreSqlite, SqliteDatabase } from "effect-stores/sqlite"
 import { describe, expect, it, onTestFinished } from "vitest"
+import { calls, contents, inDomain, interrupt, oneByOne, told } from "../support/appendCalls.js"
 import { eventually } from "../support/eventually.js"
 import { isFull } from "../support/scale.js"
 import { freshFile, placed, readAll, streamOf, withStore } from "./support.js"
@@ -100,57 +100,20 @@ describe("concurrent writes on SQLite", () => {
   })
 
   it("have the outcomes that they would have one after the other", async () => {
-    const ids = numbers(6).map(() => crypto.randomUUID())
-    const event = fc.record({ id: fc.option(fc.constantFrom(...ids), { nil: undefined }), total: fc.nat(1) })
-    const one = fc.record({
-      stream: fc.constantFrom("a", "b", "c").map(streamOf),
-      events: fc
-        .array(event, { minLength: 1, maxLength: 3 })
-        .map((events) => events.map(({ id, total }) => ({ ...placed({ total }), id: id ?? crypto.randomUUID() }))),
-      expected: fc.constantFrom<EventStore.ExpectedVersion>("any", "noStream", "streamExists", 1, 2, 3)
-    })
-    const guard = fc.record({
-      stream: fc.constantFrom("c", "d").map(streamOf),
-      expected: fc.constantFrom<Exclude<EventStore.ExpectedVersion, "any">>("noStream", "streamExists", 1, 2)
-    })
-    const call = fc.record({
-      appends: fc.uniqueArray(one, { minLength: 1, maxLength: 2, selector: ({ stream }) => stream.aggregateId }),
-      guards: fc.array(guard, { maxLength: 1 })
-    })
-    const told = (exit: Exit.Exit<unknown, unknown>) =>
-      Exit.match(exit, { onFailure: (cause) => JSON.parse(JSON.stringify(cause)), onSuccess: (value) => value })
-    const contents = (store: EventStore.EventStoreShape) =>
-      Effect.map(Stream.runCollect(store.feed()), (events) =>
-        Chunk.toReadonlyArray(events).map(({ aggregateId, data, id, position, version }) => ({
-          aggregateId,
-          data,
-          id,
-          position,
-          version
-        }))
-      )
+    const domain = "order"
     await fc.assert(
-      fc.asyncProperty(fc.array(call, { minLength: 2, maxLength: 12 }), async (calls) => {
-        const made = (store: EventStore.EventStoreShape) =>
-          calls.map(({ appends, guards }) =>
-            guards.length === 0 && appends.length === 1
-              ? store.append(appends[0]?.stream as EventStore.StreamId, appends[0]?.events ?? [], {
-                  expected: appends[0]?.expected ?? "any"
-                })
-              : store.appendAll(appends, { guards })
-          ) as ReadonlyArray<Effect.Effect<unknown, unknown>>
-        const oracle = await Effect.gen(function* () {
-          const store = yield* EventStore.EventStore
-          const exits = yield* Effect.forEach(made(store), Effect.exit)
-          return { exits: exits.map(told), contents: yield* contents(store) }
-        }).pipe(Effect.provide(EventStoreMemory.layer()), Effect.runPromise)
+      fc.asyncProperty(calls, async (calls) => {
+        const make = inDomain(calls, domain)
         const found = await withStore({ filename: freshFile() }, (store, database) =>
           Effect.gen(function* () {
-            const exits = yield* together(database, made(store))
-            return { exits: exits.map(told), contents: yield* contents(store) }
+            const exits = yield* together(database, make(store), (fibers) => interrupt(calls, fibers))
+            return {
+              exits: exits.map((exit, i) => (calls[i]?.interrupted ? "interrupted" : told(exit, 0))),
+              contents: yield* contents(store, domain, 0)
+            }
           })
         )
-        expect(found).toEqual(oracle)
+        expect(found).toEqual(await Effect.runPromise(oneByOne(calls, make, domain)))
       }),
       { numRuns: isFull ? 300 : 30 }
     )

@@ -70,7 +70,10 @@ const meanings: Readonly<Record<string, readonly [meaning: string, otherwise?: s
   PG_IDLE_IN_TRANSACTION_TIMEOUT: ["", "60s"],
   PG_POOLER: ["transaction: the URL leads to a pooler that lends a session for one transaction; else leave it out"],
   PG_LISTEN_URL: ["where LISTEN connects; secret", "PG_URL; none with PG_POOLER"],
-  PG_GROUP_COMMIT: ["appends made at the same time share statements and commits; true or false", "true"],
+  PG_GROUP_COMMIT: [
+    "appends, commands and snapshots written at the same time share round trips and commits; true or false",
+    "true"
+  ],
   SQLITE_FILENAME: ["a file in a folder that exists; must be given"],
   SQLITE_SYNCHRONOUS: ["FULL, EXTRA, NORMAL, OFF", "FULL"],
   SQLITE_GROUP_COMMIT: ["writes that wait for the connection at the same time share a commit; true or false", "true"],

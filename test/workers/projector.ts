@@ -1,12 +1,12 @@
 /**
- * Runs a projection that counts the events of each stream in a table of the stores' database, until it is killed. Or
- * counts the same the way that comes to mind first, to the head of now: the position is read, then each event and its
- * position are written in a transaction.
+ * Runs a projection that counts the events of each stream in a table of the stores' database, until it is killed. On
+ * SIGUSR2 it stops in the middle of its next batch, as if by SIGSTOP from outside. Or counts the first of them the way
+ * that comes to mind first: the position is read, then each event and its position are written in a transaction.
  */
 import { writeSync } from "node:fs"
 import { SqlClient } from "@effect/sql"
 import { Cause, Effect, Exit, Layer, Logger, Redacted, Schema, Stream } from "effect"
-import { type CheckpointStore, EventStore, Projection } from "effect-stores"
+import { CheckpointStore, EventStore, Projection } from "effect-stores"
 
 const env = process.env
 
@@ -50,6 +50,57 @@ const count = (table: string, events: ReadonlyArray<EventStore.StreamId & { read
     )
   )
 
+let isDue = false
+process.on("SIGUSR2", () => {
+  isDue = true
+})
+
+/** The next handler stops this process, which has no other transaction then: it would keep its rows from others. */
+let isStopping = false
+let open = 0
+const gate = Effect.unsafeMakeLatch(true)
+const alone = Effect.repeat(Effect.sleep("1 millis"), { until: () => open === 0 })
+
+/** Until it is continued. */
+const stop = Effect.sync(() => {
+  isStopping = false
+  say({ stopped: true })
+  process.kill(process.pid, "SIGSTOP")
+})
+
+/** Where one writes at a time, nobody could take over while it is stopped in a transaction. */
+const beforeIt = env.WORKER_SQLITE_FILE !== undefined
+
+const watched = (store: CheckpointStore.CheckpointStoreShape): CheckpointStore.CheckpointStoreShape => ({
+  ...store,
+  transaction: (self) => {
+    const counted = Effect.suspend(() => {
+      open++
+      return Effect.ensuring(
+        store.transaction(self),
+        Effect.sync(() => open--)
+      )
+    })
+    return gate.whenOpen(
+      Effect.suspend(() => {
+        if (!isDue) return counted
+        isDue = false
+        gate.unsafeClose()
+        const stopping = Effect.sync(() => {
+          isStopping = true
+        })
+        // Uninterruptible, or what renews the lease would know first that it is lost, and nothing would be committed.
+        return Effect.zipRight(alone, Effect.zipRight(beforeIt ? stop : stopping, counted)).pipe(
+          Effect.uninterruptible,
+          Effect.ensuring(gate.open)
+        )
+      })
+    )
+  },
+  commit: (...args) =>
+    Effect.tapErrorTag(store.commit(...args), "CheckpointLost", () => Effect.sync(() => say({ refused: true })))
+})
+
 const counted = Projection.make({
   name: "counted",
   delivery: "exactlyOnce",
@@ -58,8 +109,11 @@ const counted = Projection.make({
   batchSize: 20,
   lease: Number(env.WORKER_LEASE_MS),
   handle: (events) =>
-    // Holds the transaction open, for a kill or a pause to meet it.
-    Effect.zipRight(count("counted", events), Effect.sleep(Number(env.WORKER_HOLD_MS)))
+    // Holds the transaction open, for a kill to meet it.
+    count("counted", events).pipe(
+      Effect.zipRight(Effect.suspend(() => (isStopping ? stop : Effect.void))),
+      Effect.zipRight(Effect.sleep(Number(env.WORKER_HOLD_MS)))
+    )
 })
 
 /** All processes read the position before any of them writes. */
@@ -71,7 +125,8 @@ const naive = Effect.gen(function* () {
   yield* Effect.repeat(Effect.delay(sql<{ n: number | string }>`select count(*) as n from naive_ready`, "5 millis"), {
     until: ([ready]) => Number(ready?.n) >= Number(env.WORKER_PROCESSES)
   })
-  yield* Stream.runForEach(store.feed({ after: Number(row?.position) }), (event) =>
+  const first = Stream.take(store.feed({ after: Number(row?.position) }), Number(env.WORKER_NAIVE))
+  yield* Stream.runForEach(first, (event) =>
     sql.withTransaction(
       Effect.zipRight(count("naive", [event]), sql`update naive_position set position = ${event.position}`)
     )
@@ -81,7 +136,13 @@ const naive = Effect.gen(function* () {
 type Needs = EventStore.EventStore | CheckpointStore.CheckpointStore | SqlClient.SqlClient
 
 const program: Effect.Effect<void, unknown, Needs> =
-  env.WORKER_NAIVE === undefined ? Projection.run(counted, { owner: env.WORKER_NAME }) : naive
+  env.WORKER_NAIVE === undefined
+    ? Effect.updateService(
+        Projection.run(counted, { owner: env.WORKER_NAME }),
+        CheckpointStore.CheckpointStore,
+        watched
+      )
+    : naive
 
 // Standard output is for reports.
 const logging = Logger.replace(Logger.defaultLogger, Logger.withConsoleError(Logger.logfmtLogger))

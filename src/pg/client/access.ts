@@ -137,6 +137,8 @@ export const make = (client: PgClient.PgClient): Effect.Effect<OnClient, ReadFai
         run,
         // In a transaction nobody says when it commits. A hint that comes too early is one too many: readers poll.
         write: (query, committed) => Effect.tap(run(query), (value) => Effect.sync(() => committed(value))),
+        // The client sends one statement at a time.
+        writeGrouped: run,
         submit,
         inTransaction,
         limits,

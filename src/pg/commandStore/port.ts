@@ -20,10 +20,11 @@ export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded
 const onDatabase = (database: StoreAccess, names: Names): Encoded => {
   const sql = statements.make(names)
   const changedOne = (statement: Statement<number>) => Effect.map(database.run(statement), (rows) => rows > 0)
+  const sharingOne = (statement: Statement<number>) => Effect.map(database.writeGrouped(statement), (rows) => rows > 0)
 
   /** Reads the existing command in a second statement, since it may have been committed while the first one waited. */
   const create: Encoded["create"] = (command, lease) =>
-    Effect.flatMap(Effect.mapError(database.run(sql.insert(command, lease)), explained(names)), (created) =>
+    Effect.flatMap(Effect.mapError(database.writeGrouped(sql.insert(command, lease)), explained(names)), (created) =>
       created !== null
         ? Effect.succeed<CreateOutcome>({ _tag: "Created", command: created })
         : Effect.flatMap(database.run(sql.existing(command.id)), (existing) =>
@@ -36,7 +37,7 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
     create,
     takeOver: (request) => changedOne(sql.takeOver(request)),
     renew: (request) => changedOne(sql.renew(request)),
-    finish: (request) => changedOne(sql.finish(request)),
+    finish: (request) => sharingOne(sql.finish(request)),
     get: (id) => database.run(sql.get(id)),
     list: (request) => database.run(sql.list(request)),
     distinct: (request) => Effect.flatMap(database.run(sql.distinct(request)), (rows) => valuesOf(rows)),

@@ -16,7 +16,7 @@ import { ConnectionPool, OpenFailure, type Waiter } from "../../sql/ConnectionPo
 import type { InContext } from "../../sql/transactions.js"
 import * as transactions from "../../sql/transactions.js"
 import type { PgConnection, PgPool, Query } from "./connection.js"
-import { classify, type FailureOf, type QueryKind } from "./failures.js"
+import { classify, type FailureOf, isOverdue, type QueryKind } from "./failures.js"
 import type { Names } from "./names.js"
 import type { ConnectionSettings } from "./settings.js"
 
@@ -89,7 +89,8 @@ export const submit = <A, K extends QueryKind>(
   })
 }
 
-const exitOf = <A, K extends QueryKind>(
+/** What a statement has returned, or failed with. */
+export const exitOf = <A, K extends QueryKind>(
   query: Statement<A, K>,
   error: unknown,
   result: Pg.QueryResult | undefined
@@ -134,7 +135,10 @@ class Transaction extends transactions.Transaction<Transaction> {
         done(
           this.alive
             ? this.connection
-            : new OpenFailure(this.connection.usable ? ended("a statement in it has ended it") : lost(), false)
+            : new OpenFailure(
+                this.connection.usable ? ended("a statement in it has ended it") : lost(this.connection.endedBy),
+                false
+              )
         ),
       close: () => {},
       usable: () => {
@@ -160,12 +164,13 @@ class Transaction extends transactions.Transaction<Transaction> {
 const ended = (why: string): StoreError => new StoreError({ operation: "transaction", cause: new Error(why) })
 
 /** COMMIT was not sent yet, so it has certainly not happened. */
-const lost = (): StoreUnavailable =>
-  new StoreUnavailable({
-    operation: "transaction",
-    retryable: true,
-    cause: new Error("its connection was lost, so it was rolled back")
-  })
+const lost = (cause: unknown): StoreUnavailable => {
+  const overdue = isOverdue(cause)
+  const why = overdue
+    ? "it took too long, or did nothing for longer than idleInTransactionTimeout, so the server has ended it"
+    : "its connection was lost, so it was rolled back"
+  return new StoreUnavailable({ operation: "transaction", retryable: !overdue, cause: new Error(why, { cause }) })
+}
 
 export class Transactions extends transactions.Transactions<Transaction> {
   constructor(
@@ -284,6 +289,12 @@ export interface StoreAccess {
   readonly write: <A>(query: Statement<A>, committed: (value: A) => void) => Effect.Effect<A, StoreFailure>
 
   /**
+   * The same, but one that changes little and tells by its rows what it has done: outside a transaction it may share
+   * that of others (`SharedCommits`).
+   */
+  readonly writeGrouped: <A>(query: Statement<A>) => Effect.Effect<A, StoreFailure>
+
+  /**
    * Runs a statement on a connection of the pool, outside any fiber and transaction. The effect it returns ends the
    * statement, as interruption ends `run`; `done` is called in any case.
    */
@@ -298,10 +309,12 @@ export interface StoreAccess {
   readonly settings: Pick<ConnectionSettings, "groupCommit" | "listener" | "pooled">
 }
 
+/** `shared` runs what may share a transaction; without it nothing does. */
 export const accessTo = (
   pool: PgPool,
-  transactions: Transactions
-): Pick<StoreAccess, "run" | "write" | "submit" | "inTransaction"> => ({
+  transactions: Transactions,
+  shared: (<A>(query: Statement<A>) => Effect.Effect<A, StoreFailure>) | undefined
+): Pick<StoreAccess, "run" | "write" | "writeGrouped" | "submit" | "inTransaction"> => ({
   run: <A, K extends QueryKind>(query: Statement<A, K>) =>
     Effect.withFiberRuntime<A, FailureOf<K>>((fiber) => statement(transactions.poolOf(fiber), query)),
   write: <A>(query: Statement<A>, committed: (value: A) => void) =>
@@ -318,6 +331,12 @@ export const accessTo = (
         }
       })
     }),
+  writeGrouped: (query) =>
+    Effect.withFiberRuntime((fiber) =>
+      shared === undefined || transactions.current(fiber) !== undefined
+        ? statement(transactions.poolOf(fiber), query)
+        : shared(query)
+    ),
   submit: (query, done) => submit(pool, query, done),
   inTransaction: (fiber) => transactions.current(fiber) !== undefined
 })

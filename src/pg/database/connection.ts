@@ -10,7 +10,16 @@ import type { PoolMeter } from "../../internal/telemetry.js"
 import type { Limits } from "../../Pool.js"
 import { ConnectionPool, type OpenFailure } from "../../sql/ConnectionPool.js"
 import { isPlanDead, openFailure } from "./failures.js"
-import { behind, firstToUser, forStatement, type Mode, sessionSettings, switchTo } from "./session.js"
+import {
+  behind,
+  firstToUser,
+  forStatement,
+  impatient,
+  type Mode,
+  sessionSettings,
+  switchTo,
+  together
+} from "./session.js"
 import { type ConnectionSettings, insideOf, makeClient } from "./settings.js"
 
 /** A statement with a name is prepared once per connection. */
@@ -66,6 +75,8 @@ export class PgConnection {
   /** Since when a statement runs that the server must end in time; 0 if none does. */
   private boundedSince = 0
   private dead = false
+  /** Of a session that has ended while it did nothing: why, if the server has said so. */
+  private said: unknown
   private status = "I"
   /** What the session is set to; undefined if a failure or a rollback may have set it back. */
   private mode: Mode | undefined
@@ -83,6 +94,11 @@ export class PgConnection {
 
   get usable(): boolean {
     return !this.dead
+  }
+
+  /** What the server said when it ended the session. */
+  get endedBy(): unknown {
+    return this.said
   }
 
   /** The process of the server, as it was told when the session began. A pooler tells a number of its own. */
@@ -122,8 +138,9 @@ export class PgConnection {
       connection.refused?.()
     })
     for (const event of ["error", "end"] as const) {
-      client.on(event, () => {
+      client.on(event, (error?: Error) => {
         connection.dead = true
+        connection.said ??= error
         connection.refused?.()
         lost(connection)
       })
@@ -146,18 +163,65 @@ export class PgConnection {
     forStore: boolean,
     done: (error: unknown, result: Pg.QueryResult | undefined) => void
   ): { readonly abandon: Effect.Effect<void> } {
+    return this.begin<Pg.QueryResult>(query, forStore, done, (switching, mode, inside, finished) => {
+      const { name, rowMode, text, values } = query
+      // The driver's own types would turn bigints into strings; a store's statements return nothing else to parse.
+      const config = { text, values, rowMode, types: forStore ? types : undefined } as Pg.QueryConfig
+      const named = this.settings.pooled || name === undefined ? config : { ...config, name }
+      if (switching) this.sendSwitching(named, mode, inside, finished)
+      else this.client.query(named, finished)
+    })
+  }
+
+  /**
+   * Starts statements of stores, outside a transaction, in one round trip and so as one transaction. None of them waits
+   * for a lock for longer than `lockTimeoutMs`.
+   */
+  startTogether(
+    queries: ReadonlyArray<Query>,
+    lockTimeoutMs: number,
+    done: (error: unknown, results: ReadonlyArray<Pg.QueryResult> | undefined) => void
+  ): void {
+    const { settings } = this
+    this.begin<ReadonlyArray<Pg.QueryResult>>(queries[0] as Query, true, done, (switching, mode, _, finished) => {
+      const toMode = settings.pooled ? forStatement(settings) : switchTo(mode, settings, false)
+      const firsts = switching ? [toMode, impatient(lockTimeoutMs)] : [impatient(lockTimeoutMs)]
+      const statements = queries.map(({ name = "", text, values = [] }) => ({
+        name: settings.pooled ? "" : name,
+        text,
+        values
+      }))
+      const last = (error: unknown, results: ReadonlyArray<Pg.QueryResult> | undefined, unsure: boolean) => {
+        if (unsure) this.dead = true
+        finished(error, results)
+      }
+      this.client.query(together(firsts, statements, types, last))
+    })
+  }
+
+  private begin<R>(
+    query: Query,
+    forStore: boolean,
+    done: (error: unknown, result: R | undefined) => void,
+    send: (
+      switching: boolean,
+      mode: Mode,
+      inside: boolean,
+      finished: (error: unknown, result: R | undefined) => void
+    ) => void
+  ): { readonly abandon: Effect.Effect<void> } {
     let settled = false
     let onSettled: (() => void) | undefined
     const inside = !this.outsideTransaction
     const aborted = this.status === "E"
     const mode: Mode = forStore ? "store" : "user"
-    const { bare, name, rowMode, text, values } = query
+    const { bare, name } = query
     // In a transaction that has failed only its end, or a return to a savepoint, can follow: none needs a switch.
     const switching = bare !== true && this.mode !== mode && !aborted
     this.active++
     // The end of the user's transaction may do the user's work: deferred triggers.
     if (forStore && !(bare === true && inside && this.mode !== "store")) this.boundedSince = Date.now()
-    const finish = (error: unknown, result: Pg.QueryResult | undefined) => {
+    const finish = (error: unknown, result: R | undefined) => {
       // For a value that it cannot send the driver calls back twice: at once, and when the server is ready again.
       if (settled) return
       this.refused = undefined
@@ -170,16 +234,12 @@ export class PgConnection {
       done(error ?? undefined, result)
       onSettled?.()
     }
-    const finished = (error: unknown, result: Pg.QueryResult | undefined) => {
+    const finished = (error: unknown, result: R | undefined) => {
       // The driver calls back before the server is ready, and the next user must not get an open transaction.
       if (error instanceof Pg.DatabaseError && !this.dead) this.refused = () => finish(error, result)
       else finish(error, result)
     }
-    // The driver's own types would turn bigints into strings; a store's statements return nothing else to parse.
-    const config = { text, values, rowMode, types: forStore ? types : undefined } as Pg.QueryConfig
-    const named = this.settings.pooled || name === undefined ? config : { ...config, name }
-    if (switching) this.sendSwitching(named, mode, inside, finished)
-    else this.client.query(named, finished)
+    send(switching, mode, inside, finished)
     return {
       abandon: Effect.async<void>((resume) => {
         if (settled) return resume(Effect.void)

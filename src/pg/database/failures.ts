@@ -22,12 +22,13 @@ export type FailureOf<K extends QueryKind> = ReadFailure | (K extends "write" ? 
 /**
  * - `passing`: undone, and worth another attempt.
  * - `busy`: the same, and while a connection is being opened, waiters keep waiting.
+ * - `overdue`: undone, and as long the next time.
  * - `plan`: the statement prepared on this connection can never run again, and nothing has happened. The connection is
  *   given up, and the next attempt prepares the statement again.
  * - `lost`: the connection is gone. It is unknown whether a statement that writes has happened.
  * - `final`: the same statement fails again.
  */
-type Meaning = "passing" | "busy" | "plan" | "lost" | "final"
+type Meaning = "passing" | "busy" | "overdue" | "plan" | "lost" | "final"
 
 /** By SQLSTATE, or by its class for all that are not named. */
 const meanings: Readonly<Record<string, Meaning>> = {
@@ -47,8 +48,8 @@ const meanings: Readonly<Record<string, Meaning>> = {
   "24": "final", // invalid cursor state
   "25": "final", // invalid transaction state
   "25006": "passing", // read-only transaction: a standby, until it is promoted
-  "25P03": "passing", // idle in transaction for too long: the session is over, and rolled back
-  "25P04": "passing", // the transaction took too long: the same
+  "25P03": "overdue", // idle in transaction for too long: the session is over, and rolled back
+  "25P04": "overdue", // the transaction took too long: the same
   "26": "plan", // invalid statement name: the user's own SQL has thrown all of them away
   "27": "final", // triggered data change violation
   "28": "final", // invalid authorization
@@ -111,6 +112,10 @@ const meaningOf = (error: Pg.DatabaseError): Meaning => {
 /** Whether the connection can never run this statement again. */
 export const isPlanDead = (error: unknown): boolean => error instanceof Pg.DatabaseError && meaningOf(error) === "plan"
 
+/** Whether the server has ended a transaction because it took too long, or did nothing for too long. */
+export const isOverdue = (error: unknown): boolean =>
+  error instanceof Pg.DatabaseError && meaningOf(error) === "overdue"
+
 /** What PgBouncer says, all with one code, when it accepts no more clients, and when it never will this one. */
 const poolerIsFull = "no more connections allowed"
 const poolerRefuses =
@@ -166,5 +171,5 @@ export const classify = <K extends QueryKind>(error: unknown, kind: K, operation
   if (meaning === "final") return new StoreError({ operation, cause })
   return meaning === "lost" && kind === "write"
     ? (new CommitOutcomeUnknown({ operation, cause }) as FailureOf<K>)
-    : new StoreUnavailable({ operation, retryable: true, cause })
+    : new StoreUnavailable({ operation, retryable: meaning !== "overdue", cause })
 }

@@ -81,8 +81,8 @@ export interface Options {
    */
   readonly listenUrl?: Redacted.Redacted | undefined
   /**
-   * Whether appends that are made at the same time, outside a transaction, share statements and transactions, each with
-   * an outcome of its own. Default true.
+   * Whether appends, new and finished commands, and snapshots that are written at the same time, outside a transaction,
+   * share round trips and transactions, each with an outcome of its own. Default true.
    */
   readonly groupCommit?: boolean | undefined
   readonly pool?: Pool.PoolOptions | undefined

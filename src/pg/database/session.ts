@@ -146,10 +146,40 @@ export const firstToUser = (given: Timeouts & { readonly pooled: boolean }): Swi
 
 /** The driver's own connection, as far as it is used here. */
 interface Wire {
+  /** The texts of prepared statements by their names. */
+  readonly parsedStatements: Record<string, string>
   parse(message: { readonly name: string; readonly text: string }): void
-  bind(message: { readonly statement: string; readonly portal: string; readonly values?: ReadonlyArray<string> }): void
+  bind(message: {
+    readonly statement: string
+    readonly portal: string
+    readonly values?: ReadonlyArray<string | null>
+  }): void
+  describe(message: { readonly type: "P"; readonly name: string }): void
   execute(message: { readonly portal: string; readonly rows: number }): void
+  sync(): void
 }
+
+/** TypeScript knows the driver's class without its callback. */
+type NewQuery = new (
+  config: object,
+  values: undefined,
+  done: (error: unknown, results: unknown) => void
+) => Pg.Query & { prepare(wire: Wire): void }
+const NewQuery = Pg.Query as unknown as NewQuery
+
+const sendSwitch = (wire: Wire, first: Switch): void => {
+  if ("name" in first) wire.bind({ statement: first.name, portal: "", values: [String(first.local)] })
+  else {
+    wire.parse({ name: "", text: first.text })
+    wire.bind({ statement: "", portal: "" })
+  }
+  wire.execute({ portal: "", rows: 0 })
+}
+
+/** For a transaction in which others wait for whoever waits for a lock. */
+export const impatient = (lockTimeoutMs: number): Switch => ({
+  text: `select where ${set("lock_timeout", `'${lockTimeoutMs}'`, "true")} is null`
+})
 
 /**
  * A statement behind a switch, in one round trip: the server runs what comes before one Sync message as one
@@ -163,22 +193,53 @@ export const behind = (
   // The driver calls back with one result for each statement.
   const last = (error: unknown, results: unknown) =>
     done(error, Array.isArray(results) ? results[results.length - 1] : (results as Pg.QueryResult | undefined))
-  // TypeScript knows the driver's class without its callback.
-  const make = Pg.Query as unknown as new (config: object, values: undefined, done: typeof last) => Pg.Query
   // Without parameters it may be several statements, and a message of the protocol has room for them.
   if (config.values === undefined)
-    return new make({ ...config, text: `${first.text}; ${config.text}` }, undefined, last)
-  const query = new make({ ...config, queryMode: "extended" }, undefined, last)
-  const driver = query as unknown as { prepare(wire: Wire): void }
-  const prepare = driver.prepare.bind(query)
-  driver.prepare = (wire) => {
-    if ("name" in first) wire.bind({ statement: first.name, portal: "", values: [String(first.local)] })
-    else {
-      wire.parse({ name: "", text: first.text })
-      wire.bind({ statement: "", portal: "" })
-    }
-    wire.execute({ portal: "", rows: 0 })
+    return new NewQuery({ ...config, text: `${first.text}; ${config.text}` }, undefined, last)
+  const query = new NewQuery({ ...config, queryMode: "extended" }, undefined, last)
+  const prepare = query.prepare.bind(query)
+  query.prepare = (wire) => {
+    sendSwitch(wire, first)
     prepare(wire)
+  }
+  return query
+}
+
+/**
+ * Statements behind switches, in one round trip and so in one transaction; one without a name is prepared each time.
+ * Calls back with one result for each; their rows are arrays. `unsure`: a statement was to be prepared, and may be.
+ */
+export const together = (
+  firsts: ReadonlyArray<Switch>,
+  statements: ReadonlyArray<{ readonly name: string; readonly text: string; readonly values: ReadonlyArray<unknown> }>,
+  types: Pg.CustomTypesConfig,
+  done: (error: unknown, results: ReadonlyArray<Pg.QueryResult> | undefined, unsure: boolean) => void
+): Pg.Query => {
+  const added = new Map<string, string>()
+  let prepared: Record<string, string> = {}
+  const query = new NewQuery(
+    { text: "", rowMode: "array", types, queryMode: "extended" },
+    undefined,
+    (error, results) => {
+      if (error) return done(error, undefined, added.size > 0)
+      for (const [name, text] of added) prepared[name] = text
+      done(undefined, (results as ReadonlyArray<Pg.QueryResult>).slice(firsts.length), false)
+    }
+  )
+  query.prepare = (wire) => {
+    prepared = wire.parsedStatements
+    for (const first of firsts) sendSwitch(wire, first)
+    for (const { name, text, values } of statements) {
+      if (name === "" || (prepared[name] === undefined && !added.has(name))) {
+        wire.parse({ name, text })
+        if (name !== "") added.set(name, text)
+      }
+      const sent = values.map((value) => (value === null || value === undefined ? null : String(value)))
+      wire.bind({ statement: name, portal: "", values: sent })
+      wire.describe({ type: "P", name: "" })
+      wire.execute({ portal: "", rows: 0 })
+    }
+    wire.sync()
   }
   return query
 }

@@ -1,10 +1,11 @@
 /**
  * The EventStore's functions in PostgreSQL, each a text of its own. An append is a function, so that it is one round
- * trip: it locks, compares, and inserts. The four append functions return an outcome and take the same columns, those
- * of one event as single values, those of several as one array each.
+ * trip: it locks, compares, and inserts. The append functions return an outcome and take the same columns, those of one
+ * event as single values, those of several as one array each.
  */
 import type { Names } from "../database/names.js"
 import { behind, isBehind, type Positions } from "../database/schema/positions.js"
+import { impatientLockTimeoutMs } from "../groups/Line.js"
 import * as locks from "./locks.js"
 
 // How an expected version travels: exact versions are themselves, `noStream` is 0.
@@ -16,9 +17,6 @@ export const outcomeAppended = 0
 export const outcomeConflict = 1
 export const outcomeExists = 2
 export const outcomeBusy = 3
-
-/** How long a shared statement waits for a lock: longer than most transactions last. */
-const impatientLockTimeoutMs = 50
 
 // A plan cached while the table was new and small scans it whole: appends became 20 times slower until the next
 // ANALYZE. Both lookups of an append have an index, so a sequential scan is never right.
@@ -147,73 +145,132 @@ ${appendOneEvent(names.qualified("try_append"), impatient, table, sequence, {
 })}
 `
 
-  const appendGroup = `
--- Independent appends of one event each, in order, each with its own outcome. Waits for no stream's lock: the
--- others would wait with it, and two groups could wait for each other.
---   p_tenants, p_domains, p_aggregates, p_expected: the stream of each, as of try_append
---   p_ids, p_types, p_data, p_metadata, p_key_ids, p_command_ids, p_instance_ids, p_created_ms: the event of each
---   o_outcomes, o_versions, o_positions: as of try_append, one each; null where unknown
-create function ${names.qualified("append_group")}(
-  p_tenants text[], p_domains text[], p_aggregates text[], p_expected bigint[],
+  const appendEach = `
+-- Independent appends in order, each with its own outcome. Waits for no stream's lock: the others would wait with it,
+-- and two groups could wait for each other. All versions are read at once and all events inserted at once; in between
+-- the versions are counted on, so that an append finds its stream as those before it have left it.
+--   p_tenants, p_domains, p_aggregates: the streams of all, each of them once
+--   p_parts: how many streams each append names, guards included
+--   p_streams, p_expected, p_counts: which stream that is, from 1, its version and how many events are for it, as of
+--     append_all
+--   p_ids, p_types, p_data, p_metadata, p_key_ids, p_command_ids, p_instance_ids, p_created_ms: the events of all, none
+--     of them twice
+--   o_outcomes: as of append_all, or ${outcomeBusy}, a stream is locked, one for each append
+--   o_at: the first of its streams that is not as expected, or is locked, from 1
+--   o_versions, o_positions: as of append_all, one for each stream that an append names; null where unknown
+create function ${names.qualified("append_each")}(
+  p_tenants text[], p_domains text[], p_aggregates text[],
+  p_parts int[], p_streams int[], p_expected bigint[], p_counts int[],
   p_ids uuid[], p_types text[], p_data text[], p_metadata text[],
   p_key_ids text[], p_command_ids text[], p_instance_ids text[], p_created_ms bigint[],
-  out o_outcomes int[], out o_versions bigint[], out o_positions bigint[]
+  out o_outcomes int[], out o_at int[], out o_versions bigint[], out o_positions bigint[]
 ) ${impatient} as $$
 declare
+  locked boolean[];
+  versions bigint[];
+  taken uuid[];
+  places bigint[];
+  place_versions bigint[];
+  place_streams int[];
+  first int;
+  last int := 0;
+  first_event int;
+  last_event int := 0;
+  event int;
   actual bigint;
-  taken boolean;
   epoch_locked boolean := false;
 begin
   ${refuseOldSnapshots}
   -- Full length from the start: an array begins with the first element that is set, and would be read shifted.
-  o_versions := array_fill(null::bigint, array[cardinality(p_tenants)]);
+  o_at := array_fill(null::int, array[cardinality(p_parts)]);
+  o_versions := array_fill(null::bigint, array[cardinality(p_streams)]);
   o_positions := o_versions;
-  for i in 1 .. cardinality(p_tenants) loop
-    if not ${lock.tryStreamLock(lock.streamHash("p_tenants[i]", "p_domains[i]", "p_aggregates[i]"))} then
-      o_outcomes[i] := ${outcomeBusy};
+  places := array_fill(null::bigint, array[cardinality(p_ids)]);
+  place_versions := places;
+  place_streams := places::int[];
+  for s in 1 .. cardinality(p_tenants) loop
+    locked[s] := ${lock.tryStreamLock(lock.streamHash("p_tenants[s]", "p_domains[s]", "p_aggregates[s]"))};
+  end loop;
+  versions := array(
+    select case when s.is_locked then ${streamVersion(table, "s.tenant", "s.domain", "s.aggregate")} end
+    from unnest(p_tenants, p_domains, p_aggregates, locked)
+      with ordinality s (tenant, domain, aggregate, is_locked, n)
+    order by s.n
+  );
+  taken := array(select e.id from ${table} e where e.id = any (p_ids));
+  for append in 1 .. cardinality(p_parts) loop
+    first := last + 1;
+    last := last + p_parts[append];
+    first_event := last_event + 1;
+    o_outcomes[append] := ${outcomeAppended};
+    for i in first .. last loop
+      last_event := last_event + p_counts[i];
+      if versions[p_streams[i]] is null and o_at[append] is null then
+        o_outcomes[append] := ${outcomeBusy};
+        o_at[append] := i - first + 1;
+      end if;
+    end loop;
+    continue when o_at[append] is not null;
+    if cardinality(taken) > 0 and p_ids[first_event:last_event] && taken then
+      o_outcomes[append] := ${outcomeExists};
       continue;
     end if;
-    select
-      ${streamVersion(table, "p_tenants[i]", "p_domains[i]", "p_aggregates[i]")},
-      exists (select from ${table} e where e.id = p_ids[i])
-    into actual, taken;
-    o_versions[i] := actual;
-    if taken then
-      o_outcomes[i] := ${outcomeExists};
-      continue;
-    end if;
-    if not ${isExpected("p_expected[i]", "actual")} then
-      o_outcomes[i] := ${outcomeConflict};
-      continue;
-    end if;
+    for i in first .. last loop
+      actual := versions[p_streams[i]];
+      o_versions[i] := actual;
+      if not ${isExpected("p_expected[i]", "actual")} then
+        o_outcomes[append] := ${outcomeConflict};
+        o_at[append] := i - first + 1;
+        exit;
+      end if;
+    end loop;
+    continue when o_at[append] is not null;
     if not epoch_locked then
       perform ${lock.takeEpochLock};
       epoch_locked := true;
     end if;
-    o_outcomes[i] := ${outcomeAppended};
-    o_versions[i] := actual + 1;
-    o_positions[i] := nextval(${sequence});
-    ${insertInto(table)} values (
-      o_positions[i], p_ids[i], p_tenants[i], p_domains[i], p_aggregates[i], o_versions[i], p_types[i], p_data[i],
-      p_metadata[i], p_key_ids[i], p_command_ids[i], p_instance_ids[i], p_created_ms[i]
-    );
+    event := first_event;
+    for i in first .. last loop
+      actual := o_versions[i];
+      for n in 1 .. p_counts[i] loop
+        actual := actual + 1;
+        places[event] := nextval(${sequence});
+        place_versions[event] := actual;
+        place_streams[event] := p_streams[i];
+        event := event + 1;
+      end loop;
+      continue when p_counts[i] = 0;
+      versions[p_streams[i]] := actual;
+      o_versions[i] := actual;
+      o_positions[i] := places[event - 1];
+    end loop;
   end loop;
+  if epoch_locked then
+    ${insertInto(table)}
+    select
+      e.position, e.id, p_tenants[e.stream], p_domains[e.stream], p_aggregates[e.stream], e.version, e.type, e.data,
+      e.metadata, e.key_id, e.command_id, e.instance_id, e.created_ms
+    from unnest(
+      places, place_versions, place_streams, p_ids, p_types, p_data, p_metadata, p_key_ids, p_command_ids,
+      p_instance_ids, p_created_ms
+    ) e (
+      position, version, stream, id, type, data, metadata, key_id, command_id, instance_id, created_ms
+    )
+    where e.position is not null;
+  end if;
 end $$;
 `
 
-  const appendAll = `
--- Appends to several streams; a stream with a count of 0 is a guard. Events stand in the order of their streams.
---   p_tenants, p_domains, p_aggregates, p_expected: the streams, as of append
---   p_counts: how many events are for each
---   p_ids, p_types, p_data, p_metadata, p_key_ids, p_command_ids, p_instance_ids, p_created_ms: the events
---   outcome: as of append; conflict_at: the first stream that is not as expected, from 1
---   o_versions, o_positions: of the last event of each stream, or the versions that were compared
-create function ${names.qualified("append_all")}(
+  const appendToStreams = (
+    name: string,
+    options: string,
+    take: Locking
+  ): string => `create function ${names.qualified(name)}(
   p_tenants text[], p_domains text[], p_aggregates text[], p_expected bigint[], p_counts int[],
   p_ids uuid[], p_types text[], p_data text[], p_metadata text[],
   p_key_ids text[], p_command_ids text[], p_instance_ids text[], p_created_ms bigint[],
   out outcome int, out conflict_at int, out o_versions bigint[], out o_positions bigint[]
-) ${patient} as $$
+) ${options} as $$
 declare
   stream_hash int;
   actual bigint;
@@ -227,7 +284,7 @@ begin
     from unnest(p_tenants, p_domains, p_aggregates) s (tenant, domain, aggregate)
     order by h
   loop
-    perform ${lock.takeStreamLock("stream_hash")};
+    ${take.streamLock};
   end loop;
   if exists (select from ${table} e where e.id = any (p_ids)) then
     outcome := ${outcomeExists};
@@ -242,7 +299,7 @@ begin
       return;
     end if;
   end loop;
-  ${lock.takeEpochLockOnce};
+  ${take.epochLock};
   outcome := ${outcomeAppended};
   for i in 1 .. cardinality(p_tenants) loop
     continue when p_counts[i] = 0;
@@ -260,6 +317,36 @@ begin
     first := last + 1;
   end loop;
 end $$;
+`
+
+  const appendAll = `
+-- Appends to several streams; a stream with a count of 0 is a guard. Events stand in the order of their streams.
+--   p_tenants, p_domains, p_aggregates, p_expected: the streams, as of append
+--   p_counts: how many events are for each
+--   p_ids, p_types, p_data, p_metadata, p_key_ids, p_command_ids, p_instance_ids, p_created_ms: the events
+--   outcome: as of append; conflict_at: the first stream that is not as expected, from 1
+--   o_versions, o_positions: of the last event of each stream, or the versions that were compared
+${appendToStreams("append_all", patient, {
+  streamLock: `perform ${lock.takeStreamLock("stream_hash")}`,
+  epochLock: lock.takeEpochLockOnce
+})}
+`
+
+  const tryAppendAll = `
+-- The same, which never waits for long: the common case, outside of transactions.
+--   Parameters as those of append_all; the outcome may also be ${outcomeBusy}, and conflict_at a stream that is locked
+${appendToStreams("try_append_all", impatient, {
+  streamLock: `if not ${lock.tryStreamLock("stream_hash")} then
+      outcome := ${outcomeBusy};
+      conflict_at := (
+        select min(s.n)
+        from unnest(p_tenants, p_domains, p_aggregates) with ordinality s (tenant, domain, aggregate, n)
+        where ${lock.streamHash("s.tenant", "s.domain", "s.aggregate")} = stream_hash
+      );
+      return;
+    end if`,
+  epochLock: `perform ${lock.takeEpochLock}`
+})}
 `
 
   const head = `
@@ -305,5 +392,15 @@ end $$;
   delete from ${names.qualified("revisions")} r
   where r.tenant_id = p_tenant and r.domain = p_domain and r.aggregate_id = p_aggregate;`)
 
-  return { lastPosition, append, tryAppend, appendGroup, appendAll, head, deleteStream, deleteStreamAndRevision }
+  return {
+    lastPosition,
+    append,
+    tryAppend,
+    appendEach,
+    appendAll,
+    tryAppendAll,
+    head,
+    deleteStream,
+    deleteStreamAndRevision
+  }
 }

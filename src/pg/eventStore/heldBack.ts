@@ -26,6 +26,12 @@ export interface Head {
   readonly last: number
 }
 
+export interface HeldBack {
+  readonly saw: (head: Head) => void
+  /** Somebody follows the feed until the scope closes. Without the last one, nobody sees any more when it moves on. */
+  readonly following: Effect.Effect<void, never, Scope.Scope>
+}
+
 /** Transactions that append end sooner, but for those of an import. */
 const afterMs = 5_000
 
@@ -33,16 +39,16 @@ const afterMs = 5_000
 const againMaxMs = 600_000
 
 /**
- * Sees each head that was read. When the same head has been the feed's end for `afterMs` although greater positions
- * were given, metrics show it from then on. Who does it is asked then, and again whenever the time has doubled, and
- * said in a warning.
+ * `saw` is told each head that was read. When the same head has been the feed's end for `afterMs` although greater
+ * positions were given, metrics show it from then on. Who does it is asked then, and again whenever the time has
+ * doubled, and said in a warning.
  */
 export const make = (options: {
   readonly connection: string
   readonly table: string
   /** Undefined if the feed is not held back any more. */
   readonly holder: Effect.Effect<Holder | undefined, StoreFailure>
-}): Effect.Effect<(head: Head) => void, never, Scope.Scope> =>
+}): Effect.Effect<HeldBack, never, Scope.Scope> =>
   Effect.gen(function* () {
     const { connection, holder, table } = options
     const meter = yield* Effect.acquireRelease(
@@ -69,7 +75,7 @@ export const make = (options: {
     })
     yield* Effect.forkScoped(Effect.forever(Effect.zipRight(due.await, report)))
 
-    return ({ head, last }) => {
+    const saw = ({ head, last }: Head): void => {
       const nowMs = performance.now()
       if (last <= head || held?.head !== head) {
         if (held !== undefined) meter.heldBack(0, 0)
@@ -83,6 +89,21 @@ export const make = (options: {
       held.nextMs = nowMs + Math.min(heldMs, againMaxMs)
       due.unsafeOpen()
     }
+
+    let followers = 0
+    const following = Effect.acquireRelease(
+      Effect.sync(() => {
+        followers++
+      }),
+      () =>
+        Effect.sync(() => {
+          followers--
+          if (followers > 0 || held === undefined) return
+          meter.heldBack(0, 0)
+          held = undefined
+        })
+    )
+    return { saw, following }
   })
 
 const described = (holder: Holder | undefined): string => {

@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import { type StoreError, type StoreFailure, StoreUnavailable } from "../../Errors.js"
-import type { AppendOutcome, Encoded, EncodedAppend } from "../../eventStore/EventStoreEncoded.js"
+import type { AppendOutcome, Encoded } from "../../eventStore/EventStoreEncoded.js"
 import { refusal } from "../../sql/transactions.js"
 import type { Statement, StoreAccess } from "../database/access.js"
 import { sqlStateOf } from "../database/failures.js"
@@ -16,7 +16,7 @@ import { valuesOf } from "../database/pages.js"
 import * as GroupCommit from "./GroupCommit.js"
 import * as HeldBack from "./heldBack.js"
 import * as PgHints from "./hints.js"
-import type { Attempt } from "./statements.js"
+import type { Answer, Attempt } from "./statements.js"
 import * as statements from "./statements.js"
 
 export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded, never, Scope.Scope> =>
@@ -25,7 +25,7 @@ export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded
     // Outside any transaction and any fiber. If it fails, a hint is lost and nothing else.
     const notify = () => database.submit(sql.notify, () => {})
     const { hints, register } = yield* PgHints.make(database.settings.listener, names.channel, notify)
-    const watch = yield* HeldBack.make({
+    const heldBack = yield* HeldBack.make({
       connection: database.connection,
       table: names.qualified("events").replaceAll('"', ""),
       holder: Effect.async((resume) => database.submit(sql.holder, resume))
@@ -34,7 +34,7 @@ export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded
       ...sql.head,
       onResult: (result) => {
         const seen = sql.head.onResult(result)
-        watch(seen)
+        heldBack.saw(seen)
         return seen.head
       }
     }
@@ -44,8 +44,9 @@ export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded
     const grouped = GroupCommit.make({
       limits: database.limits,
       submit: database.submit,
-      one: (append, wait) => observed(sql.appendOne(append, wait), appended),
-      group: (appends) => observed(sql.appendEach(appends), (answers) => answers.forEach(appended))
+      waiting: (batch) => observed(sql.append(batch), appended),
+      alone: (batch) => observed(sql.tryAppend(batch), appended),
+      group: (batches) => observed(sql.appendGroup(batches), (answers) => answers.forEach(appended))
     })
 
     return {
@@ -54,14 +55,13 @@ export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded
           const refused = refusal(fiber, database)
           if (refused !== undefined) return Effect.fail(refused)
           const inside = database.inTransaction(fiber)
-          const first = appends[0] as EncodedAppend
-          const single = appends.length === 1 && guards.length === 0 && first.events.length === 1
-          const answer: Effect.Effect<Attempt, StoreFailure> =
-            single && !inside && database.settings.groupCommit
-              ? grouped(first)
-              : database.write(single ? sql.appendOne(first, true) : sql.appendMany(appends, guards), appended)
+          const batch = { appends, guards }
+          const answer: Effect.Effect<Answer, StoreFailure> =
+            !inside && database.settings.groupCommit && GroupCommit.isSmall(batch)
+              ? grouped(batch)
+              : database.write(sql.append(batch), appended)
           const attempt: Effect.Effect<AppendOutcome, StoreFailure> = Effect.flatMap(answer, (answer) => {
-            if (typeof answer === "object") return Effect.succeed(answer)
+            if (answer !== "Exists") return Effect.succeed(answer)
             const ids = appends.flatMap(({ events }) => events.map(({ id }) => id))
             return Effect.flatMap(database.run(sql.byIds(ids)), (existing) =>
               // The events were deleted in between, so their ids are free again.
@@ -89,7 +89,7 @@ export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded
       deleteStream: (stream) => database.run(sql.deleteStream(stream)),
       reset: database.run(sql.reset),
       note: (name, value) => database.run(note(names, "EventStore", name, value)),
-      hints: register,
+      hints: Effect.zipRight(heldBack.following, register),
       inTransaction: Effect.withFiberRuntime((fiber) => Effect.succeed(database.inTransaction(fiber)))
     }
   })

@@ -49,8 +49,8 @@ create index ${n.bare("events_large_version")} on ${events} (tenant_id, domain, 
 }
 
 const events = (n: Names): string => {
-  const { append, appendAll, appendGroup, deleteStream, head, lastPosition, tryAppend } = functions.make(n)
-  return [table(n), lastPosition, append, tryAppend, appendGroup, appendAll, head, deleteStream()].join("").trim()
+  const { append, appendAll, deleteStream, head, lastPosition, tryAppend } = functions.make(n)
+  return [table(n), lastPosition, append, tryAppend, appendAll, head, deleteStream()].join("").trim()
 }
 
 /**
@@ -70,11 +70,16 @@ ${functions.make(n).deleteStreamAndRevision}`.trim()
 
 /** For databases whose first migration had functions that trusted the sequence. */
 const checkedPositions = (n: Names): string => {
-  const { append, appendAll, appendGroup, head, lastPosition, tryAppend } = functions.make(n)
-  return [lastPosition, append, tryAppend, appendGroup, appendAll, head]
+  const { append, appendAll, head, lastPosition, tryAppend } = functions.make(n)
+  return [lastPosition, append, tryAppend, appendAll, head]
     .join("")
     .replaceAll(/^create function/gm, "create or replace function")
     .trim()
+}
+
+const groups = (n: Names): string => {
+  const { appendEach, tryAppendAll } = functions.make(n)
+  return [tryAppendAll, appendEach].join("").trim()
 }
 
 export const storeSchema: StoreSchema = {
@@ -85,7 +90,9 @@ export const storeSchema: StoreSchema = {
     { id: 2, name: "revisions", sql: revisions },
     // True or null.
     { id: 3, name: "changed events", sql: (n) => `alter table ${n.qualified("events")} add column changed boolean;` },
-    { id: 4, name: "last position", sql: checkedPositions }
+    { id: 4, name: "last position", sql: checkedPositions },
+    // Processes of the version before go on with the function that they have.
+    { id: 5, name: "groups of any appends", sql: groups }
   ],
   needs: {
     read: {
@@ -96,7 +103,7 @@ export const storeSchema: StoreSchema = {
     write: {
       tables: { events: ["insert"] },
       sequences: { positions: ["usage"] },
-      functions: ["append", "try_append", "append_group", "append_all"]
+      functions: ["append", "try_append", "append_each", "append_all", "try_append_all"]
     }
   },
   positions: functions.positions

@@ -37,8 +37,19 @@ import { isLarge, payload } from "./schema.js"
 /** `Exists` comes without the events; they are read in a second statement. */
 export type Answer = Exclude<AppendOutcome, { _tag: "Exists" }> | "Exists"
 
-/** `Busy`: another transaction held the stream's lock, and nothing was done. */
-export type Attempt = Answer | "Busy"
+/** Another transaction held the lock of this stream, and nothing was done. */
+export interface Busy {
+  readonly _tag: "Busy"
+  readonly stream: StreamId
+}
+
+export type Attempt = Answer | Busy
+
+/** What is appended in one atomic step. */
+export interface Batch {
+  readonly appends: ReadonlyArray<EncodedAppend>
+  readonly guards: ReadonlyArray<Guard>
+}
 
 const toEvents = (result: Pg.QueryResult): ReadonlyArray<EncodedEvent> => fromRows(result.rows)
 
@@ -58,11 +69,11 @@ const expectedNumber = (expected: ExpectedVersion): number =>
         : expected
 
 type OneRow = readonly [outcome: number, version: number, position: number]
-// Null if unknown (`Busy`), or if there is none (no position without an append).
-type GroupRow = readonly [
+type EachRow = readonly [
   outcomes: ReadonlyArray<number>,
-  versions: ReadonlyArray<number | null>,
-  positions: ReadonlyArray<number | null>
+  at: ReadonlyArray<number | null>,
+  versions: ReadonlyArray<number>,
+  positions: ReadonlyArray<number>
 ]
 type AllRow = readonly [
   outcome: number,
@@ -84,6 +95,32 @@ const columnsOf = (events: ReadonlyArray<EncodedNewEvent>): ReadonlyArray<Readon
   events.map(({ instanceId }) => instanceId),
   events.map(({ createdAt }) => createdAt)
 ]
+
+/** The streams' columns, one array each. */
+const placesOf = (streams: ReadonlyArray<StreamId>): ReadonlyArray<ReadonlyArray<unknown>> => [
+  streams.map(({ tenantId }) => tenantId),
+  streams.map(({ domain }) => domain),
+  streams.map(({ aggregateId }) => aggregateId)
+]
+
+const eventsOf = ({ appends }: Batch): ReadonlyArray<EncodedNewEvent> =>
+  appends.length === 1 ? (appends[0] as EncodedAppend).events : appends.flatMap(({ events }) => events)
+
+/** An append of one event to one stream, by itself. */
+const singleOf = ({ appends, guards }: Batch): EncodedAppend | undefined => {
+  const [first] = appends
+  return appends.length === 1 && guards.length === 0 && first?.events.length === 1 ? first : undefined
+}
+
+/** How many events each of its streams gets; a guard none. */
+const countsOf = ({ appends, guards }: Batch): ReadonlyArray<number> => [
+  ...appends.map(({ events }) => events.length),
+  ...guards.map(() => 0)
+]
+
+/** Two streams have the same key only if they are the same. */
+export const keyOf = ({ aggregateId, domain, tenantId }: StreamId): string =>
+  `${tenantId.length} ${domain.length} ${tenantId}${domain}${aggregateId}`
 
 export const make = (names: Names) => {
   const events = names.qualified("events")
@@ -124,25 +161,26 @@ export const make = (names: Names) => {
   }
   const append = calling("append", 12)
   const tryAppend = calling("try_append", 12)
-  const appendGroup = calling("append_group", 12)
   const appendAll = calling("append_all", 13)
+  const tryAppendAll = calling("try_append_all", 13)
+  const appendEach = calling("append_each", 15)
 
-  const attemptOf = (outcome: number, version: number, position: number): Attempt => {
-    switch (outcome) {
-      case functions.outcomeAppended:
-        return { _tag: "Appended", results: [{ version, position }] }
-      case functions.outcomeConflict:
-        return { _tag: "Conflict", index: 0, actual: version }
-      default:
-        return outcome === functions.outcomeExists ? "Exists" : "Busy"
-    }
-  }
+  const answerOf = ([outcome, version, position]: OneRow): Answer =>
+    outcome === functions.outcomeAppended
+      ? { _tag: "Appended", results: [{ version, position }] }
+      : outcome === functions.outcomeConflict
+        ? { _tag: "Conflict", index: 0, actual: version }
+        : "Exists"
 
-  /** Without `wait` it does not wait for locks: it returns `Busy`, or fails with `lock_not_available`. */
-  const appendOne = ({ events, expected, stream }: EncodedAppend, wait: boolean): Statement<Attempt> => {
+  /** Of one event. */
+  const single = <A>(
+    call: { readonly name: string; readonly text: string },
+    { events, expected, stream }: EncodedAppend,
+    onRow: (row: OneRow) => A
+  ): Statement<A> => {
     const event = events[0] as EncodedNewEvent
     return {
-      ...(wait ? append : tryAppend),
+      ...call,
       values: [
         stream.tenantId,
         stream.domain,
@@ -160,66 +198,121 @@ export const make = (names: Names) => {
       rowMode: "array",
       operation: "append",
       kind: "write",
-      onResult: (result) => attemptOf(...(result.rows[0] as OneRow))
+      onResult: (result) => onRow(result.rows[0] as OneRow)
     }
   }
 
-  const appendEach = (appends: ReadonlyArray<EncodedAppend>): Statement<ReadonlyArray<Attempt>> => {
-    const added = appends.map(({ events }) => events[0] as EncodedNewEvent)
+  /** None waits for a lock, as of `tryAppend`. No two of them have an event id in common. */
+  const appendGroup = (batches: ReadonlyArray<Batch>): Statement<ReadonlyArray<Attempt>> => {
+    const parts = batches.map(({ appends, guards }): ReadonlyArray<Guard> => [...appends, ...guards])
+    const streams: Array<StreamId> = []
+    const numbers = new Map<string, number>()
+    const numberOf = (stream: StreamId): number => {
+      const key = keyOf(stream)
+      const known = numbers.get(key)
+      if (known !== undefined) return known
+      const number = streams.push(stream)
+      numbers.set(key, number)
+      return number
+    }
+    const numbered = parts.flatMap((parts) => parts.map(({ stream }) => numberOf(stream)))
     return {
-      ...appendGroup,
+      ...appendEach,
       values: [
-        appends.map(({ stream }) => stream.tenantId),
-        appends.map(({ stream }) => stream.domain),
-        appends.map(({ stream }) => stream.aggregateId),
-        appends.map(({ expected }) => expectedNumber(expected)),
-        ...columnsOf(added)
+        ...placesOf(streams),
+        parts.map(({ length }) => length),
+        numbered,
+        parts.flatMap((parts) => parts.map(({ expected }) => expectedNumber(expected))),
+        batches.flatMap(countsOf),
+        ...columnsOf(batches.flatMap(eventsOf))
       ],
       rowMode: "array",
       operation: "append",
       kind: "write",
       onResult: (result) => {
-        const [outcomes, versions, positions] = result.rows[0] as GroupRow
-        return outcomes.map((outcome, i) => attemptOf(outcome, versions[i] ?? 0, positions[i] ?? 0))
+        const [outcomes, at, versions, positions] = result.rows[0] as EachRow
+        let next = 0
+        return batches.map(({ appends }, i): Attempt => {
+          const first = next
+          const named = parts[i] as ReadonlyArray<Guard>
+          next += named.length
+          const index = (at[i] ?? 1) - 1
+          switch (outcomes[i]) {
+            case functions.outcomeAppended: {
+              const results = appends.map((_, i) => ({
+                version: versions[first + i] as number,
+                position: positions[first + i] as number
+              }))
+              return { _tag: "Appended", results }
+            }
+            case functions.outcomeConflict:
+              return { _tag: "Conflict", index, actual: versions[first + index] as number }
+            case functions.outcomeExists:
+              return "Exists"
+            default:
+              return { _tag: "Busy", stream: (named[index] as Guard).stream }
+          }
+        })
       }
     }
   }
 
-  const appendMany = (appends: ReadonlyArray<EncodedAppend>, guards: ReadonlyArray<Guard>): Statement<Answer> => {
-    const streams: ReadonlyArray<Guard> = [...appends, ...guards]
-    const added = appends.flatMap((append) => append.events)
+  const several = <A>(
+    call: { readonly name: string; readonly text: string },
+    batch: Batch,
+    onRow: (row: AllRow, streams: ReadonlyArray<Guard>) => A
+  ): Statement<A> => {
+    const streams: ReadonlyArray<Guard> = [...batch.appends, ...batch.guards]
     return {
-      ...appendAll,
+      ...call,
       values: [
-        streams.map(({ stream }) => stream.tenantId),
-        streams.map(({ stream }) => stream.domain),
-        streams.map(({ stream }) => stream.aggregateId),
+        ...placesOf(streams.map(({ stream }) => stream)),
         streams.map(({ expected }) => expectedNumber(expected)),
-        [...appends.map((append) => append.events.length), ...guards.map(() => 0)],
-        ...columnsOf(added)
+        countsOf(batch),
+        ...columnsOf(eventsOf(batch))
       ],
       rowMode: "array",
       operation: "append",
       kind: "write",
-      onResult: (result) => {
-        const [outcome, conflictAt, versions, positions] = result.rows[0] as AllRow
-        if (outcome === functions.outcomeExists) return "Exists"
-        if (outcome === functions.outcomeConflict) {
-          return { _tag: "Conflict", index: conflictAt - 1, actual: versions[conflictAt - 1] as number }
-        }
-        const results = appends.map((_, i) => ({
-          version: versions[i] as number,
-          position: positions[i] as number
-        }))
-        return { _tag: "Appended", results }
-      }
+      onResult: (result) => onRow(result.rows[0] as AllRow, streams)
     }
   }
+
+  const answerOfAll =
+    ({ appends }: Batch) =>
+    ([outcome, conflictAt, versions, positions]: AllRow): Answer => {
+      if (outcome === functions.outcomeExists) return "Exists"
+      if (outcome === functions.outcomeConflict) {
+        return { _tag: "Conflict", index: conflictAt - 1, actual: versions[conflictAt - 1] as number }
+      }
+      const results = appends.map((_, i) => ({
+        version: versions[i] as number,
+        position: positions[i] as number
+      }))
+      return { _tag: "Appended", results }
+    }
 
   return {
-    appendOne,
-    appendEach,
-    appendMany,
+    /** Waits for locks. */
+    append: (batch: Batch): Statement<Answer> => {
+      const only = singleOf(batch)
+      return only === undefined ? several(appendAll, batch, answerOfAll(batch)) : single(append, only, answerOf)
+    },
+
+    /** Does not wait for locks: returns `Busy`, or fails with `lock_not_available`. */
+    tryAppend: (batch: Batch): Statement<Attempt> => {
+      const only = singleOf(batch)
+      if (only !== undefined) {
+        const busy: Busy = { _tag: "Busy", stream: only.stream }
+        return single(tryAppend, only, (row) => (row[0] === functions.outcomeBusy ? busy : answerOf(row)))
+      }
+      const answer = answerOfAll(batch)
+      return several(tryAppendAll, batch, (row, streams) =>
+        row[0] === functions.outcomeBusy ? { _tag: "Busy", stream: (streams[row[1] - 1] as Guard).stream } : answer(row)
+      )
+    },
+
+    appendGroup,
 
     byIds: (ids: ReadonlyArray<string>) =>
       read("by_ids", `select changed, ${columns} from ${events} where id = any ($1::uuid[])`, [ids], ({ rows }) =>

@@ -20,7 +20,7 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
   const addresses = (after: StreamId): Pages<EncodedAddress, ReadFailure> =>
     Effect.map(database.run(sql.addresses(after)), (items) => nextAfter(items, addresses))
   return {
-    save: (snapshot) => database.run(sql.save(snapshot)),
+    save: (snapshot) => database.writeGrouped(sql.save(snapshot)),
     latest: (stream, atMost) => database.run(sql.latest(stream, atMost)),
     replace: (request) => database.run(sql.replace(request)),
     addresses: addresses(firstAddress),

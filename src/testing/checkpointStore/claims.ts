@@ -185,7 +185,7 @@ export const claims = (test: Test): void => {
       const before = yield* listed(follower)
       yield* failsWith(store.renew(lost), "CheckpointLost")
       const error = yield* failsWith(store.commit(lost, 9), "CheckpointLost")
-      assert.deepEqual([error.name, error.partition, error.owner], [follower.name, 0, "one"])
+      assert.deepEqual([error.follower, error.partition, error.owner], [follower.name, 0, "one"])
       assert.equal(yield* store.release(lost), false)
       assert.deepEqual(yield* listed(follower), before)
     }))

@@ -163,7 +163,7 @@ export const input = (test: Test): void => {
       }
     }))
 
-  test("the largest append is taken as a whole: 10,000 events, of one stream or of two, and 1,000 streams with as many guards", () =>
+  test("the largest append is taken as a whole: 10,000 events, or 1,000 streams with as many guards", () =>
     Effect.gen(function* () {
       const store = yield* EventStore
       const stream = freshStream()
