@@ -1,6 +1,6 @@
 /**
- * `npm run bench -- event-store [options]`, and so for `aggregate`, `command-store`, `snapshot-store`, `cache-store`,
- * `data-store`, `crypto` and `followers`.
+ * `npm run bench -- event-store [options]`, and so for `subscribers`, `aggregate`, `command-store`, `snapshot-store`,
+ * `cache-store`, `data-store`, `crypto` and `followers`.
  *
  * Runs on the built library, as an application would. This file chooses the bench; what it measures and its options are
  * in its folder. Servers are those of EFFECT_STORES_TEST_PG_URL (an empty database, please) and
@@ -12,6 +12,7 @@ import * as commandStore from "./commandStore/bench.js"
 import * as crypto from "./crypto/bench.js"
 import * as dataStore from "./dataStore/bench.js"
 import * as eventStore from "./eventStore/bench.js"
+import * as subscribers from "./eventStore/subscribers.js"
 import * as followers from "./followers/bench.js"
 import * as snapshotStore from "./snapshotStore/bench.js"
 
@@ -22,6 +23,7 @@ interface Bench {
 
 const benches: Readonly<Record<string, Bench>> = {
   "event-store": eventStore,
+  subscribers,
   aggregate,
   "cache-store": cacheStore,
   "command-store": commandStore,

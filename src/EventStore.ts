@@ -175,6 +175,18 @@ export interface FeedOptions {
 }
 
 /**
+ * What a follower has come upon: the events between its last position and this one, or none.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Step {
+  readonly events: ReadonlyArray<Event>
+  /** Up to here there are no other events of the filter, and there will be none. */
+  readonly position: number
+}
+
+/**
  * @since 0.1.0
  * @category models
  */
@@ -366,8 +378,20 @@ export interface EventStoreShape {
    * it also reads at the layer's `pollInterval`. If the backend becomes unavailable for a while, it waits and goes on.
    * If the store it then finds was restored to an earlier state, it fails as `feed` does with such a position.
    * `limit` ends it.
+   *
+   * Those who wait share one look at the head of the feed, and one read of what is new, whatever their filters; so
+   * thousands of them cost little more than one. Each goes at its own pace: one that is slow holds nobody back, and
+   * reads what it has missed by itself.
    */
   readonly subscribe: (options?: FeedOptions) => Stream.Stream<Event, ReadError>
+
+  /**
+   * The same as `subscribe`, in steps, for those who store how far they have come. A step has the events that were
+   * found, and how far was looked; whoever resumes after its position misses nothing. With a filter that finds little,
+   * this saves reading again what was passed over: where nothing is found, a step without events says how far it is,
+   * at most once in the layer's `pollInterval`. `limit` counts events.
+   */
+  readonly follow: (options?: FeedOptions) => Stream.Stream<Step, ReadError>
 
   /**
    * A position such that every event up to it can be read and none will appear there later; 0 in an empty store.

@@ -39,7 +39,7 @@ const readLargeItems = async (where: string) => {
   assert.deepStrictEqual(
     found.map(({ name, seen }) => [name, seen / bytes]),
     [
-      ...["read", "fold", "backward", "feed", "subscribe", "list"].map((name) => [name, items]),
+      ...["read", "fold", "backward", "feed", "subscribe", "follow", "list"].map((name) => [name, items]),
       ...["read", "feed", "list"].map((name) => [`the first of ${name}`, 1])
     ]
   )

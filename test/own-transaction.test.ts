@@ -81,6 +81,18 @@ const tests = (layer: () => Promise<Layer.Layer<EventStore.EventStore | Database
     })
     await Effect.runPromise(Effect.provide(program, await layer()))
   })
+
+  it("a subscription in it waits for no other connection, where there is none", async () => {
+    const program = Effect.gen(function* () {
+      const store = yield* EventStore.EventStore
+      const { transaction } = yield* Database
+      yield* store.append(stream, [before], { expected: "noStream" })
+      const read = types(store.subscribe({ limit: 1 }))
+      expect(yield* transaction(read)).toEqual(["Type1"])
+      expect(yield* transaction(transaction(read))).toEqual(["Type1"])
+    })
+    await Effect.runPromise(Effect.provide(program, await layer()))
+  })
 }
 
 describe("a transaction's own appends in memory", () =>
@@ -109,7 +121,7 @@ describePg("a transaction's own appends on PostgreSQL", () =>
         Database,
         Effect.map(PgDatabase.PgDatabase, ({ transaction }) => ({ transaction }))
       ),
-      EventStorePg.layer({ url: Redacted.make(await freshDatabase()) })
+      EventStorePg.layer({ url: Redacted.make(await freshDatabase()), pool: { maxOpenConns: 1, maxIdleConns: 1 } })
     )
   )
 )

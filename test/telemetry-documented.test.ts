@@ -66,6 +66,7 @@ const events = Effect.flatMap(EventStore.EventStore, (store) => {
     version: store.version(stream),
     feed: Stream.runDrain(store.feed({ filter })),
     subscribe: Stream.runDrain(store.subscribe({ filter, limit: 1 })),
+    follow: Stream.runDrain(store.follow({ filter, limit: 1 })),
     head: store.head,
     get: store.get(id),
     page: store.page(),

@@ -391,7 +391,8 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
     deleteStream: port.deleteStream,
     note: port.note,
     reset: port.reset,
-    hints: port.hints
+    hints: port.hints,
+    inTransaction: port.inTransaction
   }
   return [sealed, upkeep]
 }

@@ -23,6 +23,7 @@ import type { Location } from "../Trace.js"
 import { lift, relift as reliftService } from "./lift.js"
 
 export type { Page, PageBounds } from "../internal/pages.js"
+export { anyEvent, matches } from "./matches.js"
 
 /**
  * An event between the lift and a backend. `data` and `metadata` are strings the backend keeps as they are: JSON text
@@ -99,22 +100,6 @@ export interface EncodedFilter {
  */
 export interface EncodedStreamPage extends Page<EncodedEvent> {
   readonly revision: string | null
-}
-
-/**
- * The filter that all match.
- *
- * @since 0.1.0
- * @category encoded
- */
-export const anyEvent: EncodedFilter = {
-  tenantId: null,
-  domain: null,
-  aggregateId: null,
-  types: null,
-  commandId: null,
-  createdFrom: null,
-  createdUntil: null
 }
 
 /**
@@ -242,6 +227,9 @@ export interface Encoded {
    * at once.
    */
   readonly hints: Effect.Effect<Effect.Effect<void>, never, Scope.Scope>
+
+  /** Whether the fiber is in a transaction that this port's operations are part of. */
+  readonly inTransaction: Effect.Effect<boolean>
 }
 
 /**

@@ -3,27 +3,27 @@
  * fields are filled in, payloads become JSON text and back, repeats are told from clashes, pages become streams.
  */
 import * as Chunk from "effect/Chunk"
-import * as Clock from "effect/Clock"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
-import { InvalidInput, isRetryable, NotFound, type ReadFailure } from "../Errors.js"
+import { type InvalidInput, NotFound } from "../Errors.js"
 import type {
   AppendError,
   Appended,
   Event,
   EventStoreShape,
+  FeedOptions,
   Guard,
   ReadError,
   ReadOptions,
+  Step,
   StreamId
 } from "../EventStore.js"
 import { DuplicateEvent, VersionConflict } from "../EventStore.js"
 import { isSameJson, unsealed, utc } from "../internal/encoding.js"
 import { Lifted, withoutKeys } from "../internal/lifted.js"
 import * as logs from "../internal/logs.js"
-import { foldPages, type Pages, pageBytes, pagedStream, pageSize, rangePages } from "../internal/pages.js"
+import { foldPages, type Pages, pagedStream, rangePages } from "../internal/pages.js"
 import * as Telemetry from "../internal/telemetry.js"
 import { checked, streamId } from "../internal/validate.js"
 import type { JsonObject } from "../Json.js"
@@ -36,7 +36,10 @@ import type {
   EncodedFilter,
   Options
 } from "./EventStoreEncoded.js"
+import { Following } from "./Following.js"
+import { headAfter } from "./head.js"
 import * as input from "./input.js"
+import { subscription } from "./subscription.js"
 
 const lifted = new Lifted<EventStoreShape, Encoded, Options>("EventStore")
 
@@ -103,6 +106,28 @@ const serviceOf = (encoded: Encoded, options: Options): EventStoreShape => {
       )
     )
 
+  const following = new Following(encoded, options.pollInterval)
+
+  const followed = <A>(
+    feedOptions: FeedOptions | undefined,
+    span: Telemetry.Span,
+    hearsOfNothing: boolean,
+    emit: (events: ReadonlyArray<Event>, position: number) => Chunk.Chunk<A>
+  ): Stream.Stream<A, ReadError> =>
+    Stream.unwrapScoped(
+      Effect.suspend(() =>
+        checked(
+          () => input.feedOptions(feedOptions),
+          (request) => {
+            Telemetry.describe(span, filtered(request.filter))
+            return Effect.map(following.join(request.filter, hearsOfNothing), (next) =>
+              subscription({ request, next, decode: decode.rows, emit, pollInterval: options.pollInterval })
+            )
+          }
+        )
+      )
+    )
+
   return {
     append: (stream, events, appendOptions) =>
       observe.write("append", (nowMs, span) =>
@@ -164,18 +189,13 @@ const serviceOf = (encoded: Encoded, options: Options): EventStoreShape => {
       ),
 
     subscribe: (feedOptions) =>
-      observe.stream("subscribe", (span) =>
-        Stream.unwrapScoped(
-          Effect.suspend(() =>
-            checked(
-              () => input.feedOptions(feedOptions),
-              (request) => {
-                Telemetry.describe(span, filtered(request.filter))
-                return Effect.map(encoded.hints, (hint) => subscription(encoded, request, hint, options.pollInterval))
-              }
-            )
-          )
-        )
+      observe.stream("subscribe", (span) => followed(feedOptions, span, false, Chunk.unsafeFromArray)),
+
+    follow: (feedOptions) =>
+      observe.stream(
+        "follow",
+        (span) => followed(feedOptions, span, true, (events, position) => Chunk.of<Step>({ events, position })),
+        ({ events }) => events.length
       ),
 
     head: observe.effect("head", () => encoded.head),
@@ -285,78 +305,6 @@ const repeatOf = (
   }
   return Effect.succeed(results)
 }
-
-/**
- * The head, for a reader who has come as far as a position. Fails if no event was ever there: the reader has read
- * another store, or this one before it was restored, and would pass by whatever is appended up to there. A head that
- * is lower says nothing by itself: on PostgreSQL it steps back while an append is open.
- */
-const headAfter = (
-  encoded: Encoded,
-  position: number,
-  what: string
-): Effect.Effect<number, InvalidInput | ReadFailure> =>
-  Effect.flatMap(encoded.head, (head) => {
-    if (position <= head) return Effect.succeed(head)
-    return Effect.flatMap(encoded.lastPosition, (last) => {
-      if (position <= last) return Effect.succeed(head)
-      const why =
-        `is at position ${position}, and the last position of this store is ${last}: it was kept from another store, ` +
-        "or this one was restored from a backup since; begin again from a position that is in both"
-      return Effect.fail(new InvalidInput({ what, why }))
-    })
-  })
-
-/**
- * 1. Read pages up to the last known head.
- * 2. There, ask for the head; if it has not moved, wait for a hint or the poll interval, and ask again. If the backend
- *    is unavailable, it is asked again after the poll interval. A failure that would repeat ends the stream. The
- *    interval runs on the fiber's Clock: under a test's clock a subscription wakes by hints, and polls as time is
- *    adjusted.
- */
-const subscription = (
-  encoded: Encoded,
-  request: ReturnType<typeof input.feedOptions>,
-  hint: Effect.Effect<void>,
-  pollInterval: Duration.Duration
-): Stream.Stream<Event, ReadError> =>
-  Stream.paginateChunkEffect({ after: request.after, through: request.after, left: request.limit }, (start) => {
-    const attempt: Effect.Effect<readonly [Chunk.Chunk<Event>, Option.Option<typeof start>], ReadError> = Effect.gen(
-      function* () {
-        let { through } = start
-        while (through <= start.after) {
-          through = yield* headAfter(encoded, start.after, "options.after")
-          if (through <= start.after) yield* Effect.timeoutOption(hint, pollInterval)
-        }
-        const page = encoded.readFeed({
-          after: start.after,
-          through,
-          direction: "forward",
-          filter: request.filter,
-          limit: Math.min(pageSize, start.left),
-          maxBytes: pageBytes
-        })
-        const { items: events, more } = yield* decode.page(page)
-        const newest = events[events.length - 1]
-        if (newest !== undefined) Telemetry.delayed((yield* Clock.currentTimeMillis) - newest.createdAt.epochMillis)
-        const left = start.left - events.length
-        const after = more ? (events[events.length - 1] as Event).position : through
-        return [
-          Chunk.unsafeFromArray(events),
-          left === 0 ? Option.none() : Option.some({ after, through, left })
-        ] as const
-      }
-    )
-    return Effect.retry(attempt, {
-      while: (error) =>
-        isRetryable(error)
-          ? Effect.as(
-              Effect.zipRight(Effect.logDebug("subscription waits for the backend", error), Effect.sleep(pollInterval)),
-              true
-            )
-          : Effect.succeed(false)
-    })
-  })
 
 // Most events have none.
 const noMetadata: JsonObject = Object.freeze({})

@@ -53,8 +53,15 @@ export interface Observer {
     name: string,
     body: (nowMs: number, span: Span) => Effect.Effect<A, E, R>
   ) => Effect.Effect<A, E | ReadOnly, R>
-  /** Wraps a stream. It is one operation and one span from its first page to its end, however it ends. */
-  readonly stream: <A, E, R>(name: string, body: (span: Span) => Stream.Stream<A, E, R>) => Stream.Stream<A, E, R>
+  /**
+   * Wraps a stream. It is one operation and one span from its first page to its end, however it ends. `rowsOf`: how
+   * many records an item stands for; without it, one.
+   */
+  readonly stream: <A, E, R>(
+    name: string,
+    body: (span: Span) => Stream.Stream<A, E, R>,
+    rowsOf?: (item: A) => number
+  ) => Stream.Stream<A, E, R>
   /** Counts a write that is refused with `VersionConflict`. */
   readonly conflicted: () => void
 }
@@ -92,12 +99,12 @@ export const make = (store: string, { readOnly = false, ...where }: Lifting): Ob
   return {
     effect,
     write: (name, body) => (readOnly ? Effect.fail(new ReadOnly({ operation: name })) : effect(name, body)),
-    stream: (name, body) =>
+    stream: (name, body, rowsOf) =>
       // Not unwrapped from an effect: that would add a layer of Stream, which costs as much as reading ten events.
       Stream.suspend(() => {
         count(name)
         return Option.exists(Fiber.getCurrentFiber(), isVisible)
-          ? spannedStream(`${store}.${name}`, spanOptions(name), body)
+          ? spannedStream(`${store}.${name}`, spanOptions(name), body, rowsOf)
           : body(undefined)
       }),
     conflicted: () => conflict.unsafeUpdate(1, [])
@@ -156,11 +163,12 @@ const spanned = <A, E, R>(
 const spannedStream = <A, E, R>(
   name: string,
   options: Tracer.SpanOptions,
-  body: (span: Tracer.Span) => Stream.Stream<A, E, R>
+  body: (span: Tracer.Span) => Stream.Stream<A, E, R>,
+  rowsOf: ((item: A) => number) | undefined
 ): Stream.Stream<A, E, R> =>
   Stream.unwrap(
     Effect.map(Effect.orDie(Effect.currentSpan), (span) =>
-      Stream.tapErrorCause(Stream.mapChunks(body(span), counting(span)), (cause) =>
+      Stream.tapErrorCause(Stream.mapChunks(body(span), counting(span, rowsOf)), (cause) =>
         Effect.sync(() => failed(span, cause))
       )
     )
@@ -190,11 +198,12 @@ const statusOf = (error: unknown): string | undefined => {
 }
 
 /** Says of a read, page by page, how much it has returned. */
-const counting = (span: Tracer.Span) => {
+const counting = <A>(span: Tracer.Span, rowsOf: ((item: A) => number) | undefined) => {
   let rows = 0
   returned(span, rows)
-  return <A>(chunk: Chunk.Chunk<A>): Chunk.Chunk<A> => {
-    rows += chunk.length
+  return (chunk: Chunk.Chunk<A>): Chunk.Chunk<A> => {
+    if (rowsOf === undefined) rows += chunk.length
+    else for (const item of chunk) rows += rowsOf(item)
     returned(span, rows)
     return chunk
   }

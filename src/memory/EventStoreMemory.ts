@@ -17,7 +17,7 @@ import { liftOptions } from "../internal/storeOptions.js"
 import { streamKey } from "../StreamId.js"
 import type { Database } from "./database/Database.js"
 import { makeNote } from "./database/notes.js"
-import { distinctPage, matcher } from "./database/queries.js"
+import { distinctPage } from "./database/queries.js"
 import { storeLayers } from "./database/storeLayers.js"
 import type { MemoryDatabase } from "./MemoryDatabase.js"
 
@@ -152,7 +152,7 @@ const port = (database: Database): Encoded.Encoded => {
     readFeed: ({ after, direction, filter, limit, maxBytes, through }) =>
       events.read(({ log }) => {
         const found: Array<Encoded.EncodedEvent> = []
-        const isMatch = matches(filter)
+        const isMatch = Encoded.matches(filter)
         const step = direction === "forward" ? 1 : -1
         const start = direction === "forward" ? indexAfter(log, after) : indexAfter(log, through) - 1
         for (let i = start; found.length < limit; i += step) {
@@ -168,12 +168,12 @@ const port = (database: Database): Encoded.Encoded => {
     distinct: ({ field, filter, ...page }) =>
       events.read(({ log }) =>
         distinctPage(
-          log.filter(matches(filter)).map((event) => event[field]),
+          log.filter(Encoded.matches(filter)).map((event) => event[field]),
           page
         )
       ),
 
-    count: (filter) => events.read(({ log }) => log.filter(matches(filter)).length),
+    count: (filter) => events.read(({ log }) => log.filter(Encoded.matches(filter)).length),
 
     info: events.read(({ log, streams }) => ({
       backend: "InMemory",
@@ -235,7 +235,9 @@ const port = (database: Database): Encoded.Encoded => {
 
     note: makeNote(),
 
-    hints: hints.register
+    hints: hints.register,
+
+    inTransaction: Effect.withFiberRuntime((fiber) => Effect.succeed(database.current(fiber) !== undefined))
   }
 }
 
@@ -256,16 +258,6 @@ const indexAfter = (log: ReadonlyArray<Encoded.EncodedEvent>, position: number):
   }
   return low
 }
-
-const matches = matcher<Encoded.EncodedFilter, Encoded.EncodedEvent>({
-  tenantId: (event, tenantId) => event.tenantId === tenantId,
-  domain: (event, domain) => event.domain === domain,
-  aggregateId: (event, aggregateId) => event.aggregateId === aggregateId,
-  types: (event, types) => types.includes(event.type),
-  commandId: (event, commandId) => event.commandId === commandId,
-  createdFrom: (event, from) => event.createdAt >= from,
-  createdUntil: (event, until) => event.createdAt < until
-})
 
 const layers = storeLayers({
   tag: EventStore,

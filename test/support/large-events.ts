@@ -73,6 +73,7 @@ const program = Effect.gen(function* () {
       },
       { direction }
     )
+  const followed = Stream.mapConcat(events.follow(), (step) => step.events)
   yield* observed("to warm up", each(Stream.take(events.read(stream), 3)))
   const found = [
     yield* observed("read", each(events.read(stream))),
@@ -80,6 +81,7 @@ const program = Effect.gen(function* () {
     yield* observed("backward", folded("backward")),
     yield* observed("feed", each(events.feed())),
     yield* observed("subscribe", each(Stream.take(events.subscribe(), count))),
+    yield* observed("follow", each(Stream.take(followed, count))),
     yield* observed("list", each(commands.list())),
     yield* observed("the first of read", first(events.read(stream))),
     yield* observed("the first of feed", first(events.feed())),

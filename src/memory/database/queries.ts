@@ -3,24 +3,6 @@
  */
 import { byBytes } from "../../internal/pages.js"
 
-/** What each condition of a filter means; one that is forgotten does not compile. */
-export type Conditions<Filter, Row> = {
-  readonly [K in keyof Filter]-?: (row: Row, wanted: NonNullable<Filter[K]>) => boolean
-}
-
-/** The test that a filter is, looked at once and not for each row: a condition that is null is none. */
-export const matcher =
-  <Filter extends object, Row>(conditions: Conditions<Filter, Row>) =>
-  (filter: Filter): ((row: Row) => boolean) => {
-    const active: Array<(row: Row) => boolean> = []
-    const add = <K extends keyof Filter>(key: K) => {
-      const wanted = filter[key]
-      if (wanted !== null && wanted !== undefined) active.push((row) => conditions[key](row, wanted))
-    }
-    for (const key in conditions) add(key)
-    return (row) => active.every((holds) => holds(row))
-  }
-
 /** A page of distinct values in order of their UTF-8 bytes. */
 export const distinctPage = (
   values: Iterable<string | null>,

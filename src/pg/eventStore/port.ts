@@ -89,7 +89,8 @@ export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded
       deleteStream: (stream) => database.run(sql.deleteStream(stream)),
       reset: database.run(sql.reset),
       note: (name, value) => database.run(note(names, "EventStore", name, value)),
-      hints: Effect.zipRight(heldBack.following, register)
+      hints: Effect.zipRight(heldBack.following, register),
+      inTransaction: Effect.withFiberRuntime((fiber) => Effect.succeed(database.inTransaction(fiber)))
     }
   })
 

@@ -219,7 +219,9 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
 
     note: makeNote(database, names, "EventStore"),
 
-    hints: hints.register
+    hints: hints.register,
+
+    inTransaction: Effect.withFiberRuntime((fiber) => Effect.succeed(database.inTransaction(fiber)))
   }
 }
 

@@ -198,6 +198,18 @@ const operations: Readonly<Record<string, Operation<World>>> = {
     run: (store, { options }) => Effect.timeoutOption(collect(Stream.take(store.subscribe(options), 1)), "30 millis"),
     check: () => Effect.void
   }),
+  follow: operation({
+    args: (at, world) => ({
+      options: at("options", {
+        after: at("options.after", 0),
+        filter: filterArg(at, "options.filter", tenantOf(world)),
+        limit: at("options.limit", 3)
+      })
+    }),
+    // A subscription that nothing ends waits, which is right; a typed error comes at once.
+    run: (store, { options }) => Effect.timeoutOption(collect(Stream.take(store.follow(options), 1)), "30 millis"),
+    check: () => Effect.void
+  }),
 
   ...queries,
 
@@ -248,7 +260,7 @@ export const badInput = (test: Test, options: PropertyOptions): void => {
       yield* hostileCalls(options, {
         operations,
         // Waiting for a subscription that was accepted takes its time.
-        weightOf: (name) => (name === "subscribe" ? 1 : name.startsWith("append") ? 12 : 5),
+        weightOf: (name) => (name === "subscribe" || name === "follow" ? 1 : name.startsWith("append") ? 12 : 5),
         world,
         state,
         documented

@@ -3,11 +3,12 @@
  */
 import assert from "node:assert/strict"
 import * as Chunk from "effect/Chunk"
+import * as DateTime from "effect/DateTime"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Stream from "effect/Stream"
-import type { Event } from "../../EventStore.js"
+import type { Event, Filter } from "../../EventStore.js"
 import { EventStore } from "../../EventStore.js"
 import { cursor } from "../../internal/pages.js"
 import { collect, failsWith, range } from "../suite.js"
@@ -79,6 +80,54 @@ export const subscribe = (test: Test): void => {
       for (const events of others) assertSameEvents(events, first)
     }))
 
+  test("subscribers with filters of their own each see what is theirs, and one that is slow sees all of it too", () =>
+    Effect.gen(function* () {
+      const store = yield* EventStore
+      const tenantId = freshTenant()
+      const [types, streams] = [range(1, 4).map((n) => `Type${n}`), range(1, 6).map(String)]
+      const batches = range(1, 60).map((n) => ({
+        stream: streamOf(tenantId, streams[n % streams.length] as string),
+        events: newEvents((n % 3) + 1, (i) => ({
+          type: types[(n + i) % types.length] as string,
+          commandId: `command-${tenantId}-${n % 5}`,
+          createdAt: DateTime.unsafeMake(1_000 * (n % 10))
+        }))
+      }))
+      const filters: ReadonlyArray<Filter> = [
+        {},
+        ...types.map((type) => ({ types: [type] })),
+        ...streams.map((aggregateId) => ({ aggregateId, domain: "order" })),
+        { types: ["Type1", "Type3"], aggregateId: "2" },
+        { commandId: `command-${tenantId}-3` },
+        { createdFrom: DateTime.unsafeMake(3_000), createdUntil: DateTime.unsafeMake(7_000) }
+      ].map((filter) => ({ tenantId, ...filter }))
+      const given = batches.flatMap(({ events }) => events)
+      const seen = filters.map((): Array<Event> => [])
+      const { position } = yield* store.append(streamOf(tenantId, "before"), newEvents(1), { expected: "any" })
+      const expected = (filter: Filter) => collect(store.feed({ after: position, filter }))
+      const followers = yield* Effect.forEach(filters, (filter, i) =>
+        Effect.fork(
+          Stream.runForEach(store.subscribe({ after: position, filter }), (event) =>
+            Effect.zipRight(
+              i === 0 ? Effect.sleep(1) : Effect.void,
+              Effect.sync(() => seen[i]?.push(event))
+            )
+          )
+        )
+      )
+      yield* Effect.forEach(batches, ({ events, stream }) => store.append(stream, events, { expected: "any" }), {
+        concurrency: 6
+      })
+      for (const [i, filter] of filters.entries()) {
+        const wanted = yield* expected(filter)
+        assert.ok(wanted.length > 0)
+        while ((seen[i]?.length ?? 0) < wanted.length) yield* Effect.sleep(5)
+      }
+      yield* Fiber.interruptAll(followers)
+      for (const [i, filter] of filters.entries()) assertSameEvents(seen[i] ?? [], yield* expected(filter))
+      assert.equal(seen[0]?.length, given.length)
+    }))
+
   test("a subscription after head sees only what comes, and wakes up for it", () =>
     Effect.gen(function* () {
       const store = yield* EventStore
@@ -148,6 +197,51 @@ export const subscribe = (test: Test): void => {
       }
       const next = yield* store.append(streamOf(tenantId), newEvents(1), { expected: 1 })
       assert.equal(next.version, 2)
+    }))
+
+  test("a follower's steps are the feed, and whoever resumes after any of them misses and repeats nothing", () =>
+    Effect.gen(function* () {
+      const store = yield* EventStore
+      const tenantId = freshTenant()
+      const filter = { tenantId, types: ["Odd"] }
+      const batch = () => newEvents(700, (i) => ({ type: i % 2 === 0 ? "Even" : "Odd" }))
+      yield* store.append(streamOf(tenantId), batch(), { expected: "noStream" })
+      const fiber = yield* Effect.fork(collect(store.follow({ filter, limit: 700 })))
+      yield* store.append(streamOf(tenantId), batch(), { expected: "any" })
+      const steps = yield* Fiber.join(fiber)
+      const all = yield* collect(store.feed({ filter }))
+      assertSameEvents(
+        steps.flatMap(({ events }) => events),
+        all
+      )
+      let seen = 0
+      for (const { events, position } of steps) {
+        seen += events.length
+        assert.ok((events.at(-1)?.position ?? 0) <= position)
+        assertSameEvents(yield* collect(store.feed({ filter, after: position })), all.slice(seen))
+      }
+    }))
+
+  test("a follower that finds nothing is told how far it has looked", () =>
+    Effect.gen(function* () {
+      const store = yield* EventStore
+      const tenantId = freshTenant()
+      const after = yield* store.head
+      const steps = store.follow({ after, filter: { tenantId, types: ["Rare"] } })
+      const fiber = yield* Effect.fork(collect(Stream.take(steps, 1)))
+      const { position } = yield* store.append(streamOf(tenantId), newEvents(3), { expected: "any" })
+      const [step] = yield* Fiber.join(fiber)
+      assert.deepEqual(step?.events, [])
+      assert.ok(step !== undefined && step.position >= position)
+      yield* store.append(
+        streamOf(tenantId),
+        newEvents(1, () => ({ type: "Rare" })),
+        { expected: "any" }
+      )
+      const [found] = yield* collect(
+        Stream.take(store.subscribe({ after: step.position, filter: { tenantId, types: ["Rare"] } }), 1)
+      )
+      assert.equal(found?.version, 4)
     }))
 
   test("whoever has come further than the store ever was is told so, and does not wait for ever", () =>
