@@ -64,6 +64,9 @@ const applications = {
       if (found || EventStore.EventStore === undefined) throw new Error("found")`
   },
   stores: { main: `import { Stores } from "effect-stores/stores"${stored("Stores.layer()")}` },
+  testkit: {
+    main: `import { TestStores } from "effect-stores/testkit"${stored("TestStores.layer")}`
+  },
   testing: {
     main: `import { EventStoreSuite } from "effect-stores/testing"
       if (EventStoreSuite.contract === undefined || EventStore.EventStore === undefined) throw new Error("none")

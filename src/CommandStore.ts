@@ -46,12 +46,14 @@ export interface Command {
   /** The process that stored it. */
   readonly instanceId: string | undefined
   readonly createdAt: DateTime.Utc
+  /** Workers (`CommandWorker`) leave it alone before; absent: they need not wait. */
+  readonly dueAt: DateTime.Utc | undefined
   /** Its place in the log: unique and increasing, not dense; never rely on a particular value. */
   readonly position: number
   readonly status: Status
   /** The encoded outcome: absent while `received`, and for an outcome of `undefined`. */
   readonly outcome: Option.Option<Json>
-  /** How often its execution has begun. */
+  /** How often its execution has begun, by `execute` or by a worker. */
   readonly attempts: number
   readonly finishedAt: DateTime.Utc | undefined
 }
@@ -74,6 +76,11 @@ export interface NewCommand {
   readonly instanceId?: string | undefined
   /** Years 0 to 9999, whole milliseconds. */
   readonly createdAt?: DateTime.Utc | undefined
+  /**
+   * A worker (`CommandWorker`) executes it then, and not before: a time-out, a reminder. `execute` does not wait for
+   * it. It is no part of what tells a repeat from a clash: that of the first one stays. As `createdAt`.
+   */
+  readonly dueAt?: DateTime.Utc | undefined
 }
 
 /**
@@ -347,6 +354,13 @@ export interface CommandStoreShape {
     effect: Effect.Effect<Success["Type"], E, R> & Kept<A, E, R, Success>,
     options?: ExecuteOptions<Success, Failure>
   ) => Effect.Effect<Success["Type"], E | Failure["Type"] | ExecuteError, Exclude<R, CurrentCommand>>
+
+  /**
+   * Closes a command that is not done and that nobody executes, so that no worker executes it any more: a time-out
+   * whose reason is gone. Returns whether this has closed it; false if it is done, is being executed, or is not there.
+   * Its status is `failed` then, and whoever asks for its outcome fails with `CommandDecodeError`.
+   */
+  readonly cancel: (id: string) => Effect.Effect<boolean, ReadOnly | InvalidInput | StoreFailure>
 
   /** The command with this id. */
   readonly get: (id: string) => Effect.Effect<Option.Option<Command>, ReadError>

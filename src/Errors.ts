@@ -183,4 +183,23 @@ export const isRetryable = (error: unknown): boolean =>
  */
 export const isRepeatable = (error: unknown): boolean => isRetryable(error) || error instanceof CommitOutcomeUnknown
 
+/** How many errors may stand around one of a store, such as an `SqlError`. */
+const causesMax = 8
+
+/**
+ * Whether it is a failure of a store that is repeatable, or an error around one, such as an `SqlError`: the fault lies
+ * in a store, and not in what was asked of it. What an error of the application's own calls `retryable` does not count.
+ *
+ * @since 0.1.0
+ * @category guards
+ */
+export const isTransient = (error: unknown): boolean => {
+  let current = error
+  for (let i = 0; i <= causesMax && typeof current === "object" && current !== null; i++) {
+    if (isStoreFailure(current) && isRepeatable(current)) return true
+    current = "cause" in current ? current.cause : undefined
+  }
+  return false
+}
+
 const causeMessage = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause))

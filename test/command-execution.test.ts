@@ -55,7 +55,8 @@ const port: CommandStoreEncoded.EncodedNewCommand = {
   metadata: "{}",
   keyId: null,
   instanceId: null,
-  createdAt: 0
+  createdAt: 0,
+  dueAt: null
 }
 
 const success = Schema.String

@@ -76,8 +76,14 @@ describe("importing an entry point", () => {
     assert.deepEqual(specifiers.filter(isForeign), [])
   })
 
+  test("effect-stores/testkit loads no test runner, no driver, and no backend but that in memory", async () => {
+    const { names, specifiers } = await run("effect-stores/testkit")
+    assert.equal(names, "AggregateTest,Followers,ProjectionTest,TestStores")
+    assert.deepEqual(specifiers.filter(isForeign), [])
+  })
+
   test("none of them loads all of Effect", async () => {
-    for (const entry of ["effect-stores", "effect-stores/memory", "effect-stores/stores"]) {
+    for (const entry of ["effect-stores", "effect-stores/memory", "effect-stores/stores", "effect-stores/testkit"]) {
       assert.ok(!(await run(entry)).specifiers.includes("effect"), `${entry} imports the barrel`)
     }
   })

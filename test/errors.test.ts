@@ -24,6 +24,14 @@ describe("whether to try again", () => {
     expect(repeatable).toEqual([true, true, false, true, false])
   })
 
+  it("an error around one of a store is transient as that is, and a circle of causes ends", () => {
+    const around = (cause: unknown) => new Error("around", { cause })
+    const circle = around(undefined)
+    circle.cause = circle
+    const errors = [timeout, around(unknown), around(around(unavailable)), failed, around(lasting), circle, null, "no"]
+    expect(errors.map(Errors.isTransient)).toEqual([true, true, true, false, false, false, false, false])
+  })
+
   it("a generic retry does not run a transaction again whose COMMIT may have happened", async () => {
     let runs = 0
     const transaction = Effect.suspend(() => {

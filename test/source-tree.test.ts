@@ -32,7 +32,9 @@ const folderOf = (contract: string): string =>
     ? "crypto"
     : contract === "CacheStoreTwoLevels.ts"
       ? "cacheStore"
-      : `${contract.charAt(0).toLowerCase()}${contract.slice(1, -3)}`
+      : contract === "CommandWorker.ts"
+        ? "commandStore"
+        : `${contract.charAt(0).toLowerCase()}${contract.slice(1, -3)}`
 
 /** Where packages other than Effect itself may be imported. A folder that is not named here imports none. */
 const packagesOf: Readonly<Record<string, ReadonlyArray<string>>> = {
@@ -122,8 +124,9 @@ const objection = (file: string, { computed, lazy, specifier, typeOnly }: Import
     const other = partOf(target)
     if (target === "index.js") return "index.ts is for users"
     if (other === part || other === "internal") return undefined
-    if (![...contractFolders, ...backends, "contract", "stores", "testing"].includes(other)) return "a part unknown"
-    if (other === "testing") return "only tests import testing/"
+    if (![...contractFolders, ...backends, "contract", "stores", "testing", "testkit"].includes(other))
+      return "a part unknown"
+    if (other === "testing" || other === "testkit") return "only tests import testing/ and testkit/"
     if (other === "contract") return undefined
     if (file === "index.ts") return isPort(target) ? undefined : "index.ts names contract modules and ports only"
     switch (part) {
@@ -132,6 +135,8 @@ const objection = (file: string, { computed, lazy, specifier, typeOnly }: Import
       case "testing":
         // Testing compares every backend with the one in memory.
         return isPort(target) || other === "memory" ? undefined : "testing/ knows no driver"
+      case "testkit":
+        return other === "memory" && isLayerModule(target) ? undefined : "testkit/ knows layers in memory only"
       case "stores":
         if (!isLayerModule(target)) return "stores/ knows layer modules only"
         return lazy || typeOnly ? undefined : "stores/ loads a backend only when it is chosen"
@@ -247,7 +252,7 @@ describe("the source tree", () => {
 
   test("every folder of src is known to the rule", () => {
     const parts = new Set(files.map(partOf))
-    const known = ["contract", "internal", "stores", "testing", ...contractFolders, ...backends]
+    const known = ["contract", "internal", "stores", "testing", "testkit", ...contractFolders, ...backends]
     assert.deepEqual(
       [...parts].filter((part) => !known.includes(part)),
       []
@@ -307,7 +312,10 @@ describe("the source tree", () => {
     ["pg/SnapshotStorePg.ts", `import { Redis } from "ioredis"`],
     ["SnapshotStore.ts", `import type { Redis } from "ioredis"`],
     ["testing/suite.ts", `import { Client } from "pg"`],
-    ["testing/suite.ts", `import { layer } from "../sqlite/EventStoreSqlite.js"`]
+    ["testing/suite.ts", `import { layer } from "../sqlite/EventStoreSqlite.js"`],
+    ["testkit/TestStores.ts", `import { layer } from "../sqlite/EventStoreSqlite.js"`],
+    ["testkit/TestStores.ts", `import { it } from "@effect/vitest"`],
+    ["memory/EventStoreMemory.ts", `import { layer } from "../testkit/TestStores.js"`]
   ]
   for (const [file, source] of bad) {
     test(`the check objects to ${source} in ${file}`, () => assert.equal(violations(file, source).length, 1))

@@ -10,6 +10,7 @@ import {
   CacheStore,
   CheckpointStore,
   CommandStore,
+  CommandWorker,
   DataStore,
   EventStore,
   Projection,
@@ -85,6 +86,7 @@ const commands = Effect.flatMap(CommandStore.CommandStore, (store) => {
   return take({
     create: store.create({ ...command, id: id.replace(/7$/, "8") }),
     execute: store.execute(command, Effect.succeed(1), { success: Schema.Number }),
+    cancel: store.cancel(id),
     get: store.get(id),
     list: Stream.runDrain(store.list({ filter: { domain: "order", types: ["Place"] } })),
     page: store.page(),
@@ -223,8 +225,17 @@ const projections = Effect.gen(function* () {
   yield* Effect.timeout(Projection.run(projection), "200 millis").pipe(Effect.ignore)
 })
 
+const workers = Effect.gen(function* () {
+  const store = yield* CommandStore.CommandStore
+  const Place = Schema.TaggedStruct("Place", {})
+  const handler = CommandWorker.handler(Place, () => Effect.fail("no"))
+  const worker = CommandWorker.make({ name: "placing", handlers: [handler], attempts: 1 })
+  yield* store.create({ id, tenantId: "t", domain: "order", type: "Place", data: {} })
+  yield* CommandWorker.catchUp(worker)
+})
+
 const inMemory = Effect.gen(function* () {
-  yield* Effect.all([events, commands, aggregates, snapshots, cache, objects, projections, checkpoints])
+  yield* Effect.all([events, commands, aggregates, snapshots, cache, objects, projections, checkpoints, workers])
   const { transaction } = yield* MemoryDatabase.MemoryDatabase
   yield* transaction(Effect.void)
 }).pipe(

@@ -32,6 +32,8 @@ export interface EncodedCommand {
   readonly keyId: string | null
   readonly instanceId: string | null
   readonly createdAt: number
+  /** Workers leave it alone before. */
+  readonly dueAt: number | null
   readonly position: number
   readonly status: Status
   readonly outcome: string | null
@@ -89,6 +91,24 @@ export type CreateOutcome =
       readonly token: string | null
       readonly changed: boolean
     }
+
+/**
+ * A `received` command without a running lease. Without payload, which is read when it is taken over.
+ *
+ * - `dueInMs`: until it is due, by the backend's clock; 0 or less: since when it is.
+ * - `isLeftBehind`: its last attempt has not given the lease back.
+ *
+ * @since 0.1.0
+ * @category encoded
+ */
+export interface EncodedOpenCommand {
+  readonly id: string
+  readonly type: string
+  readonly position: number
+  readonly attempts: number
+  readonly dueInMs: number
+  readonly isLeftBehind: boolean
+}
 
 /**
  * @since 0.1.0
@@ -165,6 +185,25 @@ export interface Encoded {
     readonly outcome: string | null
     readonly outcomeKeyId: string | null
     readonly finishedAt: number
+  }) => Effect.Effect<boolean, StoreFailure>
+
+  /** The same for a command that no lease protects; the outcome says why nobody is to execute it. */
+  readonly close: Encoded["finish"]
+
+  /**
+   * The commands of the filter that are `received` and have no running lease, those due first before others, then in
+   * order of position; by an index that has no finished ones. Due when it was created, without a time of its own.
+   */
+  readonly open: (request: {
+    readonly filter: EncodedFilter
+    readonly limit: number
+  }) => Effect.Effect<ReadonlyArray<EncodedOpenCommand>, ReadFailure>
+
+  /** Makes a `received` command due in so many milliseconds by the backend's clock. False if it is not received. */
+  readonly postpone: (request: {
+    readonly id: string
+    readonly position: number
+    readonly dueInMs: number
   }) => Effect.Effect<boolean, StoreFailure>
 
   readonly get: (id: string) => Effect.Effect<EncodedCommand | null, ReadFailure>

@@ -8,16 +8,24 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
+import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import { CommandDecodeError, type CurrentCommand, DuplicateCommand, type ExecuteError } from "../CommandStore.js"
 import { InvalidInput, isRepeatable, type ReadFailure, StoreError, type StoreFailure } from "../Errors.js"
 import { leaseMaxMs } from "../internal/durations.js"
 import { isSameJson } from "../internal/encoding.js"
 import * as attempts from "./attempt.js"
-import type { CreateOutcome, Encoded, EncodedCommand, EncodedLease, EncodedNewCommand } from "./CommandStoreEncoded.js"
+import type {
+  CreateOutcome,
+  Encoded,
+  EncodedCommand,
+  EncodedLease,
+  EncodedNewCommand,
+  EncodedOpenCommand
+} from "./CommandStoreEncoded.js"
 import { reentered } from "./currentCommand.js"
 import type { Execution } from "./input.js"
-import type { OutcomeCodec } from "./outcome.js"
+import { type OutcomeCodec, whyClosed } from "./outcome.js"
 
 type Claim =
   | { readonly _tag: "Attempt"; readonly attempt: attempts.Attempt }
@@ -38,7 +46,17 @@ type Execute = <A, E, R>(
   attempting: (attempt: number) => void
 ) => Effect.Effect<A, E | ExecuteError, Exclude<R, CurrentCommand>>
 
-export const make = (encoded: Encoded): Execute => {
+/**
+ * One attempt at a command that was found open. None: it is being executed, done, or gone meanwhile, or this attempt
+ * was overtaken. `executionOf` is given the command as it is stored.
+ */
+export type Resume = <A, E, R>(
+  open: EncodedOpenCommand,
+  leaseMs: number,
+  executionOf: (command: EncodedCommand) => Execution<A, E, R>
+) => Effect.Effect<Option.Option<A>, E | StoreFailure, Exclude<R, CurrentCommand>>
+
+export const make = (encoded: Encoded): { readonly execute: Execute; readonly resume: Resume } => {
   // The commands that this process executes, so that its own fibers need not poll.
   const running = new Map<string, Deferred.Deferred<void>>()
 
@@ -93,7 +111,7 @@ export const make = (encoded: Encoded): Execute => {
     // From the claim to the end of its attempt only the effect can be interrupted, or a lease would be left behind.
     return Effect.flatten(
       Effect.uninterruptibleMask((restore) =>
-        Effect.flatMap(claimed(encoded, command, leaseMs, restore), (claim) => {
+        Effect.flatMap(claimed(surely(encoded, command, leaseMs), leftBy(encoded, command.id), restore), (claim) => {
           if (claim._tag === "Done") return Effect.succeed<Next>(answer(claim.command, execution))
           const warned = lost === undefined ? Effect.void : warnOvertaken(command, lost, leaseMs)
           if (claim._tag === "Leased") {
@@ -115,12 +133,33 @@ export const make = (encoded: Encoded): Execute => {
     )
   }
 
-  return (command, execution, attempting) =>
-    Effect.flatMap(reentered(encoded, command.id), (ids) =>
-      ids.length === 0
-        ? execute(command, execution, attempting, execution.leaseMs, undefined)
-        : Effect.fail(new InvalidInput({ what: "command.id", why: whyReentered([...ids, command.id]) }))
+  const resume = <A, E, R>(
+    open: EncodedOpenCommand,
+    leaseMs: number,
+    executionOf: (command: EncodedCommand) => Execution<A, E, R>
+  ): Effect.Effect<Option.Option<A>, E | StoreFailure, Exclude<R, CurrentCommand>> =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(claimed(takenOver(encoded, open, leaseMs), leftBy(encoded, open.id), restore), (claim) => {
+        if (claim === undefined) return Effect.succeed(Option.none<A>())
+        const { attempt, command } = claim
+        const run = attempts.run(encoded, command, attempt, executionOf(command), restore)
+        return Effect.catchIf(
+          Effect.map(announced(open.id, run), Option.some),
+          (error) => error instanceof attempts.LeaseLost,
+          () => Effect.succeed(Option.none<A>())
+        )
+      })
     )
+
+  return {
+    execute: (command, execution, attempting) =>
+      Effect.flatMap(reentered(encoded, command.id), (ids) =>
+        ids.length === 0
+          ? execute(command, execution, attempting, execution.leaseMs, undefined)
+          : Effect.fail(new InvalidInput({ what: "command.id", why: whyReentered([...ids, command.id]) }))
+      ),
+    resume
+  }
 }
 
 const whyReentered = (ids: ReadonlyArray<string>): string =>
@@ -139,28 +178,54 @@ const warnOvertaken = ({ id }: EncodedNewCommand, lost: attempts.Attempt, leaseM
  * whether a claim was made cannot be told from outside. An interrupted caller need not wait for it: a lease that it
  * gets later is released.
  */
-const claimed = (
-  encoded: Encoded,
-  command: EncodedNewCommand,
-  leaseMs: number,
+const claimed = <C, E>(
+  claiming: Effect.Effect<C, E>,
+  left: (claim: C) => Effect.Effect<unknown, unknown>,
   restore: <A, E>(self: Effect.Effect<A, E>) => Effect.Effect<A, E>
-): Effect.Effect<Claim, DuplicateCommand | StoreFailure> =>
+): Effect.Effect<C, E> =>
   // As an exit: what fails in a fiber is logged as unhandled.
-  Effect.flatMap(Effect.forkDaemon(Effect.exit(surely(encoded, command, leaseMs))), (fiber) =>
+  Effect.flatMap(Effect.forkDaemon(Effect.exit(claiming)), (fiber) =>
     Effect.flatten(
       Effect.onInterrupt(restore(Fiber.join(fiber)), () =>
-        Effect.forkDaemon(
-          Effect.ignore(
-            Effect.flatMap(Effect.flatten(Fiber.join(fiber)), (claim) =>
-              claim._tag === "Attempt"
-                ? encoded.renew({ id: command.id, token: claim.attempt.token, leaseMs: 0 })
-                : Effect.void
-            )
-          )
-        )
+        Effect.forkDaemon(Effect.ignore(Effect.flatMap(Effect.flatten(Fiber.join(fiber)), left)))
       )
     )
   )
+
+/** Gives back the lease of a claim whose caller has left. */
+const leftBy =
+  (encoded: Encoded, id: string) =>
+  (claim: Claim | Taken | undefined): Effect.Effect<unknown, StoreFailure> =>
+    claim !== undefined && "attempt" in claim
+      ? encoded.renew({ id, token: claim.attempt.token, leaseMs: 0 })
+      : Effect.void
+
+/** A command that was found open, in an attempt of its own. */
+interface Taken {
+  readonly attempt: attempts.Attempt
+  readonly command: EncodedCommand
+}
+
+/** Undefined if somebody else was faster. The command is read when nobody else executes it. */
+const takenOver = (
+  encoded: Encoded,
+  { attempts, id, position }: EncodedOpenCommand,
+  leaseMs: number
+): Effect.Effect<Taken | undefined, StoreFailure> =>
+  Effect.clockWith((clock) => {
+    const token = randomUUID()
+    const attempt = { token, leaseMs, attempt: attempts + 1, position }
+    const leaseEndMs = clock.unsafeCurrentTimeMillis() + leaseMs
+    const taken = Effect.flatMap(encoded.takeOver({ token, leaseMs, id, position, attempts }), (isTaken) =>
+      isTaken
+        ? Effect.map(encoded.get(id), (command) =>
+            command?.position === position ? { attempt: { ...attempt, leaseEndMs }, command } : undefined
+          )
+        : Effect.succeed(undefined)
+    )
+    // Whether it was taken over may be unknown.
+    return Effect.onError(taken, () => Effect.ignore(encoded.renew({ id, token, leaseMs: 0 })))
+  })
 
 /** Repeats a claim whose reply was lost: if it was made, it is recognised by its token. */
 const surely = (
@@ -225,6 +290,8 @@ const answer = <A, E, R>(
     const cause = new Error(`it is sealed with key ${outcomeKeyId}, and the store was opened without keys`)
     return Effect.fail(new StoreError({ operation: `decoding command ${id}`, cause }))
   }
+  const why = whyClosed(outcome)
+  if (why !== undefined) return Effect.fail(unfit(new Error(why)))
   const decoded = <B>(codec: OutcomeCodec<B>) => Effect.mapError(codec.decode(outcome), unfit)
   if (status === "succeeded") return decoded(success)
   return failure === undefined

@@ -31,7 +31,17 @@ import { codec, type OutcomeCodec } from "./outcome.js"
 
 const statuses = ["received", "succeeded", "failed"] as const
 
-const newCommandKeys = ["id", "tenantId", "domain", "type", "data", "metadata", "instanceId", "createdAt"] as const
+const newCommandKeys = [
+  "id",
+  "tenantId",
+  "domain",
+  "type",
+  "data",
+  "metadata",
+  "instanceId",
+  "createdAt",
+  "dueAt"
+] as const
 
 export const newCommand = (value: unknown, defaults: Defaults): EncodedNewCommand => {
   const command = fields(value, "command", newCommandKeys)
@@ -45,7 +55,8 @@ export const newCommand = (value: unknown, defaults: Defaults): EncodedNewComman
     keyId: null,
     instanceId:
       command.instanceId === undefined ? defaults.instanceId : identifier(command.instanceId, "command.instanceId"),
-    createdAt: command.createdAt === undefined ? defaults.nowMs : time(command.createdAt, "command.createdAt")
+    createdAt: command.createdAt === undefined ? defaults.nowMs : time(command.createdAt, "command.createdAt"),
+    dueAt: optionalTime(command.dueAt, "command.dueAt")
   }
 }
 

@@ -8,14 +8,16 @@ import * as Option from "effect/Option"
 import type { Command, CommandStoreShape, DuplicateCommand } from "../CommandStore.js"
 import { type InvalidInput, NotFound, type StoreError, type StoreFailure } from "../Errors.js"
 import { unsealed, utc } from "../internal/encoding.js"
+import { Hints } from "../internal/Hints.js"
 import { Lifted, withoutKeys } from "../internal/lifted.js"
 import * as logs from "../internal/logs.js"
 import { pagedStream, rangePages } from "../internal/pages.js"
 import * as Telemetry from "../internal/telemetry.js"
 import { checked, uuid } from "../internal/validate.js"
-import type { Encoded, EncodedCommand, EncodedFilter, Options } from "./CommandStoreEncoded.js"
-import { clashOf, make as makeExecution } from "./execution.js"
+import type { Encoded, EncodedCommand, EncodedFilter, EncodedOpenCommand, Options } from "./CommandStoreEncoded.js"
+import { clashOf, make as makeExecution, type Resume } from "./execution.js"
 import * as input from "./input.js"
+import { closed } from "./outcome.js"
 
 /** Rows deleted by one statement: bounds how long its locks are held. */
 const pruneBatchMax = 1000
@@ -23,9 +25,40 @@ const pruneBatchMax = 1000
 const lifted = new Lifted<CommandStoreShape, Encoded, Options>("CommandStore")
 
 export const lift = (port: Encoded, options: Options): CommandStoreShape => {
-  const { encoded, look } = withoutKeys("the CommandStore", port, ["create", "finish", "update"])
+  const { encoded, look } = withoutKeys("the CommandStore", port, ["create", "finish", "close", "update"])
   return lifted.add(serviceOf(encoded, options), port, options, look)
 }
+
+/** What a worker needs of a store beside its contract. */
+export interface Workable {
+  readonly encoded: Encoded
+  readonly resume: Resume
+  readonly readOnly: boolean
+  /** Signalled when this process has created a command, or made one due at another time. */
+  readonly hints: Hints
+}
+
+const workables = new WeakMap<CommandStoreShape, Workable>()
+
+/** Undefined for a service that was made by hand. */
+export const workableOf = (service: CommandStoreShape): Workable | undefined => workables.get(service)
+
+/** Ends a command that nobody executes. False if somebody does, or it is done, or gone. */
+export const close = (
+  encoded: Encoded,
+  { id, position }: Pick<EncodedOpenCommand, "id" | "position">,
+  why: string
+): Effect.Effect<boolean, StoreFailure> =>
+  Effect.clockWith((clock) =>
+    encoded.close({
+      id,
+      position,
+      status: "failed",
+      outcome: closed(why),
+      outcomeKeyId: null,
+      finishedAt: clock.unsafeCurrentTimeMillis()
+    })
+  )
 
 export const relift = <E, R>(
   service: CommandStoreShape,
@@ -36,7 +69,8 @@ export const relift = <E, R>(
 const serviceOf = (encoded: Encoded, options: Options): CommandStoreShape => {
   const observe = Telemetry.make("CommandStore", options)
   const instanceId = options.instanceId ?? null
-  const execute = makeExecution(encoded)
+  const { execute, resume } = makeExecution(encoded)
+  const hints = new Hints()
   const queries = logs.queries({
     observe,
     decode,
@@ -46,7 +80,7 @@ const serviceOf = (encoded: Encoded, options: Options): CommandStoreShape => {
     encoded
   })
 
-  return {
+  const service: CommandStoreShape = {
     create: (command) =>
       observe.write("create", (nowMs, span) =>
         checked(
@@ -57,6 +91,7 @@ const serviceOf = (encoded: Encoded, options: Options): CommandStoreShape => {
               encoded.create(command, null),
               (outcome): Effect.Effect<Command, DuplicateCommand | StoreError> => {
                 const clash = outcome._tag === "Exists" ? clashOf(command, outcome) : undefined
+                if (outcome._tag === "Created") hints.signal()
                 return clash === undefined
                   ? Effect.map(decode.rows([outcome.command]), ([command]) => command as Command)
                   : Effect.fail(clash)
@@ -77,6 +112,17 @@ const serviceOf = (encoded: Encoded, options: Options): CommandStoreShape => {
             Telemetry.describe(span, { domain: command.domain, type: command.type })
             return execute(command, execution, (attempt) => Telemetry.describe(span, { attempt }))
           }
+        )
+      ),
+
+    cancel: (id) =>
+      observe.write("cancel", () =>
+        checked(
+          () => uuid(id, "id"),
+          (id) =>
+            Effect.flatMap(encoded.get(id), (command) =>
+              command?.status === "received" ? close(encoded, command, "cancelled") : Effect.succeed(false)
+            )
         )
       ),
 
@@ -151,6 +197,8 @@ const serviceOf = (encoded: Encoded, options: Options): CommandStoreShape => {
 
     reset: observe.write("reset", () => encoded.reset)
   }
+  workables.set(service, { encoded, resume, readOnly: options.readOnly ?? false, hints })
+  return service
 }
 
 const prune = (encoded: Encoded, filter: EncodedFilter, before: number): Effect.Effect<number, StoreFailure> =>
@@ -158,7 +206,7 @@ const prune = (encoded: Encoded, filter: EncodedFilter, before: number): Effect.
     deleted < pruneBatchMax ? Effect.succeed(before + deleted) : prune(encoded, filter, before + deleted)
   )
 
-const decode = logs.decoder(
+export const decode = logs.decoder(
   "command",
   (row: EncodedCommand): Command => ({
     id: row.id,
@@ -169,6 +217,7 @@ const decode = logs.decoder(
     metadata: JSON.parse(unsealed(row.metadata, row.keyId)),
     instanceId: row.instanceId ?? undefined,
     createdAt: utc(row.createdAt),
+    dueAt: row.dueAt === null ? undefined : utc(row.dueAt),
     position: row.position,
     status: row.status,
     outcome: row.outcome === null ? Option.none() : Option.some(JSON.parse(unsealed(row.outcome, row.outcomeKeyId))),

@@ -59,6 +59,18 @@ const unwrittenKey = "~effect-stores/unwritten"
 const isUnwritten = (value: unknown): value is { readonly [unwrittenKey]: unknown } =>
   typeof value === "object" && value !== null && Object.hasOwn(value, unwrittenKey)
 
+/** What is stored of a command that was closed without an outcome. */
+const closedKey = "~effect-stores/closed"
+
+/** Without what an error says: that may show what is sealed. */
+export const closed = (why: string): string => JSON.stringify({ [closedKey]: why })
+
+/** Why a command was closed, if what is stored is no outcome. */
+export const whyClosed = (text: string | null): string | undefined => {
+  if (text === null || !text.startsWith(`{"${closedKey}":`)) return undefined
+  return `it was closed without an outcome: ${(JSON.parse(text) as { readonly [closedKey]: unknown })[closedKey]}`
+}
+
 const unwritten = (why: string): OutcomeText => {
   // A message may quote the whole value.
   const short = why.length > whyMax ? `${why.slice(0, whyMax)}…` : why

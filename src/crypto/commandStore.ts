@@ -214,27 +214,27 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
       () => placeOf(place)
     )
 
-  /** Its subject was forgotten meanwhile: what it has done is done, so nobody may begin again; its outcome is lost. */
-  const finishWithout = (request: Parameters<Encoded["finish"]>[0], error: SubjectShredded) =>
-    Effect.zipRight(port.finish({ ...request, outcome: null, outcomeKeyId: null }), Effect.fail(error))
-
-  const finish: Encoded["finish"] = (request) => {
-    const { id, outcome, position, status } = request
-    if (outcome === null) return port.finish(request)
-    return Effect.flatMap(begunOf(id, position), (begun) => {
-      if (begun === null) return Effect.succeed(false)
-      const finished = Effect.flatMap(outcomeKey(begun), (key) =>
-        Effect.flatMap(
-          inTurns(() => codec.sealOutcome(key, begun.place, status, outcome)),
-          (sealed) => port.finish({ ...request, ...sealed })
+  /** `finish` or `close`. */
+  const ending =
+    (end: Encoded["finish"]): Encoded["finish"] =>
+    (request) => {
+      const { id, outcome, position, status } = request
+      if (outcome === null) return end(request)
+      return Effect.flatMap(begunOf(id, position), (begun) => {
+        if (begun === null) return Effect.succeed(false)
+        const ended = Effect.flatMap(outcomeKey(begun), (key) =>
+          Effect.flatMap(
+            inTurns(() => codec.sealOutcome(key, begun.place, status, outcome)),
+            (sealed) => end({ ...request, ...sealed })
+          )
         )
-      )
-      return Effect.tap(
-        Effect.catchTag(finished, "SubjectShredded", (error) => finishWithout(request, error)),
-        () => places.delete(position)
-      )
-    })
-  }
+        // Its subject was forgotten meanwhile: what it has done is done, so nobody may begin again, and its outcome is
+        // lost.
+        const without = (error: SubjectShredded) =>
+          Effect.zipRight(end({ ...request, outcome: null, outcomeKeyId: null }), Effect.fail(error))
+        return Effect.tap(Effect.catchTag(ended, "SubjectShredded", without), () => places.delete(position))
+      })
+    }
 
   /** The field that is not replaced. */
   const kept = (row: EncodedCommand, field: "data" | "metadata"): Effect.Effect<string, CryptoError> =>
@@ -359,7 +359,10 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
     create,
     takeOver: port.takeOver,
     renew: port.renew,
-    finish,
+    finish: ending(port.finish),
+    close: ending(port.close),
+    open: port.open,
+    postpone: port.postpone,
     get: (id) => Effect.flatMap(port.get(id), openNullable),
     list: (request) =>
       Effect.flatMap(port.list(request), ({ items, more }) =>

@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as Schema from "effect/Schema"
+import type * as AST from "effect/SchemaAST"
 import { InvalidInput } from "../Errors.js"
 import type { Json } from "../Json.js"
 import { exactly } from "./encoding.js"
@@ -50,4 +51,35 @@ export const tagged = <A extends Tagged, I extends Tagged, R>(schema: Schema.Sch
         : Exit.fail(refail(stored, known.left))
     }
   }
+}
+
+/** The types of what fits a Schema, from its encoded side. Undefined where it does not tell. */
+export const tagsOf = <A, I, R>(schema: Schema.Schema<A, I, R>): ReadonlyArray<string> | undefined =>
+  tagsIn(Schema.encodedSchema(schema).ast)
+
+const tagsIn = (ast: AST.AST): ReadonlyArray<string> | undefined => {
+  switch (ast._tag) {
+    case "Union": {
+      const tags = ast.types.map(tagsIn)
+      return tags.every((some) => some !== undefined) ? [...new Set(tags.flat())] : undefined
+    }
+    case "TypeLiteral": {
+      const tag = ast.propertySignatures.find(({ name }) => name === "_tag")?.type
+      return tag === undefined ? undefined : literalsOf(tag)
+    }
+    case "Refinement":
+    case "Transformation":
+      return tagsIn(ast.from)
+    case "Suspend":
+      return tagsIn(ast.f())
+    default:
+      return undefined
+  }
+}
+
+const literalsOf = (ast: AST.AST): ReadonlyArray<string> | undefined => {
+  if (ast._tag === "Literal") return typeof ast.literal === "string" ? [ast.literal] : undefined
+  if (ast._tag !== "Union") return undefined
+  const literals = ast.types.map(literalsOf)
+  return literals.every((some) => some !== undefined) ? literals.flat() : undefined
 }

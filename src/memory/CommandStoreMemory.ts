@@ -119,6 +119,39 @@ const port = (database: Database): Encoded.Encoded => {
         return true
       }),
 
+    close: ({ id, position, ...outcome }) =>
+      commands.write((rows, now) => {
+        const row = received(rows, id)
+        if (row?.command.position !== position || row.leaseEndMs > now()) return false
+        rows.set(id, { ...row, command: { ...row.command, ...outcome }, leaseEndMs: 0 })
+        return true
+      }),
+
+    open: ({ filter, limit }) =>
+      Effect.clockWith((clock) =>
+        commands.read((rows) => {
+          const nowMs = clock.unsafeCurrentTimeMillis()
+          return matching(rows, { ...filter, statuses: ["received"] })
+            .flatMap(({ id }): ReadonlyArray<Encoded.EncodedOpenCommand> => {
+              const row = received(rows, id)
+              if (row === undefined || row.leaseEndMs > nowMs) return []
+              const { attempts, createdAt, dueAt, position, type } = row.command
+              const dueInMs = (dueAt ?? createdAt) - nowMs
+              return [{ id, type, position, attempts, dueInMs, isLeftBehind: row.leaseEndMs > 0 }]
+            })
+            .sort((a, b) => a.dueInMs - b.dueInMs || a.position - b.position)
+            .slice(0, limit)
+        })
+      ),
+
+    postpone: ({ dueInMs, id, position }) =>
+      commands.write((rows, now) => {
+        const row = received(rows, id)
+        if (row?.command.position !== position) return false
+        rows.set(id, { ...row, command: { ...row.command, dueAt: now() + dueInMs } })
+        return true
+      }),
+
     get: (id) => commands.read((rows) => rows.get(id)?.command ?? null),
 
     list: ({ after, direction, filter, through, ...bounds }) =>

@@ -10,11 +10,11 @@ import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
-import type * as AST from "effect/SchemaAST"
-import type { Event, Filter } from "../EventStore.js"
+import type { InvalidInput } from "../Errors.js"
+import type { Event, Filter, NewEvent } from "../EventStore.js"
 import { EventDecodeError } from "../EventStore.js"
 import { optionalLeaseMs } from "../internal/durations.js"
-import { tagged } from "../internal/taggedPayload.js"
+import { tagged, tagsOf } from "../internal/taggedPayload.js"
 import {
   describe,
   fields,
@@ -45,6 +45,8 @@ export interface Definition<R> {
   readonly lease: Duration.Duration
   readonly retry: Schedule.Schedule<unknown>
   readonly onFailure: OnFailure
+  /** A value of its Schema as it is stored. */
+  readonly encode: (event: { readonly _tag: string }) => Effect.Effect<NewEvent, InvalidInput, R>
   /** Decodes the events and handles them. */
   readonly apply: (
     events: Arr.NonEmptyReadonlyArray<Event>,
@@ -89,7 +91,7 @@ export const define = <A extends { readonly _tag: string }, I extends { readonly
     return refuse("retry", `must be a Schedule, not ${describe(retry)}`)
   }
   const conditions = options(filter, "filter", filterKeys)
-  const known = tagsOf(Schema.encodedSchema(events).ast)
+  const known = tagsOf(events)
   const asked = optionalTypes(conditions.types, "filter.types")
   const stranger = known === undefined || asked === null ? -1 : asked.findIndex((type) => !known.includes(type))
   if (asked !== null && stranger >= 0) {
@@ -108,6 +110,7 @@ export const define = <A extends { readonly _tag: string }, I extends { readonly
     lease: Duration.millis(optionalLeaseMs(given.lease, "lease")),
     retry: retry ?? retryDefault,
     onFailure: given.onFailure === undefined ? "stop" : oneOf(given.onFailure, "onFailure", ["stop", "skip", "park"]),
+    encode: (event) => codec.encode(event as A, "event", {}),
     apply: (stored, batch) =>
       // As exits: what dies or interrupts itself has failed, too.
       Effect.flatMap(
@@ -122,35 +125,4 @@ export const define = <A extends { readonly _tag: string }, I extends { readonly
               )
       )
   }
-}
-
-/**
- * The types of the events that fit a Schema, from its encoded side. Undefined where it does not tell: then all events
- * of the filter are read, and must fit.
- */
-const tagsOf = (ast: AST.AST): ReadonlyArray<string> | undefined => {
-  switch (ast._tag) {
-    case "Union": {
-      const tags = ast.types.map(tagsOf)
-      return tags.every((some) => some !== undefined) ? [...new Set(tags.flat())] : undefined
-    }
-    case "TypeLiteral": {
-      const tag = ast.propertySignatures.find(({ name }) => name === "_tag")?.type
-      return tag === undefined ? undefined : literalsOf(tag)
-    }
-    case "Refinement":
-    case "Transformation":
-      return tagsOf(ast.from)
-    case "Suspend":
-      return tagsOf(ast.f())
-    default:
-      return undefined
-  }
-}
-
-const literalsOf = (ast: AST.AST): ReadonlyArray<string> | undefined => {
-  if (ast._tag === "Literal") return typeof ast.literal === "string" ? [ast.literal] : undefined
-  if (ast._tag !== "Union") return undefined
-  const literals = ast.types.map(literalsOf)
-  return literals.every((some) => some !== undefined) ? literals.flat() : undefined
 }

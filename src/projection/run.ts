@@ -10,6 +10,7 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { type Checkpoint, CheckpointStore, type Lease } from "../CheckpointStore.js"
+import { isTransient } from "../Errors.js"
 import { EventStore, type EventStoreShape } from "../EventStore.js"
 import { partsOf } from "../internal/lifted.js"
 import { checked, identifier, options as knownKeys } from "../internal/validate.js"
@@ -21,7 +22,7 @@ import { logged } from "./errors.js"
 import { hold } from "./holding.js"
 import { checkpointsOf } from "./looking.js"
 import * as metrics from "./metrics.js"
-import { type Follower, type Held, isTransient, work } from "./work.js"
+import { type Follower, type Held, work } from "./work.js"
 
 /** Between looks for partitions to claim. */
 const lookMs = 1_000

@@ -13,7 +13,7 @@ import type * as FiberRefs from "effect/FiberRefs"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import { CheckpointLost, type CheckpointStoreShape, type Lease, type NewDeadLetter } from "../CheckpointStore.js"
-import { isRepeatable, isStoreFailure, type StoreFailure } from "../Errors.js"
+import { isTransient, type StoreFailure } from "../Errors.js"
 import type { Event, EventStoreShape } from "../EventStore.js"
 import { isIdentifier } from "../internal/validate.js"
 import type { RunError } from "../Projection.js"
@@ -66,19 +66,6 @@ class Unavailable {
 class Failed {
   readonly _tag = "Failed"
   constructor(readonly cause: unknown) {}
-}
-
-/** How many errors may stand around one of a store, such as an `SqlError`. */
-const causesMax = 8
-
-/** Of a store: what an error of the application calls `retryable` is its own business. */
-export const isTransient = (error: unknown): boolean => {
-  let current = error
-  for (let i = 0; i <= causesMax && typeof current === "object" && current !== null; i++) {
-    if (isStoreFailure(current) && isRepeatable(current)) return true
-    current = "cause" in current ? current.cause : undefined
-  }
-  return false
 }
 
 /** Runs what handles events and commits: with `exactlyOnce` in one transaction, in which the lease can be renewed. */

@@ -7,15 +7,19 @@ import type {
   EncodedCommand,
   EncodedLease,
   EncodedNewCommand,
+  EncodedOpenCommand,
   EncodedPayloads
 } from "../commandStore/CommandStoreEncoded.js"
 
-const given = "id, tenant_id, domain, type, data, metadata, key_id, instance_id, created_ms"
+const given = "id, tenant_id, domain, type, data, metadata, key_id, instance_id, created_ms, due_ms"
 
 /** The columns of an INSERT: everything that a new command has. */
 export const inserted = `${given}, status, attempts, lease_end_ms, token`
 
 export const columns = `position, ${given}, status, outcome, outcome_key_id, attempts, finished_ms`
+
+/** When a command is due for workers: an index on it, with the position, has the received ones. */
+export const dueMs = "coalesce(due_ms, created_ms)"
 
 export const column: { readonly [K in DistinctField]: string } = {
   tenantId: "tenant_id",
@@ -37,6 +41,7 @@ export type Row = readonly [
   keyId: string | null,
   instanceId: string | null,
   createdAt: number,
+  dueAt: number | null,
   status: EncodedCommand["status"],
   outcome: string | null,
   outcomeKeyId: string | null,
@@ -54,7 +59,8 @@ export const toRow = (command: EncodedNewCommand): Array<unknown> => [
   command.metadata,
   command.keyId,
   command.instanceId,
-  command.createdAt
+  command.createdAt,
+  command.dueAt
 ]
 
 /** The command that was just stored; the statement need not return it. */
@@ -78,20 +84,40 @@ export const fromRow = (row: Row): EncodedCommand => ({
   keyId: row[7],
   instanceId: row[8],
   createdAt: row[9],
+  dueAt: row[10],
   position: row[0],
-  status: row[10],
-  outcome: row[11],
-  outcomeKeyId: row[12],
-  attempts: row[13],
-  finishedAt: row[14]
+  status: row[11],
+  outcome: row[12],
+  outcomeKeyId: row[13],
+  attempts: row[14],
+  finishedAt: row[15]
+})
+
+/** A row of a command that is open for workers. */
+export type OpenRow = readonly [
+  id: string,
+  type: string,
+  position: number,
+  attempts: number,
+  dueInMs: number,
+  leaseEndMs: number
+]
+
+export const openFromRow = ([id, type, position, attempts, dueInMs, leaseEndMs]: OpenRow): EncodedOpenCommand => ({
+  id,
+  type,
+  position,
+  attempts,
+  dueInMs,
+  isLeftBehind: leaseEndMs > 0
 })
 
 export const fromRows = (rows: ReadonlyArray<Row>): ReadonlyArray<EncodedCommand> => rows.map(fromRow)
 
-export const payloadOf = (row: Row): ReadonlyArray<string | null> => [row[5], row[6], row[11]]
+export const payloadOf = (row: Row): ReadonlyArray<string | null> => [row[5], row[6], row[12]]
 
 /** What a row counts for in the bounds of a page: about the bytes of its payload. */
-export const sizeOf = (row: Row): number => row[5].length + row[6].length + (row[11]?.length ?? 0)
+export const sizeOf = (row: Row): number => row[5].length + row[6].length + (row[12]?.length ?? 0)
 
 export const payloadRow = ({ data, keyId, metadata, outcome, outcomeKeyId }: EncodedPayloads) => [
   data,

@@ -15,6 +15,7 @@ import { lists } from "./commandStore/lists.js"
 import { maintenance, readOnly, reset } from "./commandStore/maintenance.js"
 import * as Model from "./commandStore/model.js"
 import { typed } from "./commandStore/typed.js"
+import { workers } from "./commandStore/workers.js"
 import { port } from "./ports/commandStore.js"
 import * as suites from "./suite.js"
 
@@ -54,6 +55,7 @@ export const contract = <E>(name: string, layer: Layer.Layer<CommandStore, E>, o
     lists(test)
     execute(test, layer)
     leases(test, layer)
+    workers(test, layer)
     typed(test)
     maintenance(test, { secrets: options.secrets ?? [] })
     port(test)

@@ -16,7 +16,7 @@ import {
   type Scope,
   Stream
 } from "effect"
-import { CommandStore, Errors, Pool } from "effect-stores"
+import { CommandStore, CommandWorker, Errors, Pool } from "effect-stores"
 import { CommandStorePg, EventStorePg, PgDatabase } from "effect-stores/pg"
 import { storeAccess } from "../../src/pg/database/access.js"
 import { describeOwnPg, describePg, freshDatabase } from "../support/backends.js"
@@ -52,6 +52,12 @@ const locking = (url: string, statement: string) =>
     yield* Effect.forkScoped(holding)
     yield* Deferred.await(held)
   })
+
+const Do = Schema.TaggedStruct("Do", { id: Schema.String })
+const worker = CommandWorker.make({
+  name: "w",
+  handlers: [CommandWorker.handler(Do, () => Effect.succeed("by a worker"), { success: Schema.String })]
+})
 
 describePg("CommandStore on PostgreSQL", () => {
   commandsOnSql({
@@ -221,17 +227,18 @@ describePg("CommandStore on PostgreSQL", () => {
     )
   }
 
-  it.live("rows of the version before tokens are read, and their commands executed to the end", () =>
+  it.live("rows of earlier versions are read, and their commands executed to the end, by a worker too", () =>
     Effect.gen(function* () {
       const url = yield* Effect.promise(freshDatabase)
       yield* Effect.provide(Effect.asVoid(CommandStore.CommandStore), CommandStorePg.layer({ url: Redacted.make(url) }))
-      yield* query(url, "alter table es_commands drop column token, drop column changed")
+      yield* query(url, "alter table es_commands drop column token, drop column changed, drop column due_ms")
       yield* query(url, "delete from es_migrations where store = 'CommandStore' and id > 1")
-      const [received, leased, finished] = [newCommand(), newCommand(), newCommand()]
+      const [received, leased, finished, open] = [newCommand(), newCommand(), newCommand(), newCommand()]
       for (const [{ data, id }, status, attempts, leaseEndMs, outcome] of [
         [received, "received", 0, 0, null],
         [leased, "received", 1, Date.now() + 500, null],
-        [finished, "succeeded", 1, 0, `"before"`]
+        [finished, "succeeded", 1, 0, `"before"`],
+        [open, "received", 0, 0, null]
       ] as const) {
         yield* query(
           url,
@@ -248,6 +255,8 @@ describePg("CommandStore on PostgreSQL", () => {
         )
         assert.deepStrictEqual(answers, ["attempt 1", "attempt 2", "before"])
         assert.strictEqual((yield* Effect.flip(store.create({ ...finished, data: 2 })))._tag, "DuplicateCommand")
+        assert.strictEqual(yield* CommandWorker.catchUp(worker), 1)
+        assert.strictEqual(yield* store.execute(open, attempt, { success }), "by a worker")
       }).pipe(Effect.provide(CommandStorePg.layer({ url: Redacted.make(url) })))
     })
   )
@@ -295,6 +304,10 @@ describePg("CommandStore on PostgreSQL", () => {
         const { sql, transaction } = yield* PgDatabase.PgDatabase
         yield* sql`analyze es_commands`
         const command = newCommand()
+        // Fails every other time, so that a command is put off, and given up.
+        let runs = 0
+        const handler = CommandWorker.handler(Do, () => (runs++ % 2 === 0 ? Effect.fail("no") : Effect.void))
+        const failing = CommandWorker.make({ name: "w", domain: "d", handlers: [handler], attempts: 2, pause: 1 })
         const all = Effect.gen(function* () {
           yield* store.execute(newCommand(), Effect.succeed("done"), { success })
           yield* store.create(command)
@@ -305,6 +318,9 @@ describePg("CommandStore on PostgreSQL", () => {
           yield* store.page({ direction: "backward", limit: 10, filter: { statuses: ["received"] } })
           yield* store.prune({ createdUntil: DateTime.unsafeMake(0) })
           yield* store.delete(crypto.randomUUID())
+          yield* store.cancel((yield* store.create(newCommand())).id)
+          yield* store.create(newCommand())
+          yield* CommandWorker.catchUp(failing)
         })
         // More than the server tries before it keeps a plan for all parameters.
         yield* Effect.repeatN(all, 10)
@@ -321,6 +337,39 @@ describePg("CommandStore on PostgreSQL", () => {
         )
       }).pipe(Effect.provide(layer))
     })
+  )
+
+  it.live(
+    "a worker finds open commands by the index that has them alone, though it was analyzed while it was empty",
+    () =>
+      Effect.gen(function* () {
+        const url = yield* Effect.promise(freshDatabase)
+        const layer = CommandStorePg.layer({ url: Redacted.make(url), pool: { maxOpenConns: 1 } })
+        yield* Effect.gen(function* () {
+          const store = yield* CommandStore.CommandStore
+          const { sql, transaction } = yield* PgDatabase.PgDatabase
+          yield* sql`analyze es_commands`
+          const look = CommandWorker.catchUp(worker)
+          // More than the server tries before it keeps a plan for all parameters.
+          yield* Effect.repeatN(look, 10)
+          yield* Effect.forEach(Array.from({ length: 100 }), () => store.execute(newCommand(), Effect.void))
+          const scans = sql.unsafe<{ readonly name: string; readonly n: number }>(
+            `select indexrelid::regclass::text as name, pg_stat_get_xact_numscans(indexrelid)::int as n
+           from pg_index where indrelid = 'es_commands'::regclass order by 1`
+          )
+          yield* transaction(
+            Effect.gen(function* () {
+              const before = yield* scans
+              yield* look
+              const after = yield* scans
+              assert.deepStrictEqual(
+                after.filter(({ n }, i) => n > (before[i]?.n ?? 0)).map(({ name }) => name),
+                ["es_commands_due"]
+              )
+            })
+          )
+        }).pipe(Effect.provide(layer))
+      })
   )
 
   it.live("comes from Config, with up to 25 connections by default", () =>
@@ -351,7 +400,7 @@ describePg("CommandStore on PostgreSQL", () => {
   storeMigrations(
     "CommandStorePg",
     CommandStorePg,
-    ["commands", "attempt tokens"],
+    ["commands", "attempt tokens", "due commands"],
     Effect.map(createOne, ({ position }) => assert.isAbove(position, 0))
   )
 

@@ -4,9 +4,11 @@
 import * as path from "node:path"
 import Sqlite from "better-sqlite3"
 import { Config, ConfigProvider, Deferred, Effect, Layer, Schema } from "effect"
-import { CommandStore, Pool } from "effect-stores"
+import { CommandStore, CommandStoreEncoded, CommandWorker, Pool } from "effect-stores"
 import { CommandStoreSqlite, EventStoreSqlite, SqliteDatabase } from "effect-stores/sqlite"
 import { describe, expect, it } from "vitest"
+import * as statements from "../../src/sqlite/commandStore/statements.js"
+import { checkedNames } from "../../src/sqlite/database/names.js"
 import { temporaryDirectory } from "../support/backends.js"
 import { commandsOnSql, newCommand } from "../support/commandsOnSql.js"
 import { openConnections, storeMigrations } from "./support.js"
@@ -14,6 +16,12 @@ import { openConnections, storeMigrations } from "./support.js"
 const freshFile = () => path.join(temporaryDirectory(), "commands.db")
 
 const createOne = Effect.flatMap(CommandStore.CommandStore, (store) => store.create(newCommand()))
+
+const Do = Schema.TaggedStruct("Do", { id: Schema.String })
+const worker = CommandWorker.make({
+  name: "w",
+  handlers: [CommandWorker.handler(Do, () => Effect.succeed("by a worker"), { success: Schema.String })]
+})
 
 describe("CommandStore on SQLite", () => {
   commandsOnSql({
@@ -89,13 +97,14 @@ describe("CommandStore on SQLite", () => {
     })
   }
 
-  it("rows of the version before tokens are read, and their commands executed to the end", async () => {
+  it("rows of earlier versions are read, and their commands executed to the end, by a worker too", async () => {
     const filename = freshFile()
     const layer = CommandStoreSqlite.layer({ filename })
     await Effect.runPromise(Effect.provide(Effect.asVoid(CommandStore.CommandStore), layer))
-    const [received, leased, finished] = [newCommand(), newCommand(), newCommand()]
+    const [received, leased, finished, open] = [newCommand(), newCommand(), newCommand(), newCommand()]
     const before = new Sqlite(filename)
-    before.exec("ALTER TABLE es_commands DROP COLUMN token; ALTER TABLE es_commands DROP COLUMN changed")
+    before.exec(`DROP INDEX es_commands_due; ALTER TABLE es_commands DROP COLUMN due_ms;
+      ALTER TABLE es_commands DROP COLUMN token; ALTER TABLE es_commands DROP COLUMN changed`)
     before.exec("DELETE FROM es_migrations WHERE store = 'CommandStore' AND id > 1")
     const insert = before.prepare(
       `INSERT INTO es_commands (id, tenant_id, domain, type, data, metadata, created_ms, status, attempts, lease_end_ms, outcome)
@@ -104,7 +113,8 @@ describe("CommandStore on SQLite", () => {
     for (const [{ data, id }, ...rest] of [
       [received, "received", 0, 0, null],
       [leased, "received", 1, Date.now() + 500, null],
-      [finished, "succeeded", 1, 0, `"before"`]
+      [finished, "succeeded", 1, 0, `"before"`],
+      [open, "received", 0, 0, null]
     ] as const) {
       insert.run(id, JSON.stringify(data), ...rest)
     }
@@ -117,7 +127,29 @@ describe("CommandStore on SQLite", () => {
       )
       expect(answers).toEqual(["attempt 1", "attempt 2", "before"])
       expect(yield* Effect.flip(store.create({ ...finished, data: 2 }))).toMatchObject({ _tag: "DuplicateCommand" })
+      expect(yield* CommandWorker.catchUp(worker)).toBe(1)
+      expect(yield* store.execute(open, attempt, { success: Schema.String })).toBe("by a worker")
     }).pipe(Effect.provide(layer), Effect.runPromise)
+  })
+
+  it("finds open commands by the index that has them alone, in its order, whatever the filter", async () => {
+    const filename = freshFile()
+    await Effect.runPromise(Effect.provide(createOne, CommandStoreSqlite.layer({ filename })))
+    const file = new Sqlite(filename)
+    const { open } = statements.make(checkedNames({}))
+    for (const filter of [
+      CommandStoreEncoded.anyCommand,
+      { ...CommandStoreEncoded.anyCommand, tenantId: "t", domain: "d", types: ["Do", "Other"] }
+    ]) {
+      const { params, text } = open(filter)
+      const plan = file.prepare(`EXPLAIN QUERY PLAN ${text}`).all(0, 0, ...params, 1) as ReadonlyArray<{
+        readonly detail: string
+      }>
+      const details = plan.map(({ detail }) => detail).filter((detail) => !detail.includes("json_each"))
+      expect(details[0]).toBe("SCAN es_commands USING INDEX es_commands_due")
+      expect(details.filter((detail) => detail.includes("ORDER BY"))).toEqual([])
+    }
+    file.close()
   })
 
   it("gives no position again when the newest command is deleted", async () => {
@@ -155,7 +187,7 @@ describe("CommandStore on SQLite", () => {
   storeMigrations(
     "CommandStoreSqlite",
     CommandStoreSqlite,
-    ["commands", "attempt tokens"],
+    ["commands", "attempt tokens", "due commands"],
     Effect.map(createOne, ({ position }) => expect(position).toBeGreaterThan(0))
   )
 

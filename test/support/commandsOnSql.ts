@@ -61,7 +61,8 @@ export const encodedCommand = (id: string): CommandStoreEncoded.EncodedNewComman
   metadata: "{}",
   keyId: null,
   instanceId: null,
-  createdAt: 0
+  createdAt: 0,
+  dueAt: null
 })
 
 export const lease = (leaseMs: number): CommandStoreEncoded.EncodedLease => ({ token: crypto.randomUUID(), leaseMs })

@@ -1,6 +1,7 @@
 /**
  * The CommandStore's table in PostgreSQL.
  */
+import { dueMs } from "../../sql/commandRows.js"
 import type { StoreSchema } from "../database/schema/migrations.js"
 import type { Positions } from "../database/schema/positions.js"
 
@@ -8,9 +9,10 @@ import type { Positions } from "../database/schema/positions.js"
 export const positions: Positions = { table: "commands", sequence: "commands_position_seq" }
 
 /**
- * Beside position and id only the time has an index, so that pruning does not read the commands that stay: walking over
- * 300,000 of them took 60 ms. Part of each page is left free, so that the new version of a finished row fits on the
- * same page and no index changes. `changed` is true or null.
+ * The time has an index, so that pruning does not read the commands that stay: walking over 300,000 of them took 60 ms.
+ * The one for workers has the received commands alone. A lease is in no index, and part of each page is left free, so
+ * that the new version of a row whose lease is renewed fits on the same page and no index changes. `changed` is true or
+ * null.
  */
 export const storeSchema: StoreSchema = {
   store: "CommandStore",
@@ -49,6 +51,17 @@ create index ${n.bare("commands_created")} on ${n.qualified("commands")} (create
       id: 2,
       name: "attempt tokens",
       sql: (n) => `alter table ${n.qualified("commands")} add column token uuid, add column changed boolean;`
+    },
+    {
+      id: 3,
+      name: "due commands",
+      sql: (n) =>
+        `
+alter table ${n.qualified("commands")} add column due_ms bigint;
+
+create index ${n.bare("commands_due")} on ${n.qualified("commands")} (${dueMs}, position)
+  where status = 'received';
+`.trim()
     }
   ],
   needs: {

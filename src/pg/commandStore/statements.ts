@@ -15,9 +15,12 @@ import {
   column,
   columns,
   created,
+  dueMs,
   fromRow,
   fromRows,
   inserted,
+  type OpenRow,
+  openFromRow,
   payloadOf,
   payloadRow,
   type Row,
@@ -79,8 +82,8 @@ export const make = (names: Names) => {
     insert: (command: EncodedNewCommand, lease: EncodedLease | null): Statement<EncodedCommand | null> => ({
       name: named("insert"),
       text: `insert into ${commands} (${inserted})
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'received', $10,
-                     case when $11 = 0 then 0 else ${nowMs} + $11 end, $12)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'received', $11,
+                     case when $12 = 0 then 0 else ${nowMs} + $12 end, $13)
              on conflict (id) do nothing returning position`,
       values: [...toRow(command), lease === null ? 0 : 1, lease?.leaseMs ?? 0, lease?.token ?? null],
       rowMode: "array",
@@ -132,6 +135,36 @@ export const make = (names: Names) => {
         `update ${commands} set status = $3, outcome = $4, outcome_key_id = $5, finished_ms = $6, lease_end_ms = 0
          where id = $1 and position = $2 and status = 'received'`,
         [id, position, status, outcome, outcomeKeyId, finishedAt]
+      ),
+
+    close: ({ finishedAt, id, outcome, outcomeKeyId, position, status }: Request<"close">) =>
+      change(
+        "close",
+        "",
+        `update ${commands} set status = $3, outcome = $4, outcome_key_id = $5, finished_ms = $6, lease_end_ms = 0
+         where id = $1 and position = $2 and status = 'received' and lease_end_ms <= ${nowMs}`,
+        [id, position, status, outcome, outcomeKeyId, finishedAt]
+      ),
+
+    open: ({ filter, limit }: Request<"open">) => {
+      const values: Array<unknown> = [limit]
+      const { shape, sql } = where(unindexed, filter, values)
+      return read(
+        "open",
+        `_${shape}`,
+        `select id, type, position, attempts, ${dueMs} - ${nowMs}, lease_end_ms from ${commands}
+         where status = 'received' and lease_end_ms <= ${nowMs}${sql} order by ${dueMs}, position limit $1`,
+        values,
+        ({ rows }) => (rows as ReadonlyArray<OpenRow>).map(openFromRow)
+      )
+    },
+
+    postpone: ({ dueInMs, id, position }: Request<"postpone">) =>
+      change(
+        "postpone",
+        "",
+        `update ${commands} set due_ms = ${nowMs} + $3 where id = $1 and position = $2 and status = 'received'`,
+        [id, position, dueInMs]
       ),
 
     get: (id: string) =>

@@ -5,7 +5,17 @@
 import * as Effect from "effect/Effect"
 import type { CreateOutcome, Encoded, EncodedLease, EncodedNewCommand } from "../../commandStore/CommandStoreEncoded.js"
 import { takePage } from "../../internal/pages.js"
-import { created, fromRow, fromRows, payloadRow, type Row, sizeOf, toRow } from "../../sql/commandRows.js"
+import {
+  created,
+  fromRow,
+  fromRows,
+  type OpenRow,
+  openFromRow,
+  payloadRow,
+  type Row,
+  sizeOf,
+  toRow
+} from "../../sql/commandRows.js"
 import { executing } from "../../sql/transactions.js"
 import type { StoreAccess } from "../database/access.js"
 import { commitFailure, type StepConnection } from "../database/connection.js"
@@ -70,6 +80,20 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
 
     finish: ({ finishedAt, id, outcome, outcomeKeyId, position, status }) =>
       changeOne("finish", sql.finish, () => [status, outcome, outcomeKeyId, finishedAt, id, position]),
+
+    close: ({ finishedAt, id, outcome, outcomeKeyId, position, status }) =>
+      changeOne("close", sql.close, () => [status, outcome, outcomeKeyId, finishedAt, id, position, Date.now()]),
+
+    open: ({ filter, limit }) =>
+      database.read("open", (connection) => {
+        const { params, text } = sql.open(filter)
+        const nowMs = Date.now()
+        const rows = connection.prepare(text).all(nowMs, nowMs, ...params, limit)
+        return (rows as ReadonlyArray<OpenRow>).map(openFromRow)
+      }),
+
+    postpone: ({ dueInMs, id, position }) =>
+      changeOne("postpone", sql.postpone, () => [Date.now() + dueInMs, id, position]),
 
     ...logQueries(database, sql, fromRow),
 

@@ -1,11 +1,13 @@
 /**
  * The CommandStore's table in SQLite.
  */
+import { dueMs } from "../../sql/commandRows.js"
 import type { StoreSchema } from "../database/migrations.js"
 
 /**
- * AUTOINCREMENT, because positions must not be used again when the newest commands are deleted. Only the time has an
- * index beside position and id, so that pruning does not read the commands that stay. `changed` is 1 or null.
+ * AUTOINCREMENT, because positions must not be used again when the newest commands are deleted. The time has an
+ * index, so that pruning does not read the commands that stay; the one for workers has the received commands alone.
+ * `changed` is 1 or null.
  */
 export const storeSchema: StoreSchema = {
   store: "CommandStore",
@@ -41,6 +43,15 @@ CREATE INDEX ${qualified("commands_created")} ON ${qualified("commands")} (creat
       name: "attempt tokens",
       sql: ({ qualified }) => `ALTER TABLE ${qualified("commands")} ADD COLUMN token TEXT;
 ALTER TABLE ${qualified("commands")} ADD COLUMN changed INTEGER;
+`
+    },
+    {
+      id: 3,
+      name: "due commands",
+      sql: ({ qualified }) => `ALTER TABLE ${qualified("commands")} ADD COLUMN due_ms INTEGER;
+
+CREATE INDEX ${qualified("commands_due")} ON ${qualified("commands")} (${dueMs}, position)
+  WHERE status = 'received';
 `
     }
   ]

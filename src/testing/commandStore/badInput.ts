@@ -41,7 +41,8 @@ const commandArg = (at: At, name: string): NewCommand => {
     data: at<unknown>(`${name}.data`, { list: [0, at<unknown>(`${name}.data.list[1]`, 1)] }),
     metadata: at<NewCommand["metadata"]>(`${name}.metadata`, { trace: at<unknown>(`${name}.metadata.trace`, "t") }),
     instanceId: at<string | undefined>(`${name}.instanceId`, "instance"),
-    createdAt: at<DateTime.Utc | undefined>(`${name}.createdAt`, DateTime.unsafeMake(1))
+    createdAt: at<DateTime.Utc | undefined>(`${name}.createdAt`, DateTime.unsafeMake(1)),
+    dueAt: at<DateTime.Utc | undefined>(`${name}.dueAt`, DateTime.unsafeMake(2))
   })
 }
 
@@ -63,11 +64,12 @@ const tenantOf = ({ fixture }: World): string | undefined => fixture[0]?.tenantI
 
 const assertStored = (command: Command, given: NewCommand): void => {
   assert.ok(!Object.keys(given).includes("instanceID"), "a misspelt key was left out silently")
-  const { createdAt, data, domain, id, instanceId, metadata, tenantId, type } = given
+  const { createdAt, data, domain, dueAt, id, instanceId, metadata, tenantId, type } = given
   same([command.id, command.tenantId, command.domain, command.type], [id, tenantId, domain, type], "a field")
   assert.ok(!("polluted" in command) && !("polluted" in {}), "a prototype was polluted")
   if (instanceId !== undefined) same(command.instanceId, instanceId, "instanceId")
   if (createdAt !== undefined) same(command.createdAt.epochMillis, createdAt.epochMillis, "createdAt")
+  same(command.dueAt?.epochMillis, dueAt?.epochMillis, "dueAt")
   if (!isSteady(data, metadata)) return
   same(command.data, copy(data), "data")
   same(command.metadata, copy(metadata ?? {}), "metadata")
@@ -164,6 +166,12 @@ const operations: Readonly<Record<string, Operation<World>>> = {
           same([stored.status, Option.getOrUndefined(stored.outcome)], [status, copy(outcome)], "status and outcome")
         }
       })
+  }),
+
+  cancel: operation({
+    args: (at) => ({ id: at("id", randomUUID()) }),
+    run: (store, { id }) => store.cancel(id),
+    check: (_, __, isCancelled) => Effect.sync(() => assert.equal(isCancelled, false))
   }),
 
   delete: operation({

@@ -22,12 +22,14 @@ export const create = (test: Test): void => {
       const given = newCommand({
         metadata: { trace: "t" },
         instanceId: "instance",
-        createdAt: DateTime.unsafeMake(1_700_000_000_123)
+        createdAt: DateTime.unsafeMake(1_700_000_000_123),
+        dueAt: DateTime.unsafeMake(1_800_000_000_123)
       })
       const created = yield* store.create(given)
       assert.deepEqual(plain(created), {
         ...given,
         createdAt: 1_700_000_000_123,
+        dueAt: 1_800_000_000_123,
         position: created.position,
         status: "received",
         outcome: Option.none(),

@@ -34,8 +34,9 @@ export const newCommand = (fields: Partial<NewCommand> = {}): NewCommand => ({
 export const ids = (commands: ReadonlyArray<{ readonly id: string }>): Array<string> => commands.map(({ id }) => id)
 
 /** A command in a form that is compared by value: a DateTime computes parts of itself when it is looked at. */
-export const plain = ({ createdAt, finishedAt, ...command }: Command) => ({
+export const plain = ({ createdAt, dueAt, finishedAt, ...command }: Command) => ({
   ...command,
+  dueAt: dueAt?.epochMillis,
   createdAt: createdAt.epochMillis,
   finishedAt: finishedAt?.epochMillis
 })

@@ -42,6 +42,7 @@ interface Plan {
   readonly trace: string
   readonly instanceId: string | undefined
   readonly createdAt: number
+  readonly dueAt: number | undefined
 }
 
 interface FilterPlan {
@@ -73,6 +74,7 @@ type Step =
   | { readonly op: "distinct"; readonly field: DistinctField; readonly filter: FilterPlan }
   | { readonly op: "count"; readonly filter: FilterPlan }
   | { readonly op: "update"; readonly slot: number; readonly changes: Changes }
+  | { readonly op: "cancel"; readonly slot: number }
   | { readonly op: "delete"; readonly slot: number }
   | { readonly op: "prune"; readonly filter: FilterPlan }
   | { readonly op: "info" }
@@ -101,7 +103,8 @@ const plan: FastCheck.Arbitrary<Plan> = FastCheck.tuple(
   FastCheck.record({
     slot,
     instanceId: optional(FastCheck.constantFrom("i", "j")),
-    createdAt: time
+    createdAt: time,
+    dueAt: optional(time)
   }),
   FastCheck.oneof(
     { weight: 3, arbitrary: FastCheck.constant({ tenant: 0, type: "Place", data: { a: 1 }, trace: "t" }) },
@@ -169,6 +172,7 @@ const history: FastCheck.Arbitrary<ReadonlyArray<Step>> = FastCheck.array(
     step(3, distinctStep<FilterPlan, DistinctField>(filter, ["tenantId", "domain", "type", "status", "instanceId"])),
     step(2, countStep(filter)),
     step(5, FastCheck.record({ op: FastCheck.constant("update"), slot, changes })),
+    step(2, FastCheck.record({ op: FastCheck.constant("cancel"), slot })),
     step(2, FastCheck.record({ op: FastCheck.constant("delete"), slot })),
     step(
       2,
@@ -186,8 +190,9 @@ const history: FastCheck.Arbitrary<ReadonlyArray<Step>> = FastCheck.array(
 const utc = (ms: number | undefined) => (ms === undefined ? undefined : DateTime.unsafeMake(ms))
 
 /** What differs between two stores that mean the same is left out. */
-const comparable = ({ createdAt, finishedAt, position: _, ...command }: Command) => ({
+const comparable = ({ createdAt, dueAt, finishedAt, position: _, ...command }: Command) => ({
   ...command,
+  dueAt: dueAt?.epochMillis,
   createdAt: createdAt.epochMillis,
   finished: finishedAt !== undefined
 })
@@ -241,7 +246,8 @@ const perform = (step: Step, run: string, store: CommandStoreShape): Effect.Effe
     data: plan.data,
     metadata: { trace: plan.trace },
     instanceId: plan.instanceId,
-    createdAt: DateTime.unsafeMake(plan.createdAt)
+    createdAt: DateTime.unsafeMake(plan.createdAt),
+    dueAt: utc(plan.dueAt)
   })
   const filterOf = ({ createdFrom, createdUntil, tenant, ...filter }: FilterPlan): Filter => ({
     ...filter,
@@ -282,6 +288,8 @@ const perform = (step: Step, run: string, store: CommandStoreShape): Effect.Effe
       return store.count(filterOf(step.filter))
     case "update":
       return Effect.map(Effect.exit(store.update(idOf(step.slot), step.changes)), told)
+    case "cancel":
+      return store.cancel(idOf(step.slot))
     case "delete":
       return store.delete(idOf(step.slot))
     case "prune": {
@@ -301,7 +309,7 @@ const perform = (step: Step, run: string, store: CommandStoreShape): Effect.Effe
 const kindOf = ({ op }: Step, answer: unknown): string => {
   if (typeof answer === "object" && answer !== null && "_tag" in answer) return `${op} ${answer._tag}`
   if (op === "prune") return `prune ${(answer as number) > 0 ? "some" : "none"}`
-  return op === "delete" ? `delete ${answer}` : typeof answer === "string" ? `${op} ${answer}` : op
+  return op === "delete" || op === "cancel" ? `${op} ${answer}` : typeof answer === "string" ? `${op} ${answer}` : op
 }
 
 export const model = (test: Test, options: PropertyOptions): void => {
@@ -349,6 +357,8 @@ const kinds = [
   "update",
   "update NotFound",
   "update InvalidInput",
+  "cancel true",
+  "cancel false",
   "delete true",
   "delete false",
   "prune some",

@@ -2,7 +2,18 @@
  * Commands, events and executions as applications write them. test/types.test.ts compiles this file.
  */
 import { type Cause, Context, Effect, Schema, Stream } from "effect"
-import { type CacheStore, CommandStore, type DataStore, type Errors, EventStore, SnapshotStore } from "effect-stores"
+import {
+  type CacheStore,
+  type CheckpointStore,
+  CommandStore,
+  CommandWorker,
+  type DataStore,
+  type Errors,
+  EventStore,
+  Projection,
+  Reaction,
+  SnapshotStore
+} from "effect-stores"
 
 type Stores = CommandStore.CommandStore | EventStore.EventStore | SnapshotStore.SnapshotStore
 type InvalidInput = Errors.InvalidInput | SnapshotStore.SnapshotCorrupt
@@ -109,3 +120,31 @@ export const objectReads: Effect.Effect<unknown, Errors.InvalidInput | Missing |
   Effect.all([data.head(object), Stream.runDrain(data.list("assets")), data.count("assets"), data.info]),
   Effect.all([data.buckets.exists("assets"), data.buckets.list])
 ])
+
+const mail = CommandWorker.handler(
+  Schema.TaggedStruct("Mail", { to: Schema.String }),
+  () => Effect.flatMap(Mailer, ({ send }) => send),
+  { success: Schema.String, failure: Down }
+)
+const count = CommandWorker.handler(
+  Schema.TaggedStruct("Count", {}),
+  () => Effect.map(CommandStore.CurrentCommand, ({ attempt }) => attempt),
+  { success: Schema.Number }
+)
+// What all handlers need, but for what a worker provides.
+export const working: Effect.Effect<never, CommandWorker.RunError, Mailer | CommandStore.CommandStore> =
+  CommandWorker.run(CommandWorker.make({ name: "w", handlers: [mail, count] }))
+
+// A reaction is run as a projection.
+export const reacting: Effect.Effect<
+  number,
+  Projection.RunError,
+  Mailer | EventStore.EventStore | CheckpointStore.CheckpointStore | CommandStore.CommandStore
+> = Projection.catchUp(
+  Reaction.make({
+    name: "r",
+    events: Schema.TaggedStruct("Happened", { n: Schema.Number }),
+    commands: Schema.TaggedStruct("Count", {}),
+    react: ({ data }) => Effect.as(Mailer, data.n > 0 ? [{ domain: "d", command: { _tag: "Count" as const } }] : [])
+  })
+)

@@ -3,7 +3,7 @@
  * (test/types.test.ts).
  */
 import { Effect, Schema } from "effect"
-import { CommandStore, EventStore } from "effect-stores"
+import { CommandStore, CommandWorker, EventStore, Reaction } from "effect-stores"
 
 declare const store: CommandStore.CommandStoreShape
 const command: CommandStore.NewCommand = { id: "1", tenantId: "acme", domain: "order", type: "Place", data: {} }
@@ -61,3 +61,14 @@ declare const log: EventStore.EventStoreShape
 
 // error: Type '() => Effect.Effect<number, never, never>' is not assignable to type 'never'
 export const inDoubt = Effect.catchTags(log.head, { CommitOutcomeUnknown: () => Effect.succeed(0) })
+
+// error: is not assignable to type
+export const workedResultNotKept = CommandWorker.handler(Order, () => Effect.succeed(1))
+
+// error: Type '"Placed"' is not assignable to type
+export const reactsWithAnotherCommand = Reaction.make({
+  name: "r",
+  events: Order,
+  commands: Order,
+  react: () => [{ domain: "d", command: { _tag: "Placed", total: 1 } }]
+})
