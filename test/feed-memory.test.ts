@@ -19,6 +19,8 @@ const read = async (where: string, count: number, mode: "read" | "keep") => {
     "--expose-gc",
     // Garbage is collected early: without this, what grows is mostly what V8 has not collected yet.
     "--max-semi-space-size=8",
+    // Less than all events take, so whoever keeps them needs more.
+    ...(mode === "read" ? ["--max-old-space-size=128"] : []),
     "--conditions=source",
     "--import",
     "tsx",
