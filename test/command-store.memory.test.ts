@@ -5,6 +5,8 @@ import { Effect, Layer } from "effect"
 import { CommandStore, CommandStoreEncoded } from "effect-stores"
 import { CommandStoreMemory } from "effect-stores/memory"
 import { CommandStoreSuite } from "effect-stores/testing"
+import { describe } from "vitest"
+import { commandsAtThePort } from "./support/commandsOnSql.js"
 import { badInput, model } from "./support/scale.js"
 
 const encoded = Effect.runSync(CommandStoreMemory.makeEncoded)
@@ -14,3 +16,7 @@ const view = (readOnly: boolean) =>
 CommandStoreSuite.contract("CommandStore in memory", view(false), { readOnly: view(true) })
 CommandStoreSuite.badInput("CommandStore in memory", CommandStoreMemory.layer(), badInput)
 CommandStoreSuite.model("CommandStore in memory", CommandStoreMemory.layer(), model)
+
+describe("CommandStore in memory", () => {
+  commandsAtThePort((use) => Effect.runPromise(use(encoded)))
+})

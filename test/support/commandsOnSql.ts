@@ -105,6 +105,121 @@ const withStoresOf =
     )
   }
 
+/** What the port promises to the lift, on any backend. */
+export const commandsAtThePort = (
+  withPort: (use: (port: CommandStoreEncoded.Encoded) => Effect.Effect<void, unknown>) => Promise<void>
+): void => {
+  describe("at the port", () => {
+    const outcome = { status: "succeeded", outcome: "1", outcomeKeyId: null, finishedAt: 1 } as const
+
+    it("no attempt begins while a lease runs, and none that another has seen begin before", () =>
+      withPort((port) =>
+        Effect.gen(function* () {
+          const { id } = newCommand()
+          const leaseMs = 60_000
+          const existing = Effect.map(port.create(encodedCommand(id), lease(1)), (found) =>
+            found._tag === "Exists" ? found : expect.unreachable("it exists")
+          )
+          const leaseLeft = Effect.map(existing, ({ leaseLeftMs }) => leaseLeftMs)
+          const first = lease(leaseMs)
+          const { position } = (yield* port.create(encodedCommand(id), first)).command
+          expect(yield* leaseLeft).toBeGreaterThan(30_000)
+          expect(yield* leaseLeft).toBeLessThanOrEqual(leaseMs)
+          expect((yield* existing).token).toBe(first.token)
+          const takeOver = (attempts: number) => {
+            const taking = lease(leaseMs)
+            return Effect.map(port.takeOver({ ...taking, id, position, attempts }), (taken) => (taken ? taking : null))
+          }
+          expect(yield* takeOver(1)).toBe(null)
+          expect(yield* port.renew({ ...first, id, leaseMs: 0 })).toBe(true)
+          expect(yield* leaseLeft).toBe(0)
+          expect(yield* takeOver(0)).toBe(null)
+          const taken = yield* Effect.all([takeOver(1), takeOver(1), takeOver(1)], { concurrency: "unbounded" })
+          const [second, ...others] = taken.filter((lease) => lease !== null)
+          expect(others).toEqual([])
+          expect((yield* existing).token).toBe(second?.token)
+          expect(yield* port.renew({ ...first, id })).toBe(false)
+          expect(yield* port.renew({ ...(second ?? first), id })).toBe(true)
+          expect(yield* port.finish({ id, position, ...outcome })).toBe(true)
+          expect(yield* port.finish({ id, position, ...outcome })).toBe(false)
+          expect(yield* port.renew({ ...(second ?? first), id })).toBe(false)
+          expect(yield* takeOver(2)).toBe(null)
+          expect(yield* leaseLeft).toBe(0)
+          expect(yield* port.get(id)).toMatchObject({ attempts: 2, ...outcome })
+        })
+      ))
+
+    it("an attempt at a command that was deleted changes nothing of one that was created with its id", () =>
+      withPort((port) =>
+        Effect.gen(function* () {
+          const { id } = newCommand()
+          const [first, second] = [lease(60_000), lease(60_000)]
+          const { position } = (yield* port.create(encodedCommand(id), first)).command
+          expect(yield* port.delete(id)).toBe(true)
+          yield* port.create({ ...encodedCommand(id), data: "2" }, second)
+          const unchanged = port.create({ ...encodedCommand(id), data: "2" }, null)
+          const before = yield* unchanged
+          expect(yield* port.renew({ ...first, id, leaseMs: 0 })).toBe(false)
+          expect(yield* port.finish({ id, position, ...outcome })).toBe(false)
+          expect(yield* port.renew({ ...second, id, leaseMs: 0 })).toBe(true)
+          expect(yield* port.takeOver({ ...first, id, position, attempts: 1 })).toBe(false)
+          expect(yield* unchanged).toEqual({ ...before, leaseLeftMs: 0 })
+        })
+      ))
+
+    it("data that was changed is marked, whatever it is sealed with later, and metadata and status are not", () =>
+      withPort((port) =>
+        Effect.gen(function* () {
+          const { id } = newCommand()
+          const changed = Effect.map(
+            port.create(encodedCommand(id), null),
+            (found) => found._tag === "Exists" && found.changed
+          )
+          const nothing = { id, data: null, metadata: null, keyId: null, status: null }
+          const replace = (payloads: object, changes: boolean) =>
+            Effect.flatMap(port.get(id), (was) =>
+              was === null
+                ? expect.unreachable("it exists")
+                : port.replace({ id, was, payloads: { ...was, ...payloads }, changes })
+            )
+          yield* port.create(encodedCommand(id), null)
+          yield* port.update({ ...nothing, metadata: "{}", status: outcome })
+          expect(yield* replace({ data: "sealed", keyId: "k1" }, false)).toBe(true)
+          expect(yield* changed).toBe(false)
+          expect(yield* replace({ data: "other" }, true)).toBe(true)
+          expect(yield* changed).toBe(true)
+          expect(yield* replace({ data: "sealed again", keyId: "k2" }, false)).toBe(true)
+          yield* port.update({ ...nothing, metadata: "{}" })
+          expect(yield* changed).toBe(true)
+          yield* port.delete(id)
+          yield* port.create(encodedCommand(id), null)
+          expect(yield* changed).toBe(false)
+          yield* port.update({ ...nothing, data: "2" })
+          expect(yield* changed).toBe(true)
+        })
+      ))
+
+    it("the key of data and metadata changes with them, and that of the outcome with it", () =>
+      withPort((port) =>
+        Effect.gen(function* () {
+          const { id } = newCommand()
+          const keys = Effect.map(port.get(id), (found) => [found?.keyId, found?.outcomeKeyId, found?.data])
+          yield* port.create({ ...encodedCommand(id), data: "sealed", keyId: "k1" }, null)
+          const nothing = { id, data: null, metadata: null, keyId: null, status: null }
+          const status = { ...outcome, outcomeKeyId: "o1" }
+          expect(yield* port.update({ ...nothing, status })).toBe(true)
+          expect(yield* keys).toEqual(["k1", "o1", "sealed"])
+          expect(yield* port.update({ ...nothing, metadata: "sealed too", keyId: "k2" })).toBe(true)
+          expect(yield* keys).toEqual(["k2", "o1", "sealed"])
+          const opened = { status: "received", outcome: null, outcomeKeyId: null, finishedAt: null } as const
+          expect(yield* port.update({ ...nothing, data: "3", status: opened })).toBe(true)
+          expect(yield* keys).toEqual([null, null, "3"])
+          expect(yield* port.get(id)).toMatchObject({ outcome: null, finishedAt: null, attempts: 0 })
+        })
+      ))
+  })
+}
+
 /** What holds wherever there are transactions, in memory too. */
 export const commandsInTransactions = <I, D extends Transactional>(
   backend: Pick<Backend<I, D>, "place" | "tag" | "commands" | "events" | "port">
@@ -472,119 +587,7 @@ export const commandsOnSql = <I, D extends Database>(backend: Backend<I, D>): vo
       ))
   })
 
-  describe("at the port", () => {
-    const outcome = { status: "succeeded", outcome: "1", outcomeKeyId: null, finishedAt: 1 } as const
-
-    it("no attempt begins while a lease runs, and none that another has seen begin before", () =>
-      withStores(() =>
-        Effect.gen(function* () {
-          const port = yield* backend.port()
-          const { id } = newCommand()
-          const leaseMs = 60_000
-          const existing = Effect.map(port.create(encodedCommand(id), lease(1)), (found) =>
-            found._tag === "Exists" ? found : expect.unreachable("it exists")
-          )
-          const leaseLeft = Effect.map(existing, ({ leaseLeftMs }) => leaseLeftMs)
-          const first = lease(leaseMs)
-          const { position } = (yield* port.create(encodedCommand(id), first)).command
-          expect(yield* leaseLeft).toBeGreaterThan(30_000)
-          expect(yield* leaseLeft).toBeLessThanOrEqual(leaseMs)
-          expect((yield* existing).token).toBe(first.token)
-          const takeOver = (attempts: number) => {
-            const taking = lease(leaseMs)
-            return Effect.map(port.takeOver({ ...taking, id, position, attempts }), (taken) => (taken ? taking : null))
-          }
-          expect(yield* takeOver(1)).toBe(null)
-          expect(yield* port.renew({ ...first, id, leaseMs: 0 })).toBe(true)
-          expect(yield* leaseLeft).toBe(0)
-          expect(yield* takeOver(0)).toBe(null)
-          const taken = yield* Effect.all([takeOver(1), takeOver(1), takeOver(1)], { concurrency: "unbounded" })
-          const [second, ...others] = taken.filter((lease) => lease !== null)
-          expect(others).toEqual([])
-          expect((yield* existing).token).toBe(second?.token)
-          expect(yield* port.renew({ ...first, id })).toBe(false)
-          expect(yield* port.renew({ ...(second ?? first), id })).toBe(true)
-          expect(yield* port.finish({ id, position, ...outcome })).toBe(true)
-          expect(yield* port.finish({ id, position, ...outcome })).toBe(false)
-          expect(yield* port.renew({ ...(second ?? first), id })).toBe(false)
-          expect(yield* takeOver(2)).toBe(null)
-          expect(yield* leaseLeft).toBe(0)
-          expect(yield* port.get(id)).toMatchObject({ attempts: 2, ...outcome })
-        })
-      ))
-
-    it("an attempt at a command that was deleted changes nothing of one that was created with its id", () =>
-      withStores(() =>
-        Effect.gen(function* () {
-          const port = yield* backend.port()
-          const { id } = newCommand()
-          const [first, second] = [lease(60_000), lease(60_000)]
-          const { position } = (yield* port.create(encodedCommand(id), first)).command
-          expect(yield* port.delete(id)).toBe(true)
-          yield* port.create({ ...encodedCommand(id), data: "2" }, second)
-          const unchanged = port.create({ ...encodedCommand(id), data: "2" }, null)
-          const before = yield* unchanged
-          expect(yield* port.renew({ ...first, id, leaseMs: 0 })).toBe(false)
-          expect(yield* port.finish({ id, position, ...outcome })).toBe(false)
-          expect(yield* port.renew({ ...second, id, leaseMs: 0 })).toBe(true)
-          expect(yield* port.takeOver({ ...first, id, position, attempts: 1 })).toBe(false)
-          expect(yield* unchanged).toEqual({ ...before, leaseLeftMs: 0 })
-        })
-      ))
-
-    it("data that was changed is marked, whatever it is sealed with later, and metadata and status are not", () =>
-      withStores(() =>
-        Effect.gen(function* () {
-          const port = yield* backend.port()
-          const { id } = newCommand()
-          const changed = Effect.map(
-            port.create(encodedCommand(id), null),
-            (found) => found._tag === "Exists" && found.changed
-          )
-          const nothing = { id, data: null, metadata: null, keyId: null, status: null }
-          const replace = (payloads: object, changes: boolean) =>
-            Effect.flatMap(port.get(id), (was) =>
-              was === null
-                ? expect.unreachable("it exists")
-                : port.replace({ id, was, payloads: { ...was, ...payloads }, changes })
-            )
-          yield* port.create(encodedCommand(id), null)
-          yield* port.update({ ...nothing, metadata: "{}", status: outcome })
-          expect(yield* replace({ data: "sealed", keyId: "k1" }, false)).toBe(true)
-          expect(yield* changed).toBe(false)
-          expect(yield* replace({ data: "other" }, true)).toBe(true)
-          expect(yield* changed).toBe(true)
-          expect(yield* replace({ data: "sealed again", keyId: "k2" }, false)).toBe(true)
-          yield* port.update({ ...nothing, metadata: "{}" })
-          expect(yield* changed).toBe(true)
-          yield* port.delete(id)
-          yield* port.create(encodedCommand(id), null)
-          expect(yield* changed).toBe(false)
-          yield* port.update({ ...nothing, data: "2" })
-          expect(yield* changed).toBe(true)
-        })
-      ))
-
-    it("the key of data and metadata changes with them, and that of the outcome with it", () =>
-      withStores(() =>
-        Effect.gen(function* () {
-          const port = yield* backend.port()
-          const { id } = newCommand()
-          const keys = Effect.map(port.get(id), (found) => [found?.keyId, found?.outcomeKeyId, found?.data])
-          yield* port.create({ ...encodedCommand(id), data: "sealed", keyId: "k1" }, null)
-          const nothing = { id, data: null, metadata: null, keyId: null, status: null }
-          const status = { ...outcome, outcomeKeyId: "o1" }
-          expect(yield* port.update({ ...nothing, status })).toBe(true)
-          expect(yield* keys).toEqual(["k1", "o1", "sealed"])
-          expect(yield* port.update({ ...nothing, metadata: "sealed too", keyId: "k2" })).toBe(true)
-          expect(yield* keys).toEqual(["k2", "o1", "sealed"])
-          const opened = { status: "received", outcome: null, outcomeKeyId: null, finishedAt: null } as const
-          expect(yield* port.update({ ...nothing, data: "3", status: opened })).toBe(true)
-          expect(yield* keys).toEqual([null, null, "3"])
-          expect(yield* port.get(id)).toMatchObject({ outcome: null, finishedAt: null, attempts: 0 })
-        })
-      ))
-  })
+  commandsAtThePort((use) => withStores(() => Effect.flatMap(backend.port(), use)))
 
   const race = (processes: number, fibers: number, number: number) => async () => {
     // Made by the workers, all at once.
