@@ -1,12 +1,14 @@
 /**
  * The bench of projections: catching up with one row upserted for each event, in batches of 100 that are committed with
  * their checkpoint, beside the bare feed, which does nothing with its events, and beside a loop that does the same by
- * hand, with nothing to keep others from doing it too. `--quick` is for a look; `--profile` shows where the time of our
- * side goes.
+ * hand, with nothing to keep others from doing it too. On PostgreSQL also beside emmett's consumer, where `--emmett`
+ * names a directory in which npm has installed `@event-driven-io/emmett` and `@event-driven-io/emmett-postgresql`.
+ * `--quick` is for a look; `--profile` shows where the time of our side goes.
  */
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { parseArgs } from "node:util"
 import { SqlClient } from "@effect/sql"
 import { Chunk, Effect, Layer, ManagedRuntime, Redacted, Schema, Stream } from "effect"
 import { type CheckpointStore, EventStore, Projection } from "effect-stores"
@@ -14,10 +16,11 @@ import { CheckpointStorePg, EventStorePg, PgDatabase } from "effect-stores/pg"
 import { CheckpointStoreSqlite, EventStoreSqlite, SqliteDatabase } from "effect-stores/sqlite"
 import { data, metadata, tenantId, type } from "../eventStore/workloads.js"
 import { effectSide, type Workload } from "../harness.js"
-import { chosenBy, type Part } from "../parts.js"
+import { type Part, runParts } from "../parts.js"
 import { postgres } from "../servers.js"
+import { emmett } from "./emmett.js"
 
-export const usage = "followers [--what sqlite,pg] [--only TEXT] [--quick] [--profile] [--json FILE]"
+export const usage = "followers [--what sqlite,pg] [--emmett DIR] [--only TEXT] [--quick] [--profile] [--json FILE]"
 
 type Stores = EventStore.EventStore | CheckpointStore.CheckpointStore | SqlClient.SqlClient
 
@@ -78,7 +81,14 @@ const expected = (found: number): void => {
   if (found < events) throw new Error(`${found} events instead of ${events}`)
 }
 
-const part = (title: string, layer: Layer.Layer<Stores, unknown>, close: () => Promise<void>): Part => {
+type Peer = Awaited<ReturnType<typeof emmett>>
+
+const part = (
+  title: string,
+  layer: Layer.Layer<Stores, unknown>,
+  close: () => Promise<void>,
+  peer: Peer | undefined = undefined
+): Part => {
   const runtime = ManagedRuntime.make(layer)
   let generation = 0
   const workload: Workload = {
@@ -108,7 +118,15 @@ const part = (title: string, layer: Layer.Layer<Stores, unknown>, close: () => P
             }
           })
         )
-        .then(() => {}),
+        .then(async () => {
+          if (peer === undefined) return
+          const placed = Array.from({ length: events / streams }, (_, i) => ({
+            type,
+            data: data(i),
+            metadata: metadata()
+          }))
+          for (let n = 0; n < streams; n++) await peer.append(`order-${n}`, placed)
+        }),
     ours: effectSide("effect-stores", runtime, false, () =>
       Effect.suspend(() => Projection.catchUp(projection(++generation)))
     ),
@@ -123,14 +141,17 @@ const part = (title: string, layer: Layer.Layer<Stores, unknown>, close: () => P
           ).pipe(Effect.map(() => expected(count)))
         })
       ),
-      effectSide("by hand", runtime, false, () => byHand)
+      effectSide("by hand", runtime, false, () => byHand),
+      ...(peer === undefined ? [] : [peer.side])
     ]
   }
   return {
     title,
     workloads: [workload],
+    facts: peer?.facts,
     close: async () => {
       await runtime.dispose()
+      await peer?.close()
       await close()
     }
   }
@@ -146,16 +167,38 @@ const onSqlite = async (): Promise<Part> => {
   return part("Projection on SQLite, synchronous FULL", layer, async () => rmSync(directory, { recursive: true }))
 }
 
-const onPg = async (): Promise<Part> => {
+const onPg = async (directory: string | undefined): Promise<Part> => {
   const server = await postgres()
+  const peer =
+    directory === undefined
+      ? undefined
+      : await emmett({ directory, url: server.url, type, batchSize, events, table: "bench_orders" })
   const layer = Layer.mergeAll(
     EventStorePg.layerFromDatabase(),
     CheckpointStorePg.layerFromDatabase(),
     PgDatabase.layerSqlClient
   ).pipe(Layer.provide(PgDatabase.layer({ url: Redacted.make(server.url) })))
-  return part("Projection on PostgreSQL", layer, server.stop)
+  return part("Projection on PostgreSQL", layer, server.stop, peer)
 }
 
-const parts: Readonly<Record<string, () => Promise<Part>>> = { sqlite: onSqlite, pg: onPg }
+const parts: Readonly<Record<string, (emmett: string | undefined) => Promise<Part>>> = { sqlite: onSqlite, pg: onPg }
 
-export const prepare = chosenBy("followers", parts)
+const options = {
+  what: { type: "string", default: "sqlite,pg" },
+  emmett: { type: "string" },
+  only: { type: "string", default: "" },
+  quick: { type: "boolean", default: false },
+  profile: { type: "boolean", default: false },
+  json: { type: "string", default: ".bench/followers.json" }
+} as const
+
+/** Throws at once for arguments that it does not know. */
+export const prepare = (args: ReadonlyArray<string>): (() => Promise<void>) => {
+  const { values } = parseArgs({ args: [...args], options })
+  const chosen = values.what.split(",").map((name) => {
+    const named = parts[name]
+    if (named === undefined) throw new Error(`nothing called ${name}`)
+    return () => named(values.emmett)
+  })
+  return () => runParts("followers", chosen, values)
+}
