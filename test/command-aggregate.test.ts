@@ -98,6 +98,33 @@ const suite = <E>(layer: Layer.Layer<Stores, E>) => {
       })
     )
 
+    it.effect("a change that another attempt has made meanwhile, behind other events, has that attempt's answer", () =>
+      Effect.gen(function* () {
+        const id = freshId()
+        const stream = streamOf(Counter, id)
+        let executed: Aggregate.Executed<{ readonly sum: number }, CounterEvent> | undefined
+        const change = Effect.gen(function* () {
+          const current = yield* CommandStore.CurrentCommand
+          const ids = current.nextEventIds(stream)
+          current.returnEventIds(stream, ids)
+          const ofAnother = { ...current, nextEventIds: () => ids }
+          const meanwhile = Effect.zipRight(
+            Counter.events.append(stream, [added(1)], { expected: "any" }),
+            Aggregate.append(Counter, id, [added(10)], { expected: "any" }).pipe(
+              Effect.provideService(CommandStore.CurrentCommand, ofAnother)
+            )
+          )
+          executed = yield* Aggregate.execute(Counter, id, ({ sum }) =>
+            Effect.as(sum === 0 ? meanwhile : Effect.void, [added(10)])
+          )
+        })
+        yield* run(newCommand(), change)
+        assert.deepStrictEqual(executed?.events, [added(10)])
+        assert.deepStrictEqual([executed?.version, executed?.state.sum], [2, 11])
+        assert.strictEqual((yield* eventsOf(id)).length, 2)
+      })
+    )
+
     it.effect("a change that met a conflict keeps its ids when it is tried again: a second attempt finds it", () =>
       Effect.gen(function* () {
         const command = newCommand()
