@@ -14,6 +14,7 @@ import type * as DateTime from "effect/DateTime"
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
+import * as ParseResult from "effect/ParseResult"
 import * as Schema from "effect/Schema"
 import type * as Stream from "effect/Stream"
 import { typedCommands } from "./commandStore/typed.js"
@@ -46,7 +47,7 @@ export interface Command {
   /** The process that stored it. */
   readonly instanceId: string | undefined
   readonly createdAt: DateTime.Utc
-  /** Workers (`CommandWorker`) leave it alone before; absent: they need not wait. */
+  /** Workers (`CommandWorker`) leave it alone before; absent: they need not wait. A failed attempt sets it anew. */
   readonly dueAt: DateTime.Utc | undefined
   /** Its place in the log: unique and increasing, not dense; never rely on a particular value. */
   readonly position: number
@@ -265,7 +266,8 @@ export class CommandDecodeError extends Schema.TaggedError<CommandDecodeError>("
 
   override get message(): string {
     const why = this.cause instanceof Error ? this.cause.message : String(this.cause)
-    return `the ${this.part} of command ${this.id} of type ${this.type} does not fit the schema:\n${why}`
+    const what = ParseResult.isParseError(this.cause) ? "does not fit the schema" : "cannot be read"
+    return `the ${this.part} of command ${this.id} of type ${this.type} ${what}:\n${why}`
   }
 }
 

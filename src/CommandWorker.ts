@@ -1,7 +1,7 @@
 /**
  * Workers: they execute the commands of a CommandStore that are `received`, that are due, and that nobody executes.
  * Those were stored by `create` or by a `Reaction`, or were left behind by a process that died. A worker has a handler
- * for each type of command that it knows, and leaves others alone. Plain functions over a definition.
+ * for each type of command that it knows, and leaves other types alone. Plain functions over a definition.
  *
  * @example
  * ```ts
@@ -72,15 +72,18 @@ export interface Options<Handlers extends ReadonlyArray<Handler<unknown>>> {
   readonly handlers: Handlers
   /** Of this tenant alone. */
   readonly tenantId?: string | undefined
-  /** Of this domain alone. */
+  /**
+   * Of this domain alone. Without it a worker takes the commands of its types in all domains: give one where another
+   * domain has a type of the same name, or its commands are taken, do not fit, and are given up.
+   */
   readonly domain?: string | undefined
   /** Commands that this process executes at the same time, at most: 1 to 1,000. Default 10. */
   readonly concurrency?: number | undefined
   /** How often to look for commands of other processes, from 1 ms. Default 1 second. */
   readonly pollInterval?: Duration.DurationInput | undefined
   /**
-   * After how many attempts a command is given up, 1 to 1,000,000. Those that anybody has begun count, also when they
-   * were cut off. Default 10.
+   * After how many attempts a command is given up, 1 to 1,000,000. Every attempt that was begun counts, even if
+   * it was cut off. Default 10.
    */
   readonly attempts?: number | undefined
   /** After a failed attempt; doubled with each attempt, up to 5 minutes. From 1 ms. Default 1 second. */

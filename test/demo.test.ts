@@ -10,16 +10,13 @@ import { Chunk, DateTime, Effect, Layer, Stream } from "effect"
 import { Aggregate, EventStore } from "effect-stores"
 import { EventStoreMemory } from "effect-stores/memory"
 import { EventStoreSqlite, SnapshotStoreSqlite } from "effect-stores/sqlite"
-import { expect, it, vi } from "vitest"
+import { expect, it } from "vitest"
 import * as FileEvents from "../examples/git-history/FileEvents.js"
 import * as GitLog from "../examples/git-history/GitLog.js"
 import { importHistory } from "../examples/git-history/importHistory.js"
 import { describeWith, temporaryDirectory } from "./support/backends.js"
 
 const project = fileURLToPath(new URL("..", import.meta.url))
-
-// Each test waits for up to ten processes to end, each of which compiles the demo first.
-vi.setConfig({ testTimeout: 180_000 })
 
 describeWith("git", "the events of a repository", () => {
   it("each kind of change is an event in the stream of its path, with author, commit, time and lines", async () => {

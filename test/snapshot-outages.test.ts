@@ -292,7 +292,7 @@ describeOwnRedis("Snapshots on Redis", () => {
       } finally {
         await server.stop()
       }
-    }, 180_000)
+    })
   }
 })
 
@@ -339,7 +339,7 @@ describePg("Snapshots on PostgreSQL", () => {
         )
       })
     )
-  }, 180_000)
+  })
 
   it("are waited for in a transaction, which giving up on them would fail", async () => {
     const url = await freshDatabase()
@@ -365,5 +365,5 @@ describePg("Snapshots on PostgreSQL", () => {
         assert.strictEqual((yield* Aggregate.load(Counter, id)).version, 6)
       }).pipe(Effect.provide(layerOf(url)))
     )
-  }, 180_000)
+  })
 })

@@ -239,7 +239,7 @@ describeOwnRedis("the pool on Redis", () => {
     for (const harm of [undefined, "pause", "kill"] as const) {
       const own = await startRedis()
       onTestFinished(() => own.stop())
-      const store = open(at(own, { pool: { writeTimeout: 200, minIdleConns: 4 } }))
+      const store = open(at(own, { pool: { writeTimeout: 2_000, minIdleConns: 4 } }))
       await store.run(all(20))
       if (harm !== undefined) await own[harm]()
       const waiting = store.runFork(latest())

@@ -309,12 +309,23 @@ const startServer = async (
   }
 
   /** Ready is an answer from this very process: on the same port there could be someone else's server. */
-  const untilReady = (child: ChildProcess) =>
-    until("an answer", async () => {
-      if (child.exitCode !== null || child.signalCode !== null) throw new Error("the server ended")
-      const info = String(await command("info").catch(() => ""))
-      return info.includes(`process_id:${child.pid}\r\n`) && !/^loading:1/m.test(info)
-    })
+  const untilReady = async (child: ChildProcess) => {
+    let last: unknown
+    const info = () =>
+      command("info").catch((error) => {
+        last = error
+        return ""
+      })
+    try {
+      await until("an answer", async () => {
+        if (child.exitCode !== null || child.signalCode !== null) throw new Error("the server ended")
+        const answer = String(await info())
+        return answer.includes(`process_id:${child.pid}\r\n`) && !/^loading:1/m.test(answer)
+      })
+    } catch (error) {
+      throw last === undefined ? error : new Error(String(error), { cause: last })
+    }
+  }
 
   const kill = async (): Promise<void> => {
     if (server === undefined) return

@@ -24,7 +24,7 @@ export interface S3Server {
 
 const run = promisify(execFile)
 
-const readyTimeoutMillis = 180_000
+const readyTimeoutMillis = 600_000
 
 /** Keys in a page of a list: fewer than are asked for, as a server may have it, so that a long list needs few objects. */
 export const pageKeys = 100
