@@ -387,9 +387,9 @@ export interface EventStoreShape {
 
   /**
    * The same as `subscribe`, in steps, for those who store how far they have come. A step has the events that were
-   * found, and how far it has searched; whoever resumes after its position misses nothing. With a filter that finds little,
-   * this saves reading again what was passed over: where nothing is found, a step without events says how far it is,
-   * at most once per `pollInterval` of the layer. `limit` counts events.
+   * found, and how far it has searched; whoever resumes after its position misses nothing. With a filter that finds
+   * little, this saves reading again what was passed over: where nothing is found, a step without events says how far
+   * it is, at most once per `pollInterval` of the layer. `limit` counts events.
    */
   readonly follow: (options?: FeedOptions) => Stream.Stream<Step, ReadError>
 
