@@ -263,7 +263,8 @@ export const make = <
  * A handler may take longer than its lease, which is renewed meanwhile on another connection; with `exactlyOnce`, where
  * none is free, in the transaction of the handler, and whoever would take the partition over waits for that to end.
  * With `atLeastOnce` a handler is interrupted when its lease could not be renewed in time: leave a connection of the
- * pool to the renewal. A handler that holds up the event loop for longer than the lease is overtaken by another process.
+ * pool to the renewal. A handler that holds up the event loop for longer than the lease is overtaken by another
+ * process.
  *
  * @since 0.1.0
  * @category running
