@@ -241,6 +241,118 @@ it.effect("whoever comes during a look is not left to what that has seen", () =>
   })
 )
 
+it.effect("whoever comes while the last position is asked for is not refused by what that was", () =>
+  Effect.gen(function* () {
+    const { append, heads, port } = yield* setUp
+    const lasts = new Gate()
+    let back = 0
+    const store = EventStoreEncoded.make(
+      {
+        ...port,
+        // As on PostgreSQL while somebody's append is open.
+        head: Effect.map(port.head, (head) => head - back),
+        lastPosition: Effect.flatMap(port.lastPosition, (last) => Effect.as(lasts.pass, last))
+      },
+      { system: "memory", pollInterval }
+    )
+    const first = yield* follow(store, { after: (yield* append()).position })
+    yield* turns
+    back = 1
+    lasts.hold = yield* Deferred.make<void, Errors.ReadFailure>()
+    yield* TestClock.adjust(pollInterval)
+    yield* turns
+    assert.strictEqual(lasts.times, 1)
+    const second = yield* follow(store, { after: (yield* append()).position })
+    yield* turns
+    const asked = heads.times
+    yield* Deferred.succeed(lasts.hold, undefined)
+    yield* turns
+    // It is asked for again, for the one who has come.
+    assert.deepStrictEqual([heads.times > asked, lasts.times > 1], [true, true])
+    back = 0
+    yield* append()
+    yield* turns
+    assert.deepStrictEqual([first.seen, second.seen], [[2, 3], [3]])
+  })
+)
+
+it.effect("one that is refused is asked about no more, and those who wait beside it go on", () =>
+  Effect.gen(function* () {
+    const { append, port } = yield* setUp
+    const lasts = new Gate()
+    const store = EventStoreEncoded.make(
+      { ...port, lastPosition: Effect.zipRight(lasts.pass, port.lastPosition) },
+      { system: "memory", pollInterval }
+    )
+    const { position } = yield* append()
+    const valid = yield* follow(store, { after: position })
+    const refused = yield* follow(store, { after: position + 7 })
+    const exit = yield* Fiber.await(refused.fiber)
+    assert.isTrue(Exit.isFailure(exit) && exit.cause._tag === "Fail" && exit.cause.error._tag === "InvalidInput")
+    const asked = lasts.times
+    for (let i = 0; i < 3; i++) {
+      yield* TestClock.adjust(pollInterval)
+      yield* turns
+    }
+    yield* append()
+    yield* turns
+    assert.deepStrictEqual([asked, lasts.times, valid.seen], [1, 1, [2]])
+  })
+)
+
+it.effect("nothing is asked for one that does not wait, so that there is nothing to interrupt when it has enough", () =>
+  Effect.gen(function* () {
+    const { append, heads, port, reads } = yield* setUp
+    const answered = Effect.suspend(() => {
+      // Only the question that the subscriber itself waits for is answered.
+      const held = heads.times > 0 ? Deferred.make<void, Errors.ReadFailure>() : Effect.succeed(undefined)
+      return Effect.flatMap(held, (hold) => {
+        heads.hold = hold
+        return port.head
+      })
+    })
+    const store = EventStoreEncoded.make({ ...port, head: answered }, { system: "memory", pollInterval })
+    yield* append()
+    const busy = Stream.runForEach(Stream.take(store.subscribe(), 1), () =>
+      Effect.gen(function* () {
+        yield* turns
+        // A hint, and the poll interval.
+        yield* append()
+        yield* turns
+        yield* TestClock.adjust(pollInterval)
+        yield* turns
+      })
+    )
+    yield* busy
+    assert.deepStrictEqual([heads.times, heads.interrupted, reads.times, reads.interrupted], [1, 0, 1, 0])
+  })
+)
+
+it.effect("a hint that comes while nobody waits is not lost to the one that was busy", () =>
+  Effect.gen(function* () {
+    const { append, store } = yield* setUp
+    const goOn = yield* Effect.makeLatch()
+    const seen: Array<number> = []
+    yield* Effect.fork(
+      Stream.runForEach(store.subscribe(), ({ version }) =>
+        Effect.zipRight(
+          Effect.sync(() => seen.push(version)),
+          goOn.await
+        )
+      )
+    )
+    yield* turns
+    yield* append()
+    yield* turns
+    yield* append()
+    yield* turns
+    assert.deepStrictEqual(seen, [1])
+    yield* goOn.open
+    yield* turns
+    assert.deepStrictEqual(seen, [1, 2])
+  })
+)
+
 it.effect(
   "a page that is being read already is not for who asks later: an event in it may have been redacted since",
   () =>

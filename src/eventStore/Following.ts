@@ -188,7 +188,7 @@ class Watch {
   }
 
   /**
-   * 1. Asks for the head, and has those served whom it has passed.
+   * 1. Asks for the head if anybody waits, and has those served whom it has passed.
    * 2. Waits for a hint, a subscriber that must not wait for one, or the poll interval. If the backend is unavailable,
    *    it is asked again after the poll interval, and all go on waiting. They are told a failure that would repeat.
    */
@@ -213,25 +213,32 @@ class Watch {
     })
   }
 
+  /**
+   * Nothing is asked while nobody waits, so no question is under way when the last one has what it wanted: to interrupt
+   * one costs its connection, and in a transaction of the caller the transaction.
+   */
   private get serve(): Effect.Effect<void, ReadError> {
-    return Effect.flatMap(this.encoded.head, (head) => {
-      this.seen = head
-      this.passed(head)
-      return this.farthest() <= head ? Effect.void : Effect.map(this.encoded.lastPosition, (last) => this.refuse(last))
+    return Effect.suspend(() => {
+      if (this.waiting.size === 0) {
+        // There may be something new. Whoever comes next is to ask.
+        this.seen = -1
+        return Effect.void
+      }
+      return Effect.flatMap(this.encoded.head, (head) => {
+        this.seen = head
+        this.passed(head)
+        const ahead = [...this.waiting].filter(({ after }) => after > head)
+        return ahead.length === 0
+          ? Effect.void
+          : Effect.map(this.encoded.lastPosition, (last) => this.refuse(ahead, last))
+      })
     })
   }
 
-  private farthest(): number {
-    let farthest = -1
-    for (const { after } of this.waiting) if (after > farthest) farthest = after
-    return farthest
-  }
-
-  /** See `headAfter`. */
-  private refuse(last: number): void {
-    for (const waiter of this.waiting) {
-      if (waiter.after <= last) continue
-      this.waiting.delete(waiter)
+  /** See `headAfter`. Who came after `last` was asked for may stand at a position that was given since. */
+  private refuse(ahead: ReadonlyArray<Waiter>, last: number): void {
+    for (const waiter of ahead) {
+      if (waiter.after <= last || !this.waiting.delete(waiter)) continue
       waiter.done(Exit.fail(neverGiven(waiter.after, last, "options.after")))
     }
   }
