@@ -93,7 +93,9 @@ export interface ClaimOptions {
   readonly lease?: Duration.DurationInput | undefined
   /**
    * The token of a holder from whom to take the checkpoint although its lease lasts, if it is still the last one: to
-   * spread partitions over processes. What that holder has not committed by then, it cannot commit.
+   * spread partitions over processes. What that holder has not committed by then, it cannot commit. On PostgreSQL it
+   * gets none while a transaction that has renewed or advanced the checkpoint is open, and does not wait for it: try
+   * again, with the token of then.
    */
   readonly takeFrom?: number | undefined
 }
@@ -216,8 +218,10 @@ export interface CheckpointStoreShape {
    * `takeFrom`. Returns none while another holds it, and that is so for a claim of the same owner, too. Fails with
    * `NotFound` if the follower was not opened.
    *
-   * A commit that is in a transaction that is still open is waited for on PostgreSQL and SQLite, so the position of the
-   * lease is the last one that anybody will have committed before.
+   * A commit or renewal may be in a transaction that is still open. On PostgreSQL a claim returns none at once then,
+   * also after the lease has ended and with `takeFrom`: whoever finds the checkpoint free and gets none tries again
+   * later. SQLite has one writer, so the claim waits. On both, the position of the lease is the last one that anybody
+   * will have committed before.
    *
    * If the result of a claim is lost, the checkpoint is held until its lease ends.
    */

@@ -261,7 +261,8 @@ export const make = <
  * Inside a transaction of the caller its writes would depend on that: run it outside.
  *
  * A handler may take longer than its lease, which is renewed meanwhile on another connection; with `exactlyOnce`, where
- * none is free, in the transaction of the handler, and whoever would take the partition over waits for that to end.
+ * none is free, in the transaction of the handler: nobody takes that partition over before it ends, and on PostgreSQL
+ * others work on the rest meanwhile.
  * With `atLeastOnce` a handler is interrupted when its lease could not be renewed in time: leave a connection of the
  * pool to the renewal. A handler that holds up the event loop for longer than the lease is overtaken by another
  * process.

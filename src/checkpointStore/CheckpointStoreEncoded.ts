@@ -85,7 +85,8 @@ export interface Encoded {
 
   /**
    * Gives the checkpoint to `owner` for `leaseMs` from now, with the next token, and returns it, if its lease has ended
-   * or its token is `takeFrom`. Otherwise null.
+   * or its token is `takeFrom`. Otherwise null, and so it may be while another changes the checkpoint: a backend where
+   * transactions write side by side does not wait for one that is open. Of several claims at once one gets it.
    */
   readonly claim: (
     request: EncodedPlace & { readonly owner: string; readonly leaseMs: number; readonly takeFrom: number | null }

@@ -66,7 +66,7 @@ const heartbeat = <R>({ checkpoints, definition }: Follower<R>, held: Held): Eff
       if (!outlivesLease && fromMs >= held.untilMs) {
         return yield* Effect.logWarning(`projection ${definition.name} interrupts a handler: its lease was not renewed`)
       }
-      // Whoever would take the checkpoint over waits for that transaction, and so would a renewal outside of it.
+      // Nobody gets the checkpoint before that transaction ends, and a renewal outside of it would wait for it.
       if (held.inside?.isRenewed === true) continue
       const { lease } = held
       const renewed = yield* Effect.either(

@@ -109,12 +109,15 @@ const persistently = <A, E, R>({ name }: { readonly name: string }, self: Effect
     Effect.retry({ while: isTransient, schedule: Schedule.spaced(lookMs) })
   )
 
-/** Which partitions to claim: `free` nobody has, and `richest` is one of another who has at least two more. */
+/**
+ * Which partitions to claim: of the `free`, which nobody has, until this process has its `share`; if it gets none of
+ * them, `richest`, which is one of another who has at least two more.
+ */
 export const wanted = (
   checkpoints: ReadonlyArray<Checkpoint>,
   owner: string,
   own: ReadonlySet<number>
-): { readonly free: ReadonlyArray<number>; readonly richest: Checkpoint | undefined } => {
+): { readonly free: ReadonlyArray<number>; readonly share: number; readonly richest: Checkpoint | undefined } => {
   const byOwner = new Map<string, Array<Checkpoint>>()
   for (const checkpoint of checkpoints) {
     if (!isHeld(checkpoint) || own.has(checkpoint.partition)) continue
@@ -125,13 +128,11 @@ export const wanted = (
   const free = checkpoints
     .filter((checkpoint) => !isHeld(checkpoint) && !own.has(checkpoint.partition))
     .map(({ partition }) => partition)
-    .slice(0, Math.max(0, share - own.size))
-  if (free.length > 0) return { free, richest: undefined }
   const most = [...byOwner.values()].reduce<ReadonlyArray<Checkpoint>>(
     (most, theirs) => (theirs.length > most.length ? theirs : most),
     []
   )
-  return { free, richest: most.length >= own.size + 2 ? most[most.length - 1] : undefined }
+  return { free, share, richest: most.length >= own.size + 2 ? most[most.length - 1] : undefined }
 }
 
 /**
@@ -191,9 +192,12 @@ const running = <R>(follower: Follower<R>): Effect.Effect<never, RunError, R | S
 
     const look = Effect.gen(function* () {
       const checkpoints = yield* found(follower)
-      const { free, richest } = wanted(checkpoints, owner, new Set(held.keys()))
-      for (const partition of free) yield* tryClaim(partition)
-      if (richest !== undefined) yield* tryClaim(richest.partition, richest.token)
+      const { free, richest, share } = wanted(checkpoints, owner, new Set(held.keys()))
+      // Some of them may be locked by a handler, so this goes on to the next when it does not get one.
+      for (const partition of free) if (held.size < share) yield* tryClaim(partition)
+      if (richest !== undefined && !free.some((partition) => held.has(partition))) {
+        yield* tryClaim(richest.partition, richest.token)
+      }
     })
     const pauseMs = Math.min(lookMs, Duration.toMillis(definition.lease) / 3)
     const looking = Effect.forever(Effect.zipRight(persistently(definition, look), Effect.sleep(pauseMs)))

@@ -20,6 +20,7 @@ import type { RunError } from "../Projection.js"
 import { streamKey } from "../StreamId.js"
 import { type Definition, HandlerFailed } from "./definition.js"
 import { logged, ProjectionStopped } from "./errors.js"
+import { checkpointsOf } from "./looking.js"
 import type { Metrics } from "./metrics.js"
 import { partitionOf } from "./partitions.js"
 
@@ -113,8 +114,8 @@ const reasonOf = (cause: unknown): string => {
  * Works until the partition is lost, and then returns false; with `until`, also until it has come to that position, and
  * then returns true. `wakeUp` waits until something may have been appended.
  *
- * A store that is unavailable is waited for. Then the checkpoint is claimed anew, from this process itself: that waits
- * for a commit whose result was lost, so its position is the last that counts.
+ * A store that is unavailable is waited for. Then the checkpoint is claimed anew, from this process itself: nobody gets
+ * it before a commit whose result was lost has ended, so its position is the last that counts.
  */
 export const work = <R>(
   follower: Follower<R>,
@@ -260,15 +261,26 @@ export const work = <R>(
     if (held.lease.position < until) yield* passBy
   }).pipe(Effect.mapError(ofStores))
 
+  /** So none is claimed because of a transaction that is still open: one whose connection was lost, or a renewal. */
+  const isStillOurs = Effect.map(checkpointsOf(checkpoints, definition), (all) => {
+    const current = all[partition]
+    return current?.token === held.lease.token && Option.contains(current.owner, owner)
+  })
+
   const resume = Effect.gen(function* () {
     held.isResuming = true
-    const fromMs = yield* Clock.currentTimeMillis
     const { token } = held.lease
-    const claimed = yield* checkpoints.claim({ name, generation }, { owner, partition, lease, takeFrom: token })
-    if (Option.isNone(claimed)) return false
-    moved(fromMs)(claimed.value)
-    seen = claimed.value.position
-    return true
+    for (;;) {
+      const fromMs = yield* Clock.currentTimeMillis
+      const claimed = yield* checkpoints.claim({ name, generation }, { owner, partition, lease, takeFrom: token })
+      if (Option.isSome(claimed)) {
+        moved(fromMs)(claimed.value)
+        seen = claimed.value.position
+        return true
+      }
+      if (!(yield* isStillOurs)) return false
+      yield* Effect.sleep(unavailableFirstMs)
+    }
   }).pipe(
     // Deleted: it is opened again, by whoever claims it.
     Effect.catchTag("NotFound", () => Effect.succeed(false)),

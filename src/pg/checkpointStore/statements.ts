@@ -74,14 +74,21 @@ export const make = (names: Names) => {
         () => undefined
       ),
 
-    /** Where a commit is in a transaction that is open, it is waited for, and then the row is looked at again. */
+    /**
+     * Skips a row that another transaction has locked: a handler's, which may last long. By the place, since the `ctid`
+     * of a version that was committed since the statement began is not visible to the update.
+     */
     claim: ({ leaseMs, owner, takeFrom, ...place }: Request<"claim">) =>
       prepared(
         "claim",
         "claim",
         "write",
-        `update ${checkpoints} set owner = $4, token = token + 1, lease_end_ms = ${nowMs} + $5
-         where ${ofPlace} and (lease_end_ms <= ${nowMs} or token = $6) returning ${selected}`,
+        `with free as (
+           select true from ${checkpoints} where ${ofPlace} and (lease_end_ms <= ${nowMs} or token = $6)
+           for no key update skip locked
+         )
+         update ${checkpoints} set owner = $4, token = token + 1, lease_end_ms = ${nowMs} + $5
+         from free where ${ofPlace} returning ${selected}`,
         [...placeOf(place), owner, leaseMs, takeFrom],
         one
       ),

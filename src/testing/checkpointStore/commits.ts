@@ -10,7 +10,7 @@ import * as Option from "effect/Option"
 import { CheckpointStore, type Lease } from "../../CheckpointStore.js"
 import { failsWith, range } from "../suite.js"
 import type { Test } from "./fixtures.js"
-import { claimed, freshFollower, listed, long, positionOf } from "./fixtures.js"
+import { claimed, claimedAtLast, freshFollower, listed, long, positionOf } from "./fixtures.js"
 
 const largest = Number.MAX_SAFE_INTEGER
 
@@ -134,7 +134,7 @@ export const commits = (test: Test): void => {
       assert.deepEqual([yield* positionOf(one), yield* positionOf(other)], [[0], [3]])
     }))
 
-  test("a claim waits for the commit of a transaction that is open, and begins where that ends", () =>
+  test("nobody gets the checkpoint while a transaction with a commit is open, and it begins where that ends", () =>
     Effect.gen(function* () {
       const store = yield* CheckpointStore
       for (const ending of ["committed", "undone"] as const) {
@@ -149,8 +149,10 @@ export const commits = (test: Test): void => {
           )
         )
         yield* Deferred.await(begun)
-        const taker = yield* Effect.fork(claimed(follower, { owner: "two", takeFrom: lease.token }))
-        // Long enough for a claim that does not wait.
+        // A claim waits for the transaction, or returns none.
+        const options = { owner: "two", takeFrom: lease.token, lease: long }
+        const taker = yield* Effect.fork(claimedAtLast(follower, options))
+        // Long enough for a claim that does neither.
         yield* Effect.sleep("100 millis")
         assert.deepEqual(yield* Fiber.poll(taker), Option.none())
         yield* ending === "committed" ? Deferred.succeed(end, undefined) : Deferred.fail(end, ending)
