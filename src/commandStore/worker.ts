@@ -2,9 +2,9 @@
  * What is made of the definition of a worker: checked options, and a handler for each type of command, which knows how
  * its outcomes are stored.
  */
-import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import {
@@ -87,8 +87,6 @@ export const defineHandler = <
   const codec = tagged(commands)
   type Unfit = CommandDecodeError | StoreError
   const how = input.execution<E | Unfit, RS | RH, Success, Failure>(Effect.never, options)
-  const isOutcome = (cause: Cause.Cause<unknown>): boolean =>
-    !Cause.isDie(cause) && Option.exists(Cause.failureOption(cause), (error) => how.failure?.is(error) === true)
   return {
     types,
     work: (resume, open, begun) => {
@@ -99,10 +97,9 @@ export const defineHandler = <
         )
         return { ...how, effect: Effect.flatMap(command, handle) }
       })
-      return Effect.matchCauseEffect(worked, {
-        onFailure: (cause): Effect.Effect<Worked, unknown> =>
-          isOutcome(cause) ? Effect.succeed("failed") : Effect.failCause(cause),
-        onSuccess: (value) => Effect.succeed<Worked>(Option.isSome(value) ? "succeeded" : "gone")
+      return Effect.map(worked, (outcome): Worked => {
+        if (Option.isNone(outcome)) return "gone"
+        return Exit.isSuccess(outcome.value) ? "succeeded" : "failed"
       })
     }
   }

@@ -16,7 +16,7 @@ import * as Schema from "effect/Schema"
 import { CommandStore, CurrentCommand, type NewCommand, type TypedCommand } from "../../CommandStore.js"
 import * as CommandWorker from "../../CommandWorker.js"
 import { type Encoded, relift } from "../../commandStore/CommandStoreEncoded.js"
-import { InvalidInput } from "../../Errors.js"
+import { InvalidInput, StoreError } from "../../Errors.js"
 import { failsWith, portOf, range } from "../suite.js"
 import type { Test } from "./fixtures.js"
 import { freshTenant, newCommand, pausableClock, stored } from "./fixtures.js"
@@ -60,6 +60,8 @@ const worked = <R>(worker: CommandWorker.CommandWorker<R>, tenantId: string) =>
   )
 
 const hour = 3_600_000
+
+type FailOnce = <A, E>(self: Effect.Effect<A, E>) => Effect.Effect<A, E | StoreError>
 
 export const workers = (test: Test, layer: Layer.Layer<CommandStore, unknown>): void => {
   test("the time at which a command is due is kept, and that of the first counts; execute does not wait for it", () =>
@@ -260,6 +262,36 @@ export const workers = (test: Test, layer: Layer.Layer<CommandStore, unknown>): 
         tenantId
       )
       assert.deepEqual((yield* stored(first.id)).outcome, Option.some("mended"))
+    }))
+
+  test("a store that fails is no outcome, even where the handler's failures may be anything: tried after a pause", () =>
+    Effect.gen(function* () {
+      const given = yield* CommandStore
+      const down = new StoreError({ operation: "test", cause: new Error("down") })
+      const cases: ReadonlyArray<readonly [transaction: boolean, (port: Encoded, failOnce: FailOnce) => Encoded]> = [
+        [false, (port, failOnce) => ({ ...port, takeOver: (request) => failOnce(port.takeOver(request)) })],
+        [false, (port, failOnce) => ({ ...port, finish: (request) => failOnce(port.finish(request)) })],
+        [
+          true,
+          (port, failOnce) => ({
+            ...port,
+            transaction: (self) => port.transaction(Effect.tap(self, failOnce(Effect.void)))
+          })
+        ]
+      ]
+      for (const [transaction, wrap] of cases) {
+        let failures = 0
+        const once = Effect.suspend(() => (failures++ === 0 ? Effect.fail(down) : Effect.void))
+        const failOnce: FailOnce = (self) => Effect.zipRight(once, self)
+        const store = yield* relift(given, (port) => Effect.succeed(wrap(port, failOnce)))
+        const tenantId = freshTenant()
+        const { id } = yield* create({ tenantId, data: { n: 1 } })
+        const handler = CommandWorker.handler(Place, () => Effect.void, { failure: Schema.Unknown, transaction })
+        const worker = CommandWorker.make({ name: "w", tenantId, pause: "1 hour", handlers: [handler] })
+        assert.equal(yield* Effect.provideService(CommandWorker.catchUp(worker), CommandStore, store), 0)
+        const { dueAt, status } = yield* stored(id)
+        assert.deepEqual([failures, status, dueAt !== undefined], [1, "received", true])
+      }
     }))
 
   test("a command whose last attempt died with its process is closed before it takes another with it", () =>
