@@ -318,6 +318,8 @@ describe("a definition", () => {
     ["a key of options", { ...worker, handler: reserve }]
   ]
   for (const [what, options] of wrongWorkers) {
+    ["pollInterval", { ...worker, pollInterval: null }],
+    ["pause", { ...worker, pause: null }],
     it(`of a worker is refused and names ${what}`, () => {
       expect(() => CommandWorker.make(options as never)).toThrow(
         expect.objectContaining({ _tag: "InvalidInput", what })

@@ -113,6 +113,7 @@ const pauseDefault = Duration.seconds(1)
 /** Throws `InvalidInput`. */
 export const define = <R>(value: Options<ReadonlyArray<Handler<unknown>>>): Definition<R> => {
   const given = fields(value, "options", keys)
+  const { pause = pauseDefault, pollInterval = pollIntervalDefault } = given
   const handlers = new Map<string, HandlerDefinition<R>>()
   for (const [i, handler] of array(given.handlers, "handlers", 1, concurrencyMax).entries()) {
     const { [HandlerTypeId]: definition } = record(handler, `handlers[${i}]`) as Partial<Handler<R>>
@@ -132,8 +133,8 @@ export const define = <R>(value: Options<ReadonlyArray<Handler<unknown>>>): Defi
       types: optionalTypes([...handlers.keys()], "types of all handlers")
     },
     concurrency: optionalInteger(given.concurrency, "concurrency", 1, 10, concurrencyMax),
-    pollIntervalMs: timeoutMs(given.pollInterval ?? pollIntervalDefault, "pollInterval"),
+    pollIntervalMs: timeoutMs(pollInterval, "pollInterval"),
     attempts: optionalInteger(given.attempts, "attempts", 1, 10, attemptsMax),
-    pauseMs: timeoutMs(given.pause ?? pauseDefault, "pause")
+    pauseMs: timeoutMs(pause, "pause")
   }
 }

@@ -15,7 +15,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { CommandStore, CurrentCommand, type NewCommand, type TypedCommand } from "../../CommandStore.js"
 import * as CommandWorker from "../../CommandWorker.js"
-import { type Encoded, relift } from "../../commandStore/CommandStoreEncoded.js"
+import { anyCommand, type Encoded, relift } from "../../commandStore/CommandStoreEncoded.js"
 import { InvalidInput, StoreError } from "../../Errors.js"
 import { failsWith, portOf, range } from "../suite.js"
 import type { Test } from "./fixtures.js"
@@ -292,6 +292,35 @@ export const workers = (test: Test, layer: Layer.Layer<CommandStore, unknown>): 
         const { dueAt, status } = yield* stored(id)
         assert.deepEqual([failures, status, dueAt !== undefined], [1, "received", true])
       }
+    }))
+
+  test("one that cannot be given up is put off for the doubled pause; its end says how many attempts there were", () =>
+    Effect.gen(function* () {
+      const store = yield* CommandStore
+      const port = yield* portOf<Encoded>((keep) => relift(store, keep))
+      const down = Effect.fail(new StoreError({ operation: "close", cause: new Error("down") }))
+      const closing = yield* relift(store, (port) => Effect.succeed({ ...port, close: () => down }))
+      const minute = 60_000
+      const tenantId = freshTenant()
+      const given = newCommand({ tenantId, data: { n: 1 } })
+      const { id, position } = yield* store.create(given)
+      // An attempt that was interrupted.
+      const token = randomUUID()
+      assert.ok(yield* port.takeOver({ id, position, attempts: 0, token, leaseMs: hour }))
+      assert.ok(yield* port.renew({ id, token, leaseMs: 0 }))
+      let runs = 0
+      const handle: Handle<string> = () => Effect.suspend(() => Effect.fail(`${runs++}`))
+      const worker = workerOf(tenantId, handle, { attempts: 1, pause: minute })
+      const catchUp = Effect.provideService(CommandWorker.catchUp(worker), CommandStore, closing)
+      assert.deepEqual([yield* catchUp, yield* catchUp, runs], [0, 0, 1])
+      const filter = { ...anyCommand, tenantId }
+      const [putOff] = yield* port.open({ filter, limit: 1 })
+      assert.ok(putOff !== undefined && putOff.dueInMs > minute && putOff.dueInMs <= 2 * minute)
+
+      assert.ok(yield* port.postpone({ id, position, dueInMs: 0 }))
+      assert.deepEqual([yield* CommandWorker.catchUp(worker), runs], [0, 2])
+      const told = yield* failsWith(store.execute(given, Effect.void), "CommandDecodeError")
+      assert.match(told.message, /given up after 3 attempts/)
     }))
 
   test("a command whose last attempt died with its process is closed before it takes another with it", () =>
