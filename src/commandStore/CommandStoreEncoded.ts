@@ -187,8 +187,13 @@ export interface Encoded {
     readonly finishedAt: number
   }) => Effect.Effect<boolean, StoreFailure>
 
-  /** The same for a command that no lease protects; the outcome says why nobody is to execute it. */
-  readonly close: Encoded["finish"]
+  /**
+   * The same for a command that no lease protects, and with a `position` of null for whichever is at this id; the
+   * outcome says why nobody is to execute it.
+   */
+  readonly close: (
+    request: Omit<Parameters<Encoded["finish"]>[0], "position"> & { readonly position: number | null }
+  ) => Effect.Effect<boolean, StoreFailure>
 
   /**
    * The commands of the filter that are `received` and have no running lease, those due first before others, then in

@@ -122,7 +122,8 @@ const port = (database: Database): Encoded.Encoded => {
     close: ({ id, position, ...outcome }) =>
       commands.write((rows, now) => {
         const row = received(rows, id)
-        if (row?.command.position !== position || row.leaseEndMs > now()) return false
+        if (row === undefined || row.leaseEndMs > now()) return false
+        if (position !== null && row.command.position !== position) return false
         rows.set(id, { ...row, command: { ...row.command, ...outcome }, leaseEndMs: 0 })
         return true
       }),

@@ -142,7 +142,7 @@ export const make = (names: Names) => {
         "close",
         "",
         `update ${commands} set status = $3, outcome = $4, outcome_key_id = $5, finished_ms = $6, lease_end_ms = 0
-         where id = $1 and position = $2 and status = 'received' and lease_end_ms <= ${nowMs}`,
+         where id = $1 and position = coalesce($2, position) and status = 'received' and lease_end_ms <= ${nowMs}`,
         [id, position, status, outcome, outcomeKeyId, finishedAt]
       ),
 

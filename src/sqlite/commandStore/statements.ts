@@ -34,7 +34,7 @@ export const make = (names: Names) => {
       WHERE id = ? AND position = ? AND status = 'received'`,
 
     close: `UPDATE ${commands} SET status = ?, outcome = ?, outcome_key_id = ?, finished_ms = ?, lease_end_ms = 0
-      WHERE id = ? AND position = ? AND status = 'received' AND lease_end_ms <= ?`,
+      WHERE id = ? AND position = coalesce(?, position) AND status = 'received' AND lease_end_ms <= ?`,
 
     open: (filter: EncodedFilter) => {
       const { params, where } = filtered(unindexedConditions, filter)
