@@ -197,7 +197,8 @@ export interface Encoded {
 
   /**
    * The commands of the filter that are `received` and have no running lease, those due first before others, then in
-   * order of position; by an index that has no finished ones. Due when it was created, without a time of its own.
+   * order of position; by an index that has no finished ones. Without a time of its own a command is due at once, and
+   * has its place by when it was created.
    */
   readonly open: (request: {
     readonly filter: EncodedFilter

@@ -19,6 +19,7 @@ import {
   fromRow,
   fromRows,
   inserted,
+  isUndated,
   type OpenRow,
   openFromRow,
   payloadOf,
@@ -152,7 +153,8 @@ export const make = (names: Names) => {
       return read(
         "open",
         `_${shape}`,
-        `select id, type, position, attempts, ${dueMs} - ${nowMs}, lease_end_ms from ${commands}
+        `select id, type, position, attempts, ${dueMs} - ${nowMs}, lease_end_ms, ${isUndated}
+         from ${commands}
          where status = 'received' and lease_end_ms <= ${nowMs}${sql} order by ${dueMs}, position limit $1`,
         values,
         ({ rows }) => (rows as ReadonlyArray<OpenRow>).map(openFromRow)

@@ -136,6 +136,13 @@ export const workers = (test: Test, layer: Layer.Layer<CommandStore, unknown>): 
       assert.deepEqual(ran, [5, 6, 3, 2])
     }))
 
+  test("what has no due time is due at once, although the clock that says when it was created is ahead", () =>
+    Effect.gen(function* () {
+      const tenantId = freshTenant()
+      yield* create({ tenantId, data: { n: 1 }, createdAt: yield* inMs(hour) })
+      assert.equal(yield* CommandWorker.catchUp(workerOf(tenantId, () => Effect.succeed(""))), 1)
+    }))
+
   test("a running worker sees what is created beside it at once, and what is due when it is, whatever it polls", () =>
     Effect.gen(function* () {
       const tenantId = freshTenant()
