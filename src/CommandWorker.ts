@@ -82,8 +82,9 @@ export interface Options<Handlers extends ReadonlyArray<Handler<unknown>>> {
   /** How often to look for commands of other processes, from 1 ms. Default 1 second. */
   readonly pollInterval?: Duration.DurationInput | undefined
   /**
-   * After how many attempts a command is given up, 1 to 1,000,000. Every attempt that was begun counts, even if
-   * it was cut off. Default 10.
+   * After how many attempts a command is given up, 1 to 1,000,000. Every attempt that was begun counts, even if it was
+   * cut off. It is given up when an attempt fails, or has died with its process: after one that was interrupted with
+   * its worker there is another, whatever its number. Default 10.
    */
   readonly attempts?: number | undefined
   /** After a failed attempt; doubled with each attempt, up to 5 minutes. From 1 ms. Default 1 second. */

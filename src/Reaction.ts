@@ -190,7 +190,10 @@ export const make = <
 /** Before any of them is sent. */
 const requestsOf = <C>(requests: ReadonlyArray<Request<C>>): ReadonlyArray<Request<C>> => {
   for (const [i, request] of array(requests, "commands", 0, requestsMax).entries()) {
-    record(fields(request, `commands[${i}]`, requestKeys).command, `commands[${i}].command`)
+    const { command, metadata } = fields(request, `commands[${i}]`, requestKeys)
+    record(command, `commands[${i}].command`)
+    // Of a string or an array the elements would become metadata.
+    if (metadata !== undefined) record(metadata, `commands[${i}].metadata`)
   }
   return requests
 }

@@ -206,6 +206,11 @@ const reactions = (name: string, layer: Layer.Layer<Stores, unknown>) =>
         yield* append(`${tenantId} `, placed("lamp"))
         const refused = yield* Effect.flip(Projection.catchUp(bad))
         assert.include(String(refused), "commands[1].command")
+        for (const metadata of ["abc", [1, 2], null]) {
+          const requests = [{ domain: "stock", command: Reserve.make({ item: "x" }), metadata }]
+          const refused = yield* Effect.flip(Projection.catchUp(reactionOf(`${tenantId} `, () => requests as never)))
+          assert.include(String(refused), "commands[0].metadata")
+        }
         assert.deepStrictEqual(yield* commandsOf(`${tenantId} `), [])
       }))
 
@@ -313,6 +318,8 @@ describe("a definition", () => {
     ["concurrency", { ...worker, concurrency: 0 }],
     ["concurrency", { ...worker, concurrency: 1_001 }],
     ["pollInterval", { ...worker, pollInterval: 0 }],
+    ["pollInterval", { ...worker, pollInterval: null }],
+    ["pause", { ...worker, pause: null }],
     ["attempts", { ...worker, attempts: 0 }],
     ["pause", { ...worker, pause: -1 }],
     ["a key of options", { ...worker, handler: reserve }]

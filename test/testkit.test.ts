@@ -172,6 +172,31 @@ describe("followers", () => {
     }).pipe(Effect.provide(TestStores.layer))
   )
 
+  it.effect("come to rest when what a command has sent before it failed is done, too", () =>
+    Effect.gen(function* () {
+      const store = yield* CommandStore.CommandStore
+      const sent = { id: "0191d8a0-0000-7000-8000-000000000001", tenantId: "t", domain: "order" }
+      const first = { ...sent, id: "0191d8a0-0000-7000-8000-000000000002" }
+      const sending = CommandWorker.handler(Placed, () =>
+        Effect.zipRight(store.create({ ...sent, type: "Expired", data: { _tag: "Expired" } }), Effect.fail("no"))
+      )
+      const before = CommandWorker.make({
+        name: "before",
+        handlers: [CommandWorker.handler(Expired, () => Effect.void)]
+      })
+      const after = CommandWorker.make({ name: "after", handlers: [sending] })
+      yield* store.create({ ...first, type: "Placed", data: { _tag: "Placed", item: "lamp" } })
+      yield* Followers.settle({ workers: [before, after] })
+      const status = (id: string) =>
+        Effect.map(
+          store.get(id),
+          Option.map(({ status }) => status)
+        )
+      assert.deepStrictEqual(yield* status(sent.id), Option.some("succeeded"))
+      assert.deepStrictEqual(yield* status(first.id), Option.some("received"))
+    }).pipe(Effect.provide(TestStores.layer))
+  )
+
   it.effect("that never come to rest are told so", () =>
     Effect.gen(function* () {
       const endless = Reaction.make({

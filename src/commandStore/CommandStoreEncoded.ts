@@ -187,12 +187,18 @@ export interface Encoded {
     readonly finishedAt: number
   }) => Effect.Effect<boolean, StoreFailure>
 
-  /** The same for a command that no lease protects; the outcome says why nobody is to execute it. */
-  readonly close: Encoded["finish"]
+  /**
+   * The same for a command that no lease protects, and with a `position` of null for whichever is at this id; the
+   * outcome says why nobody is to execute it.
+   */
+  readonly close: (
+    request: Omit<Parameters<Encoded["finish"]>[0], "position"> & { readonly position: number | null }
+  ) => Effect.Effect<boolean, StoreFailure>
 
   /**
    * The commands of the filter that are `received` and have no running lease, those due first before others, then in
-   * order of position; by an index that has no finished ones. Due when it was created, without a time of its own.
+   * order of position; by an index that has no finished ones. Without a time of its own a command is due at once, and
+   * has its place by when it was created.
    */
   readonly open: (request: {
     readonly filter: EncodedFilter

@@ -81,6 +81,9 @@ const finishingInTransaction = Schedule.intersect(finishing, Schedule.recurs(5))
  *    only when the effect has ended, whatever ended it.
  * 2. Stores the outcome, while the lease is still renewed.
  * 3. Stops the renewal. If no outcome was stored, gives the lease back.
+ *
+ * Returns the outcome that was stored, of either status, and fails without one: what a store fails with may fit the
+ * Schema of failures as well.
  */
 export const run = <A, E, R>(
   encoded: Encoded,
@@ -88,7 +91,7 @@ export const run = <A, E, R>(
   attempt: Attempt,
   execution: Execution<A, E, R>,
   restore: Restore
-): Effect.Effect<A, E | Failure, Exclude<R, CurrentCommand>> =>
+): Effect.Effect<Exit.Exit<A, E>, E | Failure, Exclude<R, CurrentCommand>> =>
   Effect.gen(function* () {
     const running: Running<A, E, R> = {
       encoded,
@@ -133,11 +136,12 @@ const settle = <A, E, R>(
   strategy: Strategy<A, E, R>,
   exit: Exit.Exit<A, E | Failure>,
   stop: Effect.Effect<unknown>
-): Effect.Effect<A, E | Failure> => {
+): Effect.Effect<Exit.Exit<A, E>, E | Failure> => {
   const stored = Effect.sync(() => {
     running.outcome = "stored"
   })
-  if (Exit.isSuccess(exit)) return Effect.as(Effect.zipRight(strategy.succeed(exit.value), stored), exit.value)
+  if (Exit.isSuccess(exit))
+    return Effect.as(Effect.zipRight(strategy.succeed(exit.value), stored), Exit.succeed(exit.value))
   const { cause } = exit
   if (running.lease === "lost" && Cause.isInterruptedOnly(cause)) return Effect.fail(new LeaseLost())
   const error = Cause.failureOption(cause)
@@ -145,7 +149,7 @@ const settle = <A, E, R>(
   // A failure with a defect beside it is no outcome: nobody would hear of the defect.
   if (Option.isSome(error) && running.effect === "failed" && !Cause.isDie(cause) && failure?.is(error.value)) {
     const write = finish(running, "failed", failure.encode(error.value))
-    return Effect.zipRight(Effect.zipRight(strategy.persistently(write), stored), Effect.fail(error.value))
+    return Effect.as(Effect.zipRight(strategy.persistently(write), stored), Exit.fail(error.value as E))
   }
   return strategy.undecided(cause, stop)
 }

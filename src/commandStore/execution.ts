@@ -6,6 +6,7 @@ import { randomUUID } from "node:crypto"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import * as Option from "effect/Option"
@@ -47,14 +48,15 @@ type Execute = <A, E, R>(
 ) => Effect.Effect<A, E | ExecuteError, Exclude<R, CurrentCommand>>
 
 /**
- * One attempt at a command that was found open. None: it is being executed, done, or gone meanwhile, or this attempt
- * was overtaken. `executionOf` is given the command as it is stored.
+ * One attempt at a command that was found open. Returns the outcome that it stored, and fails without one. None: it is
+ * being executed, done, or gone meanwhile, or this attempt was overtaken. `executionOf` is given the command as it is
+ * stored.
  */
 export type Resume = <A, E, R>(
   open: EncodedOpenCommand,
   leaseMs: number,
   executionOf: (command: EncodedCommand) => Execution<A, E, R>
-) => Effect.Effect<Option.Option<A>, E | StoreFailure, Exclude<R, CurrentCommand>>
+) => Effect.Effect<Option.Option<Exit.Exit<A, E>>, E | StoreFailure, Exclude<R, CurrentCommand>>
 
 export const make = (encoded: Encoded): { readonly execute: Execute; readonly resume: Resume } => {
   // The commands that this process executes, so that its own fibers need not poll.
@@ -123,7 +125,7 @@ export const make = (encoded: Encoded): { readonly execute: Execute; readonly re
           attempting(attempt.attempt)
           const run = announced(command.id, attempts.run(encoded, command, attempt, execution, restore))
           return Effect.catchIf(
-            Effect.map(Effect.zipRight(warned, run), (value): Next => Effect.succeed(value)),
+            Effect.map(Effect.zipRight(warned, run), (outcome): Next => outcome),
             (error) => error instanceof attempts.LeaseLost,
             // Whoever is busy for longer than the lease would be overtaken for ever.
             () => Effect.succeed(again(Math.min(2 * leaseMs, leaseMaxMs), attempt))
@@ -137,16 +139,16 @@ export const make = (encoded: Encoded): { readonly execute: Execute; readonly re
     open: EncodedOpenCommand,
     leaseMs: number,
     executionOf: (command: EncodedCommand) => Execution<A, E, R>
-  ): Effect.Effect<Option.Option<A>, E | StoreFailure, Exclude<R, CurrentCommand>> =>
+  ): Effect.Effect<Option.Option<Exit.Exit<A, E>>, E | StoreFailure, Exclude<R, CurrentCommand>> =>
     Effect.uninterruptibleMask((restore) =>
       Effect.flatMap(claimed(takenOver(encoded, open, leaseMs), leftBy(encoded, open.id), restore), (claim) => {
-        if (claim === undefined) return Effect.succeed(Option.none<A>())
+        if (claim === undefined) return Effect.succeed(Option.none<Exit.Exit<A, E>>())
         const { attempt, command } = claim
         const run = attempts.run(encoded, command, attempt, executionOf(command), restore)
         return Effect.catchIf(
           Effect.map(announced(open.id, run), Option.some),
           (error) => error instanceof attempts.LeaseLost,
-          () => Effect.succeed(Option.none<A>())
+          () => Effect.succeed(Option.none<Exit.Exit<A, E>>())
         )
       })
     )

@@ -14,7 +14,7 @@ import * as logs from "../internal/logs.js"
 import { pagedStream, rangePages } from "../internal/pages.js"
 import * as Telemetry from "../internal/telemetry.js"
 import { checked, uuid } from "../internal/validate.js"
-import type { Encoded, EncodedCommand, EncodedFilter, EncodedOpenCommand, Options } from "./CommandStoreEncoded.js"
+import type { Encoded, EncodedCommand, EncodedFilter, Options } from "./CommandStoreEncoded.js"
 import { clashOf, make as makeExecution, type Resume } from "./execution.js"
 import * as input from "./input.js"
 import { closed } from "./outcome.js"
@@ -46,7 +46,7 @@ export const workableOf = (service: CommandStoreShape): Workable | undefined => 
 /** Ends a command that nobody executes. False if somebody does, or it is done, or gone. */
 export const close = (
   encoded: Encoded,
-  { id, position }: Pick<EncodedOpenCommand, "id" | "position">,
+  { id, position }: { readonly id: string; readonly position: number | null },
   why: string
 ): Effect.Effect<boolean, StoreFailure> =>
   Effect.clockWith((clock) =>
@@ -119,10 +119,8 @@ const serviceOf = (encoded: Encoded, options: Options): CommandStoreShape => {
       observe.write("cancel", () =>
         checked(
           () => uuid(id, "id"),
-          (id) =>
-            Effect.flatMap(encoded.get(id), (command) =>
-              command?.status === "received" ? close(encoded, command, "cancelled") : Effect.succeed(false)
-            )
+          // Without reading it: nobody may be able to any more.
+          (id) => close(encoded, { id, position: null }, "cancelled")
         )
       ),
 

@@ -2,9 +2,9 @@
  * What is made of the definition of a worker: checked options, and a handler for each type of command, which knows how
  * its outcomes are stored.
  */
-import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import {
@@ -87,8 +87,6 @@ export const defineHandler = <
   const codec = tagged(commands)
   type Unfit = CommandDecodeError | StoreError
   const how = input.execution<E | Unfit, RS | RH, Success, Failure>(Effect.never, options)
-  const isOutcome = (cause: Cause.Cause<unknown>): boolean =>
-    !Cause.isDie(cause) && Option.exists(Cause.failureOption(cause), (error) => how.failure?.is(error) === true)
   return {
     types,
     work: (resume, open, begun) => {
@@ -99,10 +97,9 @@ export const defineHandler = <
         )
         return { ...how, effect: Effect.flatMap(command, handle) }
       })
-      return Effect.matchCauseEffect(worked, {
-        onFailure: (cause): Effect.Effect<Worked, unknown> =>
-          isOutcome(cause) ? Effect.succeed("failed") : Effect.failCause(cause),
-        onSuccess: (value) => Effect.succeed<Worked>(Option.isSome(value) ? "succeeded" : "gone")
+      return Effect.map(worked, (outcome): Worked => {
+        if (Option.isNone(outcome)) return "gone"
+        return Exit.isSuccess(outcome.value) ? "succeeded" : "failed"
       })
     }
   }
@@ -116,6 +113,7 @@ const pauseDefault = Duration.seconds(1)
 /** Throws `InvalidInput`. */
 export const define = <R>(value: Options<ReadonlyArray<Handler<unknown>>>): Definition<R> => {
   const given = fields(value, "options", keys)
+  const { pause = pauseDefault, pollInterval = pollIntervalDefault } = given
   const handlers = new Map<string, HandlerDefinition<R>>()
   for (const [i, handler] of array(given.handlers, "handlers", 1, concurrencyMax).entries()) {
     const { [HandlerTypeId]: definition } = record(handler, `handlers[${i}]`) as Partial<Handler<R>>
@@ -135,8 +133,8 @@ export const define = <R>(value: Options<ReadonlyArray<Handler<unknown>>>): Defi
       types: optionalTypes([...handlers.keys()], "types of all handlers")
     },
     concurrency: optionalInteger(given.concurrency, "concurrency", 1, 10, concurrencyMax),
-    pollIntervalMs: timeoutMs(given.pollInterval ?? pollIntervalDefault, "pollInterval"),
+    pollIntervalMs: timeoutMs(pollInterval, "pollInterval"),
     attempts: optionalInteger(given.attempts, "attempts", 1, 10, attemptsMax),
-    pauseMs: timeoutMs(given.pause ?? pauseDefault, "pause")
+    pauseMs: timeoutMs(pause, "pause")
   }
 }

@@ -127,7 +127,7 @@ const workOn = <R>(
   Effect.suspend(() => {
     const { definition, metrics, store } = worker
     if (open.isLeftBehind && open.attempts >= definition.attempts) {
-      return giveUp(worker, open, "the last one did not end")
+      return giveUp(worker, open, open.attempts, "the last one did not end")
     }
     const attempt = Telemetry.composed("CommandWorker.execute", (span) => {
       Telemetry.describe(span, { type: open.type, attempt: open.attempts + 1 })
@@ -147,42 +147,44 @@ const failed = <R>(
   open: EncodedOpenCommand,
   cause: Cause.Cause<unknown>
 ): Effect.Effect<boolean> => {
-  const { definition, metrics, store } = worker
+  const { definition, metrics } = worker
   const attempt = open.attempts + 1
   const told = Effect.logWarning(
     `attempt ${attempt} at command ${open.id} of type ${open.type} failed`,
     Cause.map(cause, loggable)
   )
   if (attempt >= definition.attempts && !isTransient(Cause.squash(cause))) {
-    return Effect.zipRight(told, giveUp(worker, open, tagOf(Cause.squash(cause))))
+    return Effect.zipRight(told, giveUp(worker, open, attempt, tagOf(Cause.squash(cause))))
   }
   metrics.ended("retried")
-  const dueInMs = Math.min(pauseMaxMs, definition.pauseMs * 2 ** (attempt - 1))
-  const postponed = Effect.suspend(() => store.encoded.postpone({ id: open.id, position: open.position, dueInMs }))
-  return Effect.as(
-    Effect.zipRight(
-      told,
-      atRest(
-        definition,
-        Effect.tap(postponed, () => Effect.sync(() => store.hints.signal()))
-      )
-    ),
-    false
-  )
+  return Effect.zipRight(told, atRest(definition, postpone(worker, open, attempt)))
 }
 
-const giveUp = <R>({ definition, metrics, store }: Worker<R>, open: EncodedOpenCommand, why: string) => {
-  const closing = Effect.suspend(() =>
-    close(store.encoded, open, `given up after ${definition.attempts} attempts: ${why}`)
-  )
-  return atRest(
-    definition,
-    Effect.flatMap(closing, (isClosed) => {
+/** After its attempt of this number. */
+const postpone = <R>({ definition, store }: Worker<R>, { id, position }: EncodedOpenCommand, attempt: number) => {
+  const dueInMs = Math.min(pauseMaxMs, definition.pauseMs * 2 ** (attempt - 1))
+  const postponed = Effect.suspend(() => store.encoded.postpone({ id, position, dueInMs }))
+  return Effect.tap(postponed, () => Effect.sync(() => store.hints.signal()))
+}
+
+const giveUp = <R>(worker: Worker<R>, open: EncodedOpenCommand, attempts: number, why: string) => {
+  const { definition, metrics, store } = worker
+  const told = `given up after ${attempts} ${attempts === 1 ? "attempt" : "attempts"}: ${why}`
+  const closing = Effect.flatMap(
+    Effect.suspend(() => close(store.encoded, open, told)),
+    (isClosed) => {
       if (!isClosed) return Effect.void
       metrics.ended("given_up")
-      return Effect.logError(`command ${open.id} of type ${open.type} was given up: ${why}`)
-    })
+      return Effect.logError(`command ${open.id} of type ${open.type} was ${told}`)
+    }
   )
+  // It stays open, and each look would begin it again.
+  const putOff = (cause: Cause.Cause<StoreFailure>) =>
+    Effect.zipRight(
+      Effect.logWarning(`command ${open.id} of type ${open.type} could not be given up`, cause),
+      postpone(worker, open, attempts)
+    )
+  return atRest(definition, Effect.catchAllCause(Effect.asVoid(closing), putOff))
 }
 
 /** If that fails the command is open, and would be found again at once. */

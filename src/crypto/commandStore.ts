@@ -214,9 +214,12 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
       () => placeOf(place)
     )
 
-  /** `finish` or `close`. */
+  /** `finish` or `close`. `forgotten`: what to report of one that has ended without its outcome. */
   const ending =
-    (end: Encoded["finish"]): Encoded["finish"] =>
+    (
+      end: Encoded["finish"],
+      forgotten: (hasEnded: boolean, error: SubjectShredded) => ReturnType<Encoded["finish"]>
+    ): Encoded["finish"] =>
     (request) => {
       const { id, outcome, position, status } = request
       if (outcome === null) return end(request)
@@ -231,10 +234,25 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
         // Its subject was forgotten meanwhile: what it has done is done, so nobody may begin again, and its outcome is
         // lost.
         const without = (error: SubjectShredded) =>
-          Effect.zipRight(end({ ...request, outcome: null, outcomeKeyId: null }), Effect.fail(error))
+          Effect.flatMap(end({ ...request, outcome: null, outcomeKeyId: null }), (hasEnded) =>
+            forgotten(hasEnded, error)
+          )
         return Effect.tap(Effect.catchTag(ended, "SubjectShredded", without), () => places.delete(position))
       })
     }
+
+  const finish = ending(port.finish, (_, error) => Effect.fail(error))
+
+  // Nobody waits for its outcome, which says no more than that.
+  const closeAt = ending(port.close, Effect.succeed)
+
+  /** An outcome is sealed for the command at one position. */
+  const close: Encoded["close"] = ({ position, ...request }) =>
+    position === null
+      ? Effect.flatMap(port.get(request.id), (row) =>
+          row === null ? Effect.succeed(false) : closeAt({ ...request, position: row.position })
+        )
+      : closeAt({ ...request, position })
 
   /** The field that is not replaced. */
   const kept = (row: EncodedCommand, field: "data" | "metadata"): Effect.Effect<string, CryptoError> =>
@@ -359,8 +377,8 @@ const overPort = (cipher: Cipher, port: Encoded, storeId: string): readonly [Enc
     create,
     takeOver: port.takeOver,
     renew: port.renew,
-    finish: ending(port.finish),
-    close: ending(port.close),
+    finish,
+    close,
     open: port.open,
     postpone: port.postpone,
     get: (id) => Effect.flatMap(port.get(id), openNullable),

@@ -62,6 +62,9 @@ const received = (rows: Pick<Rows<Row>, "get">, id: string): Row | undefined => 
   return row?.command.status === "received" ? row : undefined
 }
 
+/** With what it is in order of. */
+type Open = readonly [atMs: number, command: Encoded.EncodedOpenCommand]
+
 const port = (database: Database): Encoded.Encoded => {
   const commands = keepRows<Row>(database)
   let lastPosition = 0
@@ -122,7 +125,8 @@ const port = (database: Database): Encoded.Encoded => {
     close: ({ id, position, ...outcome }) =>
       commands.write((rows, now) => {
         const row = received(rows, id)
-        if (row?.command.position !== position || row.leaseEndMs > now()) return false
+        if (row === undefined || row.leaseEndMs > now()) return false
+        if (position !== null && row.command.position !== position) return false
         rows.set(id, { ...row, command: { ...row.command, ...outcome }, leaseEndMs: 0 })
         return true
       }),
@@ -132,15 +136,18 @@ const port = (database: Database): Encoded.Encoded => {
         commands.read((rows) => {
           const nowMs = clock.unsafeCurrentTimeMillis()
           return matching(rows, { ...filter, statuses: ["received"] })
-            .flatMap(({ id }): ReadonlyArray<Encoded.EncodedOpenCommand> => {
+            .flatMap(({ id }): ReadonlyArray<Open> => {
               const row = received(rows, id)
               if (row === undefined || row.leaseEndMs > nowMs) return []
               const { attempts, createdAt, dueAt, position, type } = row.command
-              const dueInMs = (dueAt ?? createdAt) - nowMs
-              return [{ id, type, position, attempts, dueInMs, isLeftBehind: row.leaseEndMs > 0 }]
+              // One without a due time is due at once, whichever clock has said when it was created.
+              const dueInMs = dueAt === null ? Math.min(0, createdAt - nowMs) : dueAt - nowMs
+              const command = { id, type, position, attempts, dueInMs, isLeftBehind: row.leaseEndMs > 0 }
+              return [[dueAt ?? createdAt, command]]
             })
-            .sort((a, b) => a.dueInMs - b.dueInMs || a.position - b.position)
+            .sort(([atA, a], [atB, b]) => atA - atB || a.position - b.position)
             .slice(0, limit)
+            .map(([, command]) => command)
         })
       ),
 

@@ -18,8 +18,11 @@ export const inserted = `${given}, status, attempts, lease_end_ms, token`
 
 export const columns = `position, ${given}, status, outcome, outcome_key_id, attempts, finished_ms`
 
-/** When a command is due for workers: an index on it, with the position, has the received ones. */
+/** The order in which workers take commands: an index on it, with the position, has the received ones. */
 export const dueMs = "coalesce(due_ms, created_ms)"
+
+/** 1 for a command without a due time, which is due at once. */
+export const isUndated = "case when due_ms is null then 1 else 0 end"
 
 export const column: { readonly [K in DistinctField]: string } = {
   tenantId: "tenant_id",
@@ -93,22 +96,34 @@ export const fromRow = (row: Row): EncodedCommand => ({
   finishedAt: row[15]
 })
 
-/** A row of a command that is open for workers. */
+/**
+ * A row of a command that is open for workers. One without a due time is due at once, although the clock that has said
+ * when it was created may be ahead of the one that says what is due.
+ */
 export type OpenRow = readonly [
   id: string,
   type: string,
   position: number,
   attempts: number,
   dueInMs: number,
-  leaseEndMs: number
+  leaseEndMs: number,
+  isUndated: number
 ]
 
-export const openFromRow = ([id, type, position, attempts, dueInMs, leaseEndMs]: OpenRow): EncodedOpenCommand => ({
+export const openFromRow = ([
   id,
   type,
   position,
   attempts,
   dueInMs,
+  leaseEndMs,
+  isUndated
+]: OpenRow): EncodedOpenCommand => ({
+  id,
+  type,
+  position,
+  attempts,
+  dueInMs: isUndated === 1 ? Math.min(0, dueInMs) : dueInMs,
   isLeftBehind: leaseEndMs > 0
 })
 

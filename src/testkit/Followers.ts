@@ -31,6 +31,19 @@ const roundsMax = 100
 type ContextOfProjection<P> = P extends Projection.Projection<Projection.Delivery, infer R> ? R : never
 type ContextOfWorker<W> = W extends CommandWorker.CommandWorker<infer R> ? R : never
 
+/** The same worker, which tells when it begins with a command: one that fails may have done something before. */
+const counting = <R>(worker: CommandWorker.CommandWorker<R>, begins: () => void): CommandWorker.CommandWorker<R> => {
+  const definition = worker[CommandWorker.TypeId]
+  const handlers = Array.from(definition.handlers, ([type, handler]) => {
+    const work: typeof handler.work = (...attempt) => {
+      begins()
+      return handler.work(...attempt)
+    }
+    return [type, { ...handler, work }] as const
+  })
+  return { ...worker, [CommandWorker.TypeId]: { ...definition, handlers: new Map(handlers) } }
+}
+
 /**
  * Has them do all that is to be done now: projections handle events, reactions store commands, workers execute them,
  * and so on with the events of these, until nothing more comes of it. Commands that are due later stay, until a test
@@ -59,19 +72,20 @@ export const settle = <
   const projections = (followers.projections ?? []) as ReadonlyArray<
     Projection.Projection<Projection.Delivery, Context>
   >
-  const workers = (followers.workers ?? []) as ReadonlyArray<CommandWorker.CommandWorker<Context>>
+  const given = (followers.workers ?? []) as ReadonlyArray<CommandWorker.CommandWorker<Context>>
   const round = Effect.gen(function* () {
-    let executed = 0
+    let begun = 0
+    const workers = given.map((worker) => counting(worker, () => begun++))
     for (const projection of projections) yield* Projection.catchUp(projection)
-    for (const worker of workers) executed += yield* CommandWorker.catchUp(worker)
-    return executed
+    for (const worker of workers) yield* CommandWorker.catchUp(worker)
+    return begun
   })
   const settled = Effect.gen(function* () {
     const { head } = yield* EventStore
     for (let rounds = 0; rounds < roundsMax; rounds++) {
       const before = yield* head
-      const executed = yield* round
-      if (executed === 0 && (yield* head) === before) return
+      const begun = yield* round
+      if (begun === 0 && (yield* head) === before) return
     }
     return yield* new InvalidInput({ what: "followers", why: `have not come to rest in ${roundsMax} rounds` })
   })

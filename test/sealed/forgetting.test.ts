@@ -3,8 +3,9 @@
  * meanwhile, and after a restore of what was there before.
  */
 import assert from "node:assert/strict"
-import { Chunk, Deferred, Duration, Effect, Fiber, Layer, Stream } from "effect"
-import { CryptoService, EventStore, Subjects } from "effect-stores"
+import { randomUUID } from "node:crypto"
+import { Chunk, Deferred, Duration, Effect, Fiber, Layer, Logger, Schema, Stream } from "effect"
+import { CommandStore, CommandWorker, CryptoService, EventStore, Subjects } from "effect-stores"
 import { afterAll, describe, test } from "vitest"
 import { describePg, describeRedis, describeWith } from "../support/backends.js"
 import { startCeph } from "../support/s3.js"
@@ -71,6 +72,31 @@ const forgets = (name: string, place: () => Promise<Place>): void => {
         )
         // Rows are counted, and a page with one of them fails as a whole.
         assert.deepEqual([count, page._tag], [9, "Shredded"])
+      })
+    )
+  })
+
+  test(`${name}: a command is cancelled, or given up by a worker, which says so`, async () => {
+    const where = await place()
+    await run(
+      processOf(where),
+      Effect.gen(function* () {
+        const store = yield* CommandStore.CommandStore
+        const command = { tenantId, domain: "Order", type: "Forgotten", data: { customer: "c-9" } }
+        const ids = [randomUUID(), randomUUID()] as const
+        for (const id of ids) yield* store.create({ ...command, id })
+        yield* shred("c-9")
+        assert.deepEqual([yield* store.cancel(ids[0]), yield* store.cancel(ids[0])], [true, false])
+        const handler = CommandWorker.handler(Schema.TaggedStruct("Forgotten", {}), () => Effect.void)
+        const logged: Array<string> = []
+        const logger = Logger.replace(
+          Logger.defaultLogger,
+          Logger.make(({ message }) => logged.push(String(message)))
+        )
+        const worker = CommandWorker.make({ name: "w", attempts: 1, handlers: [handler] })
+        assert.equal(yield* Effect.provide(CommandWorker.catchUp(worker), logger), 0)
+        assert.equal(yield* store.count({ types: ["Forgotten"], statuses: ["failed"] }), 2)
+        assert.match(logged.at(-1) ?? "", /was given up after 1 attempt: Shredded/)
       })
     )
   })

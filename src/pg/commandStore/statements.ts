@@ -19,6 +19,7 @@ import {
   fromRow,
   fromRows,
   inserted,
+  isUndated,
   type OpenRow,
   openFromRow,
   payloadOf,
@@ -142,7 +143,7 @@ export const make = (names: Names) => {
         "close",
         "",
         `update ${commands} set status = $3, outcome = $4, outcome_key_id = $5, finished_ms = $6, lease_end_ms = 0
-         where id = $1 and position = $2 and status = 'received' and lease_end_ms <= ${nowMs}`,
+         where id = $1 and position = coalesce($2, position) and status = 'received' and lease_end_ms <= ${nowMs}`,
         [id, position, status, outcome, outcomeKeyId, finishedAt]
       ),
 
@@ -152,7 +153,8 @@ export const make = (names: Names) => {
       return read(
         "open",
         `_${shape}`,
-        `select id, type, position, attempts, ${dueMs} - ${nowMs}, lease_end_ms from ${commands}
+        `select id, type, position, attempts, ${dueMs} - ${nowMs}, lease_end_ms, ${isUndated}
+         from ${commands}
          where status = 'received' and lease_end_ms <= ${nowMs}${sql} order by ${dueMs}, position limit $1`,
         values,
         ({ rows }) => (rows as ReadonlyArray<OpenRow>).map(openFromRow)

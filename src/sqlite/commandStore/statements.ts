@@ -5,7 +5,7 @@
 import type { DistinctField } from "../../CommandStore.js"
 import type { Encoded, EncodedFilter } from "../../commandStore/CommandStoreEncoded.js"
 import type { Direction } from "../../internal/pages.js"
-import { column, columns, dueMs, inserted } from "../../sql/commandRows.js"
+import { column, columns, dueMs, inserted, isUndated } from "../../sql/commandRows.js"
 import { commandConditions } from "../../sql/filters.js"
 import { anyOf, filtered, unindexed } from "../database/filters.js"
 import { boundsOf, distinctOf } from "../database/logQueries.js"
@@ -34,12 +34,12 @@ export const make = (names: Names) => {
       WHERE id = ? AND position = ? AND status = 'received'`,
 
     close: `UPDATE ${commands} SET status = ?, outcome = ?, outcome_key_id = ?, finished_ms = ?, lease_end_ms = 0
-      WHERE id = ? AND position = ? AND status = 'received' AND lease_end_ms <= ?`,
+      WHERE id = ? AND position = coalesce(?, position) AND status = 'received' AND lease_end_ms <= ?`,
 
     open: (filter: EncodedFilter) => {
       const { params, where } = filtered(unindexedConditions, filter)
       // Named, since finished commands would be looked through by any other.
-      const text = `SELECT id, type, position, attempts, ${dueMs} - ?, lease_end_ms
+      const text = `SELECT id, type, position, attempts, ${dueMs} - ?, lease_end_ms, ${isUndated}
         FROM ${commands} INDEXED BY ${names.qualified("commands_due")}
         WHERE status = 'received' AND lease_end_ms <= ?${where} ORDER BY ${dueMs}, position LIMIT ?`
       return { text, params }

@@ -15,8 +15,8 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { CommandStore, CurrentCommand, type NewCommand, type TypedCommand } from "../../CommandStore.js"
 import * as CommandWorker from "../../CommandWorker.js"
-import { type Encoded, relift } from "../../commandStore/CommandStoreEncoded.js"
-import { InvalidInput } from "../../Errors.js"
+import { anyCommand, type Encoded, relift } from "../../commandStore/CommandStoreEncoded.js"
+import { InvalidInput, StoreError } from "../../Errors.js"
 import { failsWith, portOf, range } from "../suite.js"
 import type { Test } from "./fixtures.js"
 import { freshTenant, newCommand, pausableClock, stored } from "./fixtures.js"
@@ -60,6 +60,8 @@ const worked = <R>(worker: CommandWorker.CommandWorker<R>, tenantId: string) =>
   )
 
 const hour = 3_600_000
+
+type FailOnce = <A, E>(self: Effect.Effect<A, E>) => Effect.Effect<A, E | StoreError>
 
 export const workers = (test: Test, layer: Layer.Layer<CommandStore, unknown>): void => {
   test("the time at which a command is due is kept, and that of the first counts; execute does not wait for it", () =>
@@ -132,6 +134,13 @@ export const workers = (test: Test, layer: Layer.Layer<CommandStore, unknown>): 
       const worker = workerOf(tenantId, ({ data }) => Effect.sync(() => `${ran.push(data.n)}`), { concurrency: 1 })
       assert.equal(yield* CommandWorker.catchUp(worker), 4)
       assert.deepEqual(ran, [5, 6, 3, 2])
+    }))
+
+  test("what has no due time is due at once, although the clock that says when it was created is ahead", () =>
+    Effect.gen(function* () {
+      const tenantId = freshTenant()
+      yield* create({ tenantId, data: { n: 1 }, createdAt: yield* inMs(hour) })
+      assert.equal(yield* CommandWorker.catchUp(workerOf(tenantId, () => Effect.succeed(""))), 1)
     }))
 
   test("a running worker sees what is created beside it at once, and what is due when it is, whatever it polls", () =>
@@ -260,6 +269,65 @@ export const workers = (test: Test, layer: Layer.Layer<CommandStore, unknown>): 
         tenantId
       )
       assert.deepEqual((yield* stored(first.id)).outcome, Option.some("mended"))
+    }))
+
+  test("a store that fails is no outcome, even where the handler's failures may be anything: tried after a pause", () =>
+    Effect.gen(function* () {
+      const given = yield* CommandStore
+      const down = new StoreError({ operation: "test", cause: new Error("down") })
+      const cases: ReadonlyArray<readonly [transaction: boolean, (port: Encoded, failOnce: FailOnce) => Encoded]> = [
+        [false, (port, failOnce) => ({ ...port, takeOver: (request) => failOnce(port.takeOver(request)) })],
+        [false, (port, failOnce) => ({ ...port, finish: (request) => failOnce(port.finish(request)) })],
+        [
+          true,
+          (port, failOnce) => ({
+            ...port,
+            transaction: (self) => port.transaction(Effect.tap(self, failOnce(Effect.void)))
+          })
+        ]
+      ]
+      for (const [transaction, wrap] of cases) {
+        let failures = 0
+        const once = Effect.suspend(() => (failures++ === 0 ? Effect.fail(down) : Effect.void))
+        const failOnce: FailOnce = (self) => Effect.zipRight(once, self)
+        const store = yield* relift(given, (port) => Effect.succeed(wrap(port, failOnce)))
+        const tenantId = freshTenant()
+        const { id } = yield* create({ tenantId, data: { n: 1 } })
+        const handler = CommandWorker.handler(Place, () => Effect.void, { failure: Schema.Unknown, transaction })
+        const worker = CommandWorker.make({ name: "w", tenantId, pause: "1 hour", handlers: [handler] })
+        assert.equal(yield* Effect.provideService(CommandWorker.catchUp(worker), CommandStore, store), 0)
+        const { dueAt, status } = yield* stored(id)
+        assert.deepEqual([failures, status, dueAt !== undefined], [1, "received", true])
+      }
+    }))
+
+  test("one that cannot be given up is put off for the doubled pause; its end says how many attempts there were", () =>
+    Effect.gen(function* () {
+      const store = yield* CommandStore
+      const port = yield* portOf<Encoded>((keep) => relift(store, keep))
+      const down = Effect.fail(new StoreError({ operation: "close", cause: new Error("down") }))
+      const closing = yield* relift(store, (port) => Effect.succeed({ ...port, close: () => down }))
+      const minute = 60_000
+      const tenantId = freshTenant()
+      const given = newCommand({ tenantId, data: { n: 1 } })
+      const { id, position } = yield* store.create(given)
+      // An attempt that was interrupted.
+      const token = randomUUID()
+      assert.ok(yield* port.takeOver({ id, position, attempts: 0, token, leaseMs: hour }))
+      assert.ok(yield* port.renew({ id, token, leaseMs: 0 }))
+      let runs = 0
+      const handle: Handle<string> = () => Effect.suspend(() => Effect.fail(`${runs++}`))
+      const worker = workerOf(tenantId, handle, { attempts: 1, pause: minute })
+      const catchUp = Effect.provideService(CommandWorker.catchUp(worker), CommandStore, closing)
+      assert.deepEqual([yield* catchUp, yield* catchUp, runs], [0, 0, 1])
+      const filter = { ...anyCommand, tenantId }
+      const [putOff] = yield* port.open({ filter, limit: 1 })
+      assert.ok(putOff !== undefined && putOff.dueInMs > minute && putOff.dueInMs <= 2 * minute)
+
+      assert.ok(yield* port.postpone({ id, position, dueInMs: 0 }))
+      assert.deepEqual([yield* CommandWorker.catchUp(worker), runs], [0, 2])
+      const told = yield* failsWith(store.execute(given, Effect.void), "CommandDecodeError")
+      assert.match(told.message, /given up after 3 attempts/)
     }))
 
   test("a command whose last attempt died with its process is closed before it takes another with it", () =>
