@@ -68,14 +68,23 @@ export const inDomain = (calls: ReadonlyArray<Call>, domain: string) => {
 export const interrupt = (calls: ReadonlyArray<Call>, fibers: ReadonlyArray<Fiber.RuntimeFiber<unknown, unknown>>) =>
   Effect.forEach(fibers.filter((_, i) => calls[i]?.interrupted).reverse(), Fiber.interrupt)
 
-/** What a call was told; positions count from the one before the calls. */
+/**
+ * What a call was told; positions count from the one before the calls. Of a clash only that it is one: the id and the
+ * reason that it names are found when its transaction has ended, and then events of its neighbours may be there too.
+ */
 export const told = (exit: Exit.Exit<unknown, unknown>, before: number): unknown => {
   const since = (value: unknown): unknown => {
     if (Array.isArray(value)) return value.map(since)
     const { position, version } = value as EventStore.Appended
     return { version, position: position - before }
   }
-  return Exit.match(exit, { onFailure: (cause) => JSON.parse(JSON.stringify(cause)), onSuccess: since })
+  return Exit.match(exit, {
+    onFailure: (cause) => {
+      const { error, ...rest } = JSON.parse(JSON.stringify(cause))
+      return { ...rest, error: error?._tag === "DuplicateEvent" ? error._tag : error }
+    },
+    onSuccess: since
+  })
 }
 
 export const contents = (store: EventStore.EventStoreShape, domain: string, before: number) =>
