@@ -1,23 +1,20 @@
 /**
  * The bench of the CacheStore: in memory beside bentocache, on Redis beside raw ioredis with its own pipelining and
  * bentocache, on SQLite and PostgreSQL beside the bare drivers. `--quick` is for a look; `--profile` shows where the
- * time of our side goes; `--docs` writes the table of each backend that was measured into docs/. bentocache and its ioredis are measured where `--bentocache` names a directory in which npm has
- * installed them, outside of this repository.
+ * time of our side goes; `--docs` writes the table of each backend that was measured into docs/. bentocache and its
+ * ioredis are measured where `--bentocache` names a directory in which npm has installed them, outside of this
+ * repository.
  */
-import { mkdtempSync, rmSync } from "node:fs"
-import { tmpdir } from "node:os"
-import { join } from "node:path"
 import { parseArgs } from "node:util"
-import Database from "better-sqlite3"
 import { Redacted } from "effect"
 import { CacheStoreMemory } from "effect-stores/memory"
 import { CacheStorePg } from "effect-stores/pg"
 import { CacheStoreRedis } from "effect-stores/redis"
 import { CacheStoreSqlite } from "effect-stores/sqlite"
 import { Redis } from "ioredis"
-import Pg from "pg"
+import { barePg, bareSqlite } from "../drivers.js"
 import { type Part, runParts } from "../parts.js"
-import { postgres, redis } from "../servers.js"
+import { redis } from "../servers.js"
 import { bentocache, keys, text, value, workloadsOf } from "./sides.js"
 
 export const usage =
@@ -76,10 +73,8 @@ const onRedis = async (installed: string | undefined): Promise<Part> => {
 }
 
 const onSqlite = async (): Promise<Part> => {
-  const directory = mkdtempSync(join(tmpdir(), "bench-cache-"))
-  const db = new Database(join(directory, "raw.db"))
-  db.pragma("journal_mode = WAL")
-  db.pragma("synchronous = NORMAL")
+  const bare = bareSqlite("NORMAL")
+  const { db, facts, filename } = bare
   db.exec("CREATE TABLE cache (key TEXT PRIMARY KEY, value TEXT NOT NULL, end_ms INTEGER NOT NULL) STRICT")
   const put = db.prepare(
     `INSERT INTO cache VALUES (?, ?, ?)
@@ -89,7 +84,7 @@ ON CONFLICT (key) DO UPDATE SET value = excluded.value, end_ms = excluded.end_ms
   for (const key of keys) put.run(key, text, Date.now() + 3_600_000)
   const get = (key: string): unknown => JSON.parse(read.get(key, Date.now()) as string)
   const { close, workloads } = workloadsOf(
-    CacheStoreSqlite.layer({ filename: join(directory, "ours.db"), synchronous: "NORMAL" }),
+    CacheStoreSqlite.layer({ filename, synchronous: "NORMAL" }),
     true,
     [
       {
@@ -105,18 +100,17 @@ ON CONFLICT (key) DO UPDATE SET value = excluded.value, end_ms = excluded.end_ms
   return {
     title: "Sqlite",
     workloads,
-    facts: { SQLite: `${db.prepare("SELECT sqlite_version()").pluck().get()} (synchronous NORMAL)` },
+    facts,
     close: async () => {
       await close()
-      db.close()
-      rmSync(directory, { recursive: true })
+      await bare.close()
     }
   }
 }
 
 const onPg = async (): Promise<Part> => {
-  const server = await postgres()
-  const pool = new Pg.Pool({ connectionString: server.url, max: 10 })
+  const bare = await barePg(10)
+  const { facts, pool, url } = bare
   await pool.query("create table raw_cache (key text primary key, value text not null, end_ms bigint not null)")
   const now = "(extract(epoch from clock_timestamp()) * 1000)::bigint"
   const put = `insert into raw_cache values ($1, $2, ${now} + $3::bigint)
@@ -131,7 +125,7 @@ on conflict (key) do update set value = excluded.value, end_ms = excluded.end_ms
     return JSON.parse(rows[0].value)
   }
   const { close, workloads } = workloadsOf(
-    CacheStorePg.layer({ url: Redacted.make(server.url) }),
+    CacheStorePg.layer({ url: Redacted.make(url) }),
     false,
     [
       {
@@ -154,11 +148,10 @@ on conflict (key) do update set value = excluded.value, end_ms = excluded.end_ms
   return {
     title: "Pg",
     workloads,
-    facts: { PostgreSQL: (await pool.query("show server_version")).rows[0].server_version.split(" ")[0] },
+    facts,
     close: async () => {
       await close()
-      await pool.end()
-      await server.stop()
+      await bare.close()
     }
   }
 }

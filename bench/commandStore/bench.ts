@@ -4,18 +4,13 @@
  * writes the table of each backend that was measured into docs/.
  */
 import { randomUUID } from "node:crypto"
-import { mkdtempSync, rmSync } from "node:fs"
-import { tmpdir } from "node:os"
-import { join } from "node:path"
-import Database from "better-sqlite3"
 import { Effect, type Layer, ManagedRuntime, Redacted, Schema } from "effect"
 import { CommandStore } from "effect-stores"
 import { CommandStorePg } from "effect-stores/pg"
 import { CommandStoreSqlite } from "effect-stores/sqlite"
-import Pg from "pg"
+import { barePg, bareSqlite } from "../drivers.js"
 import { effectSide, promiseSide, type Workload } from "../harness.js"
 import { chosenBy, type Part } from "../parts.js"
-import { postgres } from "../servers.js"
 
 export const usage = "command-store [--what sqlite,pg] [--only TEXT] [--quick | --profile | --docs] [--json FILE]"
 
@@ -67,10 +62,8 @@ const row = (id: string) =>
   [id, place.tenantId, place.domain, place.type, JSON.stringify(data), "{}", Date.now(), "received", 1, 0] as const
 
 const onSqlite = async (): Promise<Part> => {
-  const directory = mkdtempSync(join(tmpdir(), "bench-commands-"))
-  const db = new Database(join(directory, "raw.db"))
-  db.pragma("journal_mode = WAL")
-  db.pragma("synchronous = FULL")
+  const bare = bareSqlite("FULL")
+  const { db, facts, filename } = bare
   db.exec(CommandStoreSqlite.migrationSql())
   const insert = db.prepare(
     `INSERT INTO es_commands (${columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`
@@ -89,27 +82,22 @@ const onSqlite = async (): Promise<Part> => {
       update.run(JSON.stringify(outcome), Date.now(), id)
     }
   }
-  const { close, workloads } = workloadsOf(
-    CommandStoreSqlite.layer({ filename: join(directory, "ours.db") }),
-    raw,
-    true
-  )
+  const { close, workloads } = workloadsOf(CommandStoreSqlite.layer({ filename }), raw, true)
   return {
     title: "Sqlite",
     workloads,
-    facts: { SQLite: `${db.prepare("SELECT sqlite_version()").pluck().get()} (synchronous FULL)` },
+    facts,
     close: async () => {
       await close()
-      db.close()
-      rmSync(directory, { recursive: true })
+      await bare.close()
     }
   }
 }
 
 const onPg = async (): Promise<Part> => {
-  const server = await postgres()
   const maxOpenConns = 25
-  const pool = new Pg.Pool({ connectionString: server.url, max: maxOpenConns, idleTimeoutMillis: 5 * 60_000 })
+  const bare = await barePg(maxOpenConns)
+  const { facts, pool, url } = bare
   await pool.query(CommandStorePg.migrationSql({ prefix: "raw_" }))
   const insert = (id: string) =>
     pool.query({
@@ -132,20 +120,18 @@ const onPg = async (): Promise<Part> => {
       })
     }
   }
-  const { rows } = await pool.query<{ server_version: string }>("show server_version")
   const { close, workloads } = workloadsOf(
-    CommandStorePg.layer({ url: Redacted.make(server.url), pool: { maxOpenConns, maxIdleConns: maxOpenConns } }),
+    CommandStorePg.layer({ url: Redacted.make(url), pool: { maxOpenConns, maxIdleConns: maxOpenConns } }),
     raw,
     false
   )
   return {
     title: "Pg",
     workloads,
-    facts: { PostgreSQL: rows[0]?.server_version.split(" ")[0] ?? "?" },
+    facts,
     close: async () => {
       await close()
-      await pool.end()
-      await server.stop()
+      await bare.close()
     }
   }
 }

@@ -4,18 +4,13 @@
  * goes; `--docs` writes the table of each backend that was measured into docs/.
  */
 import { randomUUID } from "node:crypto"
-import { mkdtempSync, rmSync } from "node:fs"
-import { tmpdir } from "node:os"
-import { join } from "node:path"
-import Database from "better-sqlite3"
 import { Effect, type Layer, ManagedRuntime, Option, Redacted } from "effect"
 import { SnapshotStore } from "effect-stores"
 import { SnapshotStorePg } from "effect-stores/pg"
 import { SnapshotStoreSqlite } from "effect-stores/sqlite"
-import Pg from "pg"
+import { barePg, bareSqlite } from "../drivers.js"
 import { effectSide, promiseSide, type Workload } from "../harness.js"
 import { chosenBy, type Part } from "../parts.js"
-import { postgres } from "../servers.js"
 
 export const usage = "snapshot-store [--what sqlite,pg] [--only TEXT] [--quick | --profile | --docs] [--json FILE]"
 
@@ -100,10 +95,8 @@ const row = (id: string, version: number) =>
   [address.tenantId, address.domain, id, version, mark, "1", "", Date.now(), JSON.stringify(state)] as const
 
 const onSqlite = async (): Promise<Part> => {
-  const directory = mkdtempSync(join(tmpdir(), "bench-snapshots-"))
-  const db = new Database(join(directory, "raw.db"))
-  db.pragma("journal_mode = WAL")
-  db.pragma("synchronous = FULL")
+  const bare = bareSqlite("FULL")
+  const { db, facts, filename } = bare
   db.exec(SnapshotStoreSqlite.migrationSql())
   const upsert = db.prepare(
     `INSERT INTO es_snapshots AS stored (${columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -122,27 +115,22 @@ const onSqlite = async (): Promise<Part> => {
       return { ...found, state: JSON.parse(found.state) }
     }
   }
-  const { close, workloads } = workloadsOf(
-    SnapshotStoreSqlite.layer({ filename: join(directory, "ours.db") }),
-    raw,
-    true
-  )
+  const { close, workloads } = workloadsOf(SnapshotStoreSqlite.layer({ filename }), raw, true)
   return {
     title: "Sqlite",
     workloads,
-    facts: { SQLite: `${db.prepare("SELECT sqlite_version()").pluck().get()} (synchronous FULL)` },
+    facts,
     close: async () => {
       await close()
-      db.close()
-      rmSync(directory, { recursive: true })
+      await bare.close()
     }
   }
 }
 
 const onPg = async (): Promise<Part> => {
-  const server = await postgres()
   const maxOpenConns = 25
-  const pool = new Pg.Pool({ connectionString: server.url, max: maxOpenConns, idleTimeoutMillis: 5 * 60_000 })
+  const bare = await barePg(maxOpenConns)
+  const { facts, pool, url } = bare
   await pool.query(SnapshotStorePg.migrationSql({ prefix: "raw_" }))
   const raw: Raw = {
     name: "pg",
@@ -165,20 +153,18 @@ const onPg = async (): Promise<Part> => {
       return { ...found, state: JSON.parse(found?.state ?? "null") }
     }
   }
-  const { rows } = await pool.query<{ server_version: string }>("show server_version")
   const { close, workloads } = workloadsOf(
-    SnapshotStorePg.layer({ url: Redacted.make(server.url), pool: { maxOpenConns, maxIdleConns: maxOpenConns } }),
+    SnapshotStorePg.layer({ url: Redacted.make(url), pool: { maxOpenConns, maxIdleConns: maxOpenConns } }),
     raw,
     false
   )
   return {
     title: "Pg",
     workloads,
-    facts: { PostgreSQL: rows[0]?.server_version.split(" ")[0] ?? "?" },
+    facts,
     close: async () => {
       await close()
-      await pool.end()
-      await server.stop()
+      await bare.close()
     }
   }
 }
