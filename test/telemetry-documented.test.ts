@@ -18,19 +18,12 @@ import {
   SnapshotStore
 } from "effect-stores"
 import { DataStoreFileSystem } from "effect-stores/fs"
-import {
-  CacheStoreMemory,
-  CheckpointStoreMemory,
-  CommandStoreMemory,
-  DataStoreMemory,
-  EventStoreMemory,
-  MemoryDatabase,
-  SnapshotStoreMemory
-} from "effect-stores/memory"
+import { CacheStoreMemory, DataStoreMemory, MemoryDatabase } from "effect-stores/memory"
 import { DataStoreMinio } from "effect-stores/minio"
 import { CommandStorePg, EventStorePg, PgDatabase } from "effect-stores/pg"
 import { CacheStoreRedis, SnapshotStoreRedis } from "effect-stores/redis"
 import { EventStoreSqlite, SqliteDatabase } from "effect-stores/sqlite"
+import { TestStores } from "effect-stores/testkit"
 import { describePg, freshDatabase, freshKeyPrefix, redisUrl, temporaryDirectory } from "./support/backends.js"
 import { s3ProgramsMissing, startCeph } from "./support/s3.js"
 import { recording } from "./support/tracing.js"
@@ -238,21 +231,7 @@ const inMemory = Effect.gen(function* () {
   yield* Effect.all([events, commands, aggregates, snapshots, cache, objects, projections, checkpoints, workers])
   const { transaction } = yield* MemoryDatabase.MemoryDatabase
   yield* transaction(Effect.void)
-}).pipe(
-  Effect.provide([
-    Layer.provideMerge(
-      Layer.mergeAll(
-        EventStoreMemory.layerFromDatabase(),
-        CommandStoreMemory.layerFromDatabase(),
-        SnapshotStoreMemory.layerFromDatabase(),
-        CheckpointStoreMemory.layerFromDatabase()
-      ),
-      MemoryDatabase.layer
-    ),
-    CacheStoreMemory.layer({ maxEntries: 1 }),
-    DataStoreMemory.layer()
-  ])
-)
+}).pipe(Effect.provide([TestStores.layer, CacheStoreMemory.layer({ maxEntries: 1 }), DataStoreMemory.layer()]))
 
 const onSqlite = (filename: string) =>
   Effect.gen(function* () {

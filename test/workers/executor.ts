@@ -3,9 +3,9 @@
  * one command, stopping itself at a place named by the environment, there to be killed or continued by the parent; or
  * many, at the same time as other processes, by many fibers.
  */
-import { writeSync } from "node:fs"
 import { Cause, Effect, Exit, Layer, Logger, Redacted, Schema } from "effect"
 import { CommandStore, CommandStoreEncoded, EventStore } from "effect-stores"
+import { say, sayAndStop } from "./say.js"
 import { streamOf } from "./store.js"
 
 const env = process.env
@@ -43,12 +43,6 @@ const stores = async (): Promise<Layer.Layer<Stores, unknown>> => {
   return Layer.provide(both, database)
 }
 
-/** Written synchronously: a line is out before the next thing begins. */
-const say = (line: object): void => {
-  const bytes = Buffer.from(`${JSON.stringify(line)}\n`)
-  for (let written = 0; written < bytes.length; ) written += writeSync(1, bytes, written)
-}
-
 const commandOf = (id: string): CommandStore.NewCommand => ({
   id,
   tenantId: "t",
@@ -59,12 +53,8 @@ const commandOf = (id: string): CommandStore.NewCommand => ({
 
 const point = (place: string) =>
   Effect.sync(() => {
-    if (env.WORKER_REPORT !== place && env.WORKER_STOP !== place) return
-    say({ at: place })
-    if (env.WORKER_STOP !== place) return
-    process.kill(process.pid, "SIGSTOP")
-    // Should the signal come late, it comes here.
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 100)
+    if (env.WORKER_STOP === place) sayAndStop({ at: place })
+    else if (env.WORKER_REPORT === place) say({ at: place })
   })
 
 /** For how long the effect keeps the event loop busy. */

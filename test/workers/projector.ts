@@ -3,10 +3,10 @@
  * SIGUSR2 it stops in the middle of its next batch, as if by SIGSTOP from outside. Or counts the first of them the way
  * that comes to mind first: the position is read, then each event and its position are written in a transaction.
  */
-import { writeSync } from "node:fs"
 import { SqlClient } from "@effect/sql"
 import { Cause, Effect, Exit, Layer, Logger, Redacted, Schema, Stream } from "effect"
 import { CheckpointStore, EventStore, Projection } from "effect-stores"
+import { say, sayAndStop } from "./say.js"
 
 const env = process.env
 
@@ -26,11 +26,6 @@ const stores = async () => {
     CheckpointStorePg.layerFromDatabase(),
     PgDatabase.layerSqlClient
   ).pipe(Layer.provide(PgDatabase.layer({ url: Redacted.make(env.WORKER_PG_URL ?? ""), pool: { maxOpenConns: 6 } })))
-}
-
-/** Written synchronously: a line is out before the next thing begins. */
-const say = (line: object): void => {
-  writeSync(1, `${JSON.stringify(line)}\n`)
 }
 
 const Happened = Schema.TaggedStruct("Happened", { n: Schema.Number })
@@ -64,8 +59,7 @@ const alone = Effect.repeat(Effect.sleep("1 millis"), { until: () => open === 0 
 /** Until it is continued. */
 const stop = Effect.sync(() => {
   isStopping = false
-  say({ stopped: true })
-  process.kill(process.pid, "SIGSTOP")
+  sayAndStop({ stopped: true })
 })
 
 /** Where one writes at a time, nobody could take over while it is stopped in a transaction. */

@@ -2,7 +2,6 @@
  * Runs a reaction and the worker of its commands, which counts each in a table of the stores' database, until it is
  * killed. May stop itself at a place named by the environment, there to be killed by the parent.
  */
-import { writeSync } from "node:fs"
 import { SqlClient } from "@effect/sql"
 import { Cause, DateTime, Effect, Exit, Layer, Logger, Redacted, Schema } from "effect"
 import {
@@ -14,23 +13,15 @@ import {
   Projection,
   Reaction
 } from "effect-stores"
+import { say, sayAndStop } from "./say.js"
 
 const env = process.env
 
 type Stores = EventStore.EventStore | CheckpointStore.CheckpointStore | CommandStore.CommandStore | SqlClient.SqlClient
 
-/** Written synchronously: a line is out before the next thing begins. */
-const say = (line: object): void => {
-  writeSync(1, `${JSON.stringify(line)}\n`)
-}
-
 const point = (place: string) =>
   Effect.sync(() => {
-    if (env.WORKER_STOP !== place) return
-    say({ at: place })
-    process.kill(process.pid, "SIGSTOP")
-    // Should the signal come late, it comes here.
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 100)
+    if (env.WORKER_STOP === place) sayAndStop({ at: place })
   })
 
 /** A CommandStore that can stop around each of its steps. */

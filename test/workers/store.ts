@@ -2,10 +2,10 @@
  * What workers have in common: the store that their environment names, the events they append, and a line on standard
  * output for each thing that happened. What the lines mean to the parent is in `history.ts`.
  */
-import { writeSync } from "node:fs"
 import { Effect, Layer, Logger, Redacted, Schedule } from "effect"
 import { Errors, type EventStore } from "effect-stores"
 import { type Line, payloadOf } from "./history.js"
+import { say } from "./say.js"
 
 const { WORKER_PG_URL, WORKER_SQLITE_FILE } = process.env
 
@@ -26,11 +26,7 @@ const backendLayer = async (): Promise<Layer.Layer<EventStore.EventStore, unknow
   return EventStorePg.layer({ url: Redacted.make(WORKER_PG_URL ?? ""), applicationName: "worker" })
 }
 
-/** Standard output is a pipe that is written synchronously: a line is out before the next thing begins. */
-export const report = (line: Line): void => {
-  const bytes = Buffer.from(`${JSON.stringify(line)}\n`)
-  for (let written = 0; written < bytes.length; ) written += writeSync(1, bytes, written)
-}
+export const report = (line: Line): void => say(line)
 
 export const streamOf = (aggregateId: string): EventStore.StreamId => ({ tenantId: "t", domain: "d", aggregateId })
 

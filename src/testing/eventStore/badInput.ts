@@ -12,8 +12,10 @@ import type {
   Event,
   EventStoreShape,
   ExpectedVersion,
+  FeedOptions,
   Filter,
   NewEvent,
+  ReadError,
   StreamId
 } from "../../EventStore.js"
 import { EventStore } from "../../EventStore.js"
@@ -105,6 +107,20 @@ const checkStream = (store: EventStoreShape, stream: StreamId, version: number, 
     )
   )
 
+const following = (follow: (store: EventStoreShape, options: FeedOptions) => Stream.Stream<unknown, ReadError>) =>
+  operation({
+    args: (at, world) => ({
+      options: at<FeedOptions>("options", {
+        after: at("options.after", 0),
+        filter: filterArg(at, "options.filter", tenantOf(world)),
+        limit: at("options.limit", 3)
+      })
+    }),
+    // A subscription that nothing ends waits, which is right; a typed error comes at once.
+    run: (store, { options }) => Effect.timeoutOption(collect(Stream.take(follow(store, options), 1)), "30 millis"),
+    check: () => Effect.void
+  })
+
 const operations: Readonly<Record<string, Operation<World>>> = {
   append: operation({
     args: (at) => ({
@@ -186,30 +202,9 @@ const operations: Readonly<Record<string, Operation<World>>> = {
       })
   }),
 
-  subscribe: operation({
-    args: (at, world) => ({
-      options: at("options", {
-        after: at("options.after", 0),
-        filter: filterArg(at, "options.filter", tenantOf(world)),
-        limit: at("options.limit", 3)
-      })
-    }),
-    // A subscription that nothing ends waits, which is right; a typed error comes at once.
-    run: (store, { options }) => Effect.timeoutOption(collect(Stream.take(store.subscribe(options), 1)), "30 millis"),
-    check: () => Effect.void
-  }),
-  follow: operation({
-    args: (at, world) => ({
-      options: at("options", {
-        after: at("options.after", 0),
-        filter: filterArg(at, "options.filter", tenantOf(world)),
-        limit: at("options.limit", 3)
-      })
-    }),
-    // A subscription that nothing ends waits, which is right; a typed error comes at once.
-    run: (store, { options }) => Effect.timeoutOption(collect(Stream.take(store.follow(options), 1)), "30 millis"),
-    check: () => Effect.void
-  }),
+  subscribe: following((store, options) => store.subscribe(options)),
+
+  follow: following((store, options) => store.follow(options)),
 
   ...queries,
 
