@@ -31,7 +31,7 @@ export interface Then<S, E> {
 export interface Given<S, E> {
   /** The state after the given events. */
   readonly state: Effect.Effect<S, InvalidInput>
-  /** Asks a decision, in the form that `Aggregate.execute` takes. Fails as the decision does. */
+  /** Asks for a decision, in the form that `Aggregate.execute` takes. Fails as the decision does. */
   readonly when: <Err = never, R = never>(
     decide: (state: S, version: number) => Decided<E, Err, R>
   ) => Effect.Effect<Then<S, E>, Err | InvalidInput, R>
