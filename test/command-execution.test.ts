@@ -20,7 +20,7 @@ import {
   Supervisor,
   TestClock
 } from "effect"
-import { CommandStore, CommandStoreEncoded, Errors } from "effect-stores"
+import { CommandStore, CommandStoreEncoded, CommandWorker, Errors } from "effect-stores"
 import { CommandStoreMemory } from "effect-stores/memory"
 import { moments } from "./support/scale.js"
 
@@ -580,6 +580,41 @@ describe("the lease", () => {
       })
     )
   }
+
+  const Place = Schema.TaggedStruct("Place", { n: Schema.Number })
+  const workedOff = (store: CommandStore.CommandStoreShape, run: Effect.Effect<void>) => {
+    const handlers = [CommandWorker.handler(Place, () => run, { lease: "1 hour" })]
+    const worker = CommandWorker.make({ name: "worker", tenantId: command.tenantId, handlers })
+    return Effect.provideService(CommandWorker.catchUp(worker), CommandStore.CommandStore, store)
+  }
+
+  it.effect("of a worker whose take-over was made and its answer lost is given back", () =>
+    Effect.gen(function* () {
+      const lost = first<boolean, Errors.StoreFailure>(1, (take) => Effect.zipRight(take, Effect.fail(unknown)))
+      const { encoded, store } = yield* setUp((encoded) => ({ takeOver: (request) => lost(encoded.takeOver(request)) }))
+      yield* store.create(command)
+      assert.strictEqual(yield* workedOff(store, Effect.die("must not run")), 0)
+      assert.deepInclude(yield* stored(encoded), { status: "received", attempts: 1 })
+      assert.strictEqual(yield* leaseLeftMs(encoded), 0)
+    })
+  )
+
+  it.effect("of a worker that is interrupted during its take-over is given back when it comes", () =>
+    Effect.gen(function* () {
+      const gate = yield* Deferred.make<void>()
+      const { encoded, store } = yield* setUp((encoded) => ({
+        takeOver: (request) => Effect.zipLeft(encoded.takeOver(request), Deferred.await(gate))
+      }))
+      yield* store.create(command)
+      const fiber = yield* Effect.fork(workedOff(store, Effect.die("must not run")))
+      yield* turns(50)
+      assert.isAbove(yield* leaseLeftMs(encoded), 0)
+      yield* Fiber.interrupt(fiber)
+      yield* Deferred.succeed(gate, undefined)
+      yield* turns(50)
+      assert.strictEqual(yield* leaseLeftMs(encoded), 0)
+    })
+  )
 
   it.effect("of another attempt is not given back by one who was interrupted while they waited for it", () =>
     Effect.gen(function* () {

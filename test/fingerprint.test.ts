@@ -173,6 +173,9 @@ describe("The fingerprint", () => {
       b: there.fields.b
     }).annotations({ identifier: "State", title: "State", description: "the state" })
     assert.strictEqual(fingerprint(there), fingerprint(described))
+    const c = Schema.propertySignature(Schema.Number).pipe(Schema.fromKey("a"))
+    const d = Schema.propertySignature(Schema.Number).pipe(Schema.fromKey("b"))
+    assert.strictEqual(fingerprint(Schema.Struct({ c, d })), fingerprint(Schema.Struct({ d, c })))
   })
 
   it("changes with the events as well as with the state, and carries snapshotVersion", () => {

@@ -229,6 +229,8 @@ describe("A SnapshotStore", () => {
         })
         state.through = (found) => Effect.zipRight(busy, found)
         assert.strictEqual((yield* Aggregate.load(Counter, id)).snapshotVersion, 5)
+        state.through = undefined
+        assert.strictEqual(yield* isHit(id), true, "its store is taken for slow")
       })
     )
   })

@@ -54,8 +54,8 @@ const at = <R>(definition: Definition<R>): Effect.Effect<Worker<R>, ReadOnly | I
   })
 
 /**
- * 1. Looks for open commands, and begins with as many as it may. It asks for those beside the ones that it is at, since
- *    these may not have been taken over yet.
+ * 1. Looks for open commands, and begins with as many as it may. Among those found may be some that it is at and has not
+ *    taken over yet: so many fewer may begin, so it need not ask for more.
  * 2. When it may begin with no more, waits until one has ended. Otherwise until the next is due, one is created
  *    here, or it is time to look for those of other processes.
  *
@@ -89,7 +89,7 @@ const working = <R>(worker: Worker<R>, goesOn: boolean): Effect.Effect<number, S
       return FiberSet.run(fibers, Effect.ensuring(Effect.interruptible(attempt), end))
     }
 
-    const look = Effect.suspend(() => store.encoded.open({ filter, limit: concurrency + busy.size })).pipe(
+    const look = Effect.suspend(() => store.encoded.open({ filter, limit: concurrency })).pipe(
       Effect.tapError((error) => {
         if (!isTransient(error)) return Effect.void
         metrics.ended("unavailable")

@@ -127,7 +127,7 @@ export const verified = (
         if (fits !== null && !fits(first / chunkBytes, piece)) {
           return corrupt(`is not what was put: bytes ${first} to ${at - 1} do not fit their checksum`)
         }
-        return first < from || at > to ? piece.subarray(Math.max(0, from - first), Math.min(at, to) - first) : piece
+        return piece.subarray(Math.max(0, from - first), Math.min(at, to) - first)
       },
       () => (at < end ? corrupt(`ends after ${at} of ${size} bytes`) : undefined)
     )

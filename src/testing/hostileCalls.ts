@@ -126,6 +126,20 @@ export const hostileCalls = <World, E>(
     let refusals = 0
     let successes = 0
 
+    // What no field takes is refused by each alone, and the error names the field, or what has a key too many.
+    const unnamed: Array<string> = []
+    for (const [operation, { places, prepare }] of Object.entries(operations)) {
+      for (const place of places) {
+        const { run } = prepare((at, right) => (at === place ? (Symbol("hostile") as never) : right), world)
+        const exit = yield* Effect.exit(Effect.suspend(run))
+        const failure = Exit.isFailure(exit) ? Cause.failureOption(exit.cause) : Option.none()
+        const what = Option.isSome(failure) && "what" in failure.value ? failure.value.what : undefined
+        const keyOf = `a key of ${place.slice(0, place.lastIndexOf("."))}`
+        if (what !== place && what !== keyOf) unnamed.push(`${operation}, ${place}: ${printable(exit)}`)
+      }
+    }
+    assert.deepEqual(unnamed, [])
+
     yield* property(casesOf(operations, weightOf), options, ({ hits, operation }) =>
       Effect.gen(function* () {
         const values = new Map(hits)

@@ -8,8 +8,9 @@ import { CryptoService } from "effect-stores"
 import { describe, test } from "vitest"
 import { type Context, type ContextField, encode } from "../../src/crypto/formats/context.js"
 import * as envelope from "../../src/crypto/formats/envelope.js"
-import { atOnce, type Steps, stepBytes } from "../../src/crypto/formats/steps.js"
+import { atOnce, inTurns, type Steps, stepBytes } from "../../src/crypto/formats/steps.js"
 import * as sealer from "../../src/crypto/sealer.js"
+import { turn } from "../../src/internal/fibers.js"
 import { contexts, finding, keyOf, ringOf } from "./fixtures.js"
 
 const key = keyOf("k1")
@@ -274,4 +275,59 @@ describe("a large envelope", () => {
       assert.equal((yield* Fiber.interrupt(fiber))._tag, "Failure")
       isOver = true
     }).pipe(Effect.provide(CryptoService.layer(ringOf("k1"))), Effect.runPromise))
+})
+
+describe("work in steps", () => {
+  test("that is interrupted ends where it is, and clears up", () =>
+    Effect.gen(function* () {
+      let cleared = false
+      function* endless(): Steps<never> {
+        try {
+          for (;;) yield
+        } finally {
+          cleared = true
+        }
+      }
+      const fiber = yield* Effect.fork(inTurns(endless))
+      yield* turn
+      assert.equal(cleared, false)
+      yield* Fiber.interrupt(fiber)
+      assert.equal(cleared, true)
+    }).pipe(Effect.runPromise))
+
+  /** How many turns of the event loop there are while a page is opened whose records take no time themselves. */
+  const turnsFor = (records: number, chars: number): Promise<number> =>
+    Effect.gen(function* () {
+      let turns = 0
+      let isOver = false
+      const tick = (): void => {
+        if (isOver) return
+        turns++
+        setImmediate(tick)
+      }
+      const rows = Array.from({ length: records }, () => ({ data: "x".repeat(chars) }))
+      const cipher = { ring: { finding: () => Effect.succeed(find) } } as unknown as Parameters<
+        typeof sealer.openAll
+      >[0]
+      setImmediate(tick)
+      const opened = yield* sealer.openAll(
+        cipher,
+        rows,
+        () => {},
+        // biome-ignore lint/correctness/useYield: a record that is opened in one step
+        function* (row) {
+          return row
+        }
+      )
+      isOver = true
+      assert.deepEqual(opened, rows)
+      return turns
+    }).pipe(Effect.runPromise)
+
+  test("on a page lets others have a turn after 64 records, and after half a MiB of text", async () => {
+    assert.equal(await turnsFor(64, 1), 0)
+    assert.ok((await turnsFor(64 * 5 + 1, 1)) >= 5)
+    assert.equal(await turnsFor(8, 64 * 1024), 0)
+    assert.ok((await turnsFor(60, 64 * 1024)) >= 6)
+  })
 })

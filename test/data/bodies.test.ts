@@ -96,3 +96,23 @@ it("checksums of fewer or more pieces than the body has are ObjectCorrupt before
       for (const look of looks) expect(yield* Effect.flip(look)).toMatchObject({ _tag: "ObjectCorrupt", ...id })
     }
   }).pipe(Effect.runPromise))
+
+it("an object that has no checksums, as others store them, is read as it is", () =>
+  Effect.gen(function* () {
+    const port = yield* DataStoreMemory.makeEncoded
+    const store = DataStoreEncoded.make(
+      {
+        ...port,
+        open: (object) =>
+          Effect.map(port.open(object), (found) =>
+            found === null || found === "NoBucket" ? found : { ...found, object: { ...found.object, checksums: null } }
+          )
+      },
+      { system: "memory" }
+    )
+    yield* store.buckets.create(id.bucket)
+    yield* store.put(id, bytes)
+    expect(Option.getOrThrow(yield* store.head(id))).toMatchObject({ size: bytes.byteLength, sha256: undefined })
+    const { body } = Option.getOrThrow(yield* store.get(id))
+    expect(Buffer.concat([...(yield* Stream.runCollect(body))]).equals(bytes)).toBe(true)
+  }).pipe(Effect.runPromise))

@@ -57,6 +57,8 @@ const worked = <R>(worker: CommandWorker.CommandWorker<R>, tenantId: string) =>
       Effect.flatMap(CommandStore, (store) => store.count({ tenantId, statuses: ["received"] }))
     ).pipe(Effect.zipLeft(Effect.sleep(2))),
     { until: (open) => open === 0 }
+  ).pipe(
+    Effect.timeoutFail({ duration: "2 minutes", onTimeout: () => new Error(`commands of ${tenantId} are still open`) })
   )
 
 const hour = 3_600_000
@@ -160,6 +162,21 @@ export const workers = (test: Test, layer: Layer.Layer<CommandStore, unknown>): 
       yield* Deferred.await(first)
       // The clocks of a backend and of its caller may differ by a little.
       assert.ok((yield* Deferred.await(second)) > -50)
+    }))
+
+  test("a running worker tries again what has failed when its pause is over, whatever it polls", () =>
+    Effect.gen(function* () {
+      const tenantId = freshTenant()
+      const again = yield* Deferred.make<void>()
+      let runs = 0
+      const handle: Handle<string> = () =>
+        Effect.suspend(() =>
+          ++runs === 1 ? Effect.fail("not yet") : Effect.as(Deferred.succeed(again, undefined), "")
+        )
+      const worker = workerOf(tenantId, handle, { pollInterval: "1 hour", pause: 50 })
+      yield* Effect.forkScoped(CommandWorker.run(worker))
+      yield* create({ tenantId, data: { n: 1 } })
+      yield* Deferred.await(again)
     }))
 
   test("at most so many are executed at the same time, and one that takes long holds up no others", () =>

@@ -5,7 +5,8 @@ import assert from "node:assert/strict"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
-import { DataStore } from "../../DataStore.js"
+import { type CopyError, DataStore, type PutError } from "../../DataStore.js"
+import { relift } from "../../dataStore/DataStoreEncoded.js"
 import { failsWith } from "../suite.js"
 import type { Test } from "./fixtures.js"
 import { assertAbsent, assertStored, bytesOf, freshObject, freshPair, inPieces, text } from "./fixtures.js"
@@ -114,6 +115,32 @@ export const conditions = (test: Test): void => {
       )
       assert.equal(exits.filter(Exit.isSuccess).length, 1)
       yield* assertStored(target, text("changed"))
+    }))
+
+  test("a condition that a backend does not have is refused, named with the backend, and nothing is changed", () =>
+    Effect.gen(function* () {
+      const given = yield* DataStore
+      const none = { putIfAbsent: false, putIfMatch: false, copyIfAbsent: false, deleteIfMatch: false }
+      let backend = ""
+      const store = yield* relift(given, (port) => {
+        backend = port.backend
+        return Effect.succeed({ ...port, capabilities: { ...port.capabilities, ...none } })
+      })
+      const { from, to } = yield* freshPair
+      const { etag } = yield* store.put(from, text("one"))
+      const asked: ReadonlyArray<readonly [string, Effect.Effect<unknown, PutError | CopyError>]> = [
+        ["put with ifAbsent", store.put(to, text("two"), { ifAbsent: true })],
+        ["put with ifMatch", store.put(from, text("two"), { ifMatch: etag })],
+        ["copy with ifAbsent", store.copy(from, to, { ifAbsent: true })],
+        ["copy with ifAbsent", store.move(from, to, { ifAbsent: true })],
+        ["delete with ifMatch", store.delete(from, { ifMatch: etag })]
+      ]
+      for (const [operation, effect] of asked) {
+        const error = yield* failsWith(effect, "Unsupported")
+        assert.ok(error.message.includes(operation) && error.message.includes(backend), error.message)
+      }
+      yield* assertStored(from, text("one"))
+      yield* assertAbsent(to)
     }))
 
   test("a conditional put that is larger than the backend takes on a condition is refused", () =>
