@@ -54,8 +54,8 @@ const at = <R>(definition: Definition<R>): Effect.Effect<Worker<R>, ReadOnly | I
   })
 
 /**
- * 1. Looks for open commands, and begins with as many as it may. Among those found may be some that it is at and has not
- *    taken over yet: so many fewer may begin, so it need not ask for more.
+ * 1. Looks for open commands, and begins with as many as it may. Some of those found may be ones that it is at and has
+ *    not taken over yet: it may begin with so many fewer, so it need not ask for more.
  * 2. When it may begin with no more, waits until one has ended. Otherwise until the next is due, one is created
  *    here, or it is time to look for those of other processes.
  *
