@@ -21,6 +21,7 @@ import {
   redisUrl
 } from "./support/backends.js"
 import { startRedis } from "./support/redis.js"
+import { badInput, model } from "./support/scale.js"
 
 const { get } = Effect.serviceFunctions(CacheStore.CacheStore)
 const cache = <A, E>(use: (store: CacheStore.CacheStoreShape) => Effect.Effect<A, E>) =>
@@ -87,15 +88,15 @@ const shared = world()
 const layer = CacheStoreTwoLevels.layer({ first, second: shared.second, bus: shared.bus })
 
 CacheStoreSuite.contract("CacheStore on two levels", layer)
-CacheStoreSuite.badInput("CacheStore on two levels", CacheStoreTwoLevels.layer({ first, second: world().second }), {
-  cases: 2_000
-})
+CacheStoreSuite.badInput(
+  "CacheStore on two levels",
+  CacheStoreTwoLevels.layer({ first, second: world().second }),
+  badInput
+)
 CacheStoreSuite.model(
   "CacheStore on two levels",
   CacheStoreTwoLevels.layer({ first, second: CacheStoreMemory.layer() }),
-  {
-    runs: 100
-  }
+  model
 )
 CacheStoreSuite.removalWins("CacheStore on two levels", layer, { runs: 50 })
 

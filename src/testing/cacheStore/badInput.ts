@@ -116,7 +116,7 @@ const operations: Readonly<Record<string, Operation<World>>> = {
     args: (at, { tenantId }) => ({
       tenantId: at("tenantId", tenantId),
       key: at("key", freshKey()),
-      load: at<Effect.Effect<unknown>>("load", Effect.succeed(at<unknown>("loaded", 1))),
+      load: at<Effect.Effect<unknown>>("load", Effect.succeed(at<unknown>("value", 1))),
       options: loadArg(at)
     }),
     run: (store, { key, load, options, tenantId }) => store.getOrSet(tenantId, key, load, options),
@@ -126,7 +126,7 @@ const operations: Readonly<Record<string, Operation<World>>> = {
   getOrSetMany: operation({
     args: (at, { tenantId }) => {
       const key = freshKey()
-      const loaded = at<ReadonlyMap<string, unknown>>("loaded", new Map([[key, at<unknown>("loaded.value", 1)]]))
+      const loaded = at<ReadonlyMap<string, unknown>>("load.given", new Map([[key, at<unknown>("value", 1)]]))
       return {
         tenantId: at("tenantId", tenantId),
         keys: at("keys", [key]),

@@ -105,13 +105,18 @@ const operations: Readonly<Record<string, Operation<World>>> = {
     args: (at, world) => {
       const { lease } = world
       const letter = newLetter(7)
-      const parts = Object.entries(letter).map(([key, value]) => [key, at<unknown>(`letter.${key}`, value)])
+      const parts = Object.entries(letter).map(([key, value]) => [
+        key,
+        at<unknown>(`options.deadLetters[0].${key}`, value)
+      ])
       return {
         world,
         lease: leaseArg(at, lease),
         position: at("position", lease.position + 1),
         options: at<CommitOptions>("options", {
-          deadLetters: at("options.deadLetters", [at("letter", Object.fromEntries(parts) as NewDeadLetter)]),
+          deadLetters: at("options.deadLetters", [
+            at("options.deadLetters[0]", Object.fromEntries(parts) as NewDeadLetter)
+          ]),
           settled: at("options.settled", [at("options.settled[0]", 3)])
         })
       }

@@ -37,7 +37,10 @@ const optionsArg = (at: At): PutOptions => {
   return at("options", {
     ...(misspelt === undefined ? {} : { contenttype: misspelt }),
     contentType: at("options.contentType", "text/plain"),
-    metadata: at("options.metadata", Object.fromEntries(keys.map((key) => [key, at(`options.metadata.${key}`, "1")]))),
+    metadata: at(
+      "options.metadata",
+      Object.fromEntries(keys.map((key) => [key, at(`options.metadata."${key}"`, "1")]))
+    ),
     ifAbsent: at<boolean | undefined>("options.ifAbsent", undefined),
     ifMatch: at<string | undefined>("options.ifMatch", undefined)
   })
