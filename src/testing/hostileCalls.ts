@@ -137,8 +137,13 @@ export const hostileCalls = <World, E>(
     // operation that refuses nothing tells its caller of no failure.
     for (const [operation, { places, prepare }] of Object.entries(operations)) {
       const named = yield* Effect.forEach(places, (place) => {
-        const { run } = prepare((at, right) => (at === place ? (Symbol("hostile") as never) : right), world)
-        return Effect.map(Effect.exit(Effect.suspend(run)), (exit) => [place, whatOf(exit)] as const)
+        const { check, run } = prepare((at, right) => (at === place ? (Symbol("hostile") as never) : right), world)
+        return Effect.flatMap(Effect.exit(Effect.suspend(run)), (exit) =>
+          Effect.as(Exit.isSuccess(exit) ? Effect.orDie(check(exit.value)) : Effect.void, [
+            place,
+            whatOf(exit)
+          ] as const)
+        )
       })
       const wrong = named.filter(([place, what]) => {
         const around = place.slice(0, place.lastIndexOf("."))

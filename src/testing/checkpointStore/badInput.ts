@@ -35,12 +35,12 @@ const operation = operationsOf<World>({
   lease: noLease
 })
 
-const followerArg = (at: At, right: OneGeneration): OneGeneration => {
-  const misspelt = at<unknown>("follower.Name", undefined)
-  return at("follower", {
+const followerArg = (at: At, right: OneGeneration, what = "follower"): OneGeneration => {
+  const misspelt = at<unknown>(`${what}.Name`, undefined)
+  return at(what, {
     ...(misspelt === undefined ? {} : { Name: misspelt }),
-    name: at("follower.name", right.name),
-    generation: at("follower.generation", right.generation)
+    name: at(`${what}.name`, right.name),
+    generation: at(`${what}.generation`, right.generation)
   })
 }
 
@@ -154,7 +154,7 @@ const operations: Readonly<Record<string, Operation<World>>> = {
   }),
 
   list: operation({
-    args: (at, { fixture }) => ({ filter: followerArg(at, fixture) }),
+    args: (at, { fixture }) => ({ filter: followerArg(at, fixture, "filter") }),
     run: (store, { filter }) => collect(store.list(filter)),
     check: (_, { filter }, found) =>
       Effect.sync(() => {
