@@ -3,7 +3,7 @@
  * once per connection; a filter has one text per set of conditions.
  */
 import type Pg from "pg"
-import type { DistinctField, ExpectedVersion, Guard, StreamId } from "../../EventStore.js"
+import type { ExpectedVersion, Guard, StreamId } from "../../EventStore.js"
 import type {
   AppendOutcome,
   Encoded,
@@ -12,6 +12,7 @@ import type {
   EncodedFilter,
   EncodedNewEvent
 } from "../../eventStore/EventStoreEncoded.js"
+import { type Column, type Look, lookedUp, mergedTypes, partOf, type Way } from "../../sql/eventLookups.js"
 import {
   column,
   columns,
@@ -28,7 +29,7 @@ import { eventConditions } from "../../sql/filters.js"
 import type { Statement } from "../database/access.js"
 import { anyOf, where } from "../database/filters.js"
 import type { Names } from "../database/names.js"
-import { type BoundedRows, distinct, distinctRows, orderOf, pageOf, rowCount } from "../database/pages.js"
+import { type BoundedRows, distinct, distinctRows, loose, orderOf, pageOf, rowCount } from "../database/pages.js"
 import * as functions from "./functions.js"
 import type { Head, Holder } from "./heldBack.js"
 import * as locks from "./locks.js"
@@ -58,6 +59,34 @@ type Request<K extends keyof Encoded> = Encoded[K] extends (request: infer R) =>
 const firstValue = <A>(result: Pg.QueryResult): A => (result.rows as ReadonlyArray<readonly [A]>)[0]?.[0] as A
 
 const conditions = eventConditions(anyOf)
+
+/** A column that no index is used for. */
+const hidden = (column: Column): string =>
+  column === "position" || column === "created_ms" ? `${column} + 0` : `${column} || ''`
+
+/** The columns of events; of those that an index has, only the way's own can be looked up. */
+const columnsBy = ({ columns: own }: Way): string =>
+  columns
+    .split(", ")
+    .map((name) => {
+      const column = lookedUp.find((column) => column === name)
+      return column === undefined || own.includes(column) ? name : `${hidden(column)} as ${name}`
+    })
+    .join(", ")
+
+/** Where a filter's events are found. */
+interface Source {
+  readonly from: string
+  readonly where: string
+  /** Tells the text apart. */
+  readonly shape: string
+}
+
+/** Of several in one name, which may have 63 bytes. */
+const shorter = (shape: string): string => {
+  const [, way = "", types = "", fields = ""] = /^(..)[a-z]*(\d*)_(\d+)$/.exec(shape) ?? []
+  return `${way}${types}${Number.parseInt(fields, 2).toString(36)}`
+}
 
 const expectedNumber = (expected: ExpectedVersion): number =>
   expected === "any"
@@ -141,6 +170,26 @@ export const make = (names: Names) => {
     kind: "read",
     onResult
   })
+
+  /**
+   * The events of a filter, found in a way, or in whichever the server chooses. Adds the values of the filter to
+   * `values`.
+   */
+  const found = (way: Way | undefined, filter: EncodedFilter, values: Array<unknown>): Source => {
+    if (way === undefined) {
+      const { shape, sql } = where(conditions, filter, values)
+      return { from: events, where: `true${sql}`, shape }
+    }
+    const types = mergedTypes(filter, way)
+    const all = `select ${columnsBy(way)} from ${events}`
+    const parts = types.length === 0 ? [all] : types.map((type) => `${all} where type = $${values.push(type)}`)
+    const { shape, sql } = where(conditions, types.length === 0 ? filter : { ...filter, types: null }, values)
+    return {
+      from: `(${parts.join(" union all ")}) as found`,
+      where: `true${sql}`,
+      shape: `${way.name}${types.length === 0 ? "" : types.length}_${shape}`
+    }
+  }
 
   /** The sizes of a page are looked at only where the range has large events at all. */
   const pageLimit = (range: string, page: Omit<BoundedRows, "payload">): string =>
@@ -372,39 +421,72 @@ export const make = (names: Names) => {
 
     lastPosition: read("last_position", `select ${names.qualified("last_position")}()`, [], firstValue<number>),
 
-    readFeed: (request: Request<"readFeed">) => {
+    /** How many events each way has in a range of positions, up to `max`; of those without order, anywhere. */
+    looks: (
+      ways: ReadonlyArray<Way>,
+      { after, direction, filter, through }: Pick<Request<"readFeed">, "after" | "direction" | "filter" | "through">,
+      max: number
+    ) => {
+      const values: Array<unknown> = [max]
+      const order = orderOf(direction)
+      const last = direction === "forward" ? "max" : "min"
+      const range = ways.some(({ inOrder }) => inOrder)
+        ? `position > $${values.push(after)} and position <= $${values.push(through)}`
+        : ""
+      const looks = ways.map((way, i) => {
+        const { from, shape, where } = found(way, partOf(filter, way), values)
+        const text = way.inOrder
+          ? `select ${i}, count(*), coalesce(${last}(position), 0)
+             from (select position from ${from} where ${where} and ${range} order by position ${order} limit $1) as way`
+          : `select ${i}, count(*), 0::bigint from (select from ${from} where ${where} limit $1) as way`
+        return { shape: shorter(shape), text }
+      })
+      return read(
+        `looks_${order}_${looks.map(({ shape }) => shape).join("")}`,
+        `${looks.map(({ text }) => text).join(" union all ")} order by 1`,
+        values,
+        ({ rows }): ReadonlyArray<Look> =>
+          (rows as ReadonlyArray<readonly [number, number, number]>).map(([_, count, last]) => ({ count, last }))
+      )
+    },
+
+    readFeed: (request: Request<"readFeed">, way: Way) => {
       const values: Array<unknown> = [request.after, request.through, request.limit, request.maxBytes]
-      const { shape, sql } = where(conditions, request.filter, values)
+      const { from, shape, where } = found(way, request.filter, values)
       const order = orderOf(request.direction)
       const range = "position > $1 and position <= $2"
-      const rows = `from ${events} where ${range}${sql}`
-      const page = { rows, key: "position", direction: order, limit: "$3", maxBytes: "$4" } as const
+      const rows = `from ${from} where ${range} and ${where}`
+      // Of one stream the order of versions is that of positions, and has an index.
+      const key = way.name === "stream" ? "version" : "position"
+      const page = { rows, key, direction: order, limit: "$3", maxBytes: "$4" } as const
       return read(
         `read_feed_${order}_${shape}`,
         `select ${columns} ${rows}
-         order by position ${order} limit ${pageLimit(range, page)}`,
+         order by ${key} ${order} limit ${pageLimit(range, page)}`,
         values,
         ({ rows }) => pageOf<Row, EncodedEvent>(rows, request, payloadOf, fromRows)
       )
     },
 
-    // A loose index scan would need an index per field; this sorts what the filter finds.
-    distinct: (request: {
-      readonly field: DistinctField
-      readonly filter: EncodedFilter
-      readonly after: string | null
-      readonly limit: number
-    }) => {
+    distinct: (request: Request<"distinct">, way: Way | undefined) => {
       const name = column[request.field]
       const values: Array<unknown> = [request.after, request.limit]
-      const { shape, sql } = where(conditions, request.filter, values)
-      return read(`distinct_${name}_${shape}`, distinct(name, events, sql), values, distinctRows)
+      const { from, shape, where } = found(way, request.filter, values)
+      return read(`distinct_${name}_${shape}`, distinct(name, from, ` and ${where}`), values, distinctRows)
     },
 
-    count: (filter: EncodedFilter) => {
-      const values: Array<unknown> = []
+    /** Every value by a look-up of the next one. */
+    distinctByIndex: ({ after, field, filter, limit }: Request<"distinct">) => {
+      const name = column[field]
+      const values: Array<unknown> = [after, limit]
       const { shape, sql } = where(conditions, filter, values)
-      return read(`count_${shape}`, `select count(*) from ${events} where true${sql}`, values, firstValue<number>)
+      return read(`distinct_by_index_${name}_${shape}`, loose(name, events, sql), values, distinctRows)
+    },
+
+    count: (filter: EncodedFilter, way: Way | undefined) => {
+      const values: Array<unknown> = []
+      const { from, shape, where } = found(way, filter, values)
+      return read(`count_${shape}`, `select count(*) from ${from} where ${where}`, values, firstValue<number>)
     },
 
     // Every stream has one first event.
