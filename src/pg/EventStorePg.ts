@@ -31,6 +31,8 @@ import * as port from "./eventStore/port.js"
 import { storeSchema } from "./eventStore/schema.js"
 import type * as PgDatabase from "./PgDatabase.js"
 
+export type { EventIndex, IndexOptions } from "../sql/eventLookups.js"
+
 /**
  * @since 0.1.0
  * @category models
