@@ -5,37 +5,7 @@
  */
 import type { Direction, DistinctField } from "../EventStore.js"
 import type { EncodedFilter } from "../eventStore/EventStoreEncoded.js"
-import { array, oneOf } from "../internal/validate.js"
-
-/** What an index of events by choice may be by, as the option names it. */
-export const eventIndexes = ["type", "domain", "tenant", "time"] as const
-
-/**
- * @since 0.1.0
- * @category models
- */
-export type EventIndex = (typeof eventIndexes)[number]
-
-/**
- * @since 0.1.0
- * @category models
- */
-export interface IndexOptions {
-  /**
-   * Indexes beside those that every store has, so that a filter costs by what it finds and not by what it passes over:
-   * of types, of domains, of tenants, and of times of creation. Each makes appends slower; docs/performance.md has the
-   * price. They are created when the store opens, unless `migrate` is false. Default `["type"]`. One that exists is
-   * used, and is not removed because it is not named.
-   */
-  readonly indexes?: ReadonlyArray<EventIndex> | undefined
-}
-
-/** Throws `InvalidInput`. */
-export const checkedIndexes = ({ indexes = ["type"] }: IndexOptions): ReadonlyArray<EventIndex> => {
-  const given = array(indexes, "indexes", 0, eventIndexes.length)
-  const named = new Set(given.map((index, i) => oneOf(index, `indexes[${i}]`, eventIndexes)))
-  return eventIndexes.filter((index) => named.has(index))
-}
+import type { EventIndex } from "../eventStore/indexes.js"
 
 /** The columns that some index has. All but those of the index that is wanted are kept from being looked up. */
 export const lookedUp = ["position", "tenant_id", "domain", "aggregate_id", "type", "command_id", "created_ms"] as const
@@ -128,8 +98,8 @@ export const evident = (
 }
 
 /**
- * The way that has the fewest events. If all have more than were looked at, that whose events reach furthest, so are the
- * rarest here; it must be in order then, since all of the others would be sorted for each page.
+ * The way that has the fewest events. If all have more than were looked at, that whose events reach furthest, so are
+ * the rarest here; it must be in order then, since all of the others would be sorted for each page.
  */
 export const rarest = (
   ways: ReadonlyArray<Way>,

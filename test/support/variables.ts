@@ -52,7 +52,7 @@ const meanings: Readonly<Record<string, readonly [meaning: string, otherwise?: s
   READ_ONLY: ["refuse writes", "false"],
   INDEXES: [
     "indexes of events by choice: [which, and what each costs](events.md#filters-and-indexes), or `none`",
-    "`type`"
+    "type"
   ],
   TRACEPARENT: [
     "events tell the [trace](telemetry.md#from-an-event-to-its-writer) that they were appended in",

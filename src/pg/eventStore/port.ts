@@ -7,17 +7,8 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import { type ReadFailure, type StoreError, type StoreFailure, StoreUnavailable } from "../../Errors.js"
 import type { AppendOutcome, Encoded, EncodedFilter } from "../../eventStore/EventStoreEncoded.js"
-import {
-  eventIndexes,
-  everywhere,
-  evident,
-  isLoose,
-  lookGrowth,
-  lookMax,
-  rarest,
-  type Way,
-  waysOf
-} from "../../sql/eventLookups.js"
+import { eventIndexes } from "../../eventStore/indexes.js"
+import { everywhere, evident, isLoose, lookGrowth, lookMax, rarest, type Way, waysOf } from "../../sql/eventLookups.js"
 import { refusal } from "../../sql/transactions.js"
 import type { Statement, StoreAccess } from "../database/access.js"
 import { sqlStateOf } from "../database/failures.js"

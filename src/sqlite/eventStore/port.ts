@@ -12,11 +12,10 @@ import type {
   EncodedFilter,
   EncodedNewEvent
 } from "../../eventStore/EventStoreEncoded.js"
+import { type EventIndex, eventIndexes } from "../../eventStore/indexes.js"
 import { Hints } from "../../internal/Hints.js"
 import { takePage } from "../../internal/pages.js"
 import {
-  type EventIndex,
-  eventIndexes,
   everywhere,
   evident,
   isLoose,
