@@ -19,8 +19,7 @@ export type EventIndex = (typeof eventIndexes)[number]
 export interface IndexOptions {
   /**
    * Indexes beside those that every store has, so that a filter costs by what it finds and not by what it passes over:
-   * of types, of domains, of tenants, and of times of creation. Each makes appends slower; docs/performance.md has the
-   * price. They are created when the store opens, unless `migrate` is false. Default `["type"]`. One that exists is
+   * of types, of domains, of tenants, and of times of creation. Each makes appends slower. They are created when the store opens, unless `migrate` is false. Default `["type"]`. One that exists is
    * used, and is not removed because it is not named.
    */
   readonly indexes?: ReadonlyArray<EventIndex> | undefined

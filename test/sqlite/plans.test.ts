@@ -44,11 +44,23 @@ const looksAtAll = [
   /^SELECT count\(\*\)/,
   /^DELETE FROM \S+$/,
   /FROM sqlite_schema/,
+  /^SELECT \(SELECT count\(\*\)/,
+  // A scan in order of position that ends with its first row.
+  /ORDER BY position DESC LIMIT 1$/,
+  // Only where the log is short; else it is looked through a stretch of positions at a time.
+  /^SELECT DISTINCT \w+ FROM es_commands WHERE/,
+  // All buckets, and the puts that are under way: few.
+  /FROM es_buckets$/,
+  /FROM es_object_uploads WHERE touched_ms/,
   /coalesce\(sum/
 ]
 
 const scansOf = (db: Database.Database, text: string): ReadonlyArray<string> =>
-  (db.prepare(`EXPLAIN QUERY PLAN ${text}`).all() as ReadonlyArray<{ readonly detail: string }>)
+  (
+    db.prepare(`EXPLAIN QUERY PLAN ${text}`).all(...Array.from(text.matchAll(/\?/g), () => null)) as ReadonlyArray<{
+      readonly detail: string
+    }>
+  )
     .map(({ detail }) => detail)
     .filter((detail) => /^SCAN es_\w+$/.test(detail))
 
@@ -89,17 +101,15 @@ describe("plans on SQLite", () => {
       (text) =>
         /^(SELECT|INSERT|UPDATE|DELETE|WITH)/.test(text.trim()) && !looksAtAll.some((all) => all.test(text.trim()))
     )
-    const found = () => asked.flatMap((text) => scansOf(db, text).map((scan) => `${scan}: ${text}`))
-    assert.deepEqual(found(), [])
+    const found = (on: Database.Database) =>
+      asked.flatMap((text) => scansOf(on, text).map((scan) => `${scan}: ${text}`))
+    assert.deepEqual(found(db), [])
     db.exec("ANALYZE")
     db.exec(`DELETE FROM sqlite_stat1; INSERT INTO sqlite_stat1 (tbl, idx, stat)
       SELECT tbl_name, name, '1000000 100000 1000 10 1' FROM sqlite_schema WHERE type = 'index' AND tbl_name LIKE 'es\\_%' ESCAPE '\\'`)
     db.close()
     const analyzed = new Database(filename)
-    assert.deepEqual(
-      asked.flatMap((text) => scansOf(analyzed, text).map((scan) => `${scan}: ${text}`)),
-      []
-    )
+    assert.deepEqual(found(analyzed), [])
     analyzed.close()
   })
 })

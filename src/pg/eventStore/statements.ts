@@ -2,6 +2,7 @@
  * The EventStore's statements on PostgreSQL, each in one place, and the rows they return. All are prepared by name,
  * once per connection; a filter has one text per set of conditions.
  */
+import { identity } from "effect/Function"
 import type Pg from "pg"
 import type { ExpectedVersion, Guard, StreamId } from "../../EventStore.js"
 import type {
@@ -73,6 +74,12 @@ const columnsBy = ({ columns: own }: Way): string =>
       return column === undefined || own.includes(column) ? name : `${hidden(column)} as ${name}`
     })
     .join(", ")
+
+/** The value that a way looks up in order of position, if it is a single one. */
+const keyOfWay = (way: Way, { commandId, domain, tenantId }: EncodedFilter): string | undefined => {
+  const value = { command: commandId, domain, tenant: tenantId }[way.name as "command" | "domain" | "tenant"]
+  return value ?? undefined
+}
 
 /** Where a filter's events are found. */
 interface Source {
@@ -173,20 +180,36 @@ export const make = (names: Names) => {
 
   /**
    * The events of a filter, found in a way, or in whichever the server chooses. Adds the values of the filter to
-   * `values`.
+   * `values`. `range` has the parameters of a range of positions. It is compared together with the column that is
+   * looked up: by itself the planner takes any range for short, and would rather walk over it.
    */
-  const found = (way: Way | undefined, filter: EncodedFilter, values: Array<unknown>): Source => {
+  const found = (
+    way: Way | undefined,
+    filter: EncodedFilter,
+    values: Array<unknown>,
+    range?: { readonly after: string; readonly through: string }
+  ): Source => {
+    const between = (position: string, prefix: (value: string) => string): string =>
+      range === undefined ? "" : ` and ${position} > ${prefix(range.after)} and ${position} <= ${prefix(range.through)}`
     if (way === undefined) {
       const { shape, sql } = where(conditions, filter, values)
       return { from: events, where: `true${sql}`, shape }
     }
     const types = mergedTypes(filter, way)
     const all = `select ${columnsBy(way)} from ${events}`
-    const parts = types.length === 0 ? [all] : types.map((type) => `${all} where type = $${values.push(type)}`)
+    const [column = "position"] = way.columns
+    const keyed = (value: string) => between(`(${column}, position)`, (position) => `(${value}, ${position})`)
+    const parts = types.map((type) => {
+      const value = `$${values.push(type)}`
+      return `${all} where type = ${value}${keyed(value)}`
+    })
     const { shape, sql } = where(conditions, types.length === 0 ? filter : { ...filter, types: null }, values)
+    const key = range === undefined ? undefined : keyOfWay(way, filter)
+    const rest =
+      types.length > 0 ? "" : key === undefined ? between("position", identity) : keyed(`$${values.push(key)}`)
     return {
-      from: `(${parts.join(" union all ")}) as found`,
-      where: `true${sql}`,
+      from: `(${types.length === 0 ? all : parts.join(" union all ")}) as found`,
+      where: `true${sql}${rest}`,
       shape: `${way.name}${types.length === 0 ? "" : types.length}_${shape}`
     }
   }
@@ -431,13 +454,13 @@ export const make = (names: Names) => {
       const order = orderOf(direction)
       const last = direction === "forward" ? "max" : "min"
       const range = ways.some(({ inOrder }) => inOrder)
-        ? `position > $${values.push(after)} and position <= $${values.push(through)}`
-        : ""
+        ? { after: `$${values.push(after)}::bigint`, through: `$${values.push(through)}::bigint` }
+        : undefined
       const looks = ways.map((way, i) => {
-        const { from, shape, where } = found(way, partOf(filter, way), values)
+        const { from, shape, where } = found(way, partOf(filter, way), values, way.inOrder ? range : undefined)
         const text = way.inOrder
           ? `select ${i}, count(*), coalesce(${last}(position), 0)
-             from (select position from ${from} where ${where} and ${range} order by position ${order} limit $1) as way`
+             from (select position from ${from} where ${where} order by position ${order} limit $1) as way`
           : `select ${i}, count(*), 0::bigint from (select from ${from} where ${where} limit $1) as way`
         return { shape: shorter(shape), text }
       })
@@ -452,10 +475,10 @@ export const make = (names: Names) => {
 
     readFeed: (request: Request<"readFeed">, way: Way) => {
       const values: Array<unknown> = [request.after, request.through, request.limit, request.maxBytes]
-      const { from, shape, where } = found(way, request.filter, values)
+      const { from, shape, where } = found(way, request.filter, values, { after: "$1", through: "$2" })
       const order = orderOf(request.direction)
       const range = "position > $1 and position <= $2"
-      const rows = `from ${from} where ${range} and ${where}`
+      const rows = `from ${from} where ${where}`
       // Of one stream the order of versions is that of positions, and has an index.
       const key = way.name === "stream" ? "version" : "position"
       const page = { rows, key, direction: order, limit: "$3", maxBytes: "$4" } as const
