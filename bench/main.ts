@@ -1,6 +1,6 @@
 /**
  * `npm run bench -- event-store [options]`, and so for `subscribers`, `aggregate`, `command-store`, `snapshot-store`,
- * `cache-store`, `data-store`, `crypto` and `followers`.
+ * `cache-store`, `data-store`, `crypto`, `filters` and `followers`.
  *
  * Runs on the built library, as an application would. This file chooses the bench; what it measures and its options are
  * in its folder. Servers are those of EFFECT_STORES_TEST_PG_URL (an empty database, please) and
@@ -13,6 +13,7 @@ import * as crypto from "./crypto/bench.js"
 import * as dataStore from "./dataStore/bench.js"
 import * as eventStore from "./eventStore/bench.js"
 import * as subscribers from "./eventStore/subscribers.js"
+import * as filters from "./filters/bench.js"
 import * as followers from "./followers/bench.js"
 import * as snapshotStore from "./snapshotStore/bench.js"
 
@@ -30,6 +31,7 @@ const benches: Readonly<Record<string, Bench>> = {
   "snapshot-store": snapshotStore,
   "data-store": dataStore,
   crypto,
+  filters,
   followers
 }
 

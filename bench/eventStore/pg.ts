@@ -11,6 +11,7 @@ import Pg from "pg"
 import { checkedNames } from "../../src/pg/database/names.js"
 import { outcomeAppended } from "../../src/pg/eventStore/functions.js"
 import * as statements from "../../src/pg/eventStore/statements.js"
+import { walk } from "../../src/sql/eventLookups.js"
 import { data, domain, metadata, newId, type Opened, type Raw, tenantId, type, workloads } from "./workloads.js"
 
 const maxOpenConns = 25
@@ -117,14 +118,17 @@ export const pg = async (url: string): Promise<Opened> => {
       let count = 0
       while (count < limit) {
         const rows = await run(
-          sql.readFeed({
-            ...forward,
-            after,
-            through: unbounded,
-            filter: EventStoreEncoded.anyEvent,
-            limit: 1_000,
-            maxBytes: unbounded
-          })
+          sql.readFeed(
+            {
+              ...forward,
+              after,
+              through: unbounded,
+              filter: EventStoreEncoded.anyEvent,
+              limit: 1_000,
+              maxBytes: unbounded
+            },
+            walk
+          )
         )
         if (rows.length === 0) break
         parseRows(rows)

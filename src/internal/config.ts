@@ -86,6 +86,18 @@ export const list: Reader<ReadonlyArray<string>> = parsed(
   ""
 )
 
+/** Some of these words, or none of them. */
+export const listOf = <const A extends string>(values: ReadonlyArray<A>): Reader<ReadonlyArray<A>> =>
+  parsed(
+    (text) => {
+      if (text === "none") return []
+      const words = text.split(",").map((word) => word.trim())
+      const known = words.map((word) => values.find((value) => value === word))
+      return known.every((word) => word !== undefined) ? known : undefined
+    },
+    `must be none, or one or more of ${values.join(", ")}, with commas between them`
+  )
+
 const unitsMs = new Map([
   ...["ms", "milli", "millis", "millisecond", "milliseconds"].map((unit) => [unit, 1] as const),
   ...["s", "second", "seconds"].map((unit) => [unit, 1_000] as const),

@@ -21,6 +21,7 @@ import type * as Scope from "effect/Scope"
 import type { InvalidInput, StoreFailure } from "../Errors.js"
 import { EventStore } from "../EventStore.js"
 import * as Encoded from "../eventStore/EventStoreEncoded.js"
+import { checkedIndexes, type IndexOptions } from "../eventStore/indexes.js"
 import { liftOptions, pollIntervalOf } from "../internal/storeOptions.js"
 import * as Pool from "../Pool.js"
 import type { NameOptions } from "./database/names.js"
@@ -30,11 +31,13 @@ import * as port from "./eventStore/port.js"
 import { storeSchema } from "./eventStore/schema.js"
 import type * as PgDatabase from "./PgDatabase.js"
 
+export type { EventIndex, IndexOptions } from "../eventStore/indexes.js"
+
 /**
  * @since 0.1.0
  * @category models
  */
-export interface StoreOptions extends PreparationOptions {
+export interface StoreOptions extends PreparationOptions, IndexOptions {
   /**
    * Refuse all writes of events with `ReadOnly`. Default false. Tables are still created, unless `migrate` is false,
    * and the user's own SQL still writes.
@@ -60,7 +63,8 @@ export interface Options extends PgDatabase.Options, StoreOptions {}
 const layers = storeLayers.make({
   tag: EventStore,
   schema: storeSchema,
-  keys: { readOnly: true, instanceId: true, traceparent: true, pollInterval: true },
+  indexes: checkedIndexes,
+  keys: { indexes: true, readOnly: true, instanceId: true, traceparent: true, pollInterval: true },
   options: (options: StoreOptions) =>
     Effect.all([liftOptions("postgresql", options), pollIntervalOf(options, Duration.seconds(1))]).pipe(
       Effect.map(([lifting, pollInterval]) => ({ ...lifting, traceparent: options.traceparent, pollInterval }))
@@ -77,7 +81,7 @@ const layers = storeLayers.make({
  * @category constructors
  */
 export const makeEncoded: (
-  options?: PreparationOptions
+  options?: PreparationOptions & IndexOptions
 ) => Effect.Effect<Encoded.Encoded, InvalidInput | StoreFailure, PgDatabase.PgDatabase | Scope.Scope> =
   layers.makeEncoded
 
@@ -130,7 +134,7 @@ export const layerConfig: (
  * @category migrations
  */
 export const migrate: (
-  options: PgDatabase.Options & NameOptions
+  options: PgDatabase.Options & NameOptions & IndexOptions
 ) => Effect.Effect<ReadonlyArray<string>, InvalidInput | StoreFailure> = layers.migrate
 
 /**
@@ -140,4 +144,4 @@ export const migrate: (
  * @since 0.1.0
  * @category migrations
  */
-export const migrationSql: (options?: NameOptions) => string = layers.migrationSql
+export const migrationSql: (options?: NameOptions & IndexOptions) => string = layers.migrationSql

@@ -23,6 +23,15 @@ export interface StoreSchema<N extends Names> {
   /** The one that its operations are about, by name without the prefix. */
   readonly table: string
   readonly migrations: ReadonlyArray<Migration<N>>
+  /** Indexes of the table that are by choice: by name without the table's, the columns in brackets. */
+  readonly indexes?: { readonly [name: string]: string }
+}
+
+/** What a database lacks. */
+export interface Missing {
+  readonly migrations: ReadonlyArray<Migration<never>>
+  /** Indexes, as the database calls them. */
+  readonly indexes: ReadonlyArray<string>
 }
 
 /** What errors call the look at the record. */

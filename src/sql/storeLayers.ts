@@ -16,7 +16,7 @@ import { type Keys, onlyKnown, part } from "../internal/storeOptions.js"
 import { checked, fields } from "../internal/validate.js"
 import type * as Pool from "../Pool.js"
 import type { Location } from "../Trace.js"
-import { checking, type Migration, type Names, type StoreSchema } from "./migrations.js"
+import { checking, type Missing, type Names, type StoreSchema } from "./migrations.js"
 
 export interface MigrateOptions {
   /**
@@ -51,14 +51,12 @@ export interface Backend<Tag, Service, Access extends Opened, Options, Naming, N
   readonly namingKeys: Keys<Naming>
   /** Throws `InvalidInput`. */
   readonly names: (options: Naming) => N
-  /** The migrations that the database lacks. Fails if what is there cannot be used as the store is to be opened. */
-  readonly missing: (
-    access: Access,
-    names: N,
-    schema: S,
-    readOnly: boolean
-  ) => Effect.Effect<ReadonlyArray<Migration<N>>, StoreFailure>
-  /** Applies missing migrations and returns their names. Several processes may do it at once. */
+  /** What the database lacks. Fails if what is there cannot be used as the store is to be opened. */
+  readonly missing: (access: Access, names: N, schema: S, readOnly: boolean) => Effect.Effect<Missing, StoreFailure>
+  /**
+   * Applies missing migrations, creates missing indexes, and returns the names of both. Several processes may do it at
+   * once.
+   */
   readonly apply: (access: Access, names: N, schema: S) => Effect.Effect<ReadonlyArray<string>, StoreFailure>
   /** All migrations as a script for an empty database. */
   readonly script: (names: N, schema: S) => string
@@ -68,6 +66,8 @@ export interface Backend<Tag, Service, Access extends Opened, Options, Naming, N
 export interface Store<Tag, Service, Access extends Opened, Preparation, N, S, Options, Lifting, Port, R> {
   readonly tag: Context.Tag<Tag, Service>
   readonly schema: S
+  /** For a store that has indexes by choice: which of its schema's are wanted. Throws `InvalidInput`. */
+  readonly indexes?: (options: object) => ReadonlyArray<string>
   /** The keys of the store's own options, beside those of every store on this backend. */
   readonly keys: Keys<Omit<Options, keyof Preparation>>
   /** Checks the values of the store's own options. */
@@ -99,10 +99,16 @@ export const on = <
   /** Checks first: a database that is up to date need not be locked. */
   const prepare = (access: Access, names: N, schema: S, readOnly: boolean, migrate = true) =>
     Effect.flatMap(backend.missing(access, names, schema, readOnly), (missing) => {
-      if (missing.length === 0) return Effect.void
+      const { indexes, migrations } = missing
+      if (migrations.length + indexes.length === 0) return Effect.void
       if (migrate) return backend.apply(access, names, schema)
-      const lacking = missing.map(({ id, name }) => `${id} (${name})`).join(", ")
-      const why = `${access.connection} lacks the migrations ${lacking}: run ${schema.store}${backend.suffix}.migrate`
+      const lacking = [
+        ...(migrations.length === 0
+          ? []
+          : [`the migrations ${migrations.map(({ id, name }) => `${id} (${name})`).join(", ")}`]),
+        ...(indexes.length === 0 ? [] : [`the indexes ${indexes.join(", ")}`])
+      ].join(" and ")
+      const why = `${access.connection} lacks ${lacking}: run ${schema.store}${backend.suffix}.migrate`
       return Effect.fail(new StoreError({ operation: checking, cause: new Error(why) }))
     })
 
@@ -110,9 +116,19 @@ export const on = <
     store: Store<Tag, Service, Access, Preparation, N, S, Options, Lifting, Port, R>
   ) => {
     const storeKeys = { ...preparationKeys, ...store.keys } as Keys<Options>
+    const schemaKeys: object = store.indexes === undefined ? {} : { indexes: true }
+
+    /** The schema with the indexes that are wanted. Throws `InvalidInput`. */
+    const chosen = (options: object): S => {
+      const { schema } = store
+      if (store.indexes === undefined) return schema
+      const { indexes = {} } = schema
+      return { ...schema, indexes: Object.fromEntries(store.indexes(options).map((name) => [name, indexes[name]])) }
+    }
+    const chosenSchema = (options: object) => checked(() => chosen(options), Effect.succeed)
 
     const checkedOptions = (options: Options) =>
-      Effect.all({ names: names(options), lifting: store.options(options) }).pipe(
+      Effect.all({ names: names(options), schema: chosenSchema(options), lifting: store.options(options) }).pipe(
         Effect.map((checked) => ({
           ...checked,
           migrate: options.migrate,
@@ -124,14 +140,14 @@ export const on = <
 
     const build = (
       access: Access,
-      { lifting, migrate, names, readOnly }: Checked
+      { lifting, migrate, names, readOnly, schema }: Checked
     ): Effect.Effect<Service, StoreFailure, Scope.Scope> => {
       const port: Effect.Effect<Port, StoreFailure, Scope.Scope> = store.port(access, names)
       const location: Location = {
         connection: access.connection,
-        collection: names.qualified(store.schema.table).replaceAll('"', "")
+        collection: names.qualified(schema.table).replaceAll('"', "")
       }
-      return prepare(access, names, store.schema, readOnly, migrate).pipe(
+      return prepare(access, names, schema, readOnly, migrate).pipe(
         Effect.zipRight(port),
         Effect.flatMap((port) => store.lift(port, { ...lifting, ...location }, access)),
         Effect.tap((service) => lacksKeys(service))
@@ -140,10 +156,11 @@ export const on = <
 
     const makeEncoded = (options: Preparation = {} as Preparation): Effect.Effect<Port, Failure, DatabaseTag | R> =>
       Effect.gen(function* () {
-        const known = yield* onlyKnown(options, preparationKeys)
+        const known = yield* onlyKnown(options, { ...preparationKeys, ...schemaKeys })
         const given = yield* names(known)
+        const schema = yield* chosenSchema(known)
         const access = backend.access(yield* backend.tag)
-        yield* prepare(access, given, store.schema, false, known.migrate)
+        yield* prepare(access, given, schema, false, known.migrate)
         return yield* store.port(access, given)
       })
 
@@ -178,20 +195,23 @@ export const on = <
     const migrate = (options: DatabaseOptions & Naming): Effect.Effect<ReadonlyArray<string>, Failure> =>
       Effect.scoped(
         Effect.gen(function* () {
-          const known = yield* onlyKnown(options, { ...databaseKeys, ...namingKeys } as Keys<DatabaseOptions & Naming>)
+          const known = yield* onlyKnown(options, { ...databaseKeys, ...namingKeys, ...schemaKeys } as Keys<
+            DatabaseOptions & Naming
+          >)
           const given = yield* names(known)
+          const schema = yield* chosenSchema(known)
           const database = yield* backend.open(
             part<DatabaseOptions>(known, databaseKeys),
             store.pool,
             store.schema.store
           )
-          return yield* backend.apply(backend.access(database), given, store.schema)
+          return yield* backend.apply(backend.access(database), given, schema)
         })
       )
 
     const migrationSql = (options: Naming = {} as Naming): string => {
-      fields(options, "options", Object.keys(namingKeys))
-      return backend.script(backend.names(options), store.schema)
+      fields(options, "options", Object.keys({ ...namingKeys, ...schemaKeys }))
+      return backend.script(backend.names(options), chosen(options))
     }
 
     return { makeEncoded, layerFromDatabase, layer, layerConfig, migrate, migrationSql }

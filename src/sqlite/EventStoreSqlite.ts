@@ -13,6 +13,7 @@ import type * as Layer from "effect/Layer"
 import type { InvalidInput, StoreFailure } from "../Errors.js"
 import { EventStore } from "../EventStore.js"
 import * as Encoded from "../eventStore/EventStoreEncoded.js"
+import { checkedIndexes, type IndexOptions } from "../eventStore/indexes.js"
 import { liftOptions, pollIntervalOf } from "../internal/storeOptions.js"
 import * as Pool from "../Pool.js"
 import type { NameOptions } from "./database/names.js"
@@ -22,11 +23,13 @@ import * as port from "./eventStore/port.js"
 import { storeSchema } from "./eventStore/schema.js"
 import type * as SqliteDatabase from "./SqliteDatabase.js"
 
+export type { EventIndex, IndexOptions } from "../eventStore/indexes.js"
+
 /**
  * @since 0.1.0
  * @category models
  */
-export interface StoreOptions extends PreparationOptions {
+export interface StoreOptions extends PreparationOptions, IndexOptions {
   /**
    * Refuse all writes of events with `ReadOnly`. Default false. File and tables are still created, unless `migrate` is
    * false, and the user's own SQL still writes.
@@ -52,7 +55,8 @@ export interface Options extends SqliteDatabase.Options, StoreOptions {}
 const layers = storeLayers.make({
   tag: EventStore,
   schema: storeSchema,
-  keys: { readOnly: true, instanceId: true, traceparent: true, pollInterval: true },
+  indexes: checkedIndexes,
+  keys: { indexes: true, readOnly: true, instanceId: true, traceparent: true, pollInterval: true },
   options: (options: StoreOptions) =>
     Effect.all([liftOptions("sqlite", options), pollIntervalOf(options, Duration.millis(100))]).pipe(
       Effect.map(([lifting, pollInterval]) => ({ ...lifting, traceparent: options.traceparent, pollInterval }))
@@ -69,7 +73,7 @@ const layers = storeLayers.make({
  * @category constructors
  */
 export const makeEncoded: (
-  options?: PreparationOptions
+  options?: PreparationOptions & IndexOptions
 ) => Effect.Effect<Encoded.Encoded, InvalidInput | StoreFailure, SqliteDatabase.SqliteDatabase> = layers.makeEncoded
 
 /**
@@ -123,7 +127,7 @@ export const layerConfig: (
  * @category migrations
  */
 export const migrate: (
-  options: SqliteDatabase.Options & NameOptions
+  options: SqliteDatabase.Options & NameOptions & IndexOptions
 ) => Effect.Effect<ReadonlyArray<string>, InvalidInput | StoreFailure> = layers.migrate
 
 /**
@@ -133,4 +137,4 @@ export const migrate: (
  * @since 0.1.0
  * @category migrations
  */
-export const migrationSql: (options?: NameOptions) => string = layers.migrationSql
+export const migrationSql: (options?: NameOptions & IndexOptions) => string = layers.migrationSql

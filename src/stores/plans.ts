@@ -11,6 +11,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { InvalidInput, type StoreFailure } from "../Errors.js"
+import { eventIndexes, type IndexOptions } from "../eventStore/indexes.js"
 import type { Health } from "../Health.js"
 import * as variables from "../internal/config.js"
 import { nameOf } from "../internal/config.js"
@@ -105,7 +106,7 @@ export interface Switches {
   readonly traceparent?: boolean | undefined
 }
 
-export interface StoreOptions extends Switches {
+export interface StoreOptions extends Switches, IndexOptions {
   /** What the names of its tables or keys begin with. */
   readonly prefix?: string | undefined
 }
@@ -118,7 +119,11 @@ const switchesOf = (store: Store) => ({
 export const switches = (store: Store): Config.Config<Switches> => variables.options(switchesOf(store))
 
 const storeOptions = (store: Store): Config.Config<StoreOptions> =>
-  variables.options({ prefix: variables.text, ...switchesOf(store) })
+  variables.options({
+    prefix: variables.text,
+    ...switchesOf(store),
+    ...(store === "eventStore" && { indexes: variables.listOf(eventIndexes) })
+  })
 
 /** A kind of database that stores may share. */
 export interface Kind<Tag, Service, Options, Pool, Limits> {

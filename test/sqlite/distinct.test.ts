@@ -81,7 +81,7 @@ describe("distinct of more events than one stretch", () => {
 
   test("the event loop turns while it looks", async () => {
     const filename = path.join(temporaryDirectory(), "long.db")
-    const store = ManagedRuntime.make(EventStoreSqlite.layer({ filename, synchronous: "OFF" }))
+    const store = ManagedRuntime.make(EventStoreSqlite.layer({ filename, synchronous: "OFF", indexes: [] }))
     await store.runPromise(Effect.flatMap(EventStore.EventStore, ({ head }) => head))
     const db = new Database(filename)
     db.exec(`WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 600000)

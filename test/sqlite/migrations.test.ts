@@ -55,7 +55,8 @@ describe("migrations of the EventStore on SQLite", () => {
     expect(await Effect.runPromise(EventStoreSqlite.migrate({ filename }))).toEqual([
       "events",
       "revisions",
-      "changed events"
+      "changed events",
+      "es_events_type"
     ])
     expect(await Effect.runPromise(EventStoreSqlite.migrate({ filename }))).toEqual([])
     expect(openConnections(filename)).toBe(0)

@@ -50,6 +50,10 @@ const meanings: Readonly<Record<string, readonly [meaning: string, otherwise?: s
   ENCRYPTION_POLICY: ["RequireEncrypt, EncryptAllowPlaintext, ForbidEncryptAllowDecrypt", "RequireEncrypt"],
   PREFIX: ["begins the names of the store's tables or keys", "the backend's"],
   READ_ONLY: ["refuse writes", "false"],
+  INDEXES: [
+    "indexes of events by choice: [which, and what each costs](events.md#filters-and-indexes), or `none`",
+    "type"
+  ],
   TRACEPARENT: [
     "events tell the [trace](telemetry.md#from-an-event-to-its-writer) that they were appended in",
     "false"

@@ -5,23 +5,29 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
-import { type StoreError, type StoreFailure, StoreUnavailable } from "../../Errors.js"
-import type { AppendOutcome, Encoded } from "../../eventStore/EventStoreEncoded.js"
+import { type ReadFailure, type StoreError, type StoreFailure, StoreUnavailable } from "../../Errors.js"
+import type { AppendOutcome, Encoded, EncodedFilter } from "../../eventStore/EventStoreEncoded.js"
+import { eventIndexes } from "../../eventStore/indexes.js"
+import { everywhere, evident, isLoose, lookGrowth, lookMax, rarest, type Way, waysOf } from "../../sql/eventLookups.js"
 import { refusal } from "../../sql/transactions.js"
 import type { Statement, StoreAccess } from "../database/access.js"
 import { sqlStateOf } from "../database/failures.js"
 import type { Names } from "../database/names.js"
 import { note } from "../database/notes.js"
 import { valuesOf } from "../database/pages.js"
+import { valid } from "../database/schema/indexes.js"
 import * as GroupCommit from "./GroupCommit.js"
 import * as HeldBack from "./heldBack.js"
 import * as PgHints from "./hints.js"
+import { storeSchema } from "./schema.js"
 import type { Answer, Attempt } from "./statements.js"
 import * as statements from "./statements.js"
 
-export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded, never, Scope.Scope> =>
+export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded, StoreFailure, Scope.Scope> =>
   Effect.gen(function* () {
     const sql = statements.make(names)
+    const existing = yield* database.run(valid(names, storeSchema.table))
+    const indexes = new Set(eventIndexes.filter((index) => existing.has(index)))
     // Outside any transaction and any fiber. If it fails, a hint is lost and nothing else.
     const notify = () => database.submit(sql.notify, () => {})
     const { hints, register } = yield* PgHints.make(database.settings.listener, names.channel, notify)
@@ -49,6 +55,20 @@ export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded
       group: (batches) => observed(sql.appendGroup(batches), (answers) => answers.forEach(appended))
     })
 
+    /** The way that has the fewest events for a filter; `undefined` if no index has any. */
+    const fewest = (
+      filter: EncodedFilter,
+      ways = waysOf(filter, indexes),
+      max = lookMax
+    ): Effect.Effect<Way | undefined, ReadFailure> =>
+      ways.length < 2
+        ? Effect.succeed(ways[0])
+        : Effect.flatMap(database.run(sql.looks(ways, { ...everywhere, filter }, max)), (looks) =>
+            looks.some(({ count }) => count < max)
+              ? Effect.succeed(rarest(ways, looks, everywhere.direction, max))
+              : fewest(filter, ways, max * lookGrowth)
+          )
+
     return {
       append: (appends, guards) =>
         Effect.withFiberRuntime<AppendOutcome, StoreFailure>((fiber) => {
@@ -74,10 +94,22 @@ export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded
       version: (stream) => database.run(sql.version(stream)),
       head: database.run(head),
       lastPosition: database.run(sql.lastPosition),
-      readFeed: (request) => database.run(sql.readFeed(request)),
+      readFeed: (request) => {
+        const ways = waysOf(request.filter, indexes)
+        const way = evident(ways, request)
+        if (way !== undefined) return database.run(sql.readFeed(request, way))
+        return Effect.flatMap(database.run(sql.looks(ways, request, lookMax)), (looks) =>
+          database.run(sql.readFeed(request, rarest(ways, looks, request.direction, lookMax)))
+        )
+      },
       get: (id) => database.run(sql.get(id)),
-      distinct: (request) => Effect.flatMap(database.run(sql.distinct(request)), (rows) => valuesOf(rows)),
-      count: (filter) => database.run(sql.count(filter)),
+      distinct: (request) => {
+        const rows = isLoose(request.field, request.filter, indexes)
+          ? database.run(sql.distinctByIndex(request))
+          : Effect.flatMap(fewest(request.filter), (way) => database.run(sql.distinct(request, way)))
+        return Effect.flatMap(rows, (rows) => valuesOf(rows))
+      },
+      count: (filter) => Effect.flatMap(fewest(filter), (way) => database.run(sql.count(filter, way))),
       info: Effect.map(Effect.all([database.run(sql.info), database.run(sql.last)]), ([counts, lastEvent]) => ({
         backend: "Pg",
         connection: database.connection,

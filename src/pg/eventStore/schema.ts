@@ -2,6 +2,7 @@
  * The EventStore's tables in PostgreSQL, and the migrations that create them with their functions (`functions.ts`).
  * What runs against them is in `statements.ts`.
  */
+import type { EventIndex } from "../../eventStore/indexes.js"
 import type { Names } from "../database/names.js"
 import { bytesOf } from "../database/pages.js"
 import type { StoreSchema } from "../database/schema/migrations.js"
@@ -94,6 +95,12 @@ export const storeSchema: StoreSchema = {
     // Processes of the version before go on with the function that they have.
     { id: 5, name: "groups of any appends", sql: groups }
   ],
+  indexes: {
+    type: "(type, position)",
+    domain: "(domain, position)",
+    tenant: "(tenant_id, position)",
+    time: "(created_ms, position)"
+  } satisfies Record<EventIndex, string>,
   needs: {
     read: {
       tables: { events: ["select"], revisions: ["select"] },

@@ -2,8 +2,9 @@
  * The EventStore's statements on PostgreSQL, each in one place, and the rows they return. All are prepared by name,
  * once per connection; a filter has one text per set of conditions.
  */
+import { identity } from "effect/Function"
 import type Pg from "pg"
-import type { DistinctField, ExpectedVersion, Guard, StreamId } from "../../EventStore.js"
+import type { ExpectedVersion, Guard, StreamId } from "../../EventStore.js"
 import type {
   AppendOutcome,
   Encoded,
@@ -12,6 +13,7 @@ import type {
   EncodedFilter,
   EncodedNewEvent
 } from "../../eventStore/EventStoreEncoded.js"
+import { type Column, type Look, lookedUp, mergedTypes, partOf, type Way } from "../../sql/eventLookups.js"
 import {
   column,
   columns,
@@ -28,7 +30,7 @@ import { eventConditions } from "../../sql/filters.js"
 import type { Statement } from "../database/access.js"
 import { anyOf, where } from "../database/filters.js"
 import type { Names } from "../database/names.js"
-import { type BoundedRows, distinct, distinctRows, orderOf, pageOf, rowCount } from "../database/pages.js"
+import { type BoundedRows, distinct, distinctRows, loose, orderOf, pageOf, rowCount } from "../database/pages.js"
 import * as functions from "./functions.js"
 import type { Head, Holder } from "./heldBack.js"
 import * as locks from "./locks.js"
@@ -58,6 +60,40 @@ type Request<K extends keyof Encoded> = Encoded[K] extends (request: infer R) =>
 const firstValue = <A>(result: Pg.QueryResult): A => (result.rows as ReadonlyArray<readonly [A]>)[0]?.[0] as A
 
 const conditions = eventConditions(anyOf)
+
+/** A column that no index is used for. */
+const hidden = (column: Column): string =>
+  column === "position" || column === "created_ms" ? `${column} + 0` : `${column} || ''`
+
+/** The columns of events; of those that an index has, only the way's own can be looked up. */
+const columnsBy = ({ columns: own }: Way): string =>
+  columns
+    .split(", ")
+    .map((name) => {
+      const column = lookedUp.find((column) => column === name)
+      return column === undefined || own.includes(column) ? name : `${hidden(column)} as ${name}`
+    })
+    .join(", ")
+
+/** The value that a way looks up in order of position, if it is a single one. */
+const keyOfWay = (way: Way, { commandId, domain, tenantId }: EncodedFilter): string | undefined => {
+  const value = { command: commandId, domain, tenant: tenantId }[way.name as "command" | "domain" | "tenant"]
+  return value ?? undefined
+}
+
+/** Where a filter's events are found. */
+interface Source {
+  readonly from: string
+  readonly where: string
+  /** Tells the text apart. */
+  readonly shape: string
+}
+
+/** Of several in one name, which may have 63 bytes. */
+const shorter = (shape: string): string => {
+  const [, way = "", types = "", fields = ""] = /^(..)[a-z]*(\d*)_(\d+)$/.exec(shape) ?? []
+  return `${way}${types}${Number.parseInt(fields, 2).toString(36)}`
+}
 
 const expectedNumber = (expected: ExpectedVersion): number =>
   expected === "any"
@@ -141,6 +177,42 @@ export const make = (names: Names) => {
     kind: "read",
     onResult
   })
+
+  /**
+   * The events of a filter, found in a way, or in whichever the server chooses. Adds the values of the filter to
+   * `values`. `range` has the parameters of a range of positions. It is compared together with the column that is
+   * looked up: by itself the planner takes any range for short, and would rather walk over it.
+   */
+  const found = (
+    way: Way | undefined,
+    filter: EncodedFilter,
+    values: Array<unknown>,
+    range?: { readonly after: string; readonly through: string }
+  ): Source => {
+    const between = (position: string, prefix: (value: string) => string): string =>
+      range === undefined ? "" : ` and ${position} > ${prefix(range.after)} and ${position} <= ${prefix(range.through)}`
+    if (way === undefined) {
+      const { shape, sql } = where(conditions, filter, values)
+      return { from: events, where: `true${sql}`, shape }
+    }
+    const types = mergedTypes(filter, way)
+    const all = `select ${columnsBy(way)} from ${events}`
+    const [column = "position"] = way.columns
+    const keyed = (value: string) => between(`(${column}, position)`, (position) => `(${value}, ${position})`)
+    const parts = types.map((type) => {
+      const value = `$${values.push(type)}`
+      return `${all} where type = ${value}${keyed(value)}`
+    })
+    const { shape, sql } = where(conditions, types.length === 0 ? filter : { ...filter, types: null }, values)
+    const key = range === undefined ? undefined : keyOfWay(way, filter)
+    const rest =
+      types.length > 0 ? "" : key === undefined ? between("position", identity) : keyed(`$${values.push(key)}`)
+    return {
+      from: `(${types.length === 0 ? all : parts.join(" union all ")}) as found`,
+      where: `true${sql}${rest}`,
+      shape: `${way.name}${types.length === 0 ? "" : types.length}_${shape}`
+    }
+  }
 
   /** The sizes of a page are looked at only where the range has large events at all. */
   const pageLimit = (range: string, page: Omit<BoundedRows, "payload">): string =>
@@ -372,39 +444,72 @@ export const make = (names: Names) => {
 
     lastPosition: read("last_position", `select ${names.qualified("last_position")}()`, [], firstValue<number>),
 
-    readFeed: (request: Request<"readFeed">) => {
+    /** How many events each way has in a range of positions, up to `max`; of those without order, anywhere. */
+    looks: (
+      ways: ReadonlyArray<Way>,
+      { after, direction, filter, through }: Pick<Request<"readFeed">, "after" | "direction" | "filter" | "through">,
+      max: number
+    ) => {
+      const values: Array<unknown> = [max]
+      const order = orderOf(direction)
+      const last = direction === "forward" ? "max" : "min"
+      const range = ways.some(({ inOrder }) => inOrder)
+        ? { after: `$${values.push(after)}::bigint`, through: `$${values.push(through)}::bigint` }
+        : undefined
+      const looks = ways.map((way, i) => {
+        const { from, shape, where } = found(way, partOf(filter, way), values, way.inOrder ? range : undefined)
+        const text = way.inOrder
+          ? `select ${i}, count(*), coalesce(${last}(position), 0)
+             from (select position from ${from} where ${where} order by position ${order} limit $1) as way`
+          : `select ${i}, count(*), 0::bigint from (select from ${from} where ${where} limit $1) as way`
+        return { shape: shorter(shape), text }
+      })
+      return read(
+        `looks_${order}_${looks.map(({ shape }) => shape).join("")}`,
+        `${looks.map(({ text }) => text).join(" union all ")} order by 1`,
+        values,
+        ({ rows }): ReadonlyArray<Look> =>
+          (rows as ReadonlyArray<readonly [number, number, number]>).map(([_, count, last]) => ({ count, last }))
+      )
+    },
+
+    readFeed: (request: Request<"readFeed">, way: Way) => {
       const values: Array<unknown> = [request.after, request.through, request.limit, request.maxBytes]
-      const { shape, sql } = where(conditions, request.filter, values)
+      const { from, shape, where } = found(way, request.filter, values, { after: "$1", through: "$2" })
       const order = orderOf(request.direction)
       const range = "position > $1 and position <= $2"
-      const rows = `from ${events} where ${range}${sql}`
-      const page = { rows, key: "position", direction: order, limit: "$3", maxBytes: "$4" } as const
+      const rows = `from ${from} where ${where}`
+      // Of one stream the order of versions is that of positions, and has an index.
+      const key = way.name === "stream" ? "version" : "position"
+      const page = { rows, key, direction: order, limit: "$3", maxBytes: "$4" } as const
       return read(
         `read_feed_${order}_${shape}`,
         `select ${columns} ${rows}
-         order by position ${order} limit ${pageLimit(range, page)}`,
+         order by ${key} ${order} limit ${pageLimit(range, page)}`,
         values,
         ({ rows }) => pageOf<Row, EncodedEvent>(rows, request, payloadOf, fromRows)
       )
     },
 
-    // A loose index scan would need an index per field; this sorts what the filter finds.
-    distinct: (request: {
-      readonly field: DistinctField
-      readonly filter: EncodedFilter
-      readonly after: string | null
-      readonly limit: number
-    }) => {
+    distinct: (request: Request<"distinct">, way: Way | undefined) => {
       const name = column[request.field]
       const values: Array<unknown> = [request.after, request.limit]
-      const { shape, sql } = where(conditions, request.filter, values)
-      return read(`distinct_${name}_${shape}`, distinct(name, events, sql), values, distinctRows)
+      const { from, shape, where } = found(way, request.filter, values)
+      return read(`distinct_${name}_${shape}`, distinct(name, from, ` and ${where}`), values, distinctRows)
     },
 
-    count: (filter: EncodedFilter) => {
-      const values: Array<unknown> = []
+    /** Every value by a look-up of the next one. */
+    distinctByIndex: ({ after, field, filter, limit }: Request<"distinct">) => {
+      const name = column[field]
+      const values: Array<unknown> = [after, limit]
       const { shape, sql } = where(conditions, filter, values)
-      return read(`count_${shape}`, `select count(*) from ${events} where true${sql}`, values, firstValue<number>)
+      return read(`distinct_by_index_${name}_${shape}`, loose(name, events, sql), values, distinctRows)
+    },
+
+    count: (filter: EncodedFilter, way: Way | undefined) => {
+      const values: Array<unknown> = []
+      const { from, shape, where } = found(way, filter, values)
+      return read(`count_${shape}`, `select count(*) from ${from} where ${where}`, values, firstValue<number>)
     },
 
     // Every stream has one first event.

@@ -8,7 +8,7 @@ import type { Direction } from "../../internal/pages.js"
 import { column, columns, dueMs, inserted, isUndated } from "../../sql/commandRows.js"
 import { commandConditions } from "../../sql/filters.js"
 import { anyOf, filtered, unindexed } from "../database/filters.js"
-import { boundsOf, distinctOf } from "../database/logQueries.js"
+import { boundsOf, distinctOf, stretchOf } from "../database/logQueries.js"
 import type { Names } from "../database/names.js"
 
 type Value = string | number | null
@@ -56,17 +56,21 @@ export const make = (names: Names) => {
       return { text, params }
     },
 
-    distinct: (field: DistinctField, filter: EncodedFilter) => ({
-      inOrder: false,
-      ...distinctOf(column[field], commands, filtered(conditions, filter)),
-      few: undefined
-    }),
+    distinct: (_: unknown, field: DistinctField, filter: EncodedFilter) => {
+      const source = { from: commands, before: [], ...filtered(conditions, filter) }
+      return {
+        all: distinctOf(column[field], source),
+        // An index would be looked through as a whole for every stretch.
+        stretch: stretchOf(column[field], { ...source, from: `${commands} NOT INDEXED` }),
+        few: false
+      }
+    },
 
     bounds: boundsOf(commands),
 
-    count: (filter: EncodedFilter) => {
+    count: (_: unknown, filter: EncodedFilter) => {
       const { params, where } = filtered(conditions, filter)
-      return { text: `SELECT count(*) FROM ${commands} WHERE true${where}`, params }
+      return { text: `SELECT count(*) FROM ${commands} WHERE true${where}`, before: [], params }
     },
 
     info: `SELECT count(*) FROM ${commands}`,

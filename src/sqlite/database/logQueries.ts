@@ -9,29 +9,35 @@ import { byBytes } from "../../internal/pages.js"
 import type { StoreAccess } from "./access.js"
 import type { StepConnection } from "./connection.js"
 
+/** A statement, and what to bind before its own parameters and behind them. */
 export interface Query {
   readonly text: string
+  readonly before: ReadonlyArray<unknown>
   readonly params: ReadonlyArray<unknown>
 }
 
-interface Filtered {
+/** Where records are found: a table or a subquery, what to bind in it, and conditions, each after an AND. */
+export interface Source {
+  readonly from: string
+  readonly before: ReadonlyArray<unknown>
   readonly where: string
   readonly params: ReadonlyArray<unknown>
 }
 
-interface DistinctQuery {
+/** Each query takes the value to begin after, and the number of values. */
+type DistinctQuery =
   /** By index, in order, so that a short page costs little however many there are. */
-  readonly inOrder: boolean
-  /** Takes the value to begin after, the filter, and the number of values. */
-  readonly all: Query
-  /** The same of a stretch of positions, whose ends it takes first. */
-  readonly stretch: Query
-  /** Counts what an index finds of the filter, up to a number that it takes last. */
-  readonly few: Query | undefined
-}
+  | { readonly inOrder: Query }
+  | {
+      readonly all: Query
+      /** The same of a stretch of positions, whose ends it takes first. */
+      readonly stretch: Query
+      /** An index finds few records. */
+      readonly few: boolean
+    }
 
 /** Records that one turn of the event loop looks through, some 5 ms. */
-const stretchLength = 16_384
+export const stretchLength = 16_384
 
 /** Values that one turn takes from an index. */
 const inOrderMax = 8_192
@@ -39,47 +45,62 @@ const inOrderMax = 8_192
 export const boundsOf = (table: string): string =>
   `SELECT coalesce((SELECT min(position) FROM ${table}), 1), coalesce((SELECT max(position) FROM ${table}), 0)`
 
-export const distinctOf = (
-  column: string,
-  table: string,
-  { params, where }: Filtered
-): Pick<DistinctQuery, "all" | "stretch"> => {
-  const rest = `${column} > ?${where} ORDER BY 1 LIMIT ?`
-  return {
-    all: { text: `SELECT DISTINCT ${column} FROM ${table} WHERE ${rest}`, params },
-    stretch: {
-      // An index would be looked through as a whole for every stretch.
-      text: `SELECT DISTINCT ${column} FROM ${table} NOT INDEXED WHERE position BETWEEN ? AND ? AND ${rest}`,
-      params
-    }
-  }
-}
-
-export const fewOf = (table: string, { params, where }: Filtered): Query => ({
-  text: `SELECT count(*) FROM (SELECT 1 FROM ${table} WHERE true${where} LIMIT ?)`,
+export const distinctOf = (column: string, { before, from, params, where }: Source): Query => ({
+  text: `SELECT DISTINCT ${column} FROM ${from} WHERE ${column} > ?${where} ORDER BY 1 LIMIT ?`,
+  before,
   params
 })
+
+export const stretchOf = (column: string, { before, from, params, where }: Source): Query => ({
+  text: `SELECT DISTINCT ${column} FROM ${from}
+    WHERE position BETWEEN ? AND ? AND ${column} > ?${where} ORDER BY 1 LIMIT ?`,
+  before,
+  params
+})
+
+/** By index: each value by a look-up of the next one after it. */
+export const looseOf = (
+  column: string,
+  table: string,
+  { params, where }: { readonly where: string; readonly params: ReadonlyArray<unknown> }
+): Query => {
+  const next = (after: string) =>
+    `SELECT ${column} AS value FROM ${table} WHERE ${column} > ${after}${where} ORDER BY ${column} LIMIT 1`
+  return {
+    text: `WITH RECURSIVE found (value) AS (
+        SELECT value FROM (${next("?")})
+        UNION ALL
+        SELECT (${next("found.value")}) FROM found WHERE value IS NOT NULL
+      )
+      SELECT value FROM found WHERE value IS NOT NULL LIMIT ?`,
+    before: [],
+    params: [...params, ...params]
+  }
+}
 
 export const logQueries = <Row, Encoded, Field, Filter>(
   database: StoreAccess,
   sql: {
     readonly get: string
     readonly bounds: string
-    readonly distinct: (field: Field, filter: Filter) => DistinctQuery
-    readonly count: (filter: Filter) => Query
+    /** May look how much an index finds. */
+    readonly distinct: (connection: StepConnection, field: Field, filter: Filter) => DistinctQuery
+    readonly count: (connection: StepConnection, filter: Filter) => Query
   },
   fromRow: (row: Row) => Encoded
 ) => {
   const valuesOf = (
     connection: StepConnection,
-    { params, text }: Query,
+    { before, params, text }: Query,
     {
       after,
       from = [],
       limit
     }: { readonly from?: ReadonlyArray<number>; readonly after: string; readonly limit: number }
   ): ReadonlyArray<string> =>
-    (connection.prepare(text).all(...from, after, ...params, limit) as ReadonlyArray<[string]>).map(([value]) => value)
+    (connection.prepare(text).all(...before, ...from, after, ...params, limit) as ReadonlyArray<[string]>).map(
+      ([value]) => value
+    )
 
   const inOrder = (query: Query, after: string, limit: number): Effect.Effect<ReadonlyArray<string>, ReadFailure> =>
     Effect.flatMap(
@@ -128,33 +149,31 @@ export const logQueries = <Row, Encoded, Field, Filter>(
       readonly after: string | null
       readonly limit: number
     }): Effect.Effect<ReadonlyArray<string>, ReadFailure> => {
-      const query = sql.distinct(request.field, request.filter)
       const { limit } = request
       // No value is empty, so all are greater than the empty string.
       const after = request.after ?? ""
-      if (query.inOrder) return inOrder(query.all, after, limit)
-      const isShort = (connection: StepConnection, first: number, last: number): boolean => {
-        if (last - first < stretchLength) return true
-        if (query.few === undefined) return false
-        const { params, text } = query.few
-        return (connection.prepare(text).get(...params, stretchLength) as [number])[0] < stretchLength
-      }
       return Effect.flatMap(
         database.read("distinct", (connection) => {
+          const query = sql.distinct(connection, request.field, request.filter)
+          if ("inOrder" in query) return query
           const [first, last] = connection.prepare(sql.bounds).get() as [number, number]
-          return isShort(connection, first, last)
+          return query.few || last - first < stretchLength
             ? { values: valuesOf(connection, query.all, { after, limit }) }
-            : { first, last, values: undefined }
+            : { stretch: query.stretch, first, last }
         }),
-        ({ first, last, values }) =>
-          values === undefined ? byStretches(query.stretch, after, limit, first, last) : Effect.succeed(values)
+        (found) =>
+          "values" in found
+            ? Effect.succeed(found.values)
+            : "inOrder" in found
+              ? inOrder(found.inOrder, after, limit)
+              : byStretches(found.stretch, after, limit, found.first, found.last)
       )
     },
 
     count: (filter: Filter): Effect.Effect<number, ReadFailure> =>
       database.read("count", (connection) => {
-        const { params, text } = sql.count(filter)
-        return (connection.prepare(text).get(...params) as [number])[0]
+        const { before, params, text } = sql.count(connection, filter)
+        return (connection.prepare(text).get(...before, ...params) as [number])[0]
       })
   }
 }

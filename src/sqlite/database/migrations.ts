@@ -30,13 +30,19 @@ const insert = (names: Names, store: string, { id, name }: Migration): string =>
   `INSERT INTO ${names.qualified("migrations")} (store, id, name, applied_at)
 VALUES ('${store}', ${id}, '${name}', strftime('%Y-%m-%dT%H:%M:%fZ'));`
 
+const indexName = (names: Names, { table }: StoreSchema, index: string): string => names.qualified(`${table}_${index}`)
+
+const createIndex = (names: Names, schema: StoreSchema, index: string): string =>
+  `CREATE INDEX ${indexName(names, schema, index)} ON ${names.qualified(schema.table)} ${schema.indexes?.[index]};`
+
 /** Everything that a store needs, for an empty database. */
-export const script = (names: Names, { migrations, store }: StoreSchema): string =>
+export const script = (names: Names, schema: StoreSchema): string =>
   [
     "BEGIN IMMEDIATE;\n",
     record(names),
     notesTable(names),
-    ...migrations.flatMap((migration) => [migration.sql(names), insert(names, store, migration)]),
+    ...schema.migrations.flatMap((migration) => [migration.sql(names), insert(names, schema.store, migration)]),
+    ...Object.keys(schema.indexes ?? {}).map((index) => createIndex(names, schema, index)),
     "\nCOMMIT;\n"
   ].join("\n")
 
@@ -54,15 +60,31 @@ const applied = (connection: StepConnection, names: Names, store: string): Reado
 const missingOn = (connection: StepConnection, names: Names, schema: StoreSchema): ReadonlyArray<Migration> =>
   Either.getOrThrowWith(migrations.missing(schema, applied(connection, names, schema.store)), identity)
 
-/** The migrations that the database lacks. Fails if it has one that this version does not know. */
+/** The indexes of a table that there are, by name without the table's. */
+export const indexesOn = (connection: StepConnection, names: Names, table: string): ReadonlySet<string> => {
+  const found = connection
+    .prepare("SELECT name FROM sqlite_schema WHERE type = 'index' AND tbl_name = ?")
+    .all(names.qualified(table)) as Array<[string]>
+  return new Set(found.map(([name]) => name.slice(names.qualified(`${table}_`).length)))
+}
+
+const missingIndexes = (connection: StepConnection, names: Names, schema: StoreSchema): ReadonlyArray<string> => {
+  const existing = indexesOn(connection, names, schema.table)
+  return Object.keys(schema.indexes ?? {}).filter((index) => !existing.has(index))
+}
+
+/** What the database lacks. Fails if it has a migration that this version does not know. */
 export const missing = (
   database: StoreAccess,
   names: Names,
   schema: StoreSchema
-): Effect.Effect<ReadonlyArray<Migration>, StoreFailure> =>
-  database.write(migrations.checking, (connection) => missingOn(connection, names, schema))
+): Effect.Effect<migrations.Missing, StoreFailure> =>
+  database.write(migrations.checking, (connection) => ({
+    migrations: missingOn(connection, names, schema),
+    indexes: missingIndexes(connection, names, schema).map((index) => indexName(names, schema, index))
+  }))
 
-/** Applies missing migrations and returns their names. */
+/** Applies missing migrations, creates missing indexes, and returns the names of both. */
 export const apply = (
   database: StoreAccess,
   names: Names,
@@ -76,6 +98,8 @@ export const apply = (
         connection.execute(migration.sql(names))
         connection.execute(insert(names, schema.store, migration))
       }
-      return todo.map(({ name }) => name)
+      const indexes = missingIndexes(connection, names, schema)
+      for (const index of indexes) connection.execute(createIndex(names, schema, index))
+      return [...todo.map(({ name }) => name), ...indexes.map((index) => indexName(names, schema, index))]
     })
   )

@@ -3,10 +3,30 @@
  * connection at a time writes, so the order of commits is the order of positions.
  */
 import * as Effect from "effect/Effect"
-import type { ExpectedVersion, Guard, StreamId } from "../../EventStore.js"
-import type { AppendOutcome, Encoded, EncodedAppend, EncodedNewEvent } from "../../eventStore/EventStoreEncoded.js"
+import type { ReadFailure } from "../../Errors.js"
+import type { DistinctField, ExpectedVersion, Guard, StreamId } from "../../EventStore.js"
+import type {
+  AppendOutcome,
+  Encoded,
+  EncodedAppend,
+  EncodedFilter,
+  EncodedNewEvent
+} from "../../eventStore/EventStoreEncoded.js"
+import { type EventIndex, eventIndexes } from "../../eventStore/indexes.js"
 import { Hints } from "../../internal/Hints.js"
 import { takePage } from "../../internal/pages.js"
+import {
+  everywhere,
+  evident,
+  isLoose,
+  type Look,
+  lookGrowth,
+  lookMax,
+  rarest,
+  type Way,
+  walk,
+  waysOf
+} from "../../sql/eventLookups.js"
 import {
   type ExistingRow,
   existing,
@@ -22,15 +42,22 @@ import { refusal } from "../../sql/transactions.js"
 import type { StoreAccess } from "../database/access.js"
 import { commitFailure, type StepConnection } from "../database/connection.js"
 import { isConstraint } from "../database/failures.js"
-import { logQueries } from "../database/logQueries.js"
+import { logQueries, stretchLength } from "../database/logQueries.js"
+import { indexesOn } from "../database/migrations.js"
 import type { Names } from "../database/names.js"
 import { makeNote } from "../database/notes.js"
+import { storeSchema } from "./schema.js"
 import * as statements from "./statements.js"
 
-export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded> =>
-  Effect.sync(() => onDatabase(database, names))
+type FeedRequest = Parameters<Encoded["readFeed"]>[0]
 
-const onDatabase = (database: StoreAccess, names: Names): Encoded => {
+export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded, ReadFailure> =>
+  Effect.map(
+    database.read("checking indexes", (connection) => indexesOn(connection, names, storeSchema.table)),
+    (existing) => onDatabase(database, names, new Set(eventIndexes.filter((index) => existing.has(index))))
+  )
+
+const onDatabase = (database: StoreAccess, names: Names, indexes: ReadonlySet<EventIndex>): Encoded => {
   const sql = statements.make(names)
   const hints = new Hints()
   const head = database.read("head", (connection) => (connection.prepare(sql.head).get() as [number])[0])
@@ -127,6 +154,63 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
     })
   }
 
+  const looksOf = (
+    connection: StepConnection,
+    ways: ReadonlyArray<Way>,
+    { after, direction, filter, through }: Pick<FeedRequest, "after" | "direction" | "filter" | "through">,
+    max: number
+  ): ReadonlyArray<Look> =>
+    ways.map((way) => {
+      const { before, params, text } = sql.look(filter, way, direction)
+      const range = way.inOrder ? [after, through] : []
+      const [count, last] = connection.prepare(text).get(...before, ...range, ...params, max) as [number, number]
+      return { count, last }
+    })
+
+  const wayTo = (connection: StepConnection, request: FeedRequest): Way => {
+    const ways = waysOf(request.filter, indexes)
+    return (
+      evident(ways, request) ?? rarest(ways, looksOf(connection, ways, request, lookMax), request.direction, lookMax)
+    )
+  }
+
+  /** The way that has the fewest events for a filter; `undefined` if no index has any. */
+  const fewest = (
+    connection: StepConnection,
+    filter: EncodedFilter,
+    ways = waysOf(filter, indexes),
+    max = lookMax
+  ): Way | undefined => {
+    if (ways.length < 2) return ways[0]
+    const looks = looksOf(connection, ways, { ...everywhere, filter }, max)
+    return looks.some(({ count }) => count < max)
+      ? rarest(ways, looks, everywhere.direction, max)
+      : fewest(connection, filter, ways, max * lookGrowth)
+  }
+
+  const queries = logQueries(
+    database,
+    {
+      get: sql.get,
+      bounds: sql.bounds,
+      distinct: (connection, field: DistinctField, filter: EncodedFilter) => {
+        if (isLoose(field, filter, indexes)) return { inOrder: sql.distinctLoose(field, filter) }
+        if (statements.isInOrder(field, filter)) return { inOrder: sql.distinctInOrder(field, filter) }
+        const ways = waysOf(filter, indexes)
+        const looks = looksOf(connection, ways, { ...everywhere, filter }, stretchLength)
+        const few = looks.some(({ count }) => count < stretchLength)
+        const way = rarest(ways, looks, everywhere.direction, stretchLength)
+        return {
+          all: sql.distinct(field, filter, few ? way : undefined),
+          stretch: sql.distinctStretch(field, filter, way.inOrder ? way : walk),
+          few
+        }
+      },
+      count: (connection, filter: EncodedFilter) => sql.count(filter, fewest(connection, filter))
+    },
+    fromRow
+  )
+
   return {
     append: (appends, guards) =>
       Effect.withFiberRuntime((fiber) => {
@@ -158,15 +242,16 @@ const onDatabase = (database: StoreAccess, names: Names): Encoded => {
     // One connection at a time writes, so nobody has a position before it is committed.
     lastPosition: head,
 
-    readFeed: ({ after, direction, filter, limit, maxBytes, through }) =>
+    readFeed: (request) =>
       database.read("feed", (connection) => {
-        const { params, text } = sql.readFeed(filter, direction)
-        const rows = connection.prepare(text).iterate(after, through, ...params, limit)
+        const { after, direction, filter, limit, maxBytes, through } = request
+        const { before, params, text } = sql.readFeed(filter, direction, wayTo(connection, request))
+        const rows = connection.prepare(text).iterate(...before, after, through, ...params, limit)
         const { items, more } = takePage(rows as Iterable<Row>, { limit, maxBytes }, sizeOf)
         return { items: fromRows(items), more }
       }),
 
-    ...logQueries(database, sql, fromRow),
+    ...queries,
 
     info: database.read("info", (connection) =>
       connection.consistently(() => {

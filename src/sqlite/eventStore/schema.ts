@@ -1,6 +1,7 @@
 /**
  * The EventStore's tables in SQLite.
  */
+import type { EventIndex } from "../../eventStore/indexes.js"
 import type { StoreSchema } from "../database/migrations.js"
 
 /**
@@ -54,5 +55,12 @@ CREATE INDEX ${qualified("events_command")} ON ${qualified("events")} (command_i
       sql: ({ qualified }) => `ALTER TABLE ${qualified("events")} ADD COLUMN changed INTEGER;
 `
     }
-  ]
+  ],
+  // The position is a part of every index.
+  indexes: {
+    type: "(type)",
+    domain: "(domain)",
+    tenant: "(tenant_id)",
+    time: "(created_ms)"
+  } satisfies Record<EventIndex, string>
 }

@@ -3,51 +3,56 @@
  * per set of conditions. Keywords are in capitals.
  */
 import type { DistinctField } from "../../EventStore.js"
-import { anyEvent, type EncodedFilter } from "../../eventStore/EventStoreEncoded.js"
+import type { EncodedFilter } from "../../eventStore/EventStoreEncoded.js"
 import type { Direction } from "../../internal/pages.js"
+import { lookedUp, mergedTypes, partOf, type Way } from "../../sql/eventLookups.js"
 import { column, columns, streamColumns } from "../../sql/eventRows.js"
 import { eventConditions } from "../../sql/filters.js"
 import { anyOf, filtered, unindexed } from "../database/filters.js"
-import { boundsOf, distinctOf, fewOf } from "../database/logQueries.js"
+import { boundsOf, distinctOf, looseOf, type Query, type Source, stretchOf } from "../database/logQueries.js"
 import type { Names } from "../database/names.js"
 
 const inStream = "tenant_id = ? AND domain = ? AND aggregate_id = ?"
 
 const conditions = eventConditions(anyOf)
-const unindexedConditions = eventConditions(anyOf, unindexed)
 
 /**
  * Command ids have an index in their order. SQLite would look up the tenant instead, read its rows all over the file,
  * and sort them. A single aggregate has few rows.
  */
-const isInOrder = (field: DistinctField, { aggregateId }: EncodedFilter): boolean =>
+export const isInOrder = (field: DistinctField, { aggregateId }: EncodedFilter): boolean =>
   field === "commandId" && aggregateId === null
 
-/** The part of a filter that an index looks up: a command's events, or the beginning of a stream's address. */
-const lookedUp = ({ aggregateId, commandId, domain, tenantId }: EncodedFilter): EncodedFilter | undefined => {
-  if (commandId !== null) return { ...anyEvent, commandId }
-  if (tenantId === null) return undefined
-  return { ...anyEvent, tenantId, domain, aggregateId: domain === null ? null : aggregateId }
-}
+const byCommand: Way = { name: "command", columns: ["command_id"], inOrder: false }
 
 const orderOf = (direction: Direction): string => (direction === "forward" ? "" : " DESC")
 
-/**
- * A filter for pages in order of position, as SQL text, the same for each shape of filter, and what to bind. By itself,
- * SQLite may look up part of a stream's address in the index and sort all events found, for every page; `+` keeps a
- * column from being looked up. Within one stream the index is right: it is in order of version, which is that of
- * position.
- */
-const paged = (filter: EncodedFilter) => {
-  const wholeStream = filter.tenantId !== null && filter.domain !== null && filter.aggregateId !== null
-  return wholeStream
-    ? { ...filtered(conditions, filter), position: "+position", order: "version" }
-    : { ...filtered(unindexedConditions, filter), position: "position", order: "position" }
-}
+/** The columns of events; of those that an index has, only the way's own can be looked up. */
+const columnsBy = ({ columns: own }: Way): string =>
+  columns
+    .split(", ")
+    .map((name) => {
+      const column = lookedUp.find((column) => column === name)
+      return column === undefined || own.includes(column) ? name : `${unindexed(column)} AS ${name}`
+    })
+    .join(", ")
 
 export const make = (names: Names) => {
   const events = names.qualified("events")
   const revisions = names.qualified("revisions")
+
+  /** The events of a filter, found in a way, or in whichever SQLite chooses. */
+  const found = (way: Way | undefined, filter: EncodedFilter): Source => {
+    if (way === undefined) return { from: events, before: [], ...filtered(conditions, filter) }
+    const types = mergedTypes(filter, way)
+    const all = `SELECT ${columnsBy(way)} FROM ${events}`
+    const parts = types.length === 0 ? [all] : types.map(() => `${all} WHERE type = ?`)
+    return {
+      from: `(${parts.join(" UNION ALL ")})`,
+      before: types,
+      ...filtered(conditions, types.length === 0 ? filter : { ...filter, types: null })
+    }
+  }
 
   const insertWithVersion = (version: string): string =>
     `INSERT INTO ${events} (
@@ -80,32 +85,55 @@ export const make = (names: Names) => {
       coalesce((SELECT max(position) FROM ${events}), 0)
     )`,
 
-    readFeed: (filter: EncodedFilter, direction: Direction) => {
-      const { order, params, position, where } = paged(filter)
-      const text = `SELECT ${columns} FROM ${events} WHERE ${position} > ? AND ${position} <= ?${where}
-        ORDER BY ${order}${orderOf(direction)} LIMIT ?`
-      return { text, params }
+    /**
+     * How many events a way has in a range of positions, and the last position: takes `before`, the range, `params` and
+     * how many to look at. A way without order is looked at as a whole: it takes no range.
+     */
+    look: (filter: EncodedFilter, way: Way, direction: Direction): Query => {
+      const { before, from, params, where } = found(way, partOf(filter, way))
+      const last = direction === "forward" ? "max" : "min"
+      const text = way.inOrder
+        ? `SELECT count(*), coalesce(${last}(position), 0) FROM (
+             SELECT position FROM ${from} WHERE position > ? AND position <= ?${where}
+             ORDER BY position${orderOf(direction)} LIMIT ?
+           )`
+        : `SELECT count(*), 0 FROM (SELECT 1 FROM ${from} WHERE true${where} LIMIT ?)`
+      return { text, before, params }
+    },
+
+    /** Takes `before`, the range of positions, `params` and the limit. */
+    readFeed: (filter: EncodedFilter, direction: Direction, way: Way): Query => {
+      const { before, from, params, where } = found(way, filter)
+      // Of one stream the order of versions is that of positions, and has an index.
+      const key = way.name === "stream" ? "version" : "position"
+      const text = `SELECT ${columns} FROM ${from} WHERE position > ? AND position <= ?${where}
+        ORDER BY ${key}${orderOf(direction)} LIMIT ?`
+      return { text, before, params }
     },
 
     get: `SELECT ${columns} FROM ${events} WHERE id = ?`,
 
     byIds: `SELECT changed, ${columns} FROM ${events} WHERE id IN (SELECT value FROM json_each(?))`,
 
-    distinct: (field: DistinctField, filter: EncodedFilter) => {
-      const inOrder = isInOrder(field, filter)
-      const found = lookedUp(filter)
-      return {
-        inOrder,
-        ...distinctOf(column[field], events, filtered(inOrder ? unindexedConditions : conditions, filter)),
-        few: found === undefined ? undefined : fewOf(events, filtered(conditions, found))
-      }
-    },
+    /** By the index that has the values in order. */
+    distinctInOrder: (field: DistinctField, filter: EncodedFilter): Query =>
+      distinctOf(column[field], found(byCommand, filter)),
+
+    /** Every value by a look-up of the next one. */
+    distinctLoose: (field: DistinctField, filter: EncodedFilter): Query =>
+      looseOf(column[field], events, filtered(conditions, filter)),
+
+    distinct: (field: DistinctField, filter: EncodedFilter, way: Way | undefined): Query =>
+      distinctOf(column[field], found(way, filter)),
+
+    distinctStretch: (field: DistinctField, filter: EncodedFilter, way: Way): Query =>
+      stretchOf(column[field], found(way, filter)),
 
     bounds: boundsOf(events),
 
-    count: (filter: EncodedFilter) => {
-      const { params, where } = filtered(conditions, filter)
-      return { text: `SELECT count(*) FROM ${events} WHERE true${where}`, params }
+    count: (filter: EncodedFilter, way: Way | undefined): Query => {
+      const { before, from, params, where } = found(way, filter)
+      return { text: `SELECT count(*) FROM ${from} WHERE true${where}`, before, params }
     },
 
     // Every stream has one first event.

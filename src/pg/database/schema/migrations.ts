@@ -12,6 +12,7 @@ import type { Statement, StoreAccess } from "../access.js"
 import { sqlStateOf } from "../failures.js"
 import type { Names } from "../names.js"
 import { notesTable } from "../notes.js"
+import * as indexes from "./indexes.js"
 import { jsonFunction } from "./json.js"
 import * as positions from "./positions.js"
 import * as privileges from "./privileges.js"
@@ -66,12 +67,13 @@ const insert = (names: Names, store: string, { id, name }: Migration): string =>
   `insert into ${names.qualified("migrations")} (store, id, name) values ('${store}', ${id}, '${name}');`
 
 /** Everything that a store needs, for an empty database. */
-export const script = (names: Names, { migrations, store }: StoreSchema): string =>
+export const script = (names: Names, schema: StoreSchema): string =>
   [
     "begin;",
     `${lock};`,
     objects(names),
-    ...migrations.flatMap((migration) => [migration.sql(names), insert(names, store, migration)]),
+    ...schema.migrations.flatMap((migration) => [migration.sql(names), insert(names, schema.store, migration)]),
+    ...[indexes.script(names, schema)].filter((text) => text !== ""),
     "commit;\n"
   ].join("\n\n")
 
@@ -110,32 +112,39 @@ const lacking = (
 
 /**
  * 1. Fails if the role lacks a privilege on what exists, and lists what to grant.
- * 2. The migrations that the database lacks. Fails if it has one that this version does not know.
- * 3. If there are none: fails if the store would give out positions that events or commands have already.
+ * 2. What the database lacks. Fails if it has a migration that this version does not know.
+ * 3. If it lacks no migration: fails if the store would give out positions that events or commands have already.
  */
 export const missing = (
   database: StoreAccess,
   names: Names,
   schema: StoreSchema,
   readOnly: boolean
-): Effect.Effect<ReadonlyArray<Migration>, StoreFailure> =>
+): Effect.Effect<migrations.Missing, StoreFailure> =>
   privileges.check(database, names, schema.needs, readOnly).pipe(
     Effect.zipRight(lacking(database, names, schema)),
     Effect.tap((missing) =>
       missing.length > 0 || schema.positions === undefined
         ? Effect.void
         : positions.check(database, names, schema.positions)
+    ),
+    Effect.flatMap((migrations) =>
+      Effect.map(indexes.missing(database, names, schema), (indexes) => ({ migrations, indexes }))
     )
   )
 
-/** Applies missing migrations and returns their names. Needs no privilege but to read if there are none. */
+/**
+ * Applies missing migrations, creates missing indexes, and returns the names of both. Needs no privilege but to read if
+ * there are none.
+ */
 export const apply = (
   database: StoreAccess,
   names: Names,
   schema: StoreSchema
 ): Effect.Effect<ReadonlyArray<string>, StoreFailure> =>
-  database
-    .transaction(
+  Effect.gen(function* () {
+    const before = yield* indexes.missing(database, names, schema)
+    const applied = yield* database.transaction(
       Effect.gen(function* () {
         yield* database.run(text(lock))
         const todo = yield* lacking(database, names, schema)
@@ -144,10 +153,15 @@ export const apply = (
           yield* database.run(text(migration.sql(names)))
           yield* database.run(text(insert(names, schema.store, migration)))
         }
+        const isNew = todo.length === schema.migrations.length
+        if (isNew && before.length > 0) yield* database.run(text(indexes.script(names, schema)))
         return todo.map(({ name }) => name)
       })
     )
-    .pipe(Effect.mapError((error) => (sqlStateOf(error) === "42501" ? mayNot(names, error) : error)))
+    const after = yield* indexes.missing(database, names, schema)
+    if (after.length > 0) yield* indexes.build(database, names, schema)
+    return [...applied, ...before]
+  }).pipe(Effect.mapError((error) => (sqlStateOf(error) === "42501" ? mayNot(names, error) : error)))
 
 const mayNot = ({ schema }: Names, error: StoreFailure): StoreError => {
   const why =

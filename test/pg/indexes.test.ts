@@ -1,0 +1,148 @@
+/**
+ * Indexes by choice on PostgreSQL: built beside appends, by one of several processes, and again after a build that was
+ * interrupted.
+ */
+import { assert, it } from "@effect/vitest"
+import { Effect, Fiber, Layer, Option, Redacted } from "effect"
+import { EventStore } from "effect-stores"
+import { EventStorePg } from "effect-stores/pg"
+import { describePg, freshDatabase } from "../support/backends.js"
+import { eventually } from "../support/eventually.js"
+import { connected } from "./support/feed-load.js"
+import { query } from "./support/query.js"
+
+const appendOnce = Effect.flatMap(EventStore.EventStore, (store) =>
+  store.append({ tenantId: "t", domain: "d", aggregateId: "a" }, [{ type: "Happened", data: 1 }], { expected: "any" })
+)
+
+/** Opens the store and closes it. */
+const opening = (options: EventStorePg.Options) => Effect.scoped(Layer.build(EventStorePg.layer(options)))
+
+const refusal = (options: EventStorePg.Options) => Effect.flip(opening(options))
+
+const indexesOf = (url: string) =>
+  Effect.map(
+    query(
+      url,
+      `select indexrelid::regclass::text as name, indisvalid as valid, pg_get_indexdef(indexrelid, 1, true) as first
+       from pg_index where indrelid = 'es_events'::regclass
+         and indexrelid::regclass::text ~ '_(type|domain|tenant|time)$' order by 1`
+    ),
+    ({ rows }) => rows
+  )
+
+const valid = (name: string, first: string) => ({ name: `es_events_${name}`, valid: true, first })
+
+/** A store whose table has events, without an index by choice. */
+const storeWithEvents = Effect.gen(function* () {
+  const url = yield* Effect.promise(freshDatabase)
+  const options = { url: Redacted.make(url) }
+  yield* Effect.provide(Effect.repeatN(appendOnce, 2), EventStorePg.layer({ ...options, indexes: [] }))
+  return { url, options }
+})
+
+describePg("indexes by choice on PostgreSQL", () => {
+  it.live("of types is there by default; others when they are named; one that is there stays", () =>
+    Effect.gen(function* () {
+      const url = yield* Effect.promise(freshDatabase)
+      const options = { url: Redacted.make(url) }
+      yield* opening(options)
+      assert.deepStrictEqual(yield* indexesOf(url), [valid("type", "type")])
+      yield* opening({ ...options, indexes: ["time", "tenant", "domain"] })
+      const all = [
+        valid("domain", "domain"),
+        valid("tenant", "tenant_id"),
+        valid("time", "created_ms"),
+        valid("type", "type")
+      ]
+      assert.deepStrictEqual(yield* indexesOf(url), all)
+      yield* opening({ ...options, indexes: [] })
+      assert.deepStrictEqual(yield* indexesOf(url), all)
+    })
+  )
+
+  it.live("are in the script, for those who run it with another tool", () =>
+    Effect.gen(function* () {
+      const url = yield* Effect.promise(freshDatabase)
+      yield* query(url, EventStorePg.migrationSql({ indexes: ["tenant", "time"] }))
+      assert.deepStrictEqual(yield* indexesOf(url), [valid("tenant", "tenant_id"), valid("time", "created_ms")])
+      yield* opening({ url: Redacted.make(url), indexes: ["time"], migrate: false })
+    })
+  )
+
+  it.live("are asked for by name when the start may not create them", () =>
+    Effect.gen(function* () {
+      const { options, url } = yield* storeWithEvents
+      const refused = yield* refusal({ ...options, indexes: ["domain", "type"], migrate: false })
+      assert.strictEqual(refused._tag, "StoreError")
+      assert.include(refused.message, "lacks the indexes es_events_type, es_events_domain: run EventStorePg.migrate")
+      yield* opening({ ...options, indexes: [], migrate: false })
+      const created = yield* EventStorePg.migrate({ ...options, indexes: ["domain", "type"] })
+      assert.deepStrictEqual(created, ["es_events_type", "es_events_domain"])
+      assert.deepStrictEqual(yield* indexesOf(url), [valid("domain", "domain"), valid("type", "type")])
+      yield* opening({ ...options, indexes: ["domain", "type"], migrate: false })
+    })
+  )
+
+  it.live("another name is refused", () =>
+    Effect.gen(function* () {
+      const refused = yield* refusal({ url: Redacted.make("postgres://nowhere"), indexes: ["type", "color" as "type"] })
+      assert.strictEqual(refused._tag, "InvalidInput")
+      assert.include(refused.message, "indexes[1]")
+    })
+  )
+
+  it.live("are built once by two that open at the same time, while others append", () =>
+    Effect.gen(function* () {
+      const { options, url } = yield* storeWithEvents
+      // A build waits for the end of all transactions that see what was before it.
+      const other = yield* connected(url)
+      yield* Effect.promise(() => other.query("begin isolation level repeatable read; select 1"))
+      const first = yield* Effect.fork(opening({ ...options, indexes: ["tenant"] }))
+      const building = query(
+        url,
+        `select from pg_stat_activity
+         where datname = current_database() and query like 'create index concurrently%' and wait_event = 'virtualxid'`
+      )
+      yield* eventually(building, ({ rowCount }) => rowCount === 1)
+      const second = yield* Effect.fork(opening({ ...options, indexes: ["tenant"] }))
+      const trying = query(
+        url,
+        `select from pg_stat_activity
+         where datname = current_database() and query like 'select pg_try_advisory_lock%' or query like '%indisvalid::int%'`
+      )
+      yield* eventually(trying, ({ rowCount }) => (rowCount ?? 0) > 0)
+      yield* Effect.provide(appendOnce, EventStorePg.layer({ ...options, indexes: [] }))
+      assert.isTrue(Option.isNone(yield* Fiber.poll(first)))
+      assert.isTrue(Option.isNone(yield* Fiber.poll(second)))
+      yield* Effect.promise(() => other.query("commit"))
+      yield* Fiber.join(first)
+      yield* Fiber.join(second)
+      assert.deepStrictEqual(yield* indexesOf(url), [valid("tenant", "tenant_id")])
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("one that an interrupted build has left is not used, and built again", () =>
+    Effect.gen(function* () {
+      const { options, url } = yield* storeWithEvents
+      const left = "create unique index concurrently es_events_tenant on es_events (domain)"
+      yield* Effect.promise(async () => {
+        const failed = await Effect.runPromiseExit(query(url, left))
+        assert.strictEqual(failed._tag, "Failure")
+      })
+      assert.deepStrictEqual(yield* indexesOf(url), [{ ...valid("tenant", "domain"), valid: false }])
+      const refused = yield* refusal({ ...options, indexes: ["tenant"], migrate: false })
+      assert.include(refused.message, "lacks the indexes es_events_tenant")
+      yield* opening({ ...options, indexes: ["tenant"] })
+      assert.deepStrictEqual(yield* indexesOf(url), [valid("tenant", "tenant_id")])
+    })
+  )
+
+  it.live("are built in a transaction where no session can be had, as behind a pooler", () =>
+    Effect.gen(function* () {
+      const { options, url } = yield* storeWithEvents
+      yield* opening({ ...options, pooler: "transaction", indexes: ["time"] })
+      assert.deepStrictEqual(yield* indexesOf(url), [valid("time", "created_ms")])
+    })
+  )
+})
