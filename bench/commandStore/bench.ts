@@ -10,9 +10,9 @@ import { CommandStorePg } from "effect-stores/pg"
 import { CommandStoreSqlite } from "effect-stores/sqlite"
 import { barePg, bareSqlite } from "../drivers.js"
 import { effectSide, promiseSide, type Workload } from "../harness.js"
-import { chosenBy, type Part } from "../parts.js"
+import { chosenBy, type Part, usage as partsUsage } from "../parts.js"
 
-export const usage = "command-store [--what sqlite,pg] [--only TEXT] [--quick | --profile | --docs] [--json FILE]"
+export const usage = `command-store [--what sqlite,pg] ${partsUsage}`
 
 const data = { order: "o-1029384756", lines: [{ sku: "A-1", n: 2 }], note: "n".repeat(200) }
 const place = { tenantId: "tenant", domain: "order", type: "PlaceOrder" }

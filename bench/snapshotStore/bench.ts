@@ -10,9 +10,9 @@ import { SnapshotStorePg } from "effect-stores/pg"
 import { SnapshotStoreSqlite } from "effect-stores/sqlite"
 import { barePg, bareSqlite } from "../drivers.js"
 import { effectSide, promiseSide, type Workload } from "../harness.js"
-import { chosenBy, type Part } from "../parts.js"
+import { chosenBy, type Part, usage as partsUsage } from "../parts.js"
 
-export const usage = "snapshot-store [--what sqlite,pg] [--only TEXT] [--quick | --profile | --docs] [--json FILE]"
+export const usage = `snapshot-store [--what sqlite,pg] ${partsUsage}`
 
 /** About 1 KiB of JSON. */
 const state = {
