@@ -3,13 +3,10 @@
  * bench/peers/node_modules. What a bench calls of them it describes itself, so that the types need none of them.
  */
 import { existsSync } from "node:fs"
-import { createRequire } from "node:module"
-import { resolve } from "node:path"
-import { pathToFileURL } from "node:url"
 import { versionOf } from "./environment.js"
+import { load as loadThere } from "./peers/load.js"
 
-const directory = resolve("bench/peers")
-const { resolve: resolved } = createRequire(`${directory}/package.json`)
+const directory = "bench/peers"
 
 /** Says once what is left out where they are not. */
 export const areInstalled = (() => {
@@ -25,8 +22,8 @@ export const areInstalled = (() => {
 
 /** The exports of a module of theirs, of whichever kind. */
 export const load = async <A>(specifier: string): Promise<A> => {
-  const module = (await import(pathToFileURL(resolved(specifier)).href)) as { readonly default?: A } & A
-  return "default" in module && typeof module.default === "object" ? { ...module.default, ...module } : module
+  const module = (await loadThere(specifier)) as { readonly default?: A } & A
+  return typeof module.default === "object" ? { ...module.default, ...module } : module
 }
 
 export const versionsOf = (...names: ReadonlyArray<string>): Readonly<Record<string, string>> =>

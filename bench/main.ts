@@ -12,9 +12,11 @@ import * as commandStore from "./commandStore/bench.js"
 import * as crypto from "./crypto/bench.js"
 import * as dataStore from "./dataStore/bench.js"
 import * as eventStore from "./eventStore/bench.js"
+import * as peers from "./eventStore/peers.js"
 import * as subscribers from "./eventStore/subscribers.js"
 import * as followers from "./followers/bench.js"
 import * as snapshotStore from "./snapshotStore/bench.js"
+import * as workloads from "./workloads/bench.js"
 
 interface Bench {
   readonly usage: string
@@ -23,6 +25,8 @@ interface Bench {
 
 const benches: Readonly<Record<string, Bench>> = {
   "event-store": eventStore,
+  peers,
+  workloads,
   subscribers,
   aggregate,
   "cache-store": cacheStore,

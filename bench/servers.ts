@@ -6,6 +6,8 @@ import { startRedis } from "../test/support/redis.js"
 
 export interface Server {
   readonly url: string
+  /** Undefined of one that was given. */
+  readonly pid?: number | undefined
   readonly stop: () => Promise<void>
 }
 

@@ -8,10 +8,11 @@
  */
 import { parseArgs } from "node:util"
 import * as docs from "../docs.js"
+import { draw } from "../plot.js"
 import * as report from "../report.js"
 import { backends } from "./backends.js"
 import { type Budget, type Case, type Figures, measure, memoryOfReplay, seed, sinceSnapshot } from "./measure.js"
-import { plot } from "./plot.js"
+import { plotOf } from "./plot.js"
 import * as table from "./table.js"
 
 export const usage = "aggregate [--backend sqlite,pg] [--quick | --brief | --full] [--docs] [--json FILE]"
@@ -80,10 +81,10 @@ export const prepare = (args: ReadonlyArray<string>): (() => Promise<void>) => {
     const spreads = table.spreadsOf(rows)
     table.printSpreads(spreads)
     report.write(values.json, "aggregate", figures, { facts, budget, loadBefore, sinceSnapshot, memory, spreads })
-    const drawn = plot(figures.filter(({ bytes }) => bytes === small))
-    report.writeText(values.json.replace(/(\.json)?$/, ".svg"), drawn)
+    const plot = plotOf(figures.filter(({ bytes }) => bytes === small))
+    draw(values.json.replace(/(\.json)?$/, ".svg"), plot)
     if (values.docs) {
-      report.writeText("docs/aggregate-load.svg", drawn)
+      draw("docs/aggregate-load.svg", plot)
       const longest = Math.max(...cases.map(({ length }) => length))
       const memories = Object.entries(memory).map(([events, samples]) => `${describeMemory(events, longest, samples)}.`)
       const text = [table.markdown(rows, spreads), memories.join(" "), docs.environment(facts, loadBefore)]
