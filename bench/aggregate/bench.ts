@@ -82,7 +82,7 @@ export const prepare = (args: ReadonlyArray<string>): (() => Promise<void>) => {
     table.printSpreads(spreads)
     report.write(values.json, "aggregate", figures, { facts, budget, loadBefore, sinceSnapshot, memory, spreads })
     const plot = plotOf(figures.filter(({ bytes }) => bytes === small))
-    draw(values.json.replace(/(\.json)?$/, ".svg"), plot)
+    draw(".bench/aggregate-load.svg", plot)
     if (values.docs) {
       draw("docs/aggregate-load.svg", plot)
       const longest = Math.max(...cases.map(({ length }) => length))

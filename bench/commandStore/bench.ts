@@ -61,7 +61,7 @@ const columns = "id, tenant_id, domain, type, data, metadata, created_ms, status
 const row = (id: string) =>
   [id, place.tenantId, place.domain, place.type, JSON.stringify(data), "{}", Date.now(), "received", 1, 0] as const
 
-const onSqlite = async (): Promise<Part> => {
+export const onSqlite = async (): Promise<Part> => {
   const bare = bareSqlite("FULL")
   const { db, facts, filename } = bare
   db.exec(CommandStoreSqlite.migrationSql())
@@ -94,7 +94,7 @@ const onSqlite = async (): Promise<Part> => {
   }
 }
 
-const onPg = async (): Promise<Part> => {
+export const onPg = async (): Promise<Part> => {
   const maxOpenConns = 25
   const bare = await barePg(maxOpenConns)
   const { facts, pool, url } = bare

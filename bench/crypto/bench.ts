@@ -18,7 +18,7 @@ export const usage = `crypto [--what records,objects,memory,sqlite,pg] ${partsUs
 
 const nothing = async () => {}
 
-const inMemory = async (): Promise<Part> => {
+export const inMemory = async (): Promise<Part> => {
   const layer = () => Layer.mergeAll(EventStoreMemory.layer(), SnapshotStoreMemory.layer())
   return { title: "Stores in memory, sealed and plain", ...stores(layer(), layer(), true, undefined) }
 }

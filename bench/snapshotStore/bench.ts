@@ -94,7 +94,7 @@ const updates = ["version", "last_event_mark", "schema_version", "checksum", "cr
 const row = (id: string, version: number) =>
   [address.tenantId, address.domain, id, version, mark, "1", "", Date.now(), JSON.stringify(state)] as const
 
-const onSqlite = async (): Promise<Part> => {
+export const onSqlite = async (): Promise<Part> => {
   const bare = bareSqlite("FULL")
   const { db, facts, filename } = bare
   db.exec(SnapshotStoreSqlite.migrationSql())
@@ -127,7 +127,7 @@ const onSqlite = async (): Promise<Part> => {
   }
 }
 
-const onPg = async (): Promise<Part> => {
+export const onPg = async (): Promise<Part> => {
   const maxOpenConns = 25
   const bare = await barePg(maxOpenConns)
   const { facts, pool, url } = bare
