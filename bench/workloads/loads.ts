@@ -2,8 +2,8 @@
  * What applications do to their stores, as callers that draw their next operation from a seeded sequence.
  */
 import { Chunk, Effect, Schema, Stream } from "effect"
-import { Aggregate, CommandStore, EventStore, type SnapshotStore } from "effect-stores"
-import { Account, eventsAfter, idOf, streamOf as streamOfAccount } from "../aggregate/account.js"
+import { Aggregate, CommandStore, EventStore, SnapshotStore } from "effect-stores"
+import { Account, eventsAfter, idOf, Saving, streamOf as streamOfAccount } from "../aggregate/account.js"
 import { data, metadata, tenantId, type } from "../eventStore/workloads.js"
 import { type Random, uniform, zipf } from "./random.js"
 
@@ -47,18 +47,16 @@ const smallStreams: Load = {
   }
 }
 
+const pickHot = zipf(1_000)
+
 const hotStreams: Load = {
   name: "hot streams (Zipf)",
   callers: 32,
   plotted: "append",
   prepare: Effect.void,
-  caller: (_, random) => {
-    const pick = hot
-    return () => append(`hot-${pick(random)}`, 1, "any", "append")
-  }
+  caller: (_, random) => () => append(`hot-${pickHot(random)}`, 1, "any", "append")
 }
 
-const hot = zipf(1_000)
 const streams = 1_000
 const streamLength = 20
 const pickStream = uniform(streams)
@@ -122,13 +120,19 @@ const accountLength = 120
 const accountBytes = 50
 const pickAccount = uniform(accounts)
 const accountOf = (i: number): Aggregate.Id => ({ ...idOf(accountLength, accountBytes), aggregateId: `account-${i}` })
-const openAccounts = Effect.flatMap(store, (store) =>
-  Effect.forEach(
-    Array.from({ length: accounts }, (_, i) => streamOfAccount(accountOf(i))),
-    (account) => store.append(account, eventsAfter(0, accountLength, accountBytes), { expected: "noStream" }),
+/** With a snapshot of each, as an application that has run for a while has them. */
+const openAccounts = Effect.gen(function* () {
+  const [events, snapshots] = [yield* store, yield* SnapshotStore.SnapshotStore]
+  const open = (id: Aggregate.Id) =>
+    events
+      .append(streamOfAccount(id), eventsAfter(0, accountLength, accountBytes), { expected: "noStream" })
+      .pipe(Effect.zipRight(Aggregate.load(Saving, id)), Effect.zipRight(snapshots.flush(streamOfAccount(id))))
+  yield* Effect.forEach(
+    Array.from({ length: accounts }, (_, i) => accountOf(i)),
+    open,
     { concurrency: 8 }
   )
-)
+})
 const deposit = (random: Random) =>
   Aggregate.execute(Account, accountOf(pickAccount(random)), () => [
     { _tag: "Deposited" as const, amount: 1, note: "n".repeat(accountBytes) }
