@@ -27,7 +27,20 @@ export const pgFacts = (url: string): Promise<Readonly<Record<string, string>>> 
     return { PostgreSQL: `${rows[0]?.server_version?.split(" ")[0]} (${listed})` }
   })
 
-export const bareSqlite = (synchronous: "OFF" | "NORMAL" | "FULL") => {
+/** How a backend treats the disk. */
+export interface Disk {
+  readonly synchronous: "OFF" | "NORMAL" | "FULL"
+  /** Of the private server of PostgreSQL. */
+  readonly settings: Readonly<Record<string, string>>
+}
+
+/** As applications have it. */
+export const waiting: Disk = { synchronous: "FULL", settings: {} }
+
+/** So that only the CPU's time counts, which is the same with every disk. */
+export const notWaiting: Disk = { synchronous: "OFF", settings: { fsync: "off", synchronous_commit: "off" } }
+
+export const bareSqlite = (synchronous: Disk["synchronous"]) => {
   const directory = mkdtempSync(join(tmpdir(), "es-bench-"))
   const db = new Database(join(directory, "raw.db"))
   db.pragma("journal_mode = WAL")
@@ -46,8 +59,8 @@ export const bareSqlite = (synchronous: "OFF" | "NORMAL" | "FULL") => {
 }
 
 /** No connection is opened anew while it measures. */
-export const barePg = async (max: number) => {
-  const server = await postgres()
+export const barePg = async (max: number, settings: Disk["settings"] = {}) => {
+  const server = await postgres(settings)
   const pool = new Pg.Pool({ connectionString: server.url, max, idleTimeoutMillis: 5 * 60_000 })
   return {
     pool,

@@ -16,7 +16,8 @@ const given = (variable: string): Server | undefined => {
   return url ? { url, stop: async () => {} } : undefined
 }
 
-export const postgres = async (): Promise<Server> =>
-  given("EFFECT_STORES_TEST_PG_URL") ?? (await startPostgres({ maxConnections: 100 }))
+/** `settings` are for a private one. */
+export const postgres = async (settings: Readonly<Record<string, string>> = {}): Promise<Server> =>
+  given("EFFECT_STORES_TEST_PG_URL") ?? (await startPostgres({ maxConnections: 100, settings }))
 
 export const redis = async (): Promise<Server> => given("EFFECT_STORES_TEST_REDIS_URL") ?? (await startRedis())

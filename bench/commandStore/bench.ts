@@ -8,7 +8,7 @@ import { Effect, type Layer, ManagedRuntime, Redacted, Schema } from "effect"
 import { CommandStore } from "effect-stores"
 import { CommandStorePg } from "effect-stores/pg"
 import { CommandStoreSqlite } from "effect-stores/sqlite"
-import { barePg, bareSqlite } from "../drivers.js"
+import { barePg, bareSqlite, type Disk, waiting } from "../drivers.js"
 import { effectSide, promiseSide, type Workload } from "../harness.js"
 import { chosenBy, type Part, usage as partsUsage } from "../parts.js"
 
@@ -61,8 +61,8 @@ const columns = "id, tenant_id, domain, type, data, metadata, created_ms, status
 const row = (id: string) =>
   [id, place.tenantId, place.domain, place.type, JSON.stringify(data), "{}", Date.now(), "received", 1, 0] as const
 
-export const onSqlite = async (): Promise<Part> => {
-  const bare = bareSqlite("FULL")
+export const onSqlite = async ({ synchronous }: Disk = waiting): Promise<Part> => {
+  const bare = bareSqlite(synchronous)
   const { db, facts, filename } = bare
   db.exec(CommandStoreSqlite.migrationSql())
   const insert = db.prepare(
@@ -82,7 +82,7 @@ export const onSqlite = async (): Promise<Part> => {
       update.run(JSON.stringify(outcome), Date.now(), id)
     }
   }
-  const { close, workloads } = workloadsOf(CommandStoreSqlite.layer({ filename }), raw, true)
+  const { close, workloads } = workloadsOf(CommandStoreSqlite.layer({ filename, synchronous }), raw, true)
   return {
     title: "Sqlite",
     workloads,
@@ -94,9 +94,9 @@ export const onSqlite = async (): Promise<Part> => {
   }
 }
 
-export const onPg = async (): Promise<Part> => {
+export const onPg = async ({ settings }: Disk = waiting): Promise<Part> => {
   const maxOpenConns = 25
-  const bare = await barePg(maxOpenConns)
+  const bare = await barePg(maxOpenConns, settings)
   const { facts, pool, url } = bare
   await pool.query(CommandStorePg.migrationSql({ prefix: "raw_" }))
   const insert = (id: string) =>
@@ -136,4 +136,4 @@ export const onPg = async (): Promise<Part> => {
   }
 }
 
-export const prepare = chosenBy("command-store", { sqlite: onSqlite, pg: onPg })
+export const prepare = chosenBy("command-store", { sqlite: () => onSqlite(), pg: () => onPg() })

@@ -11,6 +11,6 @@ export const usage = `event-store [--what pg,sqlite,sqlite-off,memory] ${partsUs
 
 export const prepare = chosenBy(
   "event-store",
-  { pg, sqlite, "sqlite-off": sqliteOff, memory },
+  { pg: () => pg(), sqlite: () => sqlite(), "sqlite-off": sqliteOff, memory },
   { isQuick: ({ concurrency, events }) => events <= 1_000 && (concurrency === 1 || concurrency === 32) }
 )

@@ -11,7 +11,7 @@ import type Pg from "pg"
 import { checkedNames } from "../../src/pg/database/names.js"
 import { outcomeAppended } from "../../src/pg/eventStore/functions.js"
 import * as statements from "../../src/pg/eventStore/statements.js"
-import { barePg } from "../drivers.js"
+import { barePg, type Disk, waiting } from "../drivers.js"
 import type { Part } from "../parts.js"
 import {
   barsOfDriver,
@@ -181,8 +181,8 @@ const reference = (pool: Pg.Pool): Raw => ({
   }
 })
 
-export const pg = async (): Promise<Part> => {
-  const { close, facts, pool, url } = await barePg(maxOpenConns)
+export const pg = async ({ settings }: Disk = waiting): Promise<Part> => {
+  const { close, facts, pool, url } = await barePg(maxOpenConns, settings)
   await pool.query(referenceSql)
   const runtime = ours(url)
   const options = {

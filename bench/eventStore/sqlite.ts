@@ -5,7 +5,7 @@
 import type Database from "better-sqlite3"
 import { Layer, ManagedRuntime } from "effect"
 import { EventStoreSqlite, type SqliteDatabase } from "effect-stores/sqlite"
-import { bareSqlite } from "../drivers.js"
+import { bareSqlite, type Disk, notWaiting, waiting } from "../drivers.js"
 import type { Workload } from "../harness.js"
 import type { Part } from "../parts.js"
 import {
@@ -124,7 +124,7 @@ export const ours = (filename: string, synchronous: SqliteDatabase.Synchronous) 
   ManagedRuntime.make(EventStoreSqlite.layer({ filename, synchronous }).pipe(Layer.orDie))
 
 const opened = async (
-  synchronous: "FULL" | "OFF",
+  { synchronous }: Disk,
   title: string,
   rawsOf: (db: Database.Database) => ReadonlyArray<Raw>,
   chosen: (workloads: Workloads) => ReadonlyArray<Workload>
@@ -142,9 +142,9 @@ const opened = async (
   }
 }
 
-export const sqlite = () =>
+export const sqlite = (disk: Disk = waiting) =>
   opened(
-    "FULL",
+    disk,
     "Sqlite",
     (db) => [bare(db), asArrays(db)],
     (workloads) => standard(workloads, [1, 8, 32, 128])
@@ -153,7 +153,7 @@ export const sqlite = () =>
 /** Appends by one caller: all that waiting for the disk hides, without a bar. */
 export const sqliteOff = () =>
   opened(
-    "OFF",
+    notWaiting,
     "Sqlite, synchronous OFF (shows the CPU)",
     (db) => [{ ...bare(db), bars: {} }],
     ({ appendToExisting, appendToNew }) => [appendToNew(1, 1), appendToExisting(1), appendToNew(100, 1)]
