@@ -155,32 +155,32 @@ export const withoutKeys = <Port extends { readonly note: Note | null }, Member 
 ): Guarded<Port> => {
   if (isSealed(port) || port.note === null) return { encoded: port, look: Effect.succeed(false) }
   const members = membersOf(port)
-  const note = members.note as Note
-  let isOpen = false
-  const look = Effect.map(requirement(note), ({ holds }) => {
-    isOpen = !holds
+  let mayWrite = false
+  const unasked = Object.fromEntries(writes.map((name) => [name, members[name] as Write]))
+  const asked = Object.fromEntries(
+    Object.entries(unasked).map(([operation, write]): readonly [string, Write] => [
+      operation,
+      (...args) =>
+        mayWrite
+          ? write(...args)
+          : Effect.flatMap(look, (refuses) =>
+              refuses
+                ? Effect.fail(new StoreError({ operation, cause: new Error(`${store} ${sealedOnly}`) }))
+                : write(...args)
+            )
+    ])
+  )
+  const encoded = { ...members, ...asked }
+  // Where all may write, writes no longer come by here.
+  const look = Effect.map(requirement(members.note as Note), ({ holds }) => {
+    mayWrite = !holds
+    Object.assign(encoded, mayWrite ? unasked : asked)
     return holds
   })
-  const refused = (operation: string) =>
-    Effect.suspend(
-      (): Effect.Effect<void, StoreError> =>
-        isOpen ? Effect.void : Effect.fail(new StoreError({ operation, cause: new Error(`${store} ${sealedOnly}`) }))
-    )
-  const guarded = writes.map((name) => {
-    const write = members[name] as (...args: ReadonlyArray<unknown>) => Effect.Effect<unknown, unknown>
-    return [
-      name,
-      (...args: ReadonlyArray<unknown>) =>
-        isOpen
-          ? write(...args)
-          : Effect.zipRight(
-              Effect.zipRight(look, refused(name)),
-              Effect.suspend(() => write(...args))
-            )
-    ] as const
-  })
-  return { encoded: { ...members, ...Object.fromEntries(guarded) }, look }
+  return { encoded, look }
 }
+
+type Write = (...args: ReadonlyArray<unknown>) => Effect.Effect<unknown, unknown>
 
 const sealedOnly =
   "takes only what is sealed, and was opened without keys: " +

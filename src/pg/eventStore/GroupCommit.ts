@@ -154,7 +154,7 @@ export const make = (options: GroupCommitOptions): ((batch: Batch) => Effect.Eff
       let onSettled: (() => void) | undefined
       const item: Item = {
         batch,
-        deadline: line.deadline(),
+        deadline: Date.now() + limits.acquireTimeoutMs,
         settle: (exit) => {
           settled = true
           resume(exit)
@@ -170,7 +170,7 @@ export const make = (options: GroupCommitOptions): ((batch: Batch) => Effect.Eff
       // it was sent with others it is awaited, because ending the statement would end the others too; that is short,
       // since a group waits for no lock.
       return Effect.suspend(() => {
-        if (settled || line.leave(item) || locked.leave(item)) return Effect.void
+        if (settled || line.delete(item) || locked.leave(item)) return Effect.void
         item.interrupted = true
         const ended = Effect.async<void>((done) => {
           if (settled) done(Effect.void)

@@ -18,43 +18,33 @@ export const impatientLockTimeoutMs = 50
 /** Bounds what is sent at once. */
 export const groupCharsMax = 1024 * 1024
 
-export class Line<A extends Waiting> {
-  // In order of arrival, and so of deadlines: all have the same time.
-  private readonly items = new Set<A>()
+/** In order of arrival, and so of deadlines: all have the same time. */
+export class Line<A extends Waiting> extends Set<A> {
   private timer: NodeJS.Timeout | undefined
 
   constructor(
     private readonly limits: Pick<Limits, "acquireTimeoutMs" | "maxWaiting">,
     private readonly expire: (item: A, error: PoolTimeout) => void
-  ) {}
-
-  get size(): number {
-    return this.items.size
-  }
-
-  /** When the time of one that comes now is over. */
-  deadline(): number {
-    return Date.now() + this.limits.acquireTimeoutMs
+  ) {
+    super()
   }
 
   /** Expires at once if the line is full. */
-  add(item: A): void {
-    if (this.items.size >= this.limits.maxWaiting) return this.expire(item, timedOut(0, this.items.size))
-    this.items.add(item)
-    if (this.timer === undefined) this.watch()
-  }
-
-  /** False when it does not wait (any more). */
-  leave(item: A): boolean {
-    return this.items.delete(item)
+  override add(item: A): this {
+    if (this.size >= this.limits.maxWaiting) this.expire(item, timedOut(0, this.size))
+    else {
+      super.add(item)
+      if (this.timer === undefined) this.watch()
+    }
+    return this
   }
 
   /** Removes those at the front, while they are wanted. */
   take(wanted: (item: A) => boolean): ReadonlyArray<A> {
     const taken: Array<A> = []
-    for (const item of this.items) {
+    for (const item of this) {
       if (!wanted(item)) break
-      this.items.delete(item)
+      this.delete(item)
       taken.push(item)
     }
     return taken
@@ -62,15 +52,15 @@ export class Line<A extends Waiting> {
 
   private watch(): void {
     this.timer = undefined
-    for (const item of this.items) {
+    for (const item of this) {
       const left = item.deadline - Date.now()
       if (left > 0) {
         // Items in the line wait for running statements, which keep the process alive. A timer left over must not.
         this.timer = setTimeout(() => this.watch(), Math.min(left, 2 ** 31 - 1)).unref()
         return
       }
-      this.items.delete(item)
-      this.expire(item, timedOut(this.limits.acquireTimeoutMs, this.items.size))
+      this.delete(item)
+      this.expire(item, timedOut(this.limits.acquireTimeoutMs, this.size))
     }
   }
 }

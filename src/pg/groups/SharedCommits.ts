@@ -47,7 +47,7 @@ export class SharedCommits {
       let settled = false
       const item: Item = {
         query,
-        deadline: this.line.deadline(),
+        deadline: Date.now() + this.pool.limits.acquireTimeoutMs,
         settle: (exit) => {
           settled = true
           resume(exit as Exit.Exit<A, StoreFailure>)
@@ -61,7 +61,7 @@ export class SharedCommits {
       // One that was sent with others is awaited: ending the statement would end the others too, and they wait for no
       // lock for long.
       return Effect.suspend(() => {
-        if (settled || this.line.leave(item)) return Effect.void
+        if (settled || this.line.delete(item)) return Effect.void
         item.interrupted = true
         const ended = Effect.async<void>((done) => {
           if (settled) done(Effect.void)
