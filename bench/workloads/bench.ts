@@ -6,7 +6,7 @@
  */
 import { type ChildProcess, fork } from "node:child_process"
 import { once } from "node:events"
-import { mkdtempSync, rmSync } from "node:fs"
+import { mkdtempSync, readdirSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { parseArgs } from "node:util"
@@ -49,6 +49,8 @@ interface Backend {
   /** A database that nobody has used. */
   readonly fresh: () => Promise<Order["at"]>
   readonly settle: () => Promise<unknown>
+  /** Removes the databases that were used. */
+  readonly clear: () => Promise<unknown>
   readonly serverCpuSeconds: () => number | null
   readonly close: () => Promise<void>
 }
@@ -60,6 +62,9 @@ const sqlite = async (): Promise<Backend> => {
     facts: sqliteFacts("FULL"),
     fresh: async () => ({ filename: join(directory, `${n++}.db`) }),
     settle: async () => {},
+    clear: async () => {
+      for (const name of readdirSync(directory)) rmSync(join(directory, name))
+    },
     serverCpuSeconds: () => null,
     close: async () => rmSync(directory, { recursive: true })
   }
@@ -71,12 +76,10 @@ const pg = async (): Promise<Backend> => {
   let n = 0
   return {
     facts: await pgFacts(server.url),
-    fresh: async () => {
-      await dropDatabases(server.url, n % 2 === 0 ? prefix : `${prefix}none`)
-      return { url: await createDatabase(server.url, `${prefix}${n++}`) }
-    },
+    fresh: async () => ({ url: await createDatabase(server.url, `${prefix}${n++}`) }),
     // What the server would do by itself, but perhaps in the middle of a turn.
     settle: () => withClient(server.url, (client) => client.query("checkpoint")),
+    clear: () => dropDatabases(server.url, prefix),
     serverCpuSeconds: () => (server.pid === undefined ? null : cpuSecondsOf(server.pid)),
     close: server.stop
   }
@@ -102,6 +105,8 @@ const budgets = {
 /** One question at a time; fails if the process ends without an answer. */
 class VariantProcess {
   private readonly child: ChildProcess
+  readonly turns: Array<TurnDone> = []
+  serverCpuSeconds = 0
 
   constructor(readonly isSealed: boolean) {
     this.child = fork(join(import.meta.dirname, "process.ts"))
@@ -126,8 +131,11 @@ class VariantProcess {
     }
   }
 
-  stop(): void {
+  async stop(): Promise<void> {
+    if (this.child.exitCode !== null || this.child.signalCode !== null) return
+    const exited = once(this.child, "exit")
     this.child.kill()
+    await exited
   }
 }
 
@@ -139,13 +147,10 @@ const measure = async (
   { turnMs, turns, warmUpMs }: Budget
 ): Promise<Measured> => {
   const variants = [new VariantProcess(false), new VariantProcess(true)] as const
-  const done = new Map(variants.map((variant) => [variant, { turns: [] as Array<TurnDone>, serverCpuSeconds: 0 }]))
-  const doneBy = (variant: VariantProcess) => done.get(variant) ?? { turns: [], serverCpuSeconds: 0 }
   const take = async (variant: VariantProcess): Promise<void> => {
     const before = backend.serverCpuSeconds() ?? 0
-    const each = doneBy(variant)
-    each.turns.push((await variant.ask({ turnMs, isWarmUp: false })) as TurnDone)
-    each.serverCpuSeconds += (backend.serverCpuSeconds() ?? 0) - before
+    variant.turns.push((await variant.ask({ turnMs, isWarmUp: false })) as TurnDone)
+    variant.serverCpuSeconds += (backend.serverCpuSeconds() ?? 0) - before
   }
   try {
     for (const variant of variants) {
@@ -159,19 +164,18 @@ const measure = async (
     }
     const measured: Array<Variant> = []
     for (const variant of variants) {
-      const { serverCpuSeconds, turns } = doneBy(variant)
+      const { isSealed, serverCpuSeconds, turns } = variant
       measured.push({
-        isSealed: variant.isSealed,
+        isSealed,
         operations: turns.reduce((sum, { operations }) => sum + operations, 0),
         elapsedMs: turns.reduce((sum, { elapsedMs }) => sum + elapsedMs, 0),
         serverCpuSeconds: backend.serverCpuSeconds() === null ? null : serverCpuSeconds,
         ...((await variant.ask("end")) as Totals)
       })
     }
-    const [plain, sealed] = variants.map((variant) =>
-      doneBy(variant).turns.map(({ elapsedMs, operations }) => operations / elapsedMs)
-    )
-    const ratios = ascending((sealed ?? []).map((rate, i) => rate / (plain?.[i] ?? Number.NaN)))
+    const rates = ({ turns }: VariantProcess) => turns.map(({ elapsedMs, operations }) => operations / elapsedMs)
+    const [plain, sealed] = [rates(variants[0]), rates(variants[1])]
+    const ratios = ascending(sealed.map((rate, i) => rate / (plain[i] ?? Number.NaN)))
     return {
       backend: title,
       load: name,
@@ -184,7 +188,8 @@ const measure = async (
       }
     }
   } finally {
-    for (const variant of variants) variant.stop()
+    for (const variant of variants) await variant.stop()
+    await backend.clear()
   }
 }
 

@@ -150,3 +150,6 @@ process.on("message", (question: Question) => {
     process.exit(1)
   })
 })
+
+// Its parent has ended.
+process.on("disconnect", () => process.exit())
