@@ -31,11 +31,13 @@ export const environment = (facts: Readonly<Record<string, string>>, othersBefor
 /** A row for each workload. Ratios have their quartiles in brackets, and are bold below their bar. */
 export const table = (results: ReadonlyArray<Result>, unit: string, unitsOf: (result: Result) => number): string => {
   const sides = [...new Set(results.flatMap(({ raw }) => raw.map(({ side }) => side)))]
+  const over = results.find((result) => result.over !== null)?.over?.side
   const head = ["workload", "callers", unit, "p99 ms", ...sides.map((side) => `to ${side}`)]
+  if (over !== undefined) head.push(`µs over ${over}`)
   const body = results.map((result) => {
     const { concurrency, least, ours, raw, workload } = result
     const rate = number(unitsOf(result) * ours.operationsPerSecond)
-    return [
+    const cells = [
       workload,
       String(concurrency),
       least !== null && ours.operationsPerSecond * result.events < least ? `**${rate}**` : rate,
@@ -48,6 +50,9 @@ export const table = (results: ReadonlyArray<Result>, unit: string, unitsOf: (re
         return `${shown} (${ratio.quartiles.map((q) => q.toFixed(2)).join("-")})`
       })
     ]
+    if (over === undefined) return cells
+    const micros = result.over?.micros.toFixed(0) ?? ""
+    return [...cells, result.over !== null && result.over.micros > result.over.bar ? `**${micros}**` : micros]
   })
   const widths = head.map((_, i) => Math.max(...[head, ...body].map((cells) => cells[i]?.length ?? 0)))
   const isText = (i: number) => i === 0

@@ -8,6 +8,8 @@ import { Effect, type ManagedRuntime } from "effect"
 export interface Side {
   readonly name: string
   readonly run: (caller: number, end: number, latencies: Array<number>) => Promise<void>
+  /** How many events are stored, of a side that writes: `measure` compares it with what the side says it has written. */
+  readonly stored?: (() => Promise<number>) | undefined
 }
 
 /** A driver, called as its users call it: in an async loop, which lets the other callers have their turn. */
@@ -67,6 +69,8 @@ export interface Workload {
   readonly bars: Readonly<Record<string, number>>
   /** Events per second that we want to reach on any machine that the bench is run on. */
   readonly least?: number | undefined
+  /** How much longer than the raw side named one operation of ours may take, at the median. */
+  readonly over?: { readonly side: string; readonly micros: number } | undefined
 }
 
 export interface Figures {
@@ -75,7 +79,9 @@ export interface Figures {
   /** Median over rounds. */
   readonly operationsPerSecond: number
   readonly p50Ms: number
+  readonly p95Ms: number
   readonly p99Ms: number
+  readonly p999Ms: number
 }
 
 /** Our operations per second divided by the raw side's in the same round: 1 is as fast, more is faster. */
@@ -90,6 +96,8 @@ export interface Result {
   readonly concurrency: number
   readonly events: number
   readonly least: number | null
+  /** By how much our median is over that of a raw side. */
+  readonly over: { readonly side: string; readonly micros: number; readonly bar: number } | null
   readonly ours: Figures
   readonly raw: ReadonlyArray<Figures & { readonly ratio: Ratio }>
 }
@@ -100,6 +108,16 @@ export interface Budget {
   /** Of each side, before the first round: compiled code, prepared statements, open connections. */
   readonly warmUpMs: number
 }
+
+/** For a look, as a part of `npm run bench`, and for figures that are to be believed. */
+export const budgets = {
+  quick: { rounds: 3, turnMs: 70, warmUpMs: 200 },
+  brief: { rounds: 7, turnMs: 100, warmUpMs: 250 },
+  thorough: { rounds: 13, turnMs: 140, warmUpMs: 350 }
+} as const satisfies Readonly<Record<string, Budget>>
+
+export const budgetOf = (options: { readonly quick: boolean; readonly brief: boolean }): Budget =>
+  options.quick ? budgets.quick : options.brief ? budgets.brief : budgets.thorough
 
 interface Turn {
   readonly latencies: Array<number>
@@ -115,18 +133,34 @@ export const turn = async ({ run }: Side, concurrency: number, budgetMs: number)
   return { latencies, elapsedMs: performance.now() - startedAt }
 }
 
-const ascending = (values: ReadonlyArray<number>) => values.toSorted((a, b) => a - b)
+export const ascending = (values: ReadonlyArray<number>) => values.toSorted((a, b) => a - b)
 
-const quantile = (sorted: ReadonlyArray<number>, q: number): number =>
+export const quantile = (sorted: ReadonlyArray<number>, q: number): number =>
   sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * q))] ?? Number.NaN
 
+export const percentilesOf = (sorted: ReadonlyArray<number>) => ({
+  p50Ms: quantile(sorted, 0.5),
+  p95Ms: quantile(sorted, 0.95),
+  p99Ms: quantile(sorted, 0.99),
+  p999Ms: quantile(sorted, 0.999)
+})
+
 const rate = ({ elapsedMs, latencies }: Turn) => (latencies.length / elapsedMs) * 1000
+
+const overOf = ({ over }: Workload, ours: Figures, raw: ReadonlyArray<Figures>): Result["over"] => {
+  const theirs = raw.find(({ side }) => side === over?.side)
+  if (over === undefined || theirs === undefined) return null
+  return { side: over.side, micros: (ours.p50Ms - theirs.p50Ms) * 1_000, bar: over.micros }
+}
 
 export const measure = async (workload: Workload, budget: Budget): Promise<Result> => {
   const { bars, concurrency, ours, raw } = workload
   await workload.prepare()
   const sides = [ours, ...raw]
-  for (const side of sides) await turn(side, concurrency, budget.warmUpMs)
+  const storedBefore = new Map<Side, number | undefined>()
+  for (const side of sides) storedBefore.set(side, await side.stored?.())
+  const warmUps = new Map<Side, Turn>()
+  for (const side of sides) warmUps.set(side, await turn(side, concurrency, budget.warmUpMs))
   const turns = new Map<Side, Array<Turn>>(sides.map((side) => [side, []]))
   for (let round = 0; round < budget.rounds; round++) {
     const start = round % sides.length
@@ -135,14 +169,23 @@ export const measure = async (workload: Workload, budget: Budget): Promise<Resul
     for (const side of order) turns.get(side)?.push(await turn(side, concurrency, budget.turnMs))
   }
   const turnsOf = (side: Side) => turns.get(side) ?? []
+  for (const side of sides) {
+    const operations = [warmUps.get(side), ...turnsOf(side)].reduce(
+      (sum, each) => sum + (each?.latencies.length ?? 0),
+      0
+    )
+    const stored = await side.stored?.()
+    if (stored === undefined) continue
+    const [written, claimed] = [stored - (storedBefore.get(side) ?? 0), operations * workload.events]
+    if (written !== claimed) throw new Error(`${workload.name}: ${side.name} stored ${written} events of ${claimed}`)
+  }
   const figuresOf = (side: Side): Figures => {
     const latencies = ascending(turnsOf(side).flatMap((each) => each.latencies))
     return {
       side: side.name,
       operations: latencies.length,
       operationsPerSecond: quantile(ascending(turnsOf(side).map(rate)), 0.5),
-      p50Ms: quantile(latencies, 0.5),
-      p99Ms: quantile(latencies, 0.99)
+      ...percentilesOf(latencies)
     }
   }
   const ratioTo = (side: Side): Ratio => {
@@ -154,12 +197,15 @@ export const measure = async (workload: Workload, budget: Budget): Promise<Resul
       bar: bars[side.name] ?? null
     }
   }
+  const ourFigures = figuresOf(ours)
+  const figures = raw.map((side) => ({ ...figuresOf(side), ratio: ratioTo(side) }))
   return {
     workload: workload.name,
     concurrency,
     events: workload.events,
     least: workload.least ?? null,
-    ours: figuresOf(ours),
-    raw: raw.map((side) => ({ ...figuresOf(side), ratio: ratioTo(side) }))
+    over: overOf(workload, ourFigures, figures),
+    ours: ourFigures,
+    raw: figures
   }
 }

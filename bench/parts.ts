@@ -4,7 +4,7 @@
  */
 import { parseArgs } from "node:util"
 import * as docs from "./docs.js"
-import { type Budget, measure, type Result, type Workload } from "./harness.js"
+import { budgetOf, measure, type Result, type Workload } from "./harness.js"
 import { profile } from "./profile.js"
 import * as report from "./report.js"
 
@@ -16,18 +16,31 @@ export interface Part {
   readonly close: () => Promise<void>
 }
 
+/** What every bench of parts understands. */
+export const usage = "[--only TEXT] [--quick | --brief | --profile] [--docs] [--json FILE]"
+
 const options = {
   what: { type: "string" },
   only: { type: "string", default: "" },
   quick: { type: "boolean", default: false },
+  brief: { type: "boolean", default: false },
   profile: { type: "boolean", default: false },
   docs: { type: "boolean", default: false },
   json: { type: "string" }
 } as const
 
+export type Measured = Result & { readonly backend: string }
+
+interface Options {
+  /** What is left of a part with `--quick`; all, unless it says otherwise. */
+  readonly isQuick?: (workload: Workload) => boolean
+  /** Draws, into docs/ with `--docs`. */
+  readonly draw?: (results: ReadonlyArray<Measured>, directory: string) => void
+}
+
 /** For a bench of named parts: `--what` chooses some. Throws at once for arguments that it does not know. */
 export const chosenBy =
-  (name: string, parts: Readonly<Record<string, () => Promise<Part>>>) =>
+  (name: string, parts: Readonly<Record<string, () => Promise<Part>>>, { draw, isQuick = () => true }: Options = {}) =>
   (args: ReadonlyArray<string>): (() => Promise<void>) => {
     const { json = `.bench/${name}.json`, what, ...values } = parseArgs({ args: [...args], options }).values
     const chosen = (what?.split(",") ?? Object.keys(parts)).map((part) => {
@@ -35,49 +48,39 @@ export const chosenBy =
       if (named === undefined) throw new Error(`nothing called ${part}`)
       return named
     })
-    return () => runParts(name, chosen, { ...values, json })
-  }
-
-export const runParts = async (
-  name: string,
-  parts: ReadonlyArray<() => Promise<Part>>,
-  options: {
-    readonly only: string
-    readonly quick: boolean
-    readonly profile: boolean
-    readonly docs?: boolean
-    readonly json: string
-  }
-): Promise<void> => {
-  const budget: Budget = options.quick
-    ? { rounds: 3, turnMs: 70, warmUpMs: 200 }
-    : { rounds: 13, turnMs: 140, warmUpMs: 350 }
-  const loadBefore = await report.othersLoad()
-  const results: Array<Result & { readonly backend: string }> = []
-  for (const open of parts) {
-    const { close, facts = {}, title, workloads } = await open()
-    const measured: Array<Result> = []
-    try {
-      report.heading(title)
-      for (const workload of workloads.filter(({ name }) => name.includes(options.only))) {
-        if (options.profile) {
-          await profile(workload)
-          continue
+    return async () => {
+      const budget = budgetOf(values)
+      const loadBefore = await report.othersLoad()
+      const results: Array<Measured> = []
+      const allFacts: Record<string, string> = {}
+      for (const open of chosen) {
+        const { close, facts = {}, title, workloads } = await open()
+        Object.assign(allFacts, facts)
+        const measured: Array<Measured> = []
+        try {
+          report.heading(title)
+          for (const workload of workloads) {
+            if (!workload.name.includes(values.only) || (values.quick && !isQuick(workload))) continue
+            if (values.profile) {
+              await profile(workload)
+              continue
+            }
+            const result = await measure(workload, budget)
+            report.print(result)
+            measured.push({ backend: title, ...result })
+          }
+          results.push(...measured)
+          if (values.docs && measured.length > 0) {
+            const text = docs.table(measured, "per second", ({ events }) => events)
+            docs.replace(`${name} ${title}`, `${text}\n\n${docs.environment(facts, loadBefore)}`)
+          }
+        } finally {
+          await close()
         }
-        const result = await measure(workload, budget)
-        report.print(result)
-        measured.push(result)
       }
-      results.push(...measured.map((result) => ({ backend: title, ...result })))
-      if (options.docs === true && measured.length > 0) {
-        const text = docs.table(measured, "per second", ({ events }) => events)
-        docs.replace(`${name} ${title}`, `${text}\n\n${docs.environment(facts, loadBefore)}`)
-      }
-    } finally {
-      await close()
+      if (values.profile) return
+      report.summary(results)
+      report.write(json, name, results, { facts: allFacts, budget, loadBefore })
+      draw?.(results, values.docs ? "docs" : ".bench")
     }
   }
-  if (options.profile) return
-  report.summary(results)
-  report.write(options.json, name, results, { budget, loadBefore })
-}

@@ -1,36 +1,40 @@
 /**
- * The table that a bench prints, a line for each raw side, and the JSON it leaves.
+ * What a bench prints of a workload, a line for each side, and the JSON it leaves.
  */
 import { mkdirSync, writeFileSync } from "node:fs"
 import { cpus } from "node:os"
 import { dirname } from "node:path"
+import { environment } from "./environment.js"
 import type { Figures, Ratio, Result } from "./harness.js"
 
-const widths = [41, 5, 10, 9, 9, 24, 10, 9, 9, 7, 13] as const
-const leftAligned = new Set([0, 5])
+const columns = ["op/s", "p50 ms", "p95 ms", "p99 ms", "p999 ms", "ratio", "quartiles"] as const
+const widths = [10, 9, 9, 9, 9, 8, 12] as const
+const nameWidth = 28
 
-const line = (cells: ReadonlyArray<string>): string =>
-  cells
-    .map((cell, i) => (leftAligned.has(i) ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0)))
-    .join(" ")
-    .trimEnd()
+const line = (name: string, cells: ReadonlyArray<string>): string =>
+  `${name.padEnd(nameWidth)}${cells.map((cell, i) => cell.padStart(widths[i] ?? 0)).join("")}`.trimEnd()
 
-const cellsOf = ({ operationsPerSecond, p50Ms, p99Ms }: Figures) => [
+const cellsOf = ({ operationsPerSecond, p50Ms, p95Ms, p99Ms, p999Ms }: Figures) => [
   operationsPerSecond.toFixed(operationsPerSecond < 100 ? 1 : 0),
-  p50Ms.toFixed(3),
-  p99Ms.toFixed(3)
+  ...[p50Ms, p95Ms, p99Ms, p999Ms].map(milliseconds)
 ]
+
+/** Three digits are all that a bench can tell. */
+export const milliseconds = (ms: number): string => ms.toFixed(ms < 10 ? 3 : ms < 100 ? 1 : 0)
 
 const isMissed = ({ bar, median }: Ratio): boolean => bar !== null && median < bar
 
-const verdict = (ratio: Ratio): string =>
-  ratio.bar === null ? "" : ` bar ${ratio.bar.toFixed(2)} ${isMissed(ratio) ? "MISSED" : "met"}`
+const verdict = (bar: number | string, missed: boolean): string => `  bar ${bar} ${missed ? "MISSED" : "met"}`
+
+/** Set by a bench that runs others: it has looked once, and what runs now is its own. */
+const lookedAt = process.env.EFFECT_STORES_BENCH_LOAD
 
 /**
  * How many CPUs others keep busy, looked at for two seconds before anything runs. The load of the last minute would be
  * mostly what has ended.
  */
 export const othersLoad = async (): Promise<number> => {
+  if (lookedAt !== undefined) return Number(lookedAt)
   const busyMs = () =>
     cpus().reduce((sum, { times: { idle: _, ...busy } }) => sum + Object.values(busy).reduce((a, b) => a + b, 0), 0)
   const before = busyMs()
@@ -40,63 +44,74 @@ export const othersLoad = async (): Promise<number> => {
   return load
 }
 
-export const heading = (backend: string): void => {
-  console.log(`\n${backend}`)
-  const side = ["op/s", "p50 ms", "p99 ms"]
-  console.log(line(["", "at", ...side, "raw side", ...side, "ratio", "quartiles"]))
-}
+export const heading = (backend: string): void => console.log(`\n${line(backend, columns)}`)
 
 const isBelow = ({ events, least, ours }: Result): boolean =>
   least !== null && ours.operationsPerSecond * events < least
 
+const isOver = ({ over }: Result): boolean => over !== null && over.micros > over.bar
+
 export const print = (result: Result): void => {
-  const { concurrency, events, least, ours, raw, workload } = result
-  const left = [workload, String(concurrency), ...cellsOf(ours)]
-  if (raw.length === 0) console.log(line(left))
-  for (const [i, side] of raw.entries()) {
-    const { median, quartiles } = side.ratio
-    const cells = [
-      ...(i === 0 ? left : left.map(() => "")),
-      side.side,
-      ...cellsOf(side),
-      median.toFixed(2),
-      quartiles.map((q) => q.toFixed(2)).join("-")
-    ]
-    console.log(line(cells) + verdict(side.ratio))
+  const { concurrency, events, least, ours, over, raw, workload } = result
+  console.log(`${workload}, ${concurrency} at a time`)
+  console.log(line(`  ${ours.side}`, cellsOf(ours)))
+  for (const side of raw) {
+    const { bar, median, quartiles } = side.ratio
+    const ratio = [median.toFixed(2), quartiles.map((q) => q.toFixed(2)).join("-")]
+    const missed = bar === null ? "" : verdict(bar.toFixed(2), isMissed(side.ratio))
+    console.log(line(`  ${side.side}`, [...cellsOf(side), ...ratio]) + missed)
   }
   if (least !== null) {
     const rate = Math.round(ours.operationsPerSecond * events)
-    console.log(`  ${rate.toLocaleString("en-US")} per second, bar ${least} ${isBelow(result) ? "MISSED" : "met"}`)
+    console.log(`  ${rate.toLocaleString("en-US")} per second${verdict(least, isBelow(result))}`)
   }
+  if (over !== null) console.log(`  ${over.micros.toFixed(0)} µs over ${over.side}${verdict(over.bar, isOver(result))}`)
 }
 
 /** Which bars were missed, of how many. */
 export const summary = (results: ReadonlyArray<Result & { readonly backend: string }>): void => {
-  const held = results.flatMap(({ backend, concurrency, raw, workload }) =>
-    raw
-      .filter(({ ratio }) => ratio.bar !== null)
-      .map(({ ratio, side }) => ({ ratio, what: `${backend}: ${workload}, ${concurrency} at a time, ${side}` }))
-  )
-  const missed = held.filter(({ ratio }) => isMissed(ratio))
-  const slow = results.filter(isBelow)
-  const all = held.length + results.filter(({ least }) => least !== null).length
-  console.log(`\nratio: our operations per second over the raw side's, median of the rounds; 1 is as fast`)
-  console.log(`bars: ${all - missed.length - slow.length} of ${all} met`)
-  for (const { ratio, what } of missed) console.log(`  missed: ${what}: ${ratio.median.toFixed(2)} of ${ratio.bar}`)
-  for (const { backend, least, workload } of slow) console.log(`  missed: ${backend}: ${workload}: ${least} per second`)
+  const bars = results.flatMap((result) => {
+    const { backend, concurrency, events, least, ours, over, raw, workload } = result
+    const what = `${backend}: ${workload}, ${concurrency} at a time`
+    return [
+      ...raw.flatMap(({ ratio, side }) =>
+        ratio.bar === null
+          ? []
+          : [{ missed: isMissed(ratio), what: `${what}, ${side}: ${ratio.median.toFixed(2)} of ${ratio.bar}` }]
+      ),
+      ...(least === null
+        ? []
+        : [
+            {
+              missed: isBelow(result),
+              what: `${what}: ${Math.round(ours.operationsPerSecond * events)} of ${least} per second`
+            }
+          ]),
+      ...(over === null
+        ? []
+        : [
+            { missed: isOver(result), what: `${what}: ${over.micros.toFixed(0)} µs over ${over.side}, not ${over.bar}` }
+          ])
+    ]
+  })
+  const missed = bars.filter((bar) => bar.missed)
+  console.log(`\nratio: our operations per second over the other side's, median of the rounds; 1 is as fast`)
+  console.log(`bars: ${bars.length - missed.length} of ${bars.length} met`)
+  for (const { what } of missed) console.log(`  missed: ${what}`)
 }
 
 export const write = (
   file: string,
   name: string,
   results: ReadonlyArray<unknown>,
-  facts: Record<string, unknown>
+  facts: Readonly<Record<string, unknown>>
 ): void => {
+  const text = JSON.stringify({ name, at: new Date().toISOString(), ...environment(), ...facts, results }, null, 2)
+  writeText(file, `${text}\n`)
+}
+
+export const writeText = (file: string, text: string): void => {
   mkdirSync(dirname(file), { recursive: true })
-  const machine = { node: process.version, platform: process.platform, cpus: cpus().length, model: cpus()[0]?.model }
-  writeFileSync(
-    file,
-    `${JSON.stringify({ name, at: new Date().toISOString(), machine, ...facts, results }, null, 2)}\n`
-  )
-  console.log(`\nwritten to ${file}`)
+  writeFileSync(file, text)
+  console.log(`written to ${file}`)
 }

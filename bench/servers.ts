@@ -6,6 +6,8 @@ import { startRedis } from "../test/support/redis.js"
 
 export interface Server {
   readonly url: string
+  /** Undefined of one that was given. */
+  readonly pid?: number | undefined
   readonly stop: () => Promise<void>
 }
 
@@ -14,7 +16,8 @@ const given = (variable: string): Server | undefined => {
   return url ? { url, stop: async () => {} } : undefined
 }
 
-export const postgres = async (): Promise<Server> =>
-  given("EFFECT_STORES_TEST_PG_URL") ?? (await startPostgres({ maxConnections: 100 }))
+/** `settings` are for a private one. */
+export const postgres = async (settings: Readonly<Record<string, string>> = {}): Promise<Server> =>
+  given("EFFECT_STORES_TEST_PG_URL") ?? (await startPostgres({ maxConnections: 100, settings }))
 
 export const redis = async (): Promise<Server> => given("EFFECT_STORES_TEST_REDIS_URL") ?? (await startRedis())

@@ -4,7 +4,6 @@
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import Database from "better-sqlite3"
 import { Layer, ManagedRuntime, Redacted } from "effect"
 import type { EventStore, SnapshotStore } from "effect-stores"
 import { EventStorePg, SnapshotStorePg } from "effect-stores/pg"
@@ -12,6 +11,7 @@ import { SnapshotStoreRedis } from "effect-stores/redis"
 import { EventStoreSqlite, SnapshotStoreSqlite } from "effect-stores/sqlite"
 import { withClient } from "../../test/support/databases.js"
 import { withRedis } from "../../test/support/redis.js"
+import { pgFacts, sqliteFacts } from "../drivers.js"
 import * as servers from "../servers.js"
 
 type Stores = EventStore.EventStore | SnapshotStore.SnapshotStore
@@ -38,16 +38,13 @@ const pair = (snapshots: string, layer: Layer.Layer<Stores, unknown>): Pair => (
 })
 
 const sqlite = async (): Promise<Backend> => {
-  const memory = new Database(":memory:")
-  const version = memory.prepare("select sqlite_version()").pluck().get()
-  memory.close()
   const directory = mkdtempSync(join(tmpdir(), "es-bench-"))
   const events = EventStoreSqlite.layer({ filename: join(directory, "bench.db") })
   const { runtime, snapshots } = pair("Sqlite", Layer.provideMerge(SnapshotStoreSqlite.layerFromDatabase(), events))
   return {
     events: "Sqlite",
     pairs: [{ runtime, snapshots }],
-    facts: { SQLite: `${version} (synchronous FULL)` },
+    facts: sqliteFacts("FULL"),
     settle: async () => {},
     close: async () => {
       await runtime.dispose()
@@ -64,16 +61,12 @@ const pg = async (): Promise<Backend> => {
     pair("Pg", Layer.provideMerge(SnapshotStorePg.layerFromDatabase(), events)),
     pair("Redis", Layer.merge(SnapshotStoreRedis.layer({ url: Redacted.make(redis.url) }), events))
   ]
-  const [settings] = await withClient(postgres.url, async (client) => {
-    const shown = ["server_version", "fsync", "shared_buffers"].map((name) => `current_setting('${name}') as ${name}`)
-    return (await client.query<Record<string, string>>(`select ${shown.join(", ")}`)).rows
-  })
   const redisInfo = await withRedis(redis.url, (client) => client.info("server"))
   return {
     events: "Pg",
     pairs,
     facts: {
-      PostgreSQL: `${settings?.server_version?.split(" ")[0]} (fsync ${settings?.fsync}, shared_buffers ${settings?.shared_buffers})`,
+      ...(await pgFacts(postgres.url)),
       Redis: /redis_version:(\S+)/.exec(redisInfo)?.[1] ?? "?"
     },
     settle: () =>

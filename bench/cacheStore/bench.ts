@@ -1,11 +1,8 @@
 /**
  * The bench of the CacheStore: in memory beside bentocache, on Redis beside raw ioredis with its own pipelining and
  * bentocache, on SQLite and PostgreSQL beside the bare drivers. `--quick` is for a look; `--profile` shows where the
- * time of our side goes; `--docs` writes the table of each backend that was measured into docs/. bentocache and its
- * ioredis are measured where `--bentocache` names a directory in which npm has installed them, outside of this
- * repository.
+ * time of our side goes; `--docs` writes the table of each backend that was measured into docs/.
  */
-import { parseArgs } from "node:util"
 import { Redacted } from "effect"
 import { CacheStoreMemory } from "effect-stores/memory"
 import { CacheStorePg } from "effect-stores/pg"
@@ -13,15 +10,14 @@ import { CacheStoreRedis } from "effect-stores/redis"
 import { CacheStoreSqlite } from "effect-stores/sqlite"
 import { Redis } from "ioredis"
 import { barePg, bareSqlite } from "../drivers.js"
-import { type Part, runParts } from "../parts.js"
+import { chosenBy, type Part, usage as partsUsage } from "../parts.js"
 import { redis } from "../servers.js"
 import { bentocache, keys, text, value, workloadsOf } from "./sides.js"
 
-export const usage =
-  "cache-store [--backend memory,redis,sqlite,pg] [--only TEXT] [--bentocache DIR] [--quick | --profile | --docs] [--json FILE]"
+export const usage = `cache-store [--what memory,redis,sqlite,pg] ${partsUsage}`
 
-const memory = async (installed: string | undefined): Promise<Part> => {
-  const bento = await bentocache(installed, undefined)
+const memory = async (): Promise<Part> => {
+  const bento = await bentocache(undefined)
   const { close, workloads } = workloadsOf(
     CacheStoreMemory.layer(),
     true,
@@ -40,12 +36,12 @@ const memory = async (installed: string | undefined): Promise<Part> => {
   }
 }
 
-const onRedis = async (installed: string | undefined): Promise<Part> => {
+const onRedis = async (): Promise<Part> => {
   const server = await redis()
   const { port } = new URL(server.url)
   const raw = new Redis(server.url, { enableAutoPipelining: true })
   await raw.mset(keys.flatMap((key) => [`raw:${key}`, text]))
-  const bento = await bentocache(installed, Number(port))
+  const bento = await bentocache(Number(port))
   const ioredis = {
     name: "ioredis",
     get: async () => JSON.parse((await raw.get("raw:key-1")) ?? "null"),
@@ -156,35 +152,4 @@ on conflict (key) do update set value = excluded.value, end_ms = excluded.end_ms
   }
 }
 
-const backends: Readonly<Record<string, (bentocache: string | undefined) => Promise<Part>>> = {
-  memory,
-  redis: onRedis,
-  sqlite: onSqlite,
-  pg: onPg
-}
-
-const options = {
-  backend: { type: "string", default: "memory,redis,sqlite,pg" },
-  only: { type: "string", default: "" },
-  bentocache: { type: "string" },
-  quick: { type: "boolean", default: false },
-  profile: { type: "boolean", default: false },
-  docs: { type: "boolean", default: false },
-  json: { type: "string", default: ".bench/cache-store.json" }
-} as const
-
-/** Throws at once for arguments that it does not know. */
-export const prepare = (args: ReadonlyArray<string>): (() => Promise<void>) => {
-  const { values } = parseArgs({ args: [...args], options })
-  const chosen = values.backend.split(",").map((name) => {
-    const named = backends[name]
-    if (named === undefined) throw new Error(`no backend ${name}`)
-    return named
-  })
-  return () =>
-    runParts(
-      "cache-store",
-      chosen.map((open) => () => open(values.bentocache)),
-      values
-    )
-}
+export const prepare = chosenBy("cache-store", { memory, redis: onRedis, sqlite: onSqlite, pg: onPg })

@@ -1,14 +1,11 @@
 /**
  * What the bench of the CacheStore calls: ours through an Effect runtime, the drivers as their users call them, and
- * bentocache where it is given.
+ * bentocache where it is installed.
  */
-import { readFileSync } from "node:fs"
-import { createRequire } from "node:module"
-import { join } from "node:path"
-import { pathToFileURL } from "node:url"
 import { Effect, type Layer, ManagedRuntime } from "effect"
 import { CacheStore } from "effect-stores"
 import { effectSide, promiseSide, type Side, type Workload } from "../harness.js"
+import { areInstalled, load as loadInstalled, versionsOf } from "../installed.js"
 
 export const tenant = "tenant"
 export const keys = Array.from({ length: 100 }, (_, i) => `key-${i}`)
@@ -136,32 +133,22 @@ interface BentoModules {
   readonly redisDriver: (options: object) => unknown
 }
 
-const versionIn = (directory: string): string =>
-  JSON.parse(readFileSync(join(directory, "node_modules/bentocache/package.json"), "utf8")).version
-
-/** Undefined where no directory is given in which it is installed. */
+/** Undefined where it is not installed. */
 export const bentocache = async (
-  directory: string | undefined,
   redisPort: number | undefined
-): Promise<(Raw & { facts: Record<string, string>; close: () => Promise<void> }) | undefined> => {
-  if (directory === undefined) return undefined
-  const { resolve } = createRequire(join(directory, "package.json"))
-  const load = async (name: string): Promise<Record<string, unknown>> => import(pathToFileURL(resolve(name)).href)
-  const modules = {
-    ...(await load("bentocache")),
-    ...(await load("bentocache/drivers/memory")),
-    ...(await load("bentocache/drivers/redis"))
-  } as unknown as Partial<BentoModules>
-  const { BentoCache, bentostore, memoryDriver, redisDriver } = modules
-  if (BentoCache === undefined || bentostore === undefined || memoryDriver === undefined) return undefined
+): Promise<(Raw & { facts: Readonly<Record<string, string>>; close: () => Promise<void> }) | undefined> => {
+  if (!areInstalled()) return undefined
+  const { BentoCache, bentostore } = await loadInstalled<Pick<BentoModules, "BentoCache" | "bentostore">>("bentocache")
+  const { memoryDriver } = await loadInstalled<Pick<BentoModules, "memoryDriver">>("bentocache/drivers/memory")
+  const { redisDriver } = await loadInstalled<Pick<BentoModules, "redisDriver">>("bentocache/drivers/redis")
   const layered =
     redisPort === undefined
       ? bentostore().useL1Layer(memoryDriver({ maxItems: 100_000 }))
-      : bentostore().useL2Layer(redisDriver?.({ connection: { host: "127.0.0.1", port: redisPort } }))
+      : bentostore().useL2Layer(redisDriver({ connection: { host: "127.0.0.1", port: redisPort } }))
   const bento = new BentoCache({ default: "cache", stores: { cache: layered } })
   return {
     name: "bentocache",
-    facts: { bentocache: versionIn(directory) },
+    facts: versionsOf("bentocache"),
     get: () => bento.get({ key: "key-1" }),
     set: () => bento.set({ key: "key-1", value, ttl: "60s" }),
     getOrSet: () => bento.getOrSet({ key: "key-1", ttl: "60s", factory: () => value }),

@@ -8,11 +8,11 @@ import { Effect, type Layer, ManagedRuntime, Redacted, Schema } from "effect"
 import { CommandStore } from "effect-stores"
 import { CommandStorePg } from "effect-stores/pg"
 import { CommandStoreSqlite } from "effect-stores/sqlite"
-import { barePg, bareSqlite } from "../drivers.js"
+import { barePg, bareSqlite, type Disk, waiting } from "../drivers.js"
 import { effectSide, promiseSide, type Workload } from "../harness.js"
-import { chosenBy, type Part } from "../parts.js"
+import { chosenBy, type Part, usage as partsUsage } from "../parts.js"
 
-export const usage = "command-store [--what sqlite,pg] [--only TEXT] [--quick | --profile | --docs] [--json FILE]"
+export const usage = `command-store [--what sqlite,pg] ${partsUsage}`
 
 const data = { order: "o-1029384756", lines: [{ sku: "A-1", n: 2 }], note: "n".repeat(200) }
 const place = { tenantId: "tenant", domain: "order", type: "PlaceOrder" }
@@ -61,8 +61,8 @@ const columns = "id, tenant_id, domain, type, data, metadata, created_ms, status
 const row = (id: string) =>
   [id, place.tenantId, place.domain, place.type, JSON.stringify(data), "{}", Date.now(), "received", 1, 0] as const
 
-const onSqlite = async (): Promise<Part> => {
-  const bare = bareSqlite("FULL")
+export const onSqlite = async ({ synchronous }: Disk = waiting): Promise<Part> => {
+  const bare = bareSqlite(synchronous)
   const { db, facts, filename } = bare
   db.exec(CommandStoreSqlite.migrationSql())
   const insert = db.prepare(
@@ -82,7 +82,7 @@ const onSqlite = async (): Promise<Part> => {
       update.run(JSON.stringify(outcome), Date.now(), id)
     }
   }
-  const { close, workloads } = workloadsOf(CommandStoreSqlite.layer({ filename }), raw, true)
+  const { close, workloads } = workloadsOf(CommandStoreSqlite.layer({ filename, synchronous }), raw, true)
   return {
     title: "Sqlite",
     workloads,
@@ -94,9 +94,9 @@ const onSqlite = async (): Promise<Part> => {
   }
 }
 
-const onPg = async (): Promise<Part> => {
+export const onPg = async ({ settings }: Disk = waiting): Promise<Part> => {
   const maxOpenConns = 25
-  const bare = await barePg(maxOpenConns)
+  const bare = await barePg(maxOpenConns, settings)
   const { facts, pool, url } = bare
   await pool.query(CommandStorePg.migrationSql({ prefix: "raw_" }))
   const insert = (id: string) =>
@@ -136,4 +136,4 @@ const onPg = async (): Promise<Part> => {
   }
 }
 
-export const prepare = chosenBy("command-store", { sqlite: onSqlite, pg: onPg })
+export const prepare = chosenBy("command-store", { sqlite: () => onSqlite(), pg: () => onPg() })

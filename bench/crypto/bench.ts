@@ -9,16 +9,16 @@ import { Layer, Redacted } from "effect"
 import { EventStoreMemory, SnapshotStoreMemory } from "effect-stores/memory"
 import { EventStorePg, PgDatabase, SnapshotStorePg } from "effect-stores/pg"
 import { EventStoreSqlite, SnapshotStoreSqlite, SqliteDatabase } from "effect-stores/sqlite"
-import { chosenBy, type Part } from "../parts.js"
+import { pgFacts, sqliteFacts } from "../drivers.js"
+import { chosenBy, type Part, usage as partsUsage } from "../parts.js"
 import { postgres } from "../servers.js"
 import { objects, records, stores } from "./sides.js"
 
-export const usage =
-  "crypto [--what records,objects,memory,sqlite,pg] [--only TEXT] [--quick] [--profile] [--json FILE]"
+export const usage = `crypto [--what records,objects,memory,sqlite,pg] ${partsUsage}`
 
 const nothing = async () => {}
 
-const inMemory = async (): Promise<Part> => {
+export const inMemory = async (): Promise<Part> => {
   const layer = () => Layer.mergeAll(EventStoreMemory.layer(), SnapshotStoreMemory.layer())
   return { title: "Stores in memory, sealed and plain", ...stores(layer(), layer(), true, undefined) }
 }
@@ -33,6 +33,7 @@ const onSqlite = async (): Promise<Part> => {
   return {
     title: "Stores on SQLite, synchronous NORMAL, sealed and plain",
     workloads,
+    facts: sqliteFacts("NORMAL"),
     close: async () => {
       await close()
       rmSync(directory, { recursive: true })
@@ -50,6 +51,7 @@ const onPg = async (): Promise<Part> => {
   return {
     title: "Stores on PostgreSQL, sealed and plain",
     workloads,
+    facts: await pgFacts(server.url),
     close: async () => {
       await close()
       await server.stop()

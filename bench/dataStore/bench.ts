@@ -1,7 +1,7 @@
 /**
  * The bench of the DataStore: put and get of 4 KiB, 1 MiB and 256 MiB beside the bare driver. `--only` takes the
- * workloads whose name has the text; `--quick` is for a look: without the largest, for moments; `--docs` writes the table
- * of each backend that was measured into docs/.
+ * workloads whose name has the text; `--quick` is for a look, for moments; `--brief`, too, is without the largest; `--docs`
+ * writes the table of each backend that was measured into docs/.
  */
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -15,12 +15,13 @@ import { DataStorePg } from "effect-stores/pg"
 import { DataStoreSqlite } from "effect-stores/sqlite"
 import { startCeph } from "../../test/support/s3.js"
 import * as docs from "../docs.js"
-import { type Budget, effectSide, measure, promiseSide, type Result, type Workload } from "../harness.js"
+import { type Budget, budgetOf, effectSide, measure, promiseSide, type Result, type Workload } from "../harness.js"
 import * as report from "../report.js"
 import { postgres } from "../servers.js"
 import { type Raw, rawFs, rawMinio, rawPg, rawSqlite } from "./raw.js"
 
-export const usage = "data-store [--backend fs,sqlite,pg,minio] [--only TEXT] [--quick | --docs] [--json FILE]"
+export const usage =
+  "data-store [--backend fs,sqlite,pg,minio] [--only TEXT] [--quick | --brief] [--docs] [--json FILE]"
 
 interface Opened {
   readonly layer: Layer.Layer<DataStore.DataStore, unknown>
@@ -79,6 +80,7 @@ const options = {
   backend: { type: "string", default: "fs,sqlite,pg,minio" },
   only: { type: "string", default: "" },
   quick: { type: "boolean", default: false },
+  brief: { type: "boolean", default: false },
   docs: { type: "boolean", default: false },
   json: { type: "string", default: ".bench/data-store.json" }
 } as const
@@ -150,7 +152,9 @@ export const prepare = (args: ReadonlyArray<string>): (() => Promise<void>) => {
     return named
   })
   return async () => {
+    const isShort = values.quick || values.brief
     const loadBefore = await report.othersLoad()
+    const facts: Record<string, string> = {}
     const results: Array<Result & { readonly backend: string }> = []
     for (const { open, title } of chosen) {
       const directory = mkdtempSync(join(tmpdir(), "es-bench-"))
@@ -160,9 +164,10 @@ export const prepare = (args: ReadonlyArray<string>): (() => Promise<void>) => {
         await runtime.runPromise(Effect.flatMap(DataStore.DataStore, (store) => store.buckets.create(bucket)))
         const measured: Array<Result> = []
         report.heading(title)
+        Object.assign(facts, raw.facts)
         for (const { budget, workload } of workloads(runtime, raw)) {
-          if (!workload.name.includes(values.only) || (values.quick && workload.name.includes("256"))) continue
-          const result = await measure(workload, values.quick ? { rounds: 3, turnMs: 100, warmUpMs: 200 } : budget)
+          if (!workload.name.includes(values.only) || (isShort && workload.name.includes("256"))) continue
+          const result = await measure(workload, isShort ? budgetOf(values) : budget)
           report.print(result)
           measured.push(result)
         }
@@ -179,6 +184,6 @@ export const prepare = (args: ReadonlyArray<string>): (() => Promise<void>) => {
       }
     }
     report.summary(results)
-    report.write(values.json, "data-store", results, { loadBefore })
+    report.write(values.json, "data-store", results, { facts, loadBefore })
   }
 }

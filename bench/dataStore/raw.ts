@@ -9,6 +9,7 @@ import Database from "better-sqlite3"
 import { Client as Minio } from "minio"
 import { Client as Pg } from "pg"
 import type { S3Server } from "../../test/support/s3.js"
+import { pgFacts, sqliteFacts } from "../drivers.js"
 
 export interface Raw {
   readonly name: string
@@ -63,7 +64,7 @@ export const rawSqlite = async (filename: string): Promise<Raw> => {
   })
   return {
     name: "better-sqlite3",
-    facts: { SQLite: `${db.prepare("SELECT sqlite_version()").pluck().get()} (synchronous FULL)` },
+    facts: sqliteFacts("FULL"),
     put: async (name, pieces) => put.immediate(name, pieces),
     get: async (name) => {
       let sum = 0
@@ -86,10 +87,9 @@ export const rawPg = async (connectionString: string): Promise<Raw> => {
     name: "raw_select",
     text: "select bytes from raw_rows where name = $1 and n >= $2 and n < $3 order by n"
   }
-  const { rows } = await client.query<{ server_version: string }>("show server_version")
   return {
     name: "pg",
-    facts: { PostgreSQL: rows[0]?.server_version.split(" ")[0] ?? "?" },
+    facts: await pgFacts(connectionString),
     put: async (name, pieces) => {
       await client.query("begin")
       await client.query("delete from raw_rows where name = $1", [name])

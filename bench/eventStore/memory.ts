@@ -3,18 +3,21 @@
  */
 import { ManagedRuntime } from "effect"
 import { EventStoreMemory } from "effect-stores/memory"
-import { type Opened, workloads } from "./workloads.js"
+import type { Part } from "../parts.js"
+import { standard, workloads } from "./workloads.js"
 
-export const memory = async (): Promise<Opened> => {
+export const memory = async (): Promise<Part> => {
   const runtime = ManagedRuntime.make(EventStoreMemory.layer())
   return {
-    facts: {},
-    workloads: await workloads(runtime, [], {
-      takesTurns: true,
-      callers: [1],
-      // A heap full of earlier workloads' events would be what is measured.
-      startsEmpty: true
-    }),
+    title: "InMemory",
+    workloads: standard(
+      await workloads(runtime, [], {
+        takesTurns: true,
+        // A heap full of earlier workloads' events would be what is measured.
+        startsEmpty: true
+      }),
+      [1]
+    ),
     close: () => runtime.dispose()
   }
 }

@@ -6,15 +6,37 @@
 import { Layer, ManagedRuntime, Redacted } from "effect"
 import { EventStoreEncoded } from "effect-stores"
 import { EventStorePg } from "effect-stores/pg"
-import Pg from "pg"
+import type Pg from "pg"
 // The statements are no part of the package's surface; their texts come from where they stand, not from a copy.
 import { checkedNames } from "../../src/pg/database/names.js"
 import { outcomeAppended } from "../../src/pg/eventStore/functions.js"
 import * as statements from "../../src/pg/eventStore/statements.js"
 import { walk } from "../../src/sql/eventLookups.js"
-import { data, domain, metadata, newId, type Opened, type Raw, tenantId, type, workloads } from "./workloads.js"
+import { barePg, type Disk, waiting } from "../drivers.js"
+import type { Part } from "../parts.js"
+import {
+  barsOfDriver,
+  data,
+  domain,
+  metadata,
+  newId,
+  type Raw,
+  rawDomain,
+  standard,
+  tenantId,
+  type,
+  workloads
+} from "./workloads.js"
 
-const maxOpenConns = 25
+export const maxOpenConns = 25
+
+/** With as many connections as the other sides have. */
+export const ours = (url: string) =>
+  ManagedRuntime.make(
+    EventStorePg.layer({ url: Redacted.make(url), pool: { maxOpenConns, maxIdleConns: maxOpenConns } }).pipe(
+      Layer.orDie
+    )
+  )
 
 // Numbers as numbers, as the library reads them.
 const types = {
@@ -52,21 +74,19 @@ begin
   return v;
 end $$;`
 
-export const pg = async (url: string): Promise<Opened> => {
-  // Connections are as long-lived as ours: the driver's default of 10 seconds is less than a turn of all sides.
-  const pool = new Pg.Pool({ connectionString: url, max: maxOpenConns, idleTimeoutMillis: 5 * 60_000 })
-  await pool.query(referenceSql)
-  const runtime = ManagedRuntime.make(
-    EventStorePg.layer({ url: Redacted.make(url), pool: { maxOpenConns, maxIdleConns: maxOpenConns } }).pipe(
-      Layer.orDie
-    )
-  )
+const times = <A>(n: number, make: (i: number) => A): Array<A> => Array.from({ length: n }, (_, i) => make(i))
+
+/** The number that a query answers. */
+export const numberOf = async (pool: Pg.Pool, text: string, values: Array<unknown> = []): Promise<number> =>
+  Number((await pool.query<{ n: string }>(text, values)).rows[0]?.n)
+
+/** Bare `pg` with the library's statements on the library's tables, one append per statement. */
+export const sameSql = (pool: Pg.Pool): Raw => {
   const sql = statements.make(checkedNames({}))
   const run = async ({ name, text, values }: Query): Promise<Array<Row>> => {
     const result = await pool.query({ name, text, values, rowMode: "array", types } as Pg.QueryArrayConfig)
     return result.rows as Array<Row>
   }
-  const times = <A>(n: number, make: (i: number) => A): Array<A> => Array.from({ length: n }, (_, i) => make(i))
   const parseRows = (rows: Array<Row>): void => {
     for (const row of rows) {
       row[4] = JSON.parse(row[4] as string)
@@ -84,13 +104,14 @@ export const pg = async (url: string): Promise<Opened> => {
     createdAt: Date.now()
   })
 
-  const sameSql: Raw = {
+  return {
     name: "same SQL, bare pg",
     sharesTables: true,
-    bars: { append: 0.85, read: 0.85 },
+    bars: barsOfDriver(3),
+    stored: () => numberOf(pool, "select count(*) as n from es_events where domain = $1", [rawDomain]),
     append: async (aggregateId, n, after) => {
       const append = {
-        stream: { tenantId, domain, aggregateId },
+        stream: { tenantId, domain: rawDomain, aggregateId },
         expected: after,
         events: times(n, encodedEvent)
       }
@@ -138,44 +159,48 @@ export const pg = async (url: string): Promise<Opened> => {
       return count
     }
   }
+}
 
-  const reference: Raw = {
-    name: "reference, bare pg",
-    sharesTables: false,
-    bars: { append: 0.85, read: 0.85 },
-    append: async (aggregateId, n, after) => {
-      const { rows } = await pool.query<{ version: number }>({
-        name: "reference",
-        text: "select reference.append($1, $2, $3, $4, $5) as version",
-        values: [aggregateId, after, times(n, newId), times(n, () => type), times(n, (i) => JSON.stringify(data(i)))]
-      })
-      if (rows[0]?.version !== after + n) throw new Error(`not appended: ${rows[0]?.version}`)
-    },
-    read: async (aggregateId) => {
-      const { rows } = await pool.query({
-        name: "reference-read",
-        text: `select position, id, version, type, data, at from reference.events
-               where stream = $1 and version > $2 order by version`,
-        values: [aggregateId, 0]
-      })
-      return rows.length
-    }
+const reference = (pool: Pg.Pool): Raw => ({
+  name: "reference, bare pg",
+  sharesTables: false,
+  bars: {},
+  stored: () => numberOf(pool, "select count(*) as n from reference.events"),
+  append: async (aggregateId, n, after) => {
+    const { rows } = await pool.query<{ version: number }>({
+      name: "reference",
+      text: "select reference.append($1, $2, $3, $4, $5) as version",
+      values: [aggregateId, after, times(n, newId), times(n, () => type), times(n, (i) => JSON.stringify(data(i)))]
+    })
+    if (rows[0]?.version !== after + n) throw new Error(`not appended: ${rows[0]?.version}`)
+  },
+  read: async (aggregateId) => {
+    const { rows } = await pool.query({
+      name: "reference-read",
+      text: `select position, id, version, type, data, at from reference.events
+             where stream = $1 and version > $2 order by version`,
+      values: [aggregateId, 0]
+    })
+    return rows.length
   }
+})
 
-  const facts = await pool.query<{ name: string; setting: string }>(
-    "select name, setting from pg_settings where name in ('server_version', 'fsync', 'synchronous_commit')"
-  )
+export const pg = async ({ settings }: Disk = waiting): Promise<Part> => {
+  const { close, facts, pool, url } = await barePg(maxOpenConns, settings)
+  await pool.query(referenceSql)
+  const runtime = ours(url)
+  const options = {
+    takesTurns: false,
+    // Without statistics the planner takes a table that has just grown for a small one, on all sides.
+    afterSeed: () => pool.query("analyze")
+  }
   return {
-    facts: Object.fromEntries(facts.rows.map(({ name, setting }) => [`pg ${name}`, setting])),
-    workloads: await workloads(runtime, [sameSql, reference], {
-      takesTurns: false,
-      callers: [1, 8, 32, 128],
-      // Without statistics the planner takes a table that has just grown for a small one, on both sides.
-      afterSeed: () => pool.query("analyze")
-    }),
+    title: "Pg",
+    facts,
+    workloads: standard(await workloads(runtime, [sameSql(pool), reference(pool)], options), [1, 8, 32, 128]),
     close: async () => {
       await runtime.dispose()
-      await pool.end()
+      await close()
     }
   }
 }

@@ -2,18 +2,31 @@
  * The EventStore on SQLite beside bare better-sqlite3: the same statements, prepared, at the same synchronous level, in
  * a file of its own with the same table.
  */
-import { mkdtempSync, rmSync } from "node:fs"
-import { tmpdir } from "node:os"
-import { join } from "node:path"
-import Database from "better-sqlite3"
+import type Database from "better-sqlite3"
 import { Layer, ManagedRuntime } from "effect"
 import { EventStoreSqlite, type SqliteDatabase } from "effect-stores/sqlite"
-import { data, domain, metadata, newId, type Opened, type Raw, tenantId, type, workloads } from "./workloads.js"
+import { bareSqlite, type Disk, notWaiting, waiting } from "../drivers.js"
+import type { Workload } from "../harness.js"
+import type { Part } from "../parts.js"
+import {
+  barsOfDriver,
+  data,
+  domain,
+  metadata,
+  newId,
+  type Raw,
+  standard,
+  tenantId,
+  type,
+  type Workloads,
+  workloads
+} from "./workloads.js"
 
 const inStream = "tenant_id = ? AND domain = ? AND aggregate_id = ?"
 const insertInto = (version: string) =>
   `INSERT INTO es_events (id, tenant_id, domain, aggregate_id, version, type, data, metadata, key_id, command_id, instance_id, created_ms) VALUES (?, ?, ?, ?, ${version}, ?, ?, ?, ?, ?, ?, ?)`
-const columns = "position, id, version, type, data, metadata, key_id, command_id, instance_id, created_ms"
+const readStream = `SELECT position, id, version, type, data, metadata, key_id, command_id, instance_id, created_ms
+  FROM es_events WHERE ${inStream} AND version > ? ORDER BY version`
 
 interface Row {
   position: number
@@ -23,22 +36,15 @@ interface Row {
 
 type RowArray = [position: number, id: string, version: number, type: string, data: unknown, metadata: unknown]
 
-export const sqlite = async (synchronous: SqliteDatabase.Synchronous): Promise<Opened> => {
-  const directory = mkdtempSync(join(tmpdir(), "es-bench-"))
-  const runtime = ManagedRuntime.make(
-    EventStoreSqlite.layer({ filename: join(directory, "ours.db"), synchronous }).pipe(Layer.orDie)
-  )
-  const db = new Database(join(directory, "raw.db"))
-  db.pragma("journal_mode = WAL")
-  db.pragma(`synchronous = ${synchronous}`)
+/** Bare better-sqlite3 with the same table, each append committed by itself. */
+export const bare = (db: Database.Database): Raw => {
   db.exec(EventStoreSqlite.migrationSql())
   const version = db.prepare(`SELECT coalesce(max(version), 0) FROM es_events WHERE ${inStream}`).pluck()
   const insert = db.prepare(insertInto("?"))
   // NULL, which the table refuses, when the stream is at another version.
   const insertAfter = db.prepare(insertInto(`(SELECT version + 1 FROM es_events WHERE ${inStream} AND version = ?)`))
-  const read = `SELECT ${columns} FROM es_events WHERE ${inStream} AND version > ? ORDER BY version`
-  const readObjects = db.prepare(read)
-  const readArrays = db.prepare(read).raw()
+  const count = db.prepare("SELECT count(*) FROM es_events").pluck()
+  const readObjects = db.prepare(readStream)
   const feed = db.prepare("SELECT * FROM es_events WHERE position > ? ORDER BY position LIMIT 1000").raw()
 
   /** From the type on. */
@@ -50,10 +56,15 @@ export const sqlite = async (synchronous: SqliteDatabase.Synchronous): Promise<O
     for (let i = 0; i < n; i++) insert.run(newId(), tenantId, domain, aggregateId, after + i + 1, ...rest(i))
   })
 
-  const objects: Raw = {
+  const names = feed.columns().map(({ name }) => name)
+  const dataAt = names.indexOf("data")
+  const metadataAt = names.indexOf("metadata")
+
+  return {
     name: "bare better-sqlite3",
     sharesTables: false,
-    bars: { append: 0.7, read: 0.8, readOf: 1_000 },
+    bars: barsOfDriver(5),
+    stored: async () => count.get() as number,
     append: async (aggregateId, n, after) => {
       if (n > 1) appendMany.immediate(aggregateId, n, after)
       else if (after === 0) insert.run(newId(), tenantId, domain, aggregateId, 1, ...rest(0))
@@ -75,8 +86,8 @@ export const sqlite = async (synchronous: SqliteDatabase.Synchronous): Promise<O
     },
     feed: async (limit) => {
       let after = 0
-      let count = 0
-      while (count < limit) {
+      let read = 0
+      while (read < limit) {
         const rows = feed.all(after) as Array<RowArray>
         if (rows.length === 0) break
         for (const row of rows) {
@@ -84,17 +95,17 @@ export const sqlite = async (synchronous: SqliteDatabase.Synchronous): Promise<O
           JSON.parse(row[metadataAt] as string)
           after = row[0]
         }
-        count += rows.length
+        read += rows.length
       }
-      return count
+      return read
     }
   }
-  const names = feed.columns().map(({ name }) => name)
-  const dataAt = names.indexOf("data")
-  const metadataAt = names.indexOf("metadata")
+}
 
-  /** The driver's cheapest way, which few use. */
-  const arrays: Raw = {
+/** The driver's cheapest way to read, which few use. */
+const asArrays = (db: Database.Database): Raw => {
+  const readArrays = db.prepare(readStream).raw()
+  return {
     name: "the same, rows as arrays",
     sharesTables: true,
     bars: {},
@@ -107,19 +118,43 @@ export const sqlite = async (synchronous: SqliteDatabase.Synchronous): Promise<O
       return rows.length
     }
   }
+}
 
-  const { sqlite_version } = db.prepare("SELECT sqlite_version() AS sqlite_version").get() as { sqlite_version: string }
+export const ours = (filename: string, synchronous: SqliteDatabase.Synchronous) =>
+  ManagedRuntime.make(EventStoreSqlite.layer({ filename, synchronous }).pipe(Layer.orDie))
+
+const opened = async (
+  { synchronous }: Disk,
+  title: string,
+  rawsOf: (db: Database.Database) => ReadonlyArray<Raw>,
+  chosen: (workloads: Workloads) => ReadonlyArray<Workload>
+): Promise<Part> => {
+  const { close, db, facts, filename } = bareSqlite(synchronous)
+  const runtime = ours(filename, synchronous)
   return {
-    facts: { sqlite: sqlite_version },
-    workloads: await workloads(runtime, [objects, arrays], {
-      takesTurns: true,
-      callers: [1, 8, 32, 128],
-      appendsOnly: synchronous === "OFF"
-    }),
+    title,
+    facts,
+    workloads: chosen(await workloads(runtime, rawsOf(db), { takesTurns: true })),
     close: async () => {
       await runtime.dispose()
-      db.close()
-      rmSync(directory, { recursive: true })
+      await close()
     }
   }
 }
+
+export const sqlite = (disk: Disk = waiting) =>
+  opened(
+    disk,
+    "Sqlite",
+    (db) => [bare(db), asArrays(db)],
+    (workloads) => standard(workloads, [1, 8, 32, 128])
+  )
+
+/** Appends by one caller: all that waiting for the disk hides, without a bar. */
+export const sqliteOff = () =>
+  opened(
+    notWaiting,
+    "Sqlite, synchronous OFF (shows the CPU)",
+    (db) => [{ ...bare(db), bars: {} }],
+    ({ appendToExisting, appendToNew }) => [appendToNew(1, 1), appendToExisting(1), appendToNew(100, 1)]
+  )

@@ -11,11 +11,12 @@ import { EventStore, EventStoreEncoded } from "effect-stores"
 import { EventStoreMemory } from "effect-stores/memory"
 import { EventStorePg } from "effect-stores/pg"
 import { EventStoreSqlite } from "effect-stores/sqlite"
+import { pgFacts, sqliteFacts } from "../drivers.js"
 import * as report from "../report.js"
 import { postgres } from "../servers.js"
 import { data, metadata, type } from "./workloads.js"
 
-export const usage = "subscribers [--backend pg,sqlite,memory] [--quick] [--json FILE]"
+export const usage = "subscribers [--backend pg,sqlite,memory] [--most NUMBER] [--quick | --brief] [--json FILE]"
 
 /** An append reaches a thousand subscribers in so many milliseconds. */
 const barMs = 50
@@ -28,21 +29,24 @@ type Filters = "one filter" | "a filter each"
 
 interface Opened {
   readonly layer: Layer.Layer<EventStore.EventStore, unknown>
+  readonly facts: Readonly<Record<string, string>>
   readonly close: () => Promise<void>
 }
 
 const backends: Readonly<Record<string, () => Promise<Opened>>> = {
-  memory: async () => ({ layer: EventStoreMemory.layer(), close: async () => {} }),
+  memory: async () => ({ layer: EventStoreMemory.layer(), facts: {}, close: async () => {} }),
   sqlite: async () => {
     const directory = mkdtempSync(join(tmpdir(), "bench-subscribers-"))
     return {
       layer: EventStoreSqlite.layer({ filename: join(directory, "bench.db") }),
+      facts: sqliteFacts("FULL"),
       close: async () => rmSync(directory, { recursive: true })
     }
   },
   pg: async () => {
     const server = await postgres()
-    return { layer: EventStorePg.layer({ url: Redacted.make(server.url) }), close: server.stop }
+    const layer = EventStorePg.layer({ url: Redacted.make(server.url) })
+    return { layer, facts: await pgFacts(server.url), close: server.stop }
   }
 }
 
@@ -139,6 +143,7 @@ export const prepare = (args: ReadonlyArray<string>): (() => Promise<void>) => {
     options: {
       backend: { type: "string", default: "pg,sqlite,memory" },
       quick: { type: "boolean", default: false },
+      brief: { type: "boolean", default: false },
       most: { type: "string", default: "10000" },
       json: { type: "string", default: ".bench/subscribers.json" }
     }
@@ -148,12 +153,14 @@ export const prepare = (args: ReadonlyArray<string>): (() => Promise<void>) => {
     if (open === undefined) throw new Error(`no backend ${name}`)
     return { name, open }
   })
-  const budget = values.quick ? { appends: 5, idleMs: 3_000 } : { appends: 21, idleMs: 10_000 }
+  const budget = values.quick || values.brief ? { appends: 5, idleMs: 3_000 } : { appends: 21, idleMs: 10_000 }
   return async () => {
     const loadBefore = await report.othersLoad()
     const results: Array<Figures & { readonly backend: string }> = []
+    const allFacts: Record<string, string> = {}
     for (const { name, open } of chosen) {
-      const { close, layer } = await open()
+      const { close, facts, layer } = await open()
+      Object.assign(allFacts, facts)
       const scope = await Effect.runPromise(Scope.make())
       try {
         const context = await Effect.runPromise(Scope.extend(Layer.build(layer), scope))
@@ -179,6 +186,6 @@ export const prepare = (args: ReadonlyArray<string>): (() => Promise<void>) => {
         await close()
       }
     }
-    report.write(values.json, "subscribers", results, { budget, loadBefore })
+    report.write(values.json, "subscribers", results, { facts: allFacts, budget, loadBefore })
   }
 }

@@ -6,15 +6,26 @@ import { Chunk, DateTime, Effect, type ManagedRuntime, Stream } from "effect"
 import { EventStore } from "effect-stores"
 import { effectSide, promiseSide, type Side, type Workload } from "../harness.js"
 
-/** A backend with its workloads, ready to be measured. */
-export interface Opened {
-  /** Versions and settings that the figures depend on. */
-  readonly facts: Readonly<Record<string, string>>
-  readonly workloads: ReadonlyArray<Workload>
-  readonly close: () => Promise<void>
+/** What is to be reached beside a side, as a ratio; undefined where nothing was asked for. */
+export interface Bars {
+  readonly append?: (events: number, callers: number) => number | undefined
+  readonly fold?: (events: number) => number | undefined
+  readonly read?: (events: number) => number | undefined
+  readonly feed?: number
 }
 
-/** A driver without the library, doing the same work. */
+/** What the library sets itself beside a driver with the best plain SQL, one append per statement. */
+export const barsOfDriver = (appendAt128: number): Bars => ({
+  append: (events, callers) => (events > 1 ? 1 : callers === 128 ? appendAt128 : 0.9),
+  fold: (events) => (events >= 1_000 ? 0.9 : undefined),
+  read: (events) => (events >= 1_000 ? 0.8 : undefined),
+  feed: 0.9
+})
+
+/** A short read as a Stream may take so much longer than the same as a fold, which sets up no Stream. */
+const streamOverFoldMicros = 40
+
+/** Another way of doing the work: a driver without the library, or another library. */
 export interface Raw {
   readonly name: string
   /** It reads what our side has written. */
@@ -25,24 +36,24 @@ export interface Raw {
   readonly read?: ((aggregateId: string) => Promise<number>) | undefined
   /** Reads this many events in the order of the store; answers the number of events. */
   readonly feed?: ((limit: number) => Promise<number>) | undefined
-  readonly bars: { readonly append?: number; readonly read?: number; readonly readOf?: number }
+  /** How many events it has appended. */
+  readonly stored?: (() => Promise<number>) | undefined
+  readonly bars: Bars
 }
 
 export interface Options {
   /** See `effectSide`. */
   readonly takesTurns: boolean
-  /** How many callers append one event at a time. */
-  readonly callers: ReadonlyArray<number>
   /** Empty the store before each workload. */
   readonly startsEmpty?: boolean
-  /** Appends by one caller only: all that the setting under test changes. */
-  readonly appendsOnly?: boolean
   /** Runs after a workload's events are there. */
   readonly afterSeed?: () => Promise<unknown>
 }
 
 export const tenantId = "bench"
 export const domain = "order"
+/** Of what another side appends to our tables. */
+export const rawDomain = "raw-order"
 export const type = "OrderPlaced"
 
 /** About 300 bytes of JSON. */
@@ -61,16 +72,25 @@ export const newId = (): string => {
   return `${time.slice(0, 8)}-${time.slice(8)}-7${randomUUID().slice(15)}`
 }
 
-const readLengths = [10, 1_000, 10_000] as const
 const feedLength = 20_000
 const seedBatch = 1_000
 const seededFromMs = Date.UTC(2025, 0, 1)
+
+/** The workloads of an EventStore beside other sides, each with the numbers that make it up. */
+export interface Workloads {
+  readonly appendToNew: (events: number, callers: number) => Workload
+  /** Each caller has a stream of its own, which it knows the version of. */
+  readonly appendToExisting: (callers: number) => Workload
+  readonly fold: (events: number) => Workload
+  readonly read: (events: number) => Workload
+  readonly feed: Workload
+}
 
 export const workloads = async (
   runtime: ManagedRuntime.ManagedRuntime<EventStore.EventStore, unknown>,
   raws: ReadonlyArray<Raw>,
   options: Options
-): Promise<ReadonlyArray<Workload>> => {
+): Promise<Workloads> => {
   const store = await runtime.runPromise(EventStore.EventStore)
   const stream = (aggregateId: string) => ({ tenantId, domain, aggregateId })
   const events = (n: number) => Array.from({ length: n }, (_, i) => ({ type, data: data(i), metadata: metadata() }))
@@ -96,23 +116,29 @@ export const workloads = async (
   }
 
   const appending = raws.filter((raw) => raw.append !== undefined)
-  const appendBars = Object.fromEntries(
-    appending.flatMap(({ bars, name }) => (bars.append === undefined ? [] : [[name, bars.append]]))
-  )
+  const appendBars = (n: number, callers: number) => barsBy(appending, ({ append }) => append?.(n, callers))
+  const countOurs = () => run(store.count({ domain }))
+  const counted = (side: Side, stored: Side["stored"] = countOurs): Side => ({ ...side, stored })
 
   const appendToNew = (n: number, concurrency: number): Workload => ({
     name: `append of ${n} event${n === 1 ? "" : "s"} to a new stream`,
     concurrency,
     events: n,
-    bars: appendBars,
+    bars: appendBars(n, concurrency),
     prepare: empty,
-    ours: effectSide("effect-stores", runtime, options.takesTurns && concurrency > 1, () =>
-      store.append(stream(randomUUID()), events(n), { expected: "noStream" })
+    ours: counted(
+      effectSide("effect-stores", runtime, options.takesTurns && concurrency > 1, () =>
+        store.append(stream(randomUUID()), events(n), { expected: "noStream" })
+      )
     ),
-    raw: appending.map(({ append, name }) => promiseSide(name, async () => append?.(randomUUID(), n, 0)))
+    raw: appending.map(({ append, name, stored }) =>
+      counted(
+        promiseSide(name, async () => append?.(randomUUID(), n, 0)),
+        stored
+      )
+    )
   })
 
-  /** Each caller has a stream of its own, which it knows the version of. */
   const appendToExisting = (concurrency: number): Workload => {
     const streams = () => {
       const prefix = randomUUID()
@@ -128,71 +154,70 @@ export const workloads = async (
       name: "append of 1 event at its exact version",
       concurrency,
       events: 1,
-      bars: appendBars,
+      bars: appendBars(1, concurrency),
       prepare: empty,
-      ours: effectSide("effect-stores", runtime, options.takesTurns && concurrency > 1, (caller) => {
-        const { after, aggregateId } = next(caller)
-        return store.append(stream(aggregateId), events(1), { expected: after })
-      }),
-      raw: appending.map(({ append, name }) => {
+      ours: counted(
+        effectSide("effect-stores", runtime, options.takesTurns && concurrency > 1, (caller) => {
+          const { after, aggregateId } = next(caller)
+          return store.append(stream(aggregateId), events(1), { expected: after })
+        })
+      ),
+      raw: appending.map(({ append, name, stored }) => {
         const next = streams()
-        return promiseSide(name, async (caller) => {
+        const appending = promiseSide(name, async (caller) => {
           const { after, aggregateId } = next(caller)
           return append?.(aggregateId, 1, after)
         })
+        return counted(appending, stored)
       })
     }
   }
 
   const readers = raws.filter((raw) => raw.read !== undefined)
-  const reading = (
-    how: string,
-    length: number,
-    readers: ReadonlyArray<Raw>,
-    ours: (aggregateId: string) => Side
-  ): Workload => {
-    const id = `read-${length}`
+  const reading = (how: string, length: number, bar: (bars: Bars) => number | undefined, ours: Side): Workload => {
+    const id = readId(length)
     return {
       name: `read of ${length} events, ${how}`,
       concurrency: 1,
       events: length,
-      bars: Object.fromEntries(
-        readers.flatMap(({ bars, name }) =>
-          bars.read === undefined || (bars.readOf !== undefined && bars.readOf !== length) ? [] : [[name, bars.read]]
-        )
-      ),
+      bars: barsBy(readers, bar),
       prepare: async () => {
         await empty()
         await seed(id, length)
         await options.afterSeed?.()
       },
-      ours: ours(id),
+      ours,
       raw: readers.map(({ name, read }) => promiseSide(name, async () => expect(await read?.(id), length)))
     }
   }
 
-  const folded = (length: number): Workload =>
-    reading("fold", length, readers, (id) =>
-      effectSide("effect-stores", runtime, false, () =>
-        Effect.map(
-          store.fold(stream(id), 0, (count) => count + 1),
-          (count) => expect(count, length)
-        )
+  const folding = (length: number, name = "effect-stores"): Side =>
+    effectSide(name, runtime, false, () =>
+      Effect.map(
+        store.fold(stream(readId(length)), 0, (count) => count + 1),
+        (count) => expect(count, length)
       )
     )
 
-  const streamed = (length: number): Workload =>
-    reading("Stream.runCollect", length, readers.slice(0, 1), (id) =>
-      effectSide("effect-stores", runtime, false, () =>
-        Effect.map(Stream.runCollect(store.read(stream(id))), (chunk) => expect(Chunk.size(chunk), length))
-      )
+  const fold = (length: number): Workload => reading("fold", length, (bars) => bars.fold?.(length), folding(length))
+
+  const read = (length: number): Workload => {
+    const streaming = effectSide("effect-stores", runtime, false, () =>
+      Effect.map(Stream.runCollect(store.read(stream(readId(length)))), (chunk) => expect(Chunk.size(chunk), length))
     )
+    const workload = reading("Stream.runCollect", length, (bars) => bars.read?.(length), streaming)
+    return {
+      ...workload,
+      raw: [...workload.raw.slice(0, 1), folding(length, "fold")],
+      over: length < 1_000 ? { side: "fold", micros: streamOverFoldMicros } : undefined
+    }
+  }
 
   const feed: Workload = {
     name: `feed of ${feedLength} events, runForEachChunk`,
     concurrency: 1,
     events: feedLength,
-    bars: {},
+    bars: barsBy(raws, ({ feed }) => feed),
     prepare: async () => {
       await empty()
       for (let i = 0; i < feedLength / seedBatch; i++) await seed(`feed-${i}`, seedBatch)
@@ -214,17 +239,39 @@ export const workloads = async (
       .map(({ feed, name }) => promiseSide(name, async () => expect(await feed?.(feedLength), feedLength)))
   }
 
-  if (options.appendsOnly) return [appendToNew(1, 1), appendToExisting(1), appendToNew(100, 1)]
-  const most = Math.max(...options.callers)
+  return { appendToNew, appendToExisting, fold, read, feed }
+}
+
+/** What is measured of a backend by itself. */
+export const standard = (
+  { appendToExisting, appendToNew, feed, fold, read }: Workloads,
+  callers: ReadonlyArray<number>
+): ReadonlyArray<Workload> => {
+  const upTo = (most: number) => [...new Set([1, Math.min(most, Math.max(...callers))])]
   return [
-    ...options.callers.map((concurrency) => appendToNew(1, concurrency)),
-    ...[...new Set([1, Math.min(32, most)])].map(appendToExisting),
-    ...[...new Set([1, Math.min(8, most)])].map((concurrency) => appendToNew(100, concurrency)),
-    ...readLengths.map(folded),
-    ...readLengths.map(streamed),
+    ...callers.map((each) => appendToNew(1, each)),
+    ...upTo(32).map(appendToExisting),
+    ...upTo(8).map((each) => appendToNew(100, each)),
+    ...readLengths.map(fold),
+    ...readLengths.map(read),
     feed
   ]
 }
+
+const readLengths = [10, 1_000, 10_000] as const
+
+const readId = (length: number): string => `read-${length}`
+
+const barsBy = (
+  raws: ReadonlyArray<Raw>,
+  barOf: (bars: Bars) => number | undefined
+): Readonly<Record<string, number>> =>
+  Object.fromEntries(
+    raws.flatMap(({ bars, name }) => {
+      const bar = barOf(bars)
+      return bar === undefined ? [] : [[name, bar]]
+    })
+  )
 
 /** A bench that measures something else than it says is worse than none. */
 const expect = (actual: number | undefined, expected: number): void => {

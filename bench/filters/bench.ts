@@ -12,10 +12,11 @@ import { EventStorePg } from "effect-stores/pg"
 import { EventStoreSqlite } from "effect-stores/sqlite"
 import { barePg } from "../drivers.js"
 import { effectSide, type Workload } from "../harness.js"
-import { type Part, runParts } from "../parts.js"
+import { chosenBy, type Part } from "../parts.js"
 import { commonType, rare, type Seed, seedPg, seedSqlite, startMs } from "../seed.js"
 
-export const usage = "filters [--backend pg,sqlite] [--events 1000000] [--what looks,price] [--only TEXT] [--quick]"
+export const usage =
+  "filters [--backend pg,sqlite] [--events 1000000] [--what pg-looks,sqlite-price] [--only TEXT] [--quick]"
 
 type Index = "type" | "domain" | "tenant" | "time"
 type Store = ManagedRuntime.ManagedRuntime<EventStore.EventStore, never>
@@ -234,30 +235,40 @@ const price = (open: () => Promise<Backend>, events: number) => async (): Promis
   }
 }
 
-const options = {
-  backend: { type: "string", default: "pg,sqlite" },
-  events: { type: "string", default: "1000000" },
-  what: { type: "string", default: "looks,price" },
-  only: { type: "string", default: "" },
-  quick: { type: "boolean", default: false },
-  profile: { type: "boolean", default: false },
-  json: { type: "string", default: ".bench/filters.json" }
-} as const
-
 /** Throws at once for arguments that it does not know. */
 export const prepare = (args: ReadonlyArray<string>): (() => Promise<void>) => {
-  const { backend, events, what, ...rest } = parseArgs({ args: [...args], options }).values
-  const many = Number(events)
-  if (!Number.isSafeInteger(many) || many < few) throw new Error(`--events must be ${few} or more`)
-  const backends: Readonly<Record<string, () => Promise<Backend>>> = { pg, sqlite }
-  const parts = backend.split(",").flatMap((name) => {
-    const open = backends[name]
-    if (open === undefined) throw new Error(`nothing called ${name}`)
-    return what.split(",").map((part) => {
-      if (part === "looks") return looks(open, many, rest.only)
-      if (part === "price") return price(open, few)
-      throw new Error(`nothing called ${part}`)
-    })
+  const { values, tokens } = parseArgs({
+    args: [...args],
+    options: { backend: { type: "string", default: "pg,sqlite" }, events: { type: "string", default: "1000000" } },
+    strict: false,
+    tokens: true
   })
-  return () => runParts("filters", parts, rest)
+  const many = Number(values.events)
+  if (!Number.isSafeInteger(many) || many < few) throw new Error(`--events must be ${few} or more`)
+  const only = typeof values.only === "string" ? values.only : ""
+  const backends: Readonly<Record<string, () => Promise<Backend>>> = { pg, sqlite }
+  const chosen = String(values.backend)
+    .split(",")
+    .map((name) => {
+      const open = backends[name]
+      if (open === undefined) throw new Error(`nothing called ${name}`)
+      return [name, open] as const
+    })
+  const parts = Object.fromEntries(
+    chosen.flatMap(([name, open]) => [
+      [`${name}-looks`, looks(open, many, only)],
+      [`${name}-price`, price(open, few)]
+    ])
+  )
+  // What is left is what every bench of parts understands.
+  const own = new Set(
+    tokens.flatMap((token) =>
+      token.kind === "option" && (token.name === "backend" || token.name === "events")
+        ? token.inlineValue === true
+          ? [token.index]
+          : [token.index, token.index + 1]
+        : []
+    )
+  )
+  return chosenBy("filters", parts)(args.filter((_, i) => !own.has(i)))
 }

@@ -1,26 +1,26 @@
 /**
  * The bench of projections: catching up with one row upserted for each event, in batches of 100 that are committed with
  * their checkpoint, beside the bare feed, which does nothing with its events, and beside a loop that does the same by
- * hand, with nothing to keep others from doing it too. On PostgreSQL also beside emmett's consumer, where `--emmett`
- * names a directory in which npm has installed `@event-driven-io/emmett` and `@event-driven-io/emmett-postgresql`.
- * `--quick` is for a look; `--profile` shows where the time of our side goes.
+ * hand, with nothing to keep others from doing it too. On PostgreSQL also beside emmett's consumer, where that is
+ * installed. `--quick` is for a look; `--profile` shows where the time of our side goes.
  */
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { parseArgs } from "node:util"
 import { SqlClient } from "@effect/sql"
 import { Chunk, Effect, Layer, ManagedRuntime, Redacted, Schema, Stream } from "effect"
 import { type CheckpointStore, EventStore, Projection } from "effect-stores"
 import { CheckpointStorePg, EventStorePg, PgDatabase } from "effect-stores/pg"
 import { CheckpointStoreSqlite, EventStoreSqlite, SqliteDatabase } from "effect-stores/sqlite"
+import { pgFacts, sqliteFacts } from "../drivers.js"
 import { data, metadata, tenantId, type } from "../eventStore/workloads.js"
 import { effectSide, type Workload } from "../harness.js"
-import { type Part, runParts } from "../parts.js"
+import { areInstalled } from "../installed.js"
+import { chosenBy, type Part, usage as partsUsage } from "../parts.js"
 import { postgres } from "../servers.js"
 import { emmett } from "./emmett.js"
 
-export const usage = "followers [--what sqlite,pg] [--emmett DIR] [--only TEXT] [--quick] [--profile] [--json FILE]"
+export const usage = `followers [--what sqlite,pg] ${partsUsage}`
 
 type Stores = EventStore.EventStore | CheckpointStore.CheckpointStore | SqlClient.SqlClient
 
@@ -86,6 +86,7 @@ type Peer = Awaited<ReturnType<typeof emmett>>
 const part = (
   title: string,
   layer: Layer.Layer<Stores, unknown>,
+  facts: Readonly<Record<string, string>>,
   close: () => Promise<void>,
   peer: Peer | undefined = undefined
 ): Part => {
@@ -148,7 +149,7 @@ const part = (
   return {
     title,
     workloads: [workload],
-    facts: peer?.facts,
+    facts: { ...facts, ...peer?.facts },
     close: async () => {
       await runtime.dispose()
       await peer?.close()
@@ -164,41 +165,21 @@ const onSqlite = async (): Promise<Part> => {
     CheckpointStoreSqlite.layerFromDatabase(),
     SqliteDatabase.layerSqlClient
   ).pipe(Layer.provide(SqliteDatabase.layer({ filename: join(directory, "bench.db") })))
-  return part("Projection on SQLite, synchronous FULL", layer, async () => rmSync(directory, { recursive: true }))
+  const close = async () => rmSync(directory, { recursive: true })
+  return part("Projection on SQLite, synchronous FULL", layer, sqliteFacts("FULL"), close)
 }
 
-const onPg = async (directory: string | undefined): Promise<Part> => {
+const onPg = async (): Promise<Part> => {
   const server = await postgres()
-  const peer =
-    directory === undefined
-      ? undefined
-      : await emmett({ directory, url: server.url, type, batchSize, events, table: "bench_orders" })
+  const peer = areInstalled()
+    ? await emmett({ url: server.url, type, batchSize, events, table: "bench_orders" })
+    : undefined
   const layer = Layer.mergeAll(
     EventStorePg.layerFromDatabase(),
     CheckpointStorePg.layerFromDatabase(),
     PgDatabase.layerSqlClient
   ).pipe(Layer.provide(PgDatabase.layer({ url: Redacted.make(server.url) })))
-  return part("Projection on PostgreSQL", layer, server.stop, peer)
+  return part("Projection on PostgreSQL", layer, await pgFacts(server.url), server.stop, peer)
 }
 
-const parts: Readonly<Record<string, (emmett: string | undefined) => Promise<Part>>> = { sqlite: onSqlite, pg: onPg }
-
-const options = {
-  what: { type: "string", default: "sqlite,pg" },
-  emmett: { type: "string" },
-  only: { type: "string", default: "" },
-  quick: { type: "boolean", default: false },
-  profile: { type: "boolean", default: false },
-  json: { type: "string", default: ".bench/followers.json" }
-} as const
-
-/** Throws at once for arguments that it does not know. */
-export const prepare = (args: ReadonlyArray<string>): (() => Promise<void>) => {
-  const { values } = parseArgs({ args: [...args], options })
-  const chosen = values.what.split(",").map((name) => {
-    const named = parts[name]
-    if (named === undefined) throw new Error(`nothing called ${name}`)
-    return () => named(values.emmett)
-  })
-  return () => runParts("followers", chosen, values)
-}
+export const prepare = chosenBy("followers", { sqlite: onSqlite, pg: onPg })

@@ -1,12 +1,8 @@
 /**
- * The same projection on emmett's PostgreSQL event store and consumer, which is no dependency: npm has installed
- * `@event-driven-io/emmett-postgresql` and `@event-driven-io/emmett` in a directory of its own.
+ * The same projection on emmett's PostgreSQL event store and consumer.
  */
-import { readFileSync } from "node:fs"
-import { createRequire } from "node:module"
-import { join } from "node:path"
-import { pathToFileURL } from "node:url"
 import { promiseSide, type Side } from "../harness.js"
+import { load, versionsOf } from "../installed.js"
 
 interface Recorded {
   readonly data: { readonly customer: string }
@@ -39,7 +35,6 @@ interface Emmett {
 
 /** A side that catches up anew in each run, with a processor of its own. `append` fills its store. */
 export const emmett = async (options: {
-  readonly directory: string
   readonly url: string
   readonly type: string
   readonly batchSize: number
@@ -51,12 +46,9 @@ export const emmett = async (options: {
   readonly append: (stream: string, events: ReadonlyArray<object>) => Promise<unknown>
   readonly close: () => Promise<void>
 }> => {
-  const { batchSize, directory, events, table, type, url } = options
+  const { batchSize, events, table, type, url } = options
   const name = "@event-driven-io/emmett-postgresql"
-  const { resolve } = createRequire(join(directory, "package.json"))
-  const modules = (await import(pathToFileURL(resolve(name)).href)) as { readonly default?: Emmett } & Emmett
-  const { getPostgreSQLEventStore, postgreSQLEventStoreConsumer, postgreSQLProjection } = modules.default ?? modules
-  const { version } = JSON.parse(readFileSync(join(directory, `node_modules/${name}/package.json`), "utf8"))
+  const { getPostgreSQLEventStore, postgreSQLEventStoreConsumer, postgreSQLProjection } = await load<Emmett>(name)
   const store = getPostgreSQLEventStore(url)
   await store.schema.migrate()
 
@@ -78,7 +70,7 @@ export const emmett = async (options: {
 
   let runs = 0
   return {
-    facts: { emmett: version },
+    facts: versionsOf(name),
     append: (stream, events) => store.appendToStream(stream, events),
     close: () => store.close(),
     side: promiseSide("emmett", async () => {

@@ -8,11 +8,11 @@ import { Effect, type Layer, ManagedRuntime, Option, Redacted } from "effect"
 import { SnapshotStore } from "effect-stores"
 import { SnapshotStorePg } from "effect-stores/pg"
 import { SnapshotStoreSqlite } from "effect-stores/sqlite"
-import { barePg, bareSqlite } from "../drivers.js"
+import { barePg, bareSqlite, type Disk, waiting } from "../drivers.js"
 import { effectSide, promiseSide, type Workload } from "../harness.js"
-import { chosenBy, type Part } from "../parts.js"
+import { chosenBy, type Part, usage as partsUsage } from "../parts.js"
 
-export const usage = "snapshot-store [--what sqlite,pg] [--only TEXT] [--quick | --profile | --docs] [--json FILE]"
+export const usage = `snapshot-store [--what sqlite,pg] ${partsUsage}`
 
 /** About 1 KiB of JSON. */
 const state = {
@@ -94,8 +94,8 @@ const updates = ["version", "last_event_mark", "schema_version", "checksum", "cr
 const row = (id: string, version: number) =>
   [address.tenantId, address.domain, id, version, mark, "1", "", Date.now(), JSON.stringify(state)] as const
 
-const onSqlite = async (): Promise<Part> => {
-  const bare = bareSqlite("FULL")
+export const onSqlite = async ({ synchronous }: Disk = waiting): Promise<Part> => {
+  const bare = bareSqlite(synchronous)
   const { db, facts, filename } = bare
   db.exec(SnapshotStoreSqlite.migrationSql())
   const upsert = db.prepare(
@@ -115,7 +115,7 @@ const onSqlite = async (): Promise<Part> => {
       return { ...found, state: JSON.parse(found.state) }
     }
   }
-  const { close, workloads } = workloadsOf(SnapshotStoreSqlite.layer({ filename }), raw, true)
+  const { close, workloads } = workloadsOf(SnapshotStoreSqlite.layer({ filename, synchronous }), raw, true)
   return {
     title: "Sqlite",
     workloads,
@@ -127,9 +127,9 @@ const onSqlite = async (): Promise<Part> => {
   }
 }
 
-const onPg = async (): Promise<Part> => {
+export const onPg = async ({ settings }: Disk = waiting): Promise<Part> => {
   const maxOpenConns = 25
-  const bare = await barePg(maxOpenConns)
+  const bare = await barePg(maxOpenConns, settings)
   const { facts, pool, url } = bare
   await pool.query(SnapshotStorePg.migrationSql({ prefix: "raw_" }))
   const raw: Raw = {
@@ -169,4 +169,4 @@ const onPg = async (): Promise<Part> => {
   }
 }
 
-export const prepare = chosenBy("snapshot-store", { sqlite: onSqlite, pg: onPg })
+export const prepare = chosenBy("snapshot-store", { sqlite: () => onSqlite(), pg: () => onPg() })
