@@ -6,7 +6,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { InvalidInput } from "../Errors.js"
 import { timeoutMs } from "./durations.js"
-import { checked, describe, fields, identifier, refuse } from "./validate.js"
+import { array, checked, describe, fields, identifier, oneOf, refuse } from "./validate.js"
 
 /** The keys of a record of options, all of them: a forgotten one does not compile. */
 export type Keys<O> = { readonly [K in keyof Required<O>]: true }
@@ -58,3 +58,33 @@ export const pollIntervalOf = (
 }
 
 const interval = (value: Duration.DurationInput): Duration.Duration => Duration.millis(timeoutMs(value, "pollInterval"))
+
+/** What an index of events by choice may be by, as the option names it. */
+export const eventIndexes = ["type", "domain", "tenant", "time"] as const
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type EventIndex = (typeof eventIndexes)[number]
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface IndexOptions {
+  /**
+   * Indexes beside those that every store has, so that a filter costs by what it finds and not by what it passes over:
+   * of types, of domains, of tenants, and of times of creation. Each makes appends slower. They are created when the
+   * store opens, unless `migrate` is false. Default `["type"]`. One that exists is used, and is not removed because it
+   * is not named.
+   */
+  readonly indexes?: ReadonlyArray<EventIndex> | undefined
+}
+
+/** Throws `InvalidInput`. */
+export const checkedIndexes = ({ indexes = ["type"] }: IndexOptions): ReadonlyArray<EventIndex> => {
+  const given = array(indexes, "indexes", 0, eventIndexes.length)
+  const named = new Set(given.map((index, i) => oneOf(index, `indexes[${i}]`, eventIndexes)))
+  return eventIndexes.filter((index) => named.has(index))
+}

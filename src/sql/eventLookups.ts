@@ -5,7 +5,7 @@
  */
 import type { Direction, DistinctField } from "../EventStore.js"
 import type { EncodedFilter } from "../eventStore/EventStoreEncoded.js"
-import type { EventIndex } from "../eventStore/indexes.js"
+import type { EventIndex } from "../internal/storeOptions.js"
 
 /** The columns that some index has. All but those of the index that is wanted are kept from being looked up. */
 export const lookedUp = ["position", "tenant_id", "domain", "aggregate_id", "type", "command_id", "created_ms"] as const

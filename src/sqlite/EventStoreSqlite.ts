@@ -13,8 +13,7 @@ import type * as Layer from "effect/Layer"
 import type { InvalidInput, StoreFailure } from "../Errors.js"
 import { EventStore } from "../EventStore.js"
 import * as Encoded from "../eventStore/EventStoreEncoded.js"
-import { checkedIndexes, type IndexOptions } from "../eventStore/indexes.js"
-import { liftOptions, pollIntervalOf } from "../internal/storeOptions.js"
+import { checkedIndexes, type IndexOptions, liftOptions, pollIntervalOf } from "../internal/storeOptions.js"
 import * as Pool from "../Pool.js"
 import type { NameOptions } from "./database/names.js"
 import type { PreparationOptions } from "./database/storeLayers.js"
@@ -23,7 +22,7 @@ import * as port from "./eventStore/port.js"
 import { storeSchema } from "./eventStore/schema.js"
 import type * as SqliteDatabase from "./SqliteDatabase.js"
 
-export type { EventIndex, IndexOptions } from "../eventStore/indexes.js"
+export type { EventIndex, IndexOptions } from "../internal/storeOptions.js"
 
 /**
  * @since 0.1.0

@@ -11,10 +11,10 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { InvalidInput, type StoreFailure } from "../Errors.js"
-import { eventIndexes, type IndexOptions } from "../eventStore/indexes.js"
 import type { Health } from "../Health.js"
 import * as variables from "../internal/config.js"
 import { nameOf } from "../internal/config.js"
+import { eventIndexes, type IndexOptions } from "../internal/storeOptions.js"
 import type { Store } from "./choices.js"
 
 export type Failure = InvalidInput | StoreFailure

@@ -2,7 +2,7 @@
  * The EventStore's tables in PostgreSQL, and the migrations that create them with their functions (`functions.ts`).
  * What runs against them is in `statements.ts`.
  */
-import type { EventIndex } from "../../eventStore/indexes.js"
+import type { EventIndex } from "../../internal/storeOptions.js"
 import type { Names } from "../database/names.js"
 import { bytesOf } from "../database/pages.js"
 import type { StoreSchema } from "../database/schema/migrations.js"

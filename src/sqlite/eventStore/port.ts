@@ -12,9 +12,9 @@ import type {
   EncodedFilter,
   EncodedNewEvent
 } from "../../eventStore/EventStoreEncoded.js"
-import { type EventIndex, eventIndexes } from "../../eventStore/indexes.js"
 import { Hints } from "../../internal/Hints.js"
 import { takePage } from "../../internal/pages.js"
+import { type EventIndex, eventIndexes } from "../../internal/storeOptions.js"
 import {
   everywhere,
   evident,

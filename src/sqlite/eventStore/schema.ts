@@ -1,7 +1,7 @@
 /**
  * The EventStore's tables in SQLite.
  */
-import type { EventIndex } from "../../eventStore/indexes.js"
+import type { EventIndex } from "../../internal/storeOptions.js"
 import type { StoreSchema } from "../database/migrations.js"
 
 /**
