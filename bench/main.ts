@@ -1,6 +1,6 @@
 /**
  * `npm run bench -- event-store [options]`, and so for `subscribers`, `aggregate`, `command-store`, `snapshot-store`,
- * `cache-store`, `data-store`, `crypto` and `followers`.
+ * `cache-store`, `data-store`, `crypto`, `followers` and `growth`.
  *
  * Runs on the built library, as an application would. This file chooses the bench; what it measures and its options are
  * in its folder. Servers are those of EFFECT_STORES_TEST_PG_URL (an empty database, please) and
@@ -14,6 +14,7 @@ import * as dataStore from "./dataStore/bench.js"
 import * as eventStore from "./eventStore/bench.js"
 import * as subscribers from "./eventStore/subscribers.js"
 import * as followers from "./followers/bench.js"
+import * as growth from "./growth/bench.js"
 import * as snapshotStore from "./snapshotStore/bench.js"
 
 interface Bench {
@@ -30,7 +31,8 @@ const benches: Readonly<Record<string, Bench>> = {
   "snapshot-store": snapshotStore,
   "data-store": dataStore,
   crypto,
-  followers
+  followers,
+  growth
 }
 
 const prepared = () => {
