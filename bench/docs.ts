@@ -54,11 +54,19 @@ export const table = (results: ReadonlyArray<Result>, unit: string, unitsOf: (re
     const micros = result.over?.micros.toFixed(0) ?? ""
     return [...cells, result.over !== null && result.over.micros > result.over.bar ? `**${micros}**` : micros]
   })
+  return markdown(head, body, (column) => column > 0)
+}
+
+/** A table as it is formatted. Columns of numbers end where their head does. */
+export const markdown = (
+  head: ReadonlyArray<string>,
+  body: ReadonlyArray<ReadonlyArray<string>>,
+  isNumber: (column: number) => boolean
+): string => {
   const widths = head.map((_, i) => Math.max(...[head, ...body].map((cells) => cells[i]?.length ?? 0)))
-  const isText = (i: number) => i === 0
   const line = (cells: ReadonlyArray<string>) =>
-    `| ${cells.map((cell, i) => (isText(i) ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0))).join(" | ")} |`
-  const rule = widths.map((width, i) => (isText(i) ? "-".repeat(width) : `${"-".repeat(width - 1)}:`))
+    `| ${cells.map((cell, i) => (isNumber(i) ? cell.padStart(widths[i] ?? 0) : cell.padEnd(widths[i] ?? 0))).join(" | ")} |`
+  const rule = widths.map((width, i) => (isNumber(i) ? `${"-".repeat(width - 1)}:` : "-".repeat(width)))
   return [line(head), `| ${rule.join(" | ")} |`, ...body.map(line)].join("\n")
 }
 

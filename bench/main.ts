@@ -16,6 +16,7 @@ import * as peers from "./eventStore/peers.js"
 import * as subscribers from "./eventStore/subscribers.js"
 import * as filters from "./filters/bench.js"
 import * as followers from "./followers/bench.js"
+import * as growth from "./growth/bench.js"
 import * as regressions from "./regressions.js"
 import * as snapshotStore from "./snapshotStore/bench.js"
 import * as workloads from "./workloads/bench.js"
@@ -38,6 +39,7 @@ const benches: Readonly<Record<string, Bench>> = {
   crypto,
   filters,
   followers,
+  growth,
   regressions
 }
 
