@@ -46,7 +46,7 @@ interface Subscriber {
   readonly matches: (event: EncodedEvent) => boolean
   /** It is told where it stands although there were no events. */
   readonly hearsOfNothing: boolean
-  /** It has not been told anything yet: what the others know may be too old for it. */
+  /** It has not been told anything yet, or had to begin again: what the others know may be too old for it. */
   isNew: boolean
 }
 
@@ -162,7 +162,7 @@ class Watch {
         sinceMs: this.clock.unsafeCurrentTimeMillis(),
         limit,
         done: (exit) => {
-          subscriber.isNew = false
+          subscriber.isNew = Exit.isFailure(exit)
           resume(exit)
         },
         after,
