@@ -3,7 +3,7 @@
  * connection at a time writes, so the order of commits is the order of positions.
  */
 import * as Effect from "effect/Effect"
-import type { ReadFailure } from "../../Errors.js"
+import type { StoreFailure } from "../../Errors.js"
 import type { DistinctField, ExpectedVersion, Guard, StreamId } from "../../EventStore.js"
 import type {
   AppendOutcome,
@@ -51,9 +51,10 @@ import * as statements from "./statements.js"
 
 type FeedRequest = Parameters<Encoded["readFeed"]>[0]
 
-export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded, ReadFailure> =>
+export const make = (database: StoreAccess, names: Names): Effect.Effect<Encoded, StoreFailure> =>
   Effect.map(
-    database.read("checking indexes", (connection) => indexesOn(connection, names, storeSchema.table)),
+    // On the connection that has just looked for migrations: a reader would be one more.
+    database.write("checking indexes", (connection) => indexesOn(connection, names, storeSchema.table)),
     (existing) => onDatabase(database, names, new Set(eventIndexes.filter((index) => existing.has(index))))
   )
 

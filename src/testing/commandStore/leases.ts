@@ -46,14 +46,18 @@ export const leases = (test: Test, layer: Layer.Layer<CommandStore, unknown>): v
           Effect.gen(function* () {
             const given = newCommand()
             const { clock, gapMs } = pausableClock()
-            const effect = Effect.as(Effect.sleep(leaseMs * 4), "first")
+            const begun = yield* Deferred.make<void>()
+            const effect = Deferred.succeed(begun, undefined).pipe(
+              Effect.zipRight(Effect.sleep(leaseMs * 4)),
+              Effect.as("first")
+            )
             const holder = yield* Effect.fork(
               Effect.withClock(store.execute(given, effect, { success, lease: leaseMs }), clock)
             )
             const waiting = Effect.flatMap(CommandStore, (store) =>
               store.execute(given, Effect.succeed("second"), { success, lease: leaseMs })
             )
-            yield* turns(5)
+            yield* Effect.raceFirst(Deferred.await(begun), Fiber.join(holder))
             const answers = yield* Effect.all([Fiber.join(holder), Effect.provide(waiting, layer), waiting], {
               concurrency: 3
             })
