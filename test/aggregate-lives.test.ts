@@ -8,7 +8,7 @@ import { Aggregate, CommandStore, EventStore, EventStoreEncoded, SnapshotPolicy,
 import { EventStoreMemory, SnapshotStoreMemory } from "effect-stores/memory"
 import { CommandStoreSqlite, EventStoreSqlite, SnapshotStoreSqlite, SqliteDatabase } from "effect-stores/sqlite"
 import { describe, it } from "vitest"
-import { added, addTo, Eager, flush, freshId, streamOf, warningsOf } from "./support/aggregates.js"
+import { added, addTo, counter, Eager, flush, freshId, streamOf, warningsOf } from "./support/aggregates.js"
 import { temporaryDirectory } from "./support/backends.js"
 
 const inMemory = Layer.merge(EventStoreMemory.layer(), SnapshotStoreMemory.layer())
@@ -33,7 +33,7 @@ const sums = (id: Aggregate.Id) =>
   })
 
 describe("a stream that is deleted and started again", () => {
-  const betweenPages = (count: number, note: string, ids: ReadonlyArray<string> = []) => {
+  const betweenPages = (count: number, note: string, ids: ReadonlyArray<string> = [], isStartedAgain = true) => {
     const id = freshId()
     const stream = streamOf(Eager, id)
     let again: Effect.Effect<unknown> = Effect.void
@@ -69,7 +69,7 @@ describe("a stream that is deleted and started again", () => {
           Effect.runSync(fill(store, 1))
           again = Effect.zipRight(
             Effect.orDie(encoded.deleteStream(stream)),
-            Effect.suspend(() => fill(store, 1_000))
+            Effect.suspend(() => (isStartedAgain ? fill(store, 1_000) : Effect.void))
           )
           return store
         })
@@ -79,8 +79,9 @@ describe("a stream that is deleted and started again", () => {
     return Effect.runPromise(
       Effect.gen(function* () {
         const loaded = yield* Aggregate.load(Eager, id)
-        assert.deepStrictEqual([loaded.state.sum, loaded.version], [count * 1_000, count])
-        assert.deepStrictEqual(yield* sums(id), [count * 1_000, count * 1_000])
+        const sum = isStartedAgain ? count * 1_000 : 0
+        assert.deepStrictEqual([loaded.state.sum, loaded.version], [sum, isStartedAgain ? count : 0])
+        assert.deepStrictEqual(yield* sums(id), [sum, sum])
       }).pipe(Effect.provide(layer))
     )
   }
@@ -95,6 +96,9 @@ describe("a stream that is deleted and started again", () => {
       "",
       Array.from({ length: 1_500 }, () => crypto.randomUUID())
     ))
+
+  it("and is deleted only, between two pages of a load, is loaded as one without events", () =>
+    betweenPages(1_500, "", [], false))
 
   it("with the same ids and other content does not get the state of its earlier life", () => {
     const id = freshId()
@@ -113,6 +117,45 @@ describe("a stream that is deleted and started again", () => {
         yield* store.append(stream, events([3, 5]), { expected: "noStream" })
         assert.deepStrictEqual(yield* sums(id), [8, 8])
       }).pipe(Effect.provide(Layer.merge(EventStoreMemory.layer(), SnapshotStoreMemory.layer())))
+    )
+  })
+})
+
+describe("a load", () => {
+  it("reads the events once, and one of them again only where it took several pages", () => {
+    const id = freshId()
+    const Plain = counter(SnapshotPolicy.never)
+    const read: Array<readonly [number, number]> = []
+    const layer = Layer.effect(
+      EventStore.EventStore,
+      Effect.map(EventStoreMemory.makeEncoded, (encoded) =>
+        EventStoreEncoded.make(
+          {
+            ...encoded,
+            readStream: (request) =>
+              Effect.tap(encoded.readStream(request), ({ items }) => {
+                read.push([request.fromVersion, items.length])
+              })
+          },
+          { system: "memory", pollInterval: Duration.seconds(1) }
+        )
+      )
+    )
+    return Effect.runPromise(
+      Effect.gen(function* () {
+        yield* addTo(Plain, id, 5)
+        yield* Aggregate.load(Plain, id)
+        assert.deepStrictEqual(read, [[1, 5]])
+        yield* addTo(Plain, id, 1_495)
+        read.length = 0
+        assert.strictEqual((yield* Aggregate.load(Plain, id)).version, 1_500)
+        const [again] = read.splice(-1)
+        assert.deepStrictEqual(again, [1, 1])
+        assert.strictEqual(
+          read.reduce((sum, [, items]) => sum + items, 0),
+          1_500
+        )
+      }).pipe(Effect.provide(layer))
     )
   })
 })

@@ -154,6 +154,67 @@ describe("two levels", () => {
     }
   })
 
+  for (const [name, change] of Object.entries<
+    (store: CacheStore.CacheStoreShape, pass: (ms: number) => void) => Effect.Effect<unknown, unknown>
+  >({
+    set: (store) => store.set("t", "k", 2),
+    setMany: (store) => store.setMany("t", [{ key: "k", value: 2 }]),
+    touch: (store, pass) => Effect.map(store.touch("t", "k", 1), () => pass(1)),
+    delete: (store) => store.delete("t", "k"),
+    deleteMany: (store) => store.deleteMany("t", ["k"]),
+    "invalidate by key": (store) => store.invalidate("t", { keys: ["k"] }),
+    "invalidate by tag": (store) => store.invalidate("t", { tags: ["g"] }),
+    "expire by key": (store) => store.expire("t", { keys: ["k"] }),
+    "expire by tag": (store) => store.expire("t", { tags: ["g"] }),
+    // The second level has lost what the first still has.
+    setIfAbsent: (store) => store.setIfAbsent("t", "k", 2)
+  })) {
+    it(`${name}: the first levels serve the key no more as it was, and all others as before`, async () => {
+      const { bus, reads, second } = world()
+      const [one, two] = [0, 1].map(() =>
+        open(CacheStoreTwoLevels.layer({ first, second, bus, staleness: "1 hour" }))
+      ) as [ReturnType<typeof open>, ReturnType<typeof open>]
+      const other = open(second)
+      const pass = holdTime()
+      await other((store) => store.set("t", "k", 1, { ttl: "1 hour", tags: ["g"] }))
+      for (const tenantId of ["t", "u"]) await other((store) => store.set(tenantId, "l", 1, { ttl: "1 hour" }))
+      const found = (run: ReturnType<typeof open>) =>
+        Promise.all([
+          run((store) => store.get("t", "k")),
+          run((store) => store.get("t", "l")),
+          run((store) => store.get("u", "l"))
+        ])
+      const all = [Option.some(1), Option.some(1), Option.some(1)]
+      for (const run of [one, two]) assert.deepStrictEqual(await found(run), all)
+      reads.length = 0
+      for (const run of [one, two]) assert.deepStrictEqual(await found(run), all)
+      assert.deepStrictEqual(reads, [])
+      if (name === "setIfAbsent") await other((store) => store.delete("t", "k"))
+      await one((store) => change(store, pass))
+      reads.length = 0
+      const now = /^set/.test(name) ? Option.some(2) : Option.none()
+      for (const run of [one, two]) assert.deepStrictEqual(await found(run), [now, Option.some(1), Option.some(1)])
+      assert.deepStrictEqual(reads, ["k", "k"])
+    })
+  }
+
+  it("what a load has stored is what its own process reads from then on", async () => {
+    const { bus, reads, second } = world()
+    const run = open(CacheStoreTwoLevels.layer({ first, second, bus, staleness: "1 hour" }))
+    const other = open(second)
+    for (const key of ["k", "l"]) {
+      await run((store) => store.set("t", key, "old", { ttl: "1 hour" }))
+      await run((store) => store.get("t", key))
+    }
+    const load = Effect.succeed("new")
+    await run((store) => store.getOrSet("t", "k", load, { ttl: "3 hours", refreshAhead: "2 hours" }))
+    await until("the refresh", async () => Option.contains(await other((store) => store.get("t", "k")), "new"))
+    reads.length = 0
+    assert.deepStrictEqual(await run((store) => store.get("t", "k")), Option.some("new"))
+    assert.deepStrictEqual(await run((store) => store.get("t", "l")), Option.some("old"))
+    assert.deepStrictEqual(reads, ["k"])
+  })
+
   it("a reader that has read the second level before a removal does not fill the first after it", async () => {
     for (const target of [{ keys: ["k"] }, { tags: ["g"] }]) {
       const { bus, held, second } = world()

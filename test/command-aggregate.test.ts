@@ -306,6 +306,47 @@ describePg("aggregates in a command, on PostgreSQL", () => {
   )
 })
 
+describe("events of another attempt that are deleted while they are looked for", () => {
+  const changes = {
+    append: (id: Aggregate.Id) => Aggregate.append(Counter, id, [added(20)], { expected: "any" }),
+    execute: (id: Aggregate.Id) => Aggregate.execute(Counter, id, () => [added(20)])
+  }
+  for (const [name, change] of Object.entries(changes)) {
+    it(`fail the ${name} with DuplicateEvent, and the next one is done`, () => {
+      const id = freshId()
+      const stream = streamOf(Counter, id)
+      const layer = Layer.merge(
+        Layer.effect(
+          EventStore.EventStore,
+          Effect.map(EventStoreMemory.makeEncoded, (encoded) =>
+            EventStoreEncoded.make(
+              { ...encoded, get: (id) => Effect.zipRight(Effect.orDie(encoded.deleteStream(stream)), encoded.get(id)) },
+              { system: "memory", pollInterval: Duration.seconds(1) }
+            )
+          )
+        ),
+        CommandStoreMemory.layer()
+      )
+      const twice = Effect.gen(function* () {
+        const current = yield* CommandStore.CurrentCommand
+        const ids = current.nextEventIds(stream)
+        current.returnEventIds(stream, ids)
+        yield* Aggregate.append(Counter, id, [added(10)], { expected: "any" }).pipe(
+          Effect.provideService(CommandStore.CurrentCommand, { ...current, nextEventIds: () => ids })
+        )
+        const failing: Effect.Effect<unknown, { readonly _tag: string }, Stores> = change(id)
+        assert.strictEqual((yield* Effect.flip(failing))._tag, "DuplicateEvent")
+        yield* change(id)
+        assert.deepStrictEqual(
+          (yield* eventsOf(id)).map(({ data }) => data),
+          [{ amount: 20 }]
+        )
+      })
+      return Effect.runPromise(Effect.provide(run(newCommand(), twice), layer))
+    })
+  }
+})
+
 describe("a change that fails and is tried again in a command", () => {
   const unavailable = new Errors.StoreUnavailable({ operation: "append", retryable: true, cause: new Error("gone") })
   const unknown = new Errors.CommitOutcomeUnknown({ operation: "append", cause: new Error("gone") })

@@ -143,7 +143,7 @@ class Replay<S, E extends { readonly _tag: string }> {
     if (this.first === undefined) {
       this.first = event
       if (this.baseline !== undefined) {
-        this.other = event.version !== this.version || markOf(event, this.revision) !== this.baseline.mark
+        this.other = markOf(event, this.revision) !== this.baseline.mark
         return this
       }
     }

@@ -15,7 +15,6 @@ import type { EncodedEntry, Place } from "./CacheStoreEncoded.js"
  * - `Value`: the JSON text of the value, null when the loader left the key out.
  * - `Found`: the value was there already.
  * - `Failed`: why, and what may be served instead.
- * - `Again`: without an outcome that means anything to others.
  */
 export type Landing =
   | { readonly _tag: "Value"; readonly text: string | null; readonly confirmed: boolean }
@@ -26,7 +25,6 @@ export type Landing =
       readonly stale: EncodedEntry | null
       readonly confirmed: boolean
     }
-  | { readonly _tag: "Again"; readonly confirmed: false }
 
 /** The load of one key. */
 export class Flight {
@@ -92,9 +90,14 @@ export class Flights {
 
   land(flight: Flight, landing: Landing): void {
     if (flight.over) return
+    this.abandon(flight)
+    Deferred.unsafeDone(flight.landed, Effect.succeed(landing))
+  }
+
+  /** Ends a flight that nobody waits for. */
+  abandon(flight: Flight): void {
     flight.over = true
     this.remove(flight)
-    Deferred.unsafeDone(flight.landed, Effect.succeed(landing))
   }
 
   /**

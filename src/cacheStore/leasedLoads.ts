@@ -65,7 +65,7 @@ export const make = (
     loading: Loading
   ): Effect.Effect<void> => {
     const { graceMs, tags, ttlMs } = loading
-    const outcomeOf = (place: Place): Either.Either<Loaded, Cause.Cause<unknown>> => {
+    const outcomeOf = (place: Place): Either.Either<Loaded | null, Cause.Cause<unknown>> => {
       if (Option.isNone(exit)) return Either.left(Cause.fail(timeoutOf(place, loading)))
       return Exit.isSuccess(exit.value) ? textOf(exit.value.value, place.key) : Either.left(exit.value.cause)
     }
@@ -79,12 +79,12 @@ export const make = (
         if (ticket !== undefined) settlements.push({ ticket, write: null, holdMs: stale === null ? 0 : holdMs })
         return [flight, ticket, { _tag: "Failed", cause: outcome.left, stale, confirmed: false }]
       }
-      const { store, text } = outcome.right
+      const loaded = outcome.right
       if (ticket !== undefined) {
-        const write = store && text !== null ? { ...place, value: text, keyId: null, ttlMs, graceMs, tags } : null
+        const write = loaded?.store ? { ...place, value: loaded.text, keyId: null, ttlMs, graceMs, tags } : null
         settlements.push({ ticket, write, holdMs: 0 })
       }
-      return [flight, ticket, { _tag: "Value", text, confirmed: false }]
+      return [flight, ticket, { _tag: "Value", text: loaded?.text ?? null, confirmed: false }]
     })
     // From here on a caller looks at the backend, because a removal may come after the settlement.
     for (const { flight } of granted) flights.remove(flight)
@@ -172,9 +172,7 @@ export const make = (
       const nowMs = yield* Clock.currentTimeMillis
       // Of those whose callers have their stale value, somebody else's load is load enough.
       const waited = busy.filter(({ flight }) => flight.waiting > 0)
-      for (const { flight } of busy) {
-        if (flight.waiting === 0) flights.land(flight, { _tag: "Again", confirmed: false })
-      }
+      for (const { flight } of busy) if (flight.waiting === 0) flights.abandon(flight)
       if (waited.length === 0) return
       if (nowMs >= deadlineMs) {
         for (const { entry, flight } of waited) {
@@ -235,22 +233,22 @@ export const make = (
 const timeoutOf = ({ key, tenantId }: Place, { hardMs }: Loading): LoadTimeout =>
   new LoadTimeout({ tenantId, key, timeoutMs: hardMs })
 
-/** What a loader gave for a key: JSON text, null for none; and whether to store it. */
+/** What a loader gave for a key: JSON text, and whether to store it. */
 interface Loaded {
-  readonly text: string | null
+  readonly text: string
   readonly store: boolean
 }
 
-/** A look at what a loader gave may throw. */
+/** Null: it has left the key out. A look at what a loader gave may throw. */
 export const textOf = (
   loaded: ReadonlyMap<string, unknown>,
   key: string
-): Either.Either<Loaded, Cause.Cause<InvalidInput>> => {
+): Either.Either<Loaded | null, Cause.Cause<InvalidInput>> => {
   try {
     if (!(loaded instanceof Map)) {
       return Either.left(Cause.fail(new InvalidInput({ what: "load", why: "must give a Map of values by key" })))
     }
-    if (!loaded.has(key)) return Either.right({ text: null, store: false })
+    if (!loaded.has(key)) return Either.right(null)
     const given: unknown = loaded.get(key)
     const isUnstored = given instanceof DoNotStore
     return Either.mapBoth(Json.encode(isUnstored ? given.value : given, "value"), {

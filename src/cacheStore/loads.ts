@@ -87,7 +87,7 @@ export const make = (encoded: Encoded, options: Options): Effect.Effect<Loads, n
       mine: boolean,
       late: boolean
     ): Effect.Effect<Option.Option<Option.Option<Json.Json>>, E> => {
-      if (late || landing._tag === "Again") return Effect.succeedNone
+      if (late) return Effect.succeedNone
       switch (landing._tag) {
         case "Value":
           if (landing.text !== null) return Effect.succeedSome(Option.some(JSON.parse(landing.text)))
@@ -240,8 +240,7 @@ export const make = (encoded: Encoded, options: Options): Effect.Effect<Loads, n
           for (const key of missing) {
             const outcome = textOf(loaded, key)
             if (Either.isLeft(outcome)) return Effect.failCause(outcome.left)
-            const { text } = outcome.right
-            if (text !== null) found.set(key, JSON.parse(text))
+            if (outcome.right !== null) found.set(key, JSON.parse(outcome.right.text))
           }
           return Effect.void
         }

@@ -255,15 +255,16 @@ describe("time in memory", () => {
 })
 
 describe("metrics", () => {
-  it.effect("hits, misses, stale values and what could not be read are counted", () =>
+  const reads = Metric.counter("effect_stores_cache_reads", {
+    description: "Values asked for, by what was found",
+    incremental: true
+  })
+  const count = (outcome: string) =>
+    Effect.map(Metric.value(Metric.tagged(reads, "outcome", outcome)), ({ count }) => count)
+
+  it.effect("hits, misses and stale values are counted", () =>
     Effect.gen(function* () {
       const cache = yield* CacheStore.CacheStore
-      const reads = Metric.counter("effect_stores_cache_reads", {
-        description: "Values asked for, by what was found",
-        incremental: true
-      })
-      const count = (outcome: string) =>
-        Effect.map(Metric.value(Metric.tagged(reads, "outcome", outcome)), ({ count }) => count)
       const counts = Effect.all([count("hit"), count("miss"), count("stale")])
       const before = yield* counts
       yield* cache.get("t", "k")
@@ -277,5 +278,31 @@ describe("metrics", () => {
         [1, 2, 1]
       )
     }).pipe(Effect.provide(CacheStoreMemory.layer()))
+  )
+
+  it.scoped("of many keys each is counted, and what could not be read once more by itself", () =>
+    Effect.gen(function* () {
+      const { encoded } = yield* CacheStoreMemory.makeEncoded()
+      const cache = yield* CacheStoreEncoded.make(encoded, { system: "memory" })
+      const undecodable = Metric.counter("effect_stores_cache_undecodable", {
+        description: "Stored values that could not be read, and counted as absent",
+        incremental: true
+      })
+      const counts = Effect.all([count("hit"), count("miss"), Effect.map(Metric.value(undecodable), (at) => at.count)])
+      for (const [key, value] of [
+        ["a", "1"],
+        ["b", "null"],
+        ["c", "{"]
+      ] as const) {
+        yield* encoded.set([{ tenantId: "t", key, value, keyId: null, ttlMs: 1_000, graceMs: 0, tags: [] }])
+      }
+      const before = yield* counts
+      yield* cache.getMany("t", ["a", "b", "c", "d", "e"])
+      const after = yield* counts
+      assert.deepStrictEqual(
+        after.map((count, i) => count - (before[i] ?? 0)),
+        [2, 3, 1]
+      )
+    })
   )
 })

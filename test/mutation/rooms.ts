@@ -21,7 +21,7 @@ export const rooms: Readonly<Record<string, Room>> = {
   },
   cacheStore: {
     sources: ["src/cacheStore", "src/CacheStoreTwoLevels.ts"],
-    tests: ["test/cache/{breaker,memory,moments}.test.ts", "test/cache-store.{memory,two-levels}.test.ts"]
+    tests: ["test/cache/{backend-calls,breaker,memory,moments}.test.ts", "test/cache-store.{memory,two-levels}.test.ts"]
   },
   checkpointStore: {
     sources: ["src/checkpointStore"],

@@ -313,6 +313,12 @@ export const entries = (test: Test): void => {
           assert.match(error.what, /^(options\.)?ttl$/, String(ttl))
         }
       }
-      yield* failsWith(cache.set(tenantId, "k", 1, { grace: -1 }), "InvalidInput")
+      for (const grace of [-1, -1n, "-1 seconds", [-1, 0]]) {
+        const call = cache.set(tenantId, "k", 1, { grace: grace as Duration.DurationInput })
+        assert.equal((yield* failsWith(call, "InvalidInput")).what, "options.grace", String(grace))
+      }
+      for (const grace of [0, 0n, "0 seconds", [0, 0]]) {
+        yield* cache.set(tenantId, "k", 1, { grace: grace as Duration.DurationInput })
+      }
     }))
 }

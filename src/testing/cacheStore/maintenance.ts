@@ -7,7 +7,7 @@ import * as Fiber from "effect/Fiber"
 import type * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import { CacheStore, doNotStore, forSchema } from "../../CacheStore.js"
+import { CacheStore, doNotStore, forSchema, type WriteError } from "../../CacheStore.js"
 import { failsWith, range } from "../suite.js"
 import type { Test } from "./fixtures.js"
 import { assertAbsent, eventually, freshTenant, held, hour, valueOf } from "./fixtures.js"
@@ -70,19 +70,20 @@ export const readOnly = <E>(test: Test, layer: Layer.Layer<CacheStore, E>): void
         assert.equal(yield* cache.getOrSet(tenantId, "k", Effect.succeed(2)), 1)
         assert.equal(yield* cache.getOrSet(tenantId, "l", Effect.succeed(2)), 2)
         yield* assertAbsent(cache, tenantId, "l")
-        for (const call of [
-          cache.set("", "", undefined),
-          cache.setMany("", [], {}),
-          cache.setIfAbsent(tenantId, "k", 1),
-          cache.touch(tenantId, "k", 1),
-          cache.delete(tenantId, "k"),
-          cache.deleteMany(tenantId, ["k"]),
-          cache.invalidate(tenantId, { keys: ["k"] }),
-          cache.expire(tenantId, { keys: ["k"] }),
-          cache.clear(tenantId),
-          cache.reset
-        ]) {
-          yield* failsWith(call, "ReadOnly")
+        const writes: Readonly<Record<string, Effect.Effect<unknown, WriteError>>> = {
+          set: cache.set("", "", undefined),
+          setMany: cache.setMany("", [], {}),
+          setIfAbsent: cache.setIfAbsent(tenantId, "k", 1),
+          touch: cache.touch(tenantId, "k", 1),
+          delete: cache.delete(tenantId, "k"),
+          deleteMany: cache.deleteMany(tenantId, ["k"]),
+          invalidate: cache.invalidate(tenantId, { keys: ["k"] }),
+          expire: cache.expire(tenantId, { keys: ["k"] }),
+          clear: cache.clear(tenantId),
+          reset: cache.reset
+        }
+        for (const [operation, write] of Object.entries(writes)) {
+          assert.equal((yield* failsWith(write, "ReadOnly")).operation, operation)
         }
       }).pipe(Effect.provide(layer))
       assert.equal(yield* valueOf(writer, tenantId, "k"), 1)
