@@ -378,11 +378,15 @@ describe("two levels", () => {
     )
     for (const layer of [
       CacheStoreTwoLevels.layer({ first: byHand, second: first }),
-      CacheStoreTwoLevels.layer({ first, second: byHand }),
-      CacheStoreTwoLevels.layer({ first, second: first, staleness: 0 })
+      CacheStoreTwoLevels.layer({ first, second: byHand })
     ]) {
       const error = await Effect.runPromise(Effect.flip(Effect.provide(get("t", "k"), layer)))
       assert.strictEqual(error._tag, "InvalidInput")
+    }
+    for (const staleness of [0, 3_600_001, Number.NaN]) {
+      const layer = CacheStoreTwoLevels.layer({ first, second: first, staleness })
+      const error = await Effect.runPromise(Effect.flip(Layer.launch(layer)))
+      assert.strictEqual(error.what, "staleness")
     }
   })
 })

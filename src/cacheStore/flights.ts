@@ -60,7 +60,10 @@ const idOf = ({ key, tenantId }: Place): string => `${tenantId}\0${key}`
 
 export class Flights {
   private readonly flights = new Map<string, Flight>()
-  /** Fibers that were interrupted and have not yet given back what they held. */
+  /**
+   * Fibers that were interrupted and have not yet given back what they held. A load that waits for the wrong one, or for
+   * none, finds the place busy and looks again.
+   */
   private readonly ending = new Map<string, Fiber.RuntimeFiber<void>>()
 
   find(place: Place): Flight | undefined {
@@ -125,9 +128,7 @@ export class Flights {
       const id = idOf(each.place)
       this.remove(each)
       this.ending.set(id, fiber)
-      fiber.addObserver(() => {
-        if (this.ending.get(id) === fiber) this.ending.delete(id)
-      })
+      fiber.addObserver(() => this.ending.delete(id))
     }
     return Fiber.interruptFork(fiber)
   }

@@ -203,11 +203,7 @@ export const make = (
             ? undefined
             : yield* Effect.forkDaemon(Effect.interruptible(renewals(held)))
         const leftMs = deadlineMs - (yield* Clock.currentTimeMillis)
-        const awaited =
-          leftMs === Number.POSITIVE_INFINITY
-            ? Effect.asSome(Fiber.await(running))
-            : Effect.timeoutOption(Fiber.await(running), Math.max(0, leftMs))
-        const exit = yield* restore(awaited).pipe(
+        const exit = yield* restore(Effect.timeoutOption(Fiber.await(running), Math.max(0, leftMs))).pipe(
           Effect.onExit((exit) =>
             Effect.zipRight(
               renewing === undefined ? Effect.void : Fiber.interruptFork(renewing),

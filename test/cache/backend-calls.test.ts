@@ -109,6 +109,24 @@ describe("the tickets of a load", () => {
   )
 })
 
+describe("the lease of a load", () => {
+  it.effect("is from 100 ms to an hour, and anything else is refused by its name", () =>
+    Effect.gen(function* () {
+      for (const [lease, leaseMs] of [
+        [undefined, undefined],
+        [100, 100],
+        ["5 seconds", 5_000],
+        ["1 hour", 3_600_000]
+      ] as const) {
+        assert.strictEqual((yield* CacheStoreEncoded.optionsOf("memory", { lease })).leaseMs, leaseMs)
+      }
+      for (const lease of [0, 99, 3_600_001, Duration.infinity, Number.NaN]) {
+        assert.strictEqual((yield* Effect.flip(CacheStoreEncoded.optionsOf("memory", { lease }))).what, "lease")
+      }
+    })
+  )
+})
+
 describe("a load that another process has begun", () => {
   it.scoped("is left to it where the callers have their stale value", () =>
     Effect.gen(function* () {
@@ -154,6 +172,40 @@ describe("a load that another process has begun", () => {
       yield* TestClock.adjust(100)
       assert.strictEqual(yield* Fiber.join(single), "loaded b")
       assert.strictEqual(yield* Fiber.join(late), "loaded a")
+    })
+  )
+
+  it.scoped("is taken over by who waits, and then ends with the last who does, however others were served", () =>
+    Effect.gen(function* () {
+      const encoded = yield* memory
+      const one = yield* processOn(encoded)
+      const two = yield* processOn(encoded)
+      yield* one.cache.set("t", "a", "old", { ttl: 1, grace: "1 hour" })
+      yield* TestClock.adjust(1)
+      const load = yield* held()
+      const soft = { softTimeout: Duration.infinity }
+      const first = yield* Effect.fork(
+        one.cache.getOrSetMany("t", ["a", "b"], (keys) => Effect.as(load.load, byKey(keys)), soft)
+      )
+      yield* load.started
+      const next = yield* held()
+      // Has its value of `a`, which is stale, and waits for `b`.
+      const many = yield* Effect.fork(
+        two.cache.getOrSetMany("t", ["a", "b"], (keys) => Effect.as(next.load, byKey(keys)))
+      )
+      yield* settled
+      const single = yield* Effect.fork(two.cache.getOrSet("t", "b", unexpected))
+      yield* settled
+      yield* Fiber.interrupt(many)
+      yield* TestClock.adjust(100)
+      assert.deepStrictEqual(two.asked.begun.at(-1), ["b"])
+      yield* Fiber.interrupt(first)
+      yield* settled
+      yield* TestClock.adjust(100)
+      yield* next.started
+      yield* Fiber.interrupt(single)
+      yield* settled
+      assert.deepStrictEqual([next.loads, next.interrupts], [1, 1])
     })
   )
 
