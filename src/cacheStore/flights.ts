@@ -61,8 +61,8 @@ const idOf = ({ key, tenantId }: Place): string => `${tenantId}\0${key}`
 export class Flights {
   private readonly flights = new Map<string, Flight>()
   /**
-   * Fibers that were interrupted and have not yet given back what they held. A load that waits for the wrong one, or for
-   * none, finds the place busy and looks again.
+   * Fibers that were interrupted and have not yet given back what they held. A load that waits for the wrong one, or
+   * for none, finds the place busy and looks again.
    */
   private readonly ending = new Map<string, Fiber.RuntimeFiber<void>>()
 

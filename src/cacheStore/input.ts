@@ -75,7 +75,7 @@ const isNegative = (value: unknown): boolean =>
   typeof value === "bigint"
     ? value < 0n
     : typeof value === "string"
-      ? value.trim().startsWith("-")
+      ? value.startsWith("-")
       : Array.isArray(value) && value.some((part) => !(part >= 0))
 
 const optionalTime = (value: unknown, what: string, minMs: number, otherwiseMs: number): number =>

@@ -313,7 +313,7 @@ export const entries = (test: Test): void => {
           assert.match(error.what, /^(options\.)?ttl$/, String(ttl))
         }
       }
-      for (const grace of [-1, -1n, "-1 seconds", [-1, 0]]) {
+      for (const grace of [-1, -1n, "-1 seconds", " -1 seconds", [-1, 0]]) {
         const call = cache.set(tenantId, "k", 1, { grace: grace as Duration.DurationInput })
         assert.equal((yield* failsWith(call, "InvalidInput")).what, "options.grace", String(grace))
       }
