@@ -370,7 +370,7 @@ export const outcomesOf = (name: string): Effect.Effect<Readonly<Record<string, 
     const counts: Record<string, number> = {}
     for (const { metricKey, metricState } of pairs) {
       if (metricKey.name !== name || !("count" in metricState)) continue
-      for (const { value } of metricKey.tags) counts[value] = Number(metricState.count)
+      for (const { key, value } of metricKey.tags) if (key === "outcome") counts[value] = Number(metricState.count)
     }
     return counts
   })
