@@ -118,15 +118,26 @@ const sqliteDialect: Dialect = {
   uuid: (text) => text
 }
 
-/** Into `es_events`, and analyzes it. */
+/**
+ * Into `es_events`, and analyzes it. The index of streams is built afterwards: an event at a time it would be written all
+ * over, again and again.
+ */
 export const seedPg = async (client: Pg.ClientBase, seed: Seed): Promise<void> => {
   await client.query("set synchronous_commit = off")
+  await client.query("set maintenance_work_mem = '1GB'")
+  const { rows } = await client.query<{ definition: string }>(
+    `select pg_get_constraintdef(oid) as definition from pg_constraint
+     where conrelid = 'es_events'::regclass and conname = 'es_events_version'`
+  )
+  await client.query("alter table es_events drop constraint es_events_version")
   for (let from = 1; from <= seed.events; from += chunk) {
     await client.query(insert(pgDialect, from, Math.min(seed.events, from + chunk - 1), seed))
   }
+  await client.query(`alter table es_events add constraint es_events_version ${rows[0]?.definition}`)
   await client.query(`select setval('es_positions', ${seed.events})`)
-  await client.query("set synchronous_commit to default")
   await client.query("vacuum analyze es_events")
+  await client.query("reset maintenance_work_mem")
+  await client.query("reset synchronous_commit")
 }
 
 /** Into `es_events`. */

@@ -46,7 +46,9 @@ const definition = {
   state: Schema.Struct({ entries: Schema.Number }),
   event: Schema.Union(...types.map((type) => Schema.TaggedStruct(type, { text: Schema.String }))),
   initial: { entries: 0 },
-  evolve: ({ entries }: { readonly entries: number }) => ({ entries: entries + 1 })
+  evolve: ({ entries }: { readonly entries: number }) => ({ entries: entries + 1 }),
+  // A load that does without its snapshot is another workload.
+  snapshotTimeout: "1 minute" as const
 }
 const Saving = Aggregate.make({ ...definition, snapshots: SnapshotPolicy.every(1) })
 const Loaded = Aggregate.make({ ...definition, snapshots: SnapshotPolicy.every(1_000) })
