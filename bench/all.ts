@@ -23,7 +23,7 @@ const runs: ReadonlyArray<Run> = [
   { bench: "aggregate", brief: [], quick: ["--backend", "sqlite"] },
   { bench: "subscribers", brief: ["--backend", "pg,sqlite", "--most", "1000"], quick: null },
   { bench: "command-store", brief: [], quick: ["--only", "create"] },
-  { bench: "snapshot-store", brief: [], quick: ["--only", "latest"] },
+  { bench: "snapshot-store", brief: [], quick: null },
   { bench: "cache-store", brief: ["--what", "memory,redis"], quick: ["--what", "memory", "--only", "getOrSet"] },
   { bench: "data-store", brief: ["--backend", "fs,sqlite,pg"], quick: null },
   { bench: "crypto", brief: ["--what", "records,objects,pg"], quick: ["--what", "records"] },

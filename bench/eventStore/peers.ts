@@ -46,7 +46,7 @@ const emmettSide = (
 })
 
 const barsOfEmmettOnPg: Bars = {
-  append: (_, callers) => (callers === 1 ? 1.5 : callers === 32 ? 4 : 6),
+  append: (_, callers) => ({ 1: 1.5, 32: 4, 128: 6 })[callers],
   fold: () => 1.5
 }
 

@@ -83,7 +83,11 @@ describeWith("ceph", "the DataStore on S3, when answers get lost", async () => {
       ["is lost", { do: "drop" }],
       ["never comes", { do: "hang" }],
       ["is 500 though it was done", { do: "after", status: 500, body: "<Error><Code>InternalError</Code></Error>" }],
-      ["is 503 and it was not done", { do: "answer", status: 503, body: "" }]
+      ["is 503 and it was not done", { do: "answer", status: 503, body: "" }],
+      [
+        "is that its body came too slowly",
+        { do: "answer", status: 400, body: "<Error><Code>RequestTimeout</Code></Error>" }
+      ]
     ] as const) {
       it(`${name}: succeeds when the answer ${what}`, () =>
         withStore((store, bucket) =>

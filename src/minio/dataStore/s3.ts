@@ -11,7 +11,7 @@ import {
   type StoreFailure,
   StoreUnavailable
 } from "../../Errors.js"
-import type { Download, NoAnswer, Request, Response, S3Client, TextResponse } from "./client.js"
+import type { Download, NoAnswer, Request, S3Client, TextResponse } from "./client.js"
 import { elements, escaped, textOf } from "./xml.js"
 
 /** What a server answers when it did not do it now; of 500, 502 and 504 it may have been done all the same. */
@@ -24,10 +24,16 @@ const abortsMax = 4
 
 export const codeOf = ({ text }: TextResponse): string => textOf(text, "Code")
 
-const refusal = (operation: string, { status }: Response, code: string): ReadFailure => {
+/** Of a request whose body did not come in time, so that nothing was done: S3 answers it with 400. */
+const isTimeout = (response: TextResponse): boolean => response.status === 400 && codeOf(response) === "RequestTimeout"
+
+const isTransient = (response: TextResponse): boolean => transient.has(response.status) || isTimeout(response)
+
+const refusal = (operation: string, response: TextResponse, code: string): ReadFailure => {
+  const { status } = response
   const cause = new Error(`the server answered ${status}${code === "" ? "" : ` ${code}`}`)
   // 200 with an error in its text is sent by a server that began to answer before it was done.
-  return transient.has(status) || status === 409 || status === 200
+  return isTransient(response) || status === 409 || status === 200
     ? new StoreUnavailable({ operation, retryable: true, cause })
     : new StoreError({ operation, cause })
 }
@@ -66,7 +72,7 @@ export const make = (client: S3Client, maxRetries: number) => {
       onFailure: (lost) =>
         tries < maxRetries && !lost.lasting ? again(operation, request, tries) : Effect.fail(silence(operation, lost)),
       onSuccess: (response) =>
-        !transient.has(response.status)
+        !isTransient(response)
           ? Effect.succeed(response)
           : tries < maxRetries
             ? again(operation, request, tries)
@@ -120,7 +126,7 @@ export const make = (client: S3Client, maxRetries: number) => {
         }
         const failure = refusal(operation, response, codeOf(response))
         return failure._tag === "StoreUnavailable"
-          ? retry(response.status !== 503 && response.status !== 429, failure)
+          ? retry(response.status !== 503 && response.status !== 429 && !isTimeout(response), failure)
           : isDoubtful
             ? retry(true, failure)
             : Effect.fail(failure)
