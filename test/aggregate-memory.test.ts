@@ -3,10 +3,10 @@
  */
 import { execFile } from "node:child_process"
 import * as path from "node:path"
-import { fileURLToPath } from "node:url"
 import { promisify } from "node:util"
 import { assert, it } from "vitest"
 import { temporaryDirectory } from "./support/backends.js"
+import { bundled } from "./support/child.js"
 import { isFull } from "./support/scale.js"
 
 const events = isFull ? 1_000_000 : 200_000
@@ -15,13 +15,10 @@ const events = isFull ? 1_000_000 : 200_000
 const mostBytes = 16 * 1024 ** 2
 
 const replay = async (mode: "load" | "keep", count: number) => {
-  const program = fileURLToPath(new URL("support/replay-memory.ts", import.meta.url))
+  const program = new URL("support/replay-memory.ts", import.meta.url)
   const { stdout } = await promisify(execFile)(process.execPath, [
     "--expose-gc",
-    "--conditions=source",
-    "--import",
-    "tsx",
-    program,
+    bundled(program),
     path.join(temporaryDirectory(), "events.db"),
     String(count),
     mode

@@ -11,7 +11,7 @@ const filesMax = 12
 const values = ["Json.ts", "Uuid.ts"]
 
 const expectFew = async (where: string, port: string) => {
-  const worker = spawnWorker(new URL("./workers/appendPath.ts", import.meta.url), { args: [where] })
+  const worker = spawnWorker(new URL("./workers/appendPath.ts", import.meta.url), { args: [where], unbundled: true })
   const lines: Array<string> = []
   for await (const line of worker.lines) lines.push(line)
   expect(await worker.exited).toMatchObject({ code: 0 })

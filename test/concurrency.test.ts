@@ -7,11 +7,10 @@ import { Effect, type Layer, Redacted } from "effect"
 import type { EventStore } from "effect-stores"
 import { EventStorePg } from "effect-stores/pg"
 import { EventStoreSqlite } from "effect-stores/sqlite"
-import { beforeAll, expect, it } from "vitest"
+import { expect, it } from "vitest"
 import { describePg, freshDatabase, temporaryDirectory } from "./support/backends.js"
 import { spawnWorker } from "./support/child.js"
 import { isFull } from "./support/scale.js"
-import { bundleWorker } from "./workers/bundle.js"
 import {
   type Acknowledged,
   catchUp,
@@ -27,10 +26,7 @@ const fibers = 16
 const streams = 20
 const appendsPerFiber = isFull ? 600 : 60
 
-let contender: string
-beforeAll(async () => {
-  contender = await bundleWorker("contender", temporaryDirectory())
-})
+const contender = new URL("./workers/contender.ts", import.meta.url)
 
 type Env = Readonly<Record<string, string>>
 

@@ -14,15 +14,11 @@ import { spawnWorker } from "./support/child.js"
 import { withClient } from "./support/databases.js"
 import { type PostgresServer, startPostgres } from "./support/postgres.js"
 import { isFull, kills } from "./support/scale.js"
-import { bundleWorker } from "./workers/bundle.js"
 import { type Acknowledged, catchUp, type Line, lost, nothingStored, now } from "./workers/history.js"
 
 const serverKills = isFull ? 15 : 5
 
-let writer: string
-beforeAll(async () => {
-  writer = await bundleWorker("writer", temporaryDirectory())
-})
+const writer = new URL("./workers/writer.ts", import.meta.url)
 
 type Env = Readonly<Record<string, string>>
 

@@ -29,5 +29,5 @@ DataStoreSuite.contract("DataStore on the file system", DataStoreFileSystem.laye
     })
 })
 DataStoreSuite.names("DataStore on the file system", other(), { names: isFull ? 10_000 : 1_000 })
-DataStoreSuite.badInput("DataStore on the file system", other(), { cases: isFull ? 10_000 : 3_000 })
-DataStoreSuite.model("DataStore on the file system", other(), { runs: isFull ? 300 : 100 })
+DataStoreSuite.badInput("DataStore on the file system", other(), { cases: isFull ? 10_000 : 1_000 })
+DataStoreSuite.model("DataStore on the file system", other(), { runs: isFull ? 300 : 30 })

@@ -35,9 +35,9 @@ describePg("DataStore on PostgreSQL", async () => {
     names: isFull ? 10_000 : 1_000
   })
   DataStoreSuite.badInput("DataStore on PostgreSQL", DataStorePg.layer({ url: other, prefix: "bad_" }), {
-    cases: isFull ? 10_000 : 2_000
+    cases: isFull ? 10_000 : 1_000
   })
   DataStoreSuite.model("DataStore on PostgreSQL", DataStorePg.layer({ url: other, prefix: "model_" }), {
-    runs: isFull ? 300 : 60
+    runs: isFull ? 300 : 30
   })
 })

@@ -17,6 +17,7 @@ import { DataStoreMemory, EventStoreMemory } from "effect-stores/memory"
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest"
 import { bucket, issue, missingDocuments, sweepObjects } from "../examples/invoices/invoices.js"
 import { describePg, freshDatabase, temporaryDirectory } from "./support/backends.js"
+import { bundledAll, fromSources } from "./support/child.js"
 import { type Block, blocksOf, docBlocksOf, markdown, project, sources } from "./support/documents.js"
 
 const programTimeoutMs = 60_000
@@ -144,9 +145,12 @@ describe("the code in README.md, CONTRIBUTING.md, docs and doc comments", () => 
     compilerTimeoutMs
   )
 
-  for (const block of blocks.filter(isProgram)) {
+  const programs = blocks.filter(isProgram)
+  const bundleOf = (block: Block) => bundledAll(programs.map(fileOf))[programs.indexOf(block)] as string
+
+  for (const block of programs) {
     it(`runs as printed: ${block.file}:${block.line}`, async () => {
-      const { code, stderr, stdout } = await runProgram(fileOf(block))
+      const { code, stderr, stdout } = await run([bundleOf(block)], programTimeoutMs)
       expect(stderr).toBe("")
       expect(code).toBe(0)
       if (block.printed !== undefined) expect(stdout.trimEnd()).toMatch(pattern(block.printed))
@@ -154,13 +158,14 @@ describe("the code in README.md, CONTRIBUTING.md, docs and doc comments", () => 
   }
 
   describePg("that choose PostgreSQL by DATABASE_URL", () => {
-    const onBoth = blocks.filter((block) => isProgram(block) && block.code.includes("process.env.DATABASE_URL"))
+    const onBoth = programs.filter(({ code }) => code.includes("process.env.DATABASE_URL"))
 
     it("are found", () => expect(onBoth.map(({ file }) => file)).toEqual(["docs/transactions.md"]))
 
     for (const block of onBoth) {
       it(`run there as printed: ${block.file}:${block.line}`, async () => {
-        const { code, stderr, stdout } = await runProgramWith({ DATABASE_URL: await freshDatabase() }, fileOf(block))
+        const environment = { DATABASE_URL: await freshDatabase() }
+        const { code, stderr, stdout } = await run([bundleOf(block)], programTimeoutMs, environment)
         expect({ code, stderr }).toEqual({ code: 0, stderr: "" })
         expect(stdout.trimEnd()).toMatch(pattern(block.printed ?? ""))
       })
@@ -247,7 +252,5 @@ const run = (args: ReadonlyArray<string>, timeoutMs: number, variables: Readonly
     )
   })
 
-const runProgramWith = (variables: Readonly<Record<string, string>>, file: string, ...args: ReadonlyArray<string>) =>
-  run(["--import", "tsx", "--conditions=source", file, ...args], programTimeoutMs, variables)
-
-const runProgram = (file: string, ...args: ReadonlyArray<string>) => runProgramWith({}, file, ...args)
+const runProgram = (file: string, ...args: ReadonlyArray<string>) =>
+  run([...fromSources(file), ...args], programTimeoutMs)

@@ -4,27 +4,24 @@
  */
 import { execFile } from "node:child_process"
 import * as path from "node:path"
-import { fileURLToPath } from "node:url"
 import { promisify } from "node:util"
 import { assert, describe, it } from "vitest"
 import { describePg, freshDatabase, temporaryDirectory } from "./support/backends.js"
+import { bundled } from "./support/child.js"
 import { isFull } from "./support/scale.js"
 
-const events = isFull ? 5_000_000 : 500_000
+const events = isFull ? 5_000_000 : 300_000
 const grownMiBMax = 100
 
 const read = async (where: string, count: number, mode: "read" | "keep") => {
-  const program = fileURLToPath(new URL("support/feed-memory.ts", import.meta.url))
+  const program = new URL("support/feed-memory.ts", import.meta.url)
   const { stdout } = await promisify(execFile)(process.execPath, [
     "--expose-gc",
     // Garbage is collected early: without this, what grows is mostly what V8 has not collected yet.
     "--max-semi-space-size=8",
     // Less than all events take, so whoever keeps them needs more.
     ...(mode === "read" ? ["--max-old-space-size=128"] : []),
-    "--conditions=source",
-    "--import",
-    "tsx",
-    program,
+    bundled(program),
     where,
     String(count),
     mode

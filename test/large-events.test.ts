@@ -4,10 +4,10 @@
  */
 import { execFile } from "node:child_process"
 import * as path from "node:path"
-import { fileURLToPath } from "node:url"
 import { promisify } from "node:util"
 import { assert, describe, it } from "vitest"
 import { describePg, freshDatabase, temporaryDirectory } from "./support/backends.js"
+import { bundled } from "./support/child.js"
 
 const items = 30
 const bytes = 4 * 1024 ** 2
@@ -16,16 +16,13 @@ const bytes = 4 * 1024 ** 2
 const grownMiBMax = 100
 
 const readLargeItems = async (where: string) => {
-  const program = fileURLToPath(new URL("support/large-events.ts", import.meta.url))
+  const program = new URL("support/large-events.ts", import.meta.url)
   const { stdout } = await promisify(execFile)(process.execPath, [
     "--expose-gc",
     // Less than all items take; garbage is collected early.
     "--max-old-space-size=128",
     "--max-semi-space-size=8",
-    "--conditions=source",
-    "--import",
-    "tsx",
-    program,
+    bundled(program),
     where,
     String(items),
     String(bytes)

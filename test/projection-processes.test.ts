@@ -9,11 +9,10 @@ import { Chunk, Effect, Layer, ManagedRuntime, Option, Redacted, Stream } from "
 import { CheckpointStore, EventStore } from "effect-stores"
 import { CheckpointStorePg, EventStorePg, PgDatabase } from "effect-stores/pg"
 import { CheckpointStoreSqlite, EventStoreSqlite, SqliteDatabase } from "effect-stores/sqlite"
-import { beforeAll, expect, it } from "vitest"
+import { expect, it } from "vitest"
 import { describePg, freshDatabase, temporaryDirectory } from "./support/backends.js"
 import { spawnWorker, type Worker } from "./support/child.js"
 import { isFull } from "./support/scale.js"
-import { bundleWorker } from "./workers/bundle.js"
 
 const processes = 4
 const streams = 50
@@ -26,10 +25,7 @@ const naiveEvents = 1_000
 /** Everybody appends ten at a time. */
 const eventsPerTurn = Math.ceil((isFull ? 100_000 : 10_000) / (kills + pauses + 1) / 10) * 10
 
-let projector: string
-beforeAll(async () => {
-  projector = await bundleWorker("projector", temporaryDirectory())
-})
+const projector = new URL("./workers/projector.ts", import.meta.url)
 
 type Env = Readonly<Record<string, string>>
 

@@ -9,20 +9,16 @@ import { Effect, Layer, ManagedRuntime, Redacted } from "effect"
 import { CommandStore, EventStore } from "effect-stores"
 import { CommandStorePg, EventStorePg, PgDatabase } from "effect-stores/pg"
 import { CommandStoreSqlite, EventStoreSqlite, SqliteDatabase } from "effect-stores/sqlite"
-import { beforeAll, describe, expect, it } from "vitest"
+import { describe, expect, it } from "vitest"
 import { describePg, freshDatabase, temporaryDirectory } from "./support/backends.js"
 import { spawnWorker, type Worker } from "./support/child.js"
 import { isFull, kills } from "./support/scale.js"
-import { bundleWorker } from "./workers/bundle.js"
 
 const processes = 3
 const leaseMs = 500
 const eventsPerKill = isFull ? 200 : 20
 
-let reactor: string
-beforeAll(async () => {
-  reactor = await bundleWorker("reactor", temporaryDirectory())
-})
+const reactor = new URL("./workers/reactor.ts", import.meta.url)
 
 type Env = Readonly<Record<string, string>>
 

@@ -12,11 +12,10 @@ import type { CacheStore } from "effect-stores"
 import { CacheStorePg } from "effect-stores/pg"
 import { CacheStoreSqlite } from "effect-stores/sqlite"
 import Pg from "pg"
-import { beforeAll, describe, it } from "vitest"
+import { describe, it } from "vitest"
 import { describePg, freshDatabase, temporaryDirectory } from "../support/backends.js"
 import { spawnWorker } from "../support/child.js"
 import { isFull } from "../support/scale.js"
-import { bundleWorker } from "../workers/bundle.js"
 
 /** Under CI a tenth of an hour, at a desk long enough for a few purges. */
 const seconds = isFull ? 3_600 : process.env.CI === "true" ? 360 : 30
@@ -36,10 +35,7 @@ interface Table {
   readonly close: () => Promise<unknown>
 }
 
-let file: string
-beforeAll(async () => {
-  file = await bundleWorker("cacheStore", temporaryDirectory())
-})
+const file = new URL("../workers/cacheStore.ts", import.meta.url)
 
 /** Makes the tables. */
 const build = (layer: Layer.Layer<CacheStore.CacheStore, unknown>): Promise<void> =>

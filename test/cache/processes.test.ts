@@ -13,7 +13,6 @@ import { describeOwnRedis, describePg, freshDatabase, temporaryDirectory } from 
 import { spawnWorker, type Worker } from "../support/child.js"
 import { startRedis } from "../support/redis.js"
 import { isFull } from "../support/scale.js"
-import { bundleWorker } from "../workers/bundle.js"
 
 const rounds = isFull ? 50 : 5
 const lease = 1_000
@@ -23,10 +22,7 @@ interface Place {
   readonly env: Readonly<Record<string, string>>
 }
 
-let file: string
-beforeAll(async () => {
-  file = await bundleWorker("cacheStore", temporaryDirectory())
-})
+const file = new URL("../workers/cacheStore.ts", import.meta.url)
 
 const nextLine = async (lines: AsyncIterator<string>, expected: string): Promise<void> => {
   const { value } = await lines.next()

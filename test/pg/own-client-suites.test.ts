@@ -21,6 +21,7 @@ import {
   SnapshotStoreSuite
 } from "effect-stores/testing"
 import { describePg, freshDatabase } from "../support/backends.js"
+import { otherWay } from "../support/scale.js"
 
 describePg("the stores on PostgreSQL", async () => {
   const on = (url: string) =>
@@ -33,7 +34,11 @@ describePg("the stores on PostgreSQL", async () => {
   EventStoreSuite.contract(name("EventStore"), Layer.provide(EventStorePg.layerFromDatabase(), database), {
     readOnly: Layer.provide(EventStorePg.layerFromDatabase({ readOnly: true }), database)
   })
-  EventStoreSuite.model(name("EventStore"), Layer.provide(EventStorePg.layerFromDatabase({ prefix: "model_" }), other))
+  EventStoreSuite.model(
+    name("EventStore"),
+    Layer.provide(EventStorePg.layerFromDatabase({ prefix: "model_" }), other),
+    otherWay
+  )
   CheckpointStoreSuite.contract(
     name("CheckpointStore"),
     Layer.provide(CheckpointStorePg.layerFromDatabase(), database),

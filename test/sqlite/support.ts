@@ -4,13 +4,13 @@
 import { type ChildProcess, spawn } from "node:child_process"
 import * as fs from "node:fs"
 import * as path from "node:path"
-import { fileURLToPath } from "node:url"
 import Sqlite from "better-sqlite3"
 import { Chunk, Effect, Layer, Stream } from "effect"
 import { EventStore } from "effect-stores"
 import { EventStoreSqlite, SqliteDatabase } from "effect-stores/sqlite"
 import { expect, it } from "vitest"
 import { temporaryDirectory } from "../support/backends.js"
+import { bundled } from "../support/child.js"
 
 export const freshFile = (): string => path.join(temporaryDirectory(), "events.db")
 
@@ -49,14 +49,11 @@ export const openConnections = (filename: string): number =>
     }
   }).length
 
-const childFile = fileURLToPath(new URL("./child.ts", import.meta.url))
+const childFile = new URL("./child.ts", import.meta.url)
 
 export const childCommand = (command: string, filename: string): [string, ...Array<string>] => [
   process.execPath,
-  "--import",
-  "tsx",
-  "--conditions=source",
-  childFile,
+  bundled(childFile),
   command,
   filename
 ]

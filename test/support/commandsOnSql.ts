@@ -4,9 +4,7 @@
  */
 import { Chunk, Context, Deferred, Effect, Fiber, Layer, Option, Schema, type Scope, Stream } from "effect"
 import { CommandStore, CommandStoreEncoded, type Errors, EventStore } from "effect-stores"
-import { beforeAll, describe, expect, it } from "vitest"
-import { bundleWorker } from "../workers/bundle.js"
-import { temporaryDirectory } from "./backends.js"
+import { describe, expect, it } from "vitest"
 import { spawnWorker } from "./child.js"
 import { isFull, kills as killsMax } from "./scale.js"
 
@@ -79,7 +77,7 @@ const statusOf = (commands: CommandStore.CommandStoreShape, id: string) =>
   Effect.map(commands.get(id), (found) => Option.getOrUndefined(found)?.status)
 
 /** Lines of a worker, one after another, and what it ended with. */
-const startExecutor = (file: string, env: Env) => {
+const startExecutor = (file: URL, env: Env) => {
   const worker = spawnWorker(file, { env })
   const lines = worker.lines[Symbol.asyncIterator]()
   return {
@@ -371,10 +369,7 @@ export const commandsInTransactions = <I, D extends Transactional>(
 }
 
 export const commandsOnSql = <I, D extends Database>(backend: Backend<I, D>): void => {
-  let executor: string
-  beforeAll(async () => {
-    executor = await bundleWorker("executor", temporaryDirectory())
-  })
+  const executor = new URL("../workers/executor.ts", import.meta.url)
 
   const withStores = withStoresOf(backend)
 

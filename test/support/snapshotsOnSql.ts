@@ -5,8 +5,6 @@
 import { Chunk, Deferred, Effect, Exit, Fiber, Layer, Logger, LogLevel, Option, Scope, Stream } from "effect"
 import { EventStore, SnapshotStore } from "effect-stores"
 import { describe, expect, it } from "vitest"
-import { bundleWorker } from "../workers/bundle.js"
-import { temporaryDirectory } from "./backends.js"
 import { spawnWorker } from "./child.js"
 import { eventually } from "./eventually.js"
 
@@ -300,7 +298,7 @@ export const snapshotsOnSql = <I, D extends Database>(backend: Backend<I, D>): v
 
   it("of 8 processes that start at once on an empty database and save 32 at a time, the greatest version stays", async () => {
     const place = await backend.place()
-    const worker = await bundleWorker("saver", temporaryDirectory())
+    const worker = new URL("../workers/saver.ts", import.meta.url)
     const [processes, fibers, saves] = [8, 4, 8]
     const workers = Array.from({ length: processes }, (_, index) =>
       spawnWorker(worker, {
