@@ -5,7 +5,14 @@
 import { Cause, Config, ConfigProvider, Effect, Exit, Layer, Option, Redacted } from "effect"
 import { Pool } from "effect-stores"
 import { CheckpointStoreMemory, CommandStoreMemory, EventStoreMemory, SnapshotStoreMemory } from "effect-stores/memory"
-import { CheckpointStorePg, CommandStorePg, EventStorePg, SnapshotStorePg } from "effect-stores/pg"
+import {
+  CacheStorePg,
+  CheckpointStorePg,
+  CommandStorePg,
+  EventStorePg,
+  PgDatabase,
+  SnapshotStorePg
+} from "effect-stores/pg"
 import { SnapshotStoreRedis } from "effect-stores/redis"
 import {
   CheckpointStoreSqlite,
@@ -14,6 +21,7 @@ import {
   SnapshotStoreSqlite,
   SqliteDatabase
 } from "effect-stores/sqlite"
+import { Stores } from "effect-stores/stores"
 import { describe, expect, it } from "vitest"
 
 const file = { filename: ":memory:" }
@@ -126,6 +134,19 @@ describe('a switch that is no boolean is refused, because "false" would count as
       }
     })
   }
+  const others: ReadonlyArray<readonly [key: string, name: string, Built]> = [
+    ["traceparent", "EventStoreMemory.layer", (switched) => built(EventStoreMemory.layer(untyped(switched)))],
+    ["breaker", "CacheStorePg.layer", (switched) => built(CacheStorePg.layer(untyped({ ...server, ...switched })))],
+    ["groupCommit", "PgDatabase.layer", (switched) => built(PgDatabase.layer(untyped({ ...server, ...switched })))],
+    ["durable", "Stores.layer", (switched) => built(Stores.layer(untyped(switched)))]
+  ]
+  for (const [key, name, build] of others) {
+    it(`${key} by ${name}`, async () => {
+      for (const value of ["false", 0, null]) {
+        expect(await build({ [key]: value })).toBe(`${key}: must be true or false, not ${JSON.stringify(value)}`)
+      }
+    })
+  }
 })
 
 it("a prefix that SQLite keeps for its own tables is refused, wherever one is given", async () => {
@@ -138,6 +159,12 @@ it("a prefix that SQLite keeps for its own tables is refused, wherever one is gi
     expect(await outcome(thrown(() => EventStoreSqlite.migrationSql({ prefix })))).toMatch(refused)
   }
   expect(await built(EventStoreSqlite.layer({ ...file, prefix: "sqlite" }))).toBe("done")
+})
+
+it("a poll interval is from 1 ms to what a timer can wait, or infinite", async () => {
+  const polling = (pollInterval: number) => built(EventStoreSqlite.layer({ ...file, pollInterval }))
+  for (const ms of [1, 2 ** 31 - 1, Number.POSITIVE_INFINITY]) expect(await polling(ms)).toBe("done")
+  for (const ms of [-1, 0, 0.5, 2 ** 31, Number.NaN]) expect(await polling(ms)).toMatch(/^pollInterval: must be from/)
 })
 
 describe("pool options", () => {

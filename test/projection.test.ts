@@ -7,9 +7,11 @@ import { randomUUID } from "node:crypto"
 import * as path from "node:path"
 import { assert, it as effectIt } from "@effect/vitest"
 import {
+  Clock,
   Deferred,
   Duration,
   Effect,
+  Exit,
   Fiber,
   Layer,
   Logger,
@@ -28,6 +30,7 @@ import { CheckpointStoreMemory, EventStoreMemory, MemoryDatabase, SnapshotStoreM
 import { CheckpointStorePg, EventStorePg, PgDatabase, SnapshotStorePg } from "effect-stores/pg"
 import { CheckpointStoreSqlite, EventStoreSqlite, SnapshotStoreSqlite, SqliteDatabase } from "effect-stores/sqlite"
 import { describe, expect, it } from "vitest"
+import { wanted } from "../src/projection/run.js"
 import { describePg, freshDatabase, temporaryDirectory } from "./support/backends.js"
 import { eventually } from "./support/eventually.js"
 
@@ -169,6 +172,7 @@ const projections = (name: string, layer: Layer.Layer<Stores, unknown>) =>
         const error = yield* Effect.flip(Projection.catchUp(failing))
         assert.instanceOf(error, Projection.ProjectionStopped)
         assert.strictEqual(error.cause, "no room")
+        assert.match(error.message, /: no room$/)
         assert.deepStrictEqual(yield* handledOf(streamOf(tenantId, "a")), [1, 2])
         const { partitions } = yield* Projection.status(failing)
         assert.strictEqual(partitions[0]?.position, error.position)
@@ -499,6 +503,7 @@ const projections = (name: string, layer: Layer.Layer<Stores, unknown>) =>
           Metric.unsafeSnapshot(undefined).flatMap(({ metricKey, metricState }) =>
             metricKey.name === "effect_stores_projection_lag" &&
             metricKey.tags.some(({ value }) => value === tenantId) &&
+            metricKey.tags.some(({ key, value }) => key === "partition" && value === "0") &&
             MetricState.isGaugeState(metricState)
               ? [metricState.value]
               : []
@@ -650,6 +655,8 @@ describe("a wait for a position", () => {
   effectIt.effect("ends with how far it has come, and with nothing if it was never run", () =>
     Effect.gen(function* () {
       const counters = projection("acme", { partitions: 2 })
+      // Where nothing was appended there is nothing to wait for.
+      yield* Projection.awaitPosition(counters, 0)
       const never = yield* Effect.fork(Effect.flip(Projection.awaitPosition(counters, 1)))
       yield* TestClock.adjust("10 seconds")
       const error = yield* Fiber.join(never)
@@ -724,6 +731,202 @@ describe("the progress of a projection", () => {
   )
 })
 
+describe("the looks of progress", () => {
+  const stores = Layer.merge(EventStoreMemory.layer(), CheckpointStoreMemory.layer())
+
+  effectIt.effect("are as often as is said", () =>
+    Effect.gen(function* () {
+      yield* append("acme", "a")
+      const looks = yield* Ref.make(0)
+      const count = () => Ref.update(looks, (n) => n + 1)
+      yield* Effect.fork(Stream.runForEach(Projection.progress(projection("acme"), { every: "10 millis" }), count))
+      yield* TestClock.adjust("25 millis")
+      assert.strictEqual(yield* Ref.get(looks), 3)
+    }).pipe(Effect.provide(stores))
+  )
+
+  effectIt.effect("with options that are none, or with what is no time, are InvalidInput", () =>
+    Effect.gen(function* () {
+      for (const [what, options] of [
+        ["options.every", { every: 0 }],
+        ["a key of options", { evry: 1 }]
+      ] as const) {
+        const looks = Projection.progress(projection("acme"), options as never)
+        assert.deepInclude(yield* Effect.flip(Stream.runDrain(looks)), { _tag: "InvalidInput", what })
+      }
+    }).pipe(Effect.provide(stores))
+  )
+})
+
+describe("a failure", () => {
+  const stores = Layer.merge(EventStoreMemory.layer(), CheckpointStoreMemory.layer())
+
+  effectIt.effect("is kept as its tag, its name or its kind, and not with what its message says", () =>
+    Effect.gen(function* () {
+      const reasons: ReadonlyArray<readonly [failure: unknown, reason: string]> = [
+        [{ _tag: "NoRoom", message: "a secret" }, "NoRoom"],
+        [new RangeError("a secret"), "RangeError"],
+        ["a secret", "string"],
+        [{ why: "a secret" }, "object"],
+        [null, "object"],
+        [undefined, "undefined"],
+        [{ _tag: 7 }, "unknown"],
+        [{ _tag: "x".repeat(256) }, "unknown"]
+      ]
+      const failing = projection("acme", {
+        delivery: "atLeastOnce",
+        onFailure: "skip",
+        handle: ([event]) => Effect.fail(reasons[(event?.version ?? 0) - 1]?.[0])
+      })
+      yield* append("acme", "a", reasons.length)
+      yield* Projection.catchUp(failing)
+      const store = yield* CheckpointStore.CheckpointStore
+      const letters = yield* Stream.runCollect(store.deadLetters({ name: "acme" }))
+      assert.deepStrictEqual(
+        [...letters].map(({ reason }) => reason),
+        reasons.map(([, reason]) => reason)
+      )
+    }).pipe(Effect.provide(stores))
+  )
+
+  effectIt.effect("of a store is counted, and waited for twice as long each time until something was done", () =>
+    Effect.gen(function* () {
+      const away = new Errors.StoreUnavailable({ operation: "x", retryable: true, cause: new Error("away") })
+      const attempts: Array<number> = []
+      const done = new Set([8, 11])
+      const flaky = projection("away", {
+        delivery: "atLeastOnce",
+        batchSize: 1,
+        handle: () =>
+          Effect.flatMap(Clock.currentTimeMillis, (ms) =>
+            done.has(attempts.push(ms)) ? Effect.void : Effect.fail(away)
+          )
+      })
+      yield* append("away", "a", 2)
+      const catchingUp = yield* Effect.fork(Projection.catchUp(flaky))
+      yield* TestClock.adjust("20 seconds")
+      yield* Fiber.join(catchingUp)
+      assert.deepStrictEqual(
+        attempts.slice(1).map((ms, i) => ms - (attempts[i] ?? 0)),
+        [200, 400, 800, 1_600, 3_200, 5_000, 5_000, 0, 100, 200]
+      )
+      const counted = Metric.unsafeSnapshot(undefined).flatMap(({ metricKey, metricState }) => {
+        const labels = new Map(metricKey.tags.map(({ key, value }) => [key, value]))
+        const isOurs = metricKey.name === "effect_stores_projection_failures" && labels.get("projection") === "away"
+        return isOurs && MetricState.isCounterState(metricState) ? [[labels.get("outcome"), metricState.count]] : []
+      })
+      assert.deepStrictEqual(counted, [["unavailable", 9]])
+    }).pipe(Effect.provide(stores))
+  )
+})
+
+describe("the partitions that a process claims", () => {
+  /** Of one projection, by who has them; those of nobody are "". */
+  const claims = (owners: ReadonlyArray<string>) => {
+    const checkpoints = owners.map((owner, partition) => ({
+      name: "acme",
+      generation: 1,
+      partition,
+      partitions: owners.length,
+      position: 0,
+      token: 1,
+      owner: owner === "" ? Option.none() : Option.some(owner),
+      leaseLeft: owner === "" ? Duration.zero : Duration.seconds(1)
+    }))
+    const own = new Set(owners.flatMap((owner, partition) => (owner === "me" ? [partition] : [])))
+    const { free, richest, share } = wanted(checkpoints, "me", own)
+    return [share, free, richest?.partition]
+  }
+
+  it("are free ones up to its share, and one of whoever has at least two more", () => {
+    expect(claims(["", "", "", ""])).toEqual([4, [0, 1, 2, 3], undefined])
+    expect(claims(["a", "", "me", ""])).toEqual([2, [1, 3], undefined])
+    expect(claims(["a", "", "b", "", ""])).toEqual([2, [1, 3, 4], undefined])
+    expect(claims(["a", "b", "a", "a", "me"])).toEqual([2, [], 3])
+    expect(claims(["a", "a", "me"])).toEqual([2, [], undefined])
+    expect(claims(["me", "me"])).toEqual([2, [], undefined])
+  })
+})
+
+describe("a projection that is run", () => {
+  effectIt.effect("waits for a CheckpointStore that is away, and warns by its name", () =>
+    Effect.gen(function* () {
+      const store = yield* CheckpointStore.CheckpointStore
+      const warnings: Array<string> = []
+      const logger = Logger.make(({ message }) => void warnings.push(String(message)))
+      const away = new Errors.StoreUnavailable({ operation: "x", retryable: true, cause: new Error("away") })
+      let calls = 0
+      const open: CheckpointStore.CheckpointStoreShape["open"] = (follower, options) =>
+        Effect.suspend(() => (++calls < 3 ? Effect.fail(away) : store.open(follower, options)))
+      const handled = yield* Deferred.make<void>()
+      const counters = projection("acme", { handle: () => Deferred.succeed(handled, undefined) })
+      yield* append("acme", "a")
+      const worker = yield* Projection.run(counters).pipe(
+        Effect.provideService(CheckpointStore.CheckpointStore, { ...store, open }),
+        Effect.provide(Logger.replace(Logger.defaultLogger, logger)),
+        Effect.fork
+      )
+      yield* TestClock.adjust("2 seconds")
+      yield* Deferred.await(handled)
+      yield* Fiber.interrupt(worker)
+      assert.deepStrictEqual(
+        warnings.map((warning) => warning.includes("acme")),
+        [true, true]
+      )
+    }).pipe(Effect.provide(Layer.merge(EventStoreMemory.layer(), CheckpointStoreMemory.layer())))
+  )
+})
+
+describe("a partition that is held", () => {
+  const stores = Layer.merge(EventStoreMemory.layer(), CheckpointStoreMemory.layer())
+
+  effectIt.effect("is let go when another has taken it over while a store was away", () =>
+    Effect.gen(function* () {
+      const begun = yield* Deferred.make<void>()
+      const away = new Errors.StoreUnavailable({ operation: "x", retryable: true, cause: new Error("away") })
+      const handle = () => Effect.zipRight(Deferred.succeed(begun, undefined), Effect.fail(away))
+      const { position } = yield* append("acme", "a")
+      const catchingUp = yield* Effect.fork(Projection.catchUp(projection("acme", { handle })))
+      yield* Deferred.await(begun)
+      const store = yield* CheckpointStore.CheckpointStore
+      const takeFrom = yield* tokenOf("acme")
+      const lease = yield* store.claim({ name: "acme" }, { owner: "thief", takeFrom, lease: "1 hour" })
+      yield* store.commit(Option.getOrThrow(lease), position)
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(yield* Fiber.poll(catchingUp), Option.some(Exit.succeed(position)))
+    }).pipe(Effect.provide(stores))
+  )
+
+  effectIt.effect("is renewed in the handler's transaction where that keeps every other renewal waiting", () =>
+    Effect.gen(function* () {
+      const [begun, go] = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
+      const store = yield* CheckpointStore.CheckpointStore
+      const leftMs = yield* Ref.make<ReadonlyArray<number>>([])
+      const long = projection("acme", {
+        lease: "3 seconds",
+        handle: () =>
+          Effect.gen(function* () {
+            yield* Deferred.succeed(begun, undefined)
+            yield* Deferred.await(go)
+            const found = yield* Stream.runCollect(store.list({ name: "acme" }))
+            yield* Ref.set(
+              leftMs,
+              [...found].map(({ leaseLeft }) => Duration.toMillis(leaseLeft))
+            )
+          })
+      })
+      yield* append("acme", "a")
+      const catchingUp = yield* Effect.fork(Projection.catchUp(long))
+      yield* Deferred.await(begun)
+      yield* TestClock.adjust("4 seconds")
+      yield* Deferred.succeed(go, undefined)
+      yield* Fiber.join(catchingUp)
+      // A third of the lease after its claim it was to be renewed, and a third later it was renewed here.
+      assert.deepStrictEqual(yield* Ref.get(leftMs), [1_000])
+    }).pipe(Effect.provide(stores))
+  )
+})
+
 describe("a definition", () => {
   const right = { name: "p", delivery: "exactlyOnce", events: Known, handle: () => Effect.void } as const
   const wrong: ReadonlyArray<readonly [what: string, options: object]> = [
@@ -748,6 +951,27 @@ describe("a definition", () => {
       expect(() => Projection.make(options as never)).toThrow(expect.objectContaining({ _tag: "InvalidInput", what }))
     })
   }
+
+  effectIt.effect("whose Schema does not tell its types reads all of them, or those that the filter names", () =>
+    Effect.gen(function* () {
+      for (const type of ["One", "Other"]) yield* append("acme", "a", 1, { type, data: { n: 1 } })
+      const readBy = (name: string, filter: EventStore.Filter) =>
+        Effect.gen(function* () {
+          const seen = yield* Ref.make<ReadonlyArray<string>>([])
+          const any = Projection.make({
+            name,
+            delivery: "atLeastOnce",
+            events: Schema.Struct({ _tag: Schema.String, n: Schema.Number }),
+            filter,
+            handle: (events) => Ref.update(seen, (all) => [...all, ...events.map(({ data }) => data._tag)])
+          })
+          yield* Projection.catchUp(any)
+          return yield* Ref.get(seen)
+        })
+      assert.deepStrictEqual(yield* readBy("all", {}), ["One", "Other"])
+      assert.deepStrictEqual(yield* readBy("some", { types: ["Other"] }), ["Other"])
+    }).pipe(Effect.provide(Layer.merge(EventStoreMemory.layer(), CheckpointStoreMemory.layer())))
+  )
 
   effectIt.effect("whose Schema has its types behind transformations still reads only those", () =>
     Effect.gen(function* () {

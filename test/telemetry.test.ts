@@ -56,6 +56,8 @@ it.effect("an append says what it appends where, and to which version it has led
     const { "effect_stores.domain": domain, "effect_stores.streams": streams, ...rest } = attributesOf(several)
     assert.deepStrictEqual([domain, streams, rest["effect_stores.events"]], ["d, e", 2, 18])
     assert.strictEqual(rest["effect_stores.type"], "T0, T1, T2, T3, T4, T5, T6, T7, …")
+    const [twice] = yield* traced(store.append(stream, [...many.slice(1), ...many.slice(1)], { expected: "any" }))
+    assert.strictEqual(attributesOf(twice)["effect_stores.type"], "T1, T2, T3, T4, T5, T6, T7, T8")
   }).pipe(Effect.provide(EventStoreMemory.layer()))
 )
 

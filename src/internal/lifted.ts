@@ -77,7 +77,7 @@ const readable = <Port extends object>(port: Port, { readOnly }: SharedOptions):
 /** A port of which a copy has all members: where it is an instance of a class, a copy would lack the methods. */
 const membersOf = <Port extends object>(port: Port): Port => {
   const members = { ...port }
-  for (let at = Object.getPrototypeOf(port); at !== null && at !== Object.prototype; at = Object.getPrototypeOf(at)) {
+  for (let at = Object.getPrototypeOf(port); at !== null; at = Object.getPrototypeOf(at)) {
     for (const name of Reflect.ownKeys(at)) {
       const member: unknown = name in members ? undefined : Reflect.get(port, name)
       if (member !== undefined) Reflect.set(members, name, typeof member === "function" ? member.bind(port) : member)
@@ -98,7 +98,7 @@ export const isSealed = (port: object): boolean => sealed in port
 export const addSealed = <Port extends object>(port: Port, upkeep: unknown): Port =>
   Object.assign(port, { [sealed]: upkeep })
 
-export const upkeepIn = (port: object): unknown => (sealed in port ? port[sealed] : undefined)
+export const upkeepIn = (port: object): unknown => (port as { readonly [sealed]?: unknown })[sealed]
 
 /** What a port keeps for layers that seal: see `note` of the ports. */
 export type Note = (name: string, value: string | null) => Effect.Effect<string | null, StoreFailure>

@@ -135,15 +135,15 @@ const port = (database: Database): Encoded.Encoded => {
       Effect.clockWith((clock) =>
         commands.read((rows) => {
           const nowMs = clock.unsafeCurrentTimeMillis()
-          return matching(rows, { ...filter, statuses: ["received"] })
-            .flatMap(({ id }): ReadonlyArray<Open> => {
-              const row = received(rows, id)
-              if (row === undefined || row.leaseEndMs > nowMs) return []
-              const { attempts, createdAt, dueAt, position, type } = row.command
+          const isOpen = matches({ ...filter, statuses: ["received"] })
+          return [...rows.values()]
+            .flatMap(({ command, leaseEndMs }): ReadonlyArray<Open> => {
+              if (!isOpen(command) || leaseEndMs > nowMs) return []
+              const { attempts, createdAt, dueAt, id, position, type } = command
               // One without a due time is due at once, whichever clock has said when it was created.
               const dueInMs = dueAt === null ? Math.min(0, createdAt - nowMs) : dueAt - nowMs
-              const command = { id, type, position, attempts, dueInMs, isLeftBehind: row.leaseEndMs > 0 }
-              return [[dueAt ?? createdAt, command]]
+              const isLeftBehind = leaseEndMs > 0
+              return [[dueAt ?? createdAt, { id, type, position, attempts, dueInMs, isLeftBehind }]]
             })
             .sort(([atA, a], [atB, b]) => atA - atB || a.position - b.position)
             .slice(0, limit)

@@ -93,9 +93,10 @@ export const define = <A extends { readonly _tag: string }, I extends { readonly
   const conditions = options(filter, "filter", filterKeys)
   const known = tagsOf(events)
   const asked = optionalTypes(conditions.types, "filter.types")
-  const stranger = known === undefined || asked === null ? -1 : asked.findIndex((type) => !known.includes(type))
-  if (asked !== null && stranger >= 0) {
-    refuse(`filter.types[${stranger}]`, `is ${describe(asked[stranger])}, which is no type of the Schema's events`)
+  for (const [i, type] of asked?.entries() ?? []) {
+    if (known?.includes(type) === false) {
+      refuse(`filter.types[${i}]`, `is ${describe(type)}, which is no type of the Schema's events`)
+    }
   }
   const types = asked ?? known
   const codec = tagged(events)

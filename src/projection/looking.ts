@@ -105,7 +105,7 @@ export const awaitPosition = (
         for (let pauseMs = firstLookMs; ; pauseMs = Math.min(pauseMs * 2, lookMsMax)) {
           const positions = (yield* checkpointsOf(store, follower)).map(({ position }) => position)
           const reached = positions.length === 0 ? 0 : Math.min(...positions)
-          if (positions.length > 0 && reached >= request.position) return
+          if (reached >= request.position) return
           const leftMs = endMs - (yield* Clock.currentTimeMillis)
           if (leftMs <= 0) {
             const { generation, name } = follower

@@ -25,7 +25,10 @@ interface TimeFilter {
 
 type Direction = "forward" | "backward"
 
-/** U+FF5E sorts before the emoji by bytes and by code points, and after it by UTF-16 code units. */
+/**
+ * U+E000 to U+FFFF sort before what is beyond the basic plane by bytes and by code points, and after it by UTF-16 code
+ * units.
+ */
 export const awkwardNames = [
   "Z",
   "a",
@@ -35,8 +38,10 @@ export const awkwardNames = [
   "e\u0301",
   "\u0416",
   "\ud7ff",
+  "\ue000",
   "\uff5e",
   "\ufffd",
+  "\u{10000}",
   "\u{1f600}",
   "\u{10ffff}",
   "a ",

@@ -66,7 +66,9 @@ const stryker = (
   return status ?? 1
 }
 
-const isTried = ({ status }: Mutant): boolean => ["Killed", "Timeout", "Survived", "NoCoverage"].includes(status)
+const isTried = ({ status }: Mutant): boolean => isKilled(status) || ["Survived", "NoCoverage"].includes(status)
+
+const isKilled = (status: string): boolean => ["Killed", "Timeout"].includes(status)
 
 interface Place {
   readonly line: number
@@ -78,17 +80,34 @@ interface Mutant {
   readonly mutatorName: string
   readonly replacement: string
   readonly status: string
+  /** None where all tests were run. */
+  readonly coveredBy?: ReadonlyArray<string>
+  readonly testsCompleted?: number
   readonly location: { readonly start: Place; readonly end: Place }
 }
 
-/** Each mutant that a run has tried, by what it is, with what became of it. */
+interface Report {
+  readonly files: Readonly<Record<string, { readonly mutants: ReadonlyArray<Mutant> }>>
+  readonly testFiles: Readonly<Record<string, { readonly tests: ReadonlyArray<unknown> }>>
+}
+
+/**
+ * Each mutant that a run has tried, by what it is, with what became of it. Stryker looks at tests only: where a mutant
+ * keeps a file of tests from being loaded, fewer have ended and none has failed. That one is killed.
+ */
 const verdicts = (name: string): ReadonlyMap<string, Mutant & { readonly range: string }> => {
-  const { files } = JSON.parse(fs.readFileSync(`.mutation/${name}.json`, "utf8"))
-  const found = Object.entries<{ readonly mutants: ReadonlyArray<Mutant> }>(files).flatMap(([file, { mutants }]) =>
+  const { files, testFiles }: Report = JSON.parse(fs.readFileSync(`.mutation/${name}.json`, "utf8"))
+  const all = Object.values(testFiles).reduce((sum, { tests }) => sum + tests.length, 0)
+  const statusOf = ({ coveredBy = [], status, testsCompleted = 0 }: Mutant): string =>
+    status === "Survived" && testsCompleted < (coveredBy.length || all) ? "Killed" : status
+  const found = Object.entries(files).flatMap(([file, { mutants }]) =>
     mutants.filter(isTried).map((mutant) => {
       const { end, start } = mutant.location
       const range = `${file}:${start.line}:${start.column - 1}-${end.line}:${end.column}`
-      return [`${range} ${mutant.mutatorName} ${mutant.replacement}`, { ...mutant, range }] as const
+      return [
+        `${range} ${mutant.mutatorName} ${mutant.replacement}`,
+        { ...mutant, status: statusOf(mutant), range }
+      ] as const
     })
   )
   return new Map(found)
@@ -105,14 +124,14 @@ const tryRoom = (name: string, tests: ReadonlyArray<string>, mutate: ReadonlyArr
   process.exitCode = stryker(name, tests, config)
   if (process.exitCode !== 0) return
   const first = verdicts(name)
-  const doubtful = [...first].filter(([, { status }]) => status === "Survived" || status === "NoCoverage")
+  const doubtful = [...first].filter(([, { status }]) => !isKilled(status))
   let lived: ReadonlyArray<string> = []
   if (doubtful.length > 0) {
     const ranges = new Set(doubtful.map(([, { range }]) => range))
     process.exitCode = stryker(`${name}-again`, tests, { ...config, mutate: [...ranges], coverageAnalysis: "off" })
     if (process.exitCode !== 0) return
     const second = verdicts(`${name}-again`)
-    lived = doubtful.flatMap(([key]) => (second.get(key)?.status === "Survived" ? [key] : []))
+    lived = doubtful.flatMap(([key]) => (isKilled(second.get(key)?.status ?? "") ? [] : [key]))
   }
   const score = (100 * (first.size - lived.length)) / first.size
   console.log(

@@ -168,7 +168,8 @@ export const claims = (test: Test): void => {
       const follower = freshFollower()
       yield* failsWith(store.claim(follower, { owner: "one" }), "NotFound")
       yield* store.open(follower)
-      yield* failsWith(store.claim(follower, { owner: "one", partition: 1 }), "NotFound")
+      const { what } = yield* failsWith(store.claim(follower, { owner: "one", partition: 1 }), "NotFound")
+      assert.ok(what.includes(follower.name) && what.includes("partition 1"), what)
       yield* failsWith(store.claim({ ...follower, generation: 2 }, { owner: "one" }), "NotFound")
     }))
 

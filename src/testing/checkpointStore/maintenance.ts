@@ -8,7 +8,7 @@ import type * as Layer from "effect/Layer"
 import { CheckpointStore } from "../../CheckpointStore.js"
 import { byBytes, collect, failsWith } from "../suite.js"
 import type { Test } from "./fixtures.js"
-import { claimed, freshFollower, listed } from "./fixtures.js"
+import { claimed, freshFollower, listed, plain } from "./fixtures.js"
 
 export const maintenance = (test: Test, { secrets }: { readonly secrets: ReadonlyArray<string> }): void => {
   test("checkpoints are listed in order of name by bytes, generation and partition, page by page", () =>
@@ -35,6 +35,8 @@ export const maintenance = (test: Test, { secrets }: { readonly secrets: Readonl
       assert.equal((yield* listed({ name: names[0] as string, generation: 9 })).length, 2)
       assert.deepEqual(yield* listed({ name: names[0] as string, generation: 8 }), [])
       assert.deepEqual(yield* listed({ name: `${run}` }), [])
+      const error = yield* failsWith(collect(store.list({ generation: 9 })), "InvalidInput")
+      assert.equal(error.what, "filter.generation")
     }))
 
   test("a generation is deleted with all its checkpoints, whoever holds them, and begins again at 0", () =>
@@ -58,6 +60,16 @@ export const maintenance = (test: Test, { secrets }: { readonly secrets: Readonl
         (yield* listed(follower)).map(({ position }) => position),
         [0, 0]
       )
+    }))
+
+  test("a deletion that was undone leaves the checkpoints as they were, in their order", () =>
+    Effect.gen(function* () {
+      const store = yield* CheckpointStore
+      const follower = freshFollower()
+      const opened = yield* store.open(follower, { partitions: 4 })
+      yield* Effect.flip(store.transaction(Effect.zipRight(store.delete(follower), Effect.fail("undone"))))
+      assert.deepEqual(yield* store.open(follower, { partitions: 4 }), opened)
+      assert.deepEqual(yield* listed(follower), opened.map(plain))
     }))
 
   test("info counts checkpoints, names the backend and shows no secret", () =>

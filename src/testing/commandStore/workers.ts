@@ -138,6 +138,25 @@ export const workers = (test: Test, layer: Layer.Layer<CommandStore, unknown>): 
       assert.deepEqual(ran, [5, 6, 3, 2])
     }))
 
+  test("what is open tells since when it is due, and what another executes takes no place among it", () =>
+    Effect.gen(function* () {
+      const store = yield* CommandStore
+      const port = yield* portOf<Encoded>((keep) => relift(store, keep))
+      const tenantId = freshTenant()
+      const [longAgo, before, soon] = yield* Effect.all([inMs(-3 * hour), inMs(-hour), inMs(hour)])
+      const { id, position } = yield* create({ tenantId, createdAt: longAgo })
+      assert.ok(yield* port.takeOver({ id, position, attempts: 0, token: randomUUID(), leaseMs: hour }))
+      yield* create({ tenantId, createdAt: longAgo, dueAt: soon })
+      yield* create({ tenantId, createdAt: longAgo, dueAt: before })
+      yield* create({ tenantId, createdAt: longAgo })
+      const open = yield* port.open({ filter: { ...anyCommand, tenantId }, limit: 3 })
+      // The clocks of a backend and of its caller may differ by a little.
+      assert.deepEqual(
+        open.map(({ dueInMs }) => Math.round(dueInMs / hour)),
+        [-3, -1, 1]
+      )
+    }))
+
   test("what has no due time is due at once, although the clock that says when it was created is ahead", () =>
     Effect.gen(function* () {
       const tenantId = freshTenant()
