@@ -181,16 +181,20 @@ export const make = (names: Names) => {
   /**
    * The events of a filter, found in a way, or in whichever the server chooses. Adds the values of the filter to
    * `values`. `range` has the parameters of a range of positions. It is compared together with the column that is
-   * looked up: by itself the planner takes any range for short, and would rather walk over it.
+   * looked up: by itself the planner takes any range for short, and would rather walk over it. `page` is how many are
+   * wanted, and in which order. Each type has its own, because the planner knows what a parameter limits: where it must
+   * guess how much of it all is wanted, it reads and sorts whole types, by several processes.
    */
   const found = (
     way: Way | undefined,
     filter: EncodedFilter,
     values: Array<unknown>,
-    range?: { readonly after: string; readonly through: string }
+    range?: { readonly after: string; readonly through: string },
+    page?: { readonly key: string; readonly order: "asc" | "desc"; readonly limit: string }
   ): Source => {
     const between = (position: string, prefix: (value: string) => string): string =>
       range === undefined ? "" : ` and ${position} > ${prefix(range.after)} and ${position} <= ${prefix(range.through)}`
+    const wanted = page === undefined ? "" : ` order by ${page.key} ${page.order} limit ${page.limit}`
     if (way === undefined) {
       const { shape, sql } = where(conditions, filter, values)
       return { from: events, where: `true${sql}`, shape }
@@ -207,9 +211,12 @@ export const make = (names: Names) => {
     const key = range === undefined ? undefined : keyOfWay(way, filter)
     const rest =
       types.length > 0 ? "" : key === undefined ? between("position", identity) : keyed(`$${values.push(key)}`)
+    const found = (types.length === 0 ? [all] : parts).map(
+      (part) => `(select * from (${part}) as part where true${sql}${rest}${wanted})`
+    )
     return {
-      from: `(${types.length === 0 ? all : parts.join(" union all ")}) as found`,
-      where: `true${sql}${rest}`,
+      from: `(${found.join(" union all ")}) as found`,
+      where: "true",
       shape: `${way.name}${types.length === 0 ? "" : types.length}_${shape}`
     }
   }
@@ -457,7 +464,10 @@ export const make = (names: Names) => {
         ? { after: `$${values.push(after)}::bigint`, through: `$${values.push(through)}::bigint` }
         : undefined
       const looks = ways.map((way, i) => {
-        const { from, shape, where } = found(way, partOf(filter, way), values, way.inOrder ? range : undefined)
+        const page = { key: "position", order, limit: "$1" } as const
+        const { from, shape, where } = way.inOrder
+          ? found(way, partOf(filter, way), values, range, page)
+          : found(way, partOf(filter, way), values)
         const text = way.inOrder
           ? `select ${i}, count(*), coalesce(${last}(position), 0)
              from (select position from ${from} where ${where} order by position ${order} limit $1) as way`
@@ -475,12 +485,13 @@ export const make = (names: Names) => {
 
     readFeed: (request: Request<"readFeed">, way: Way) => {
       const values: Array<unknown> = [request.after, request.through, request.limit, request.maxBytes]
-      const { from, shape, where } = found(way, request.filter, values, { after: "$1", through: "$2" })
       const order = orderOf(request.direction)
       const range = "position > $1 and position <= $2"
-      const rows = `from ${from} where ${where}`
       // Of one stream the order of versions is that of positions, and has an index.
       const key = way.name === "stream" ? "version" : "position"
+      const wanted = { key, order, limit: "$3" } as const
+      const { from, shape, where } = found(way, request.filter, values, { after: "$1", through: "$2" }, wanted)
+      const rows = `from ${from} where ${where}`
       const page = { rows, key, direction: order, limit: "$3", maxBytes: "$4" } as const
       return read(
         `read_feed_${order}_${shape}`,
