@@ -42,7 +42,12 @@ export class GuardedPort {
   ): Effect.Effect<ReadonlyArray<EncodedEntry | null>> {
     const [key] = keys
     if (key === undefined) return Effect.succeed([])
-    return this.orNone({ tenantId, key }, () => this.encoded.getMany(tenantId, keys, left))
+    // One key is the usual case, and cheaper to ask for by itself.
+    return this.orNone({ tenantId, key }, () =>
+      keys.length === 1
+        ? Effect.map(this.encoded.get({ tenantId, key }, left), (entry) => [entry])
+        : this.encoded.getMany(tenantId, keys, left)
+    )
   }
 
   /** Begins loads, in the order of the keys. */
