@@ -1,0 +1,143 @@
+/**
+ * Every statement that the stores prepare on PostgreSQL finds its rows by an index: in the plan that the server keeps
+ * for all parameters, as it is made for tables of ten million rows of which it knows nothing else.
+ */
+import assert from "node:assert/strict"
+import { Effect, Layer, Redacted } from "effect"
+import { CacheStore, CheckpointStore, CommandStore, DataStore, EventStore, SnapshotStore } from "effect-stores"
+import {
+  CacheStorePg,
+  CheckpointStorePg,
+  CommandStorePg,
+  DataStorePg,
+  EventStorePg,
+  PgDatabase,
+  SnapshotStorePg
+} from "effect-stores/pg"
+import Pg from "pg"
+import { test } from "vitest"
+import { describePg, freshDatabase } from "../support/backends.js"
+import { withClient } from "../support/databases.js"
+import { filtered } from "../support/filtered.js"
+import { cache, checkpoints, commands, events, id, objects, snapshots, stream } from "../support/tour.js"
+
+/** The statements that an effect prepares, on any connection. */
+const preparedBy = async (self: Effect.Effect<unknown, unknown>): Promise<ReadonlyArray<string>> => {
+  const { prototype } = Pg.Connection as unknown as {
+    readonly prototype: { parse: (query: { readonly text: string }) => unknown }
+  }
+  const { parse } = prototype
+  const texts = new Set<string>()
+  prototype.parse = function (this: unknown, query) {
+    texts.add(query.text)
+    return parse.call(this, query)
+  }
+  try {
+    await Effect.runPromise(self)
+  } finally {
+    prototype.parse = parse
+  }
+  return [...texts]
+}
+
+/** A row in each table. */
+const left = Effect.gen(function* () {
+  yield* (yield* CommandStore.CommandStore).create({ id, tenantId: "t", domain: "order", type: "Place", data: 1 })
+  const snapshot = { version: 1, lastEventMark: id, schemaVersion: "1", state: 1 }
+  yield* (yield* SnapshotStore.SnapshotStore).save(stream, snapshot)
+  yield* (yield* CacheStore.CacheStore).set("t", "k", 1, { tags: ["tag"] })
+  const objects = yield* DataStore.DataStore
+  yield* objects.buckets.create("bucket")
+  yield* objects.put({ bucket: "bucket", name: "a" }, new Uint8Array(2 ** 20))
+  yield* (yield* CheckpointStore.CheckpointStore).open({ name: "follower", generation: 1 })
+})
+
+/** What looks at everything there is, by its meaning. */
+const looksAtAll: ReadonlyArray<RegExp> = [
+  // Numbers of all, and what is emptied.
+  /^select (\(select )?count\(\*\)/,
+  /^with \w+ as \(delete from \S+\)\s+delete from \S+$/,
+  // Only where the log is short; else it is looked through a stretch of positions at a time.
+  /select distinct type as value from "public"."es_commands"/,
+  // All buckets, and the puts that are under way: few.
+  /from "public"."es_buckets"$/,
+  /from "public"."es_object_uploads" where touched_ms/
+]
+
+const scansOf = async (client: Pg.Client, text: string): Promise<ReadonlyArray<string>> => {
+  await client.query(`prepare asked as ${text}`)
+  const { rows } = await client.query("select cardinality(parameter_types) as n from pg_prepared_statements")
+  const nulls = Array.from({ length: rows[0].n }, () => "null").join()
+  const plan = await client.query(`explain execute asked${nulls === "" ? "" : `(${nulls})`}`)
+  await client.query("deallocate asked")
+  return plan.rows
+    .map((row) => (row["QUERY PLAN"] as string).trim())
+    .filter((line) => /Seq Scan on es_\w+/.test(line))
+    .map((line) => line.replace(/ +\(cost.*/, ""))
+}
+
+describePg("plans on PostgreSQL", () => {
+  test("no statement scans a table of ten million rows", async () => {
+    const url = await freshDatabase()
+    const stores = Layer.mergeAll(
+      EventStorePg.layerFromDatabase({ indexes: ["type", "domain", "tenant", "time"] }),
+      CommandStorePg.layerFromDatabase(),
+      SnapshotStorePg.layerFromDatabase(),
+      CacheStorePg.layerFromDatabase(),
+      DataStorePg.layerFromDatabase(),
+      CheckpointStorePg.layerFromDatabase()
+    ).pipe(Layer.provideMerge(PgDatabase.layer({ url: Redacted.make(url) })))
+    const fill = () =>
+      withClient(url, (client) =>
+        client.query(`insert into es_events
+            (position, id, tenant_id, domain, aggregate_id, version, type, data, metadata, created_ms)
+          select nextval('es_positions'), gen_random_uuid(), 'many', 'order', n, 1, 'T', '1', '{}', n from generate_series(1, 3000) n`)
+      )
+    const texts = await preparedBy(
+      Effect.all([
+        // The log must be long enough for looks to be taken.
+        Effect.flatMap(EventStore.EventStore, (store) =>
+          Effect.zipRight(
+            store.append({ tenantId: "t", domain: "d", aggregateId: "a" }, [{ type: "T", data: 1 }], {
+              expected: "any"
+            }),
+            Effect.promise(fill)
+          )
+        ),
+        filtered,
+        events,
+        commands,
+        snapshots,
+        cache,
+        objects,
+        checkpoints,
+        left,
+        Effect.promise(fill)
+      ]).pipe(Effect.provide(stores))
+    )
+    const asked = texts.filter(
+      (text) =>
+        /^(select|insert|update|delete|with)/i.test(text.trim()) && !looksAtAll.some((all) => all.test(text.trim()))
+    )
+    assert.ok(asked.length > 100, `${asked.length} statements`)
+    await withClient(url, async (client) => {
+      await client.query("set plan_cache_mode = force_generic_plan")
+      // What the tour has left empty: of an empty table the planner knows that it is.
+      await client.query("insert into es_notes values ('a store', 'a name', 'a value')")
+      await client.query("insert into es_revisions values ('t', 'order', 'a', gen_random_uuid())")
+      await client.query(
+        `insert into es_dead_letters values
+           ('follower', 1, 1, 0, 't', 'order', 'a', gen_random_uuid(), 'Placed', 'a reason', 'event')`
+      )
+      await client.query("analyze")
+      const ours = "select oid from pg_class where relname like 'es\\_%'"
+      await client.query(`delete from pg_statistic where starelid in (${ours})`)
+      await client.query(
+        `update pg_class set relpages = greatest(relpages, 1), reltuples = 1e7 where oid in (${ours} and relkind in ('r', 'i'))`
+      )
+      const scans: Array<string> = []
+      for (const text of asked) for (const scan of await scansOf(client, text)) scans.push(`${scan}: ${text}`)
+      assert.deepEqual(scans, [])
+    })
+  })
+})
