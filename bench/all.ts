@@ -19,7 +19,7 @@ interface Run {
 const runs: ReadonlyArray<Run> = [
   { bench: "event-store", brief: [], quick: ["--what", "pg,sqlite", "--only", "append of 1 event to a new stream"] },
   { bench: "peers", brief: [], quick: [] },
-  { bench: "workloads", brief: [], quick: ["--only", "reads"] },
+  { bench: "workloads", brief: [], quick: ["--what", "sqlite", "--only", "reads"] },
   { bench: "aggregate", brief: [], quick: ["--backend", "sqlite"] },
   { bench: "subscribers", brief: ["--backend", "pg,sqlite", "--most", "1000"], quick: null },
   { bench: "command-store", brief: [], quick: ["--only", "create"] },

@@ -42,6 +42,6 @@ describeWith("ceph", name, async () => {
     damage: damageOnS3(options("c-"))
   })
   DataStoreSuite.names(name, layer("n-"), { names: isFull ? 10_000 : 200, timeoutMs: 3_600_000 })
-  DataStoreSuite.badInput(name, layer("b-"), { cases: isFull ? 10_000 : 200, timeoutMs: 3_600_000 })
-  DataStoreSuite.model(name, layer("m-"), { runs: isFull ? 300 : 10, timeoutMs: 3_600_000 })
+  DataStoreSuite.badInput(name, layer("b-"), { cases: isFull ? 10_000 : 600, timeoutMs: 3_600_000 })
+  DataStoreSuite.model(name, layer("m-"), { runs: isFull ? 300 : 25, timeoutMs: 3_600_000 })
 })

@@ -10,7 +10,7 @@ import { describePg, freshDatabase, temporaryDirectory } from "./support/backend
 import { bundled } from "./support/child.js"
 import { isFull } from "./support/scale.js"
 
-const events = isFull ? 5_000_000 : 300_000
+const events = isFull ? 5_000_000 : 500_000
 const grownMiBMax = 100
 
 const read = async (where: string, count: number, mode: "read" | "keep") => {

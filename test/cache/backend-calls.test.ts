@@ -8,14 +8,12 @@ import { Duration, Effect, Fiber, Option, TestClock } from "effect"
 import { CacheStoreEncoded, Errors } from "effect-stores"
 import { CacheStoreMemory } from "effect-stores/memory"
 import { describe } from "vitest"
+import { turn } from "../../src/internal/fibers.js"
 import { held } from "../../src/testing/cacheStore/fixtures.js"
 
 const unavailable = new Errors.StoreUnavailable({ operation: "begin", retryable: true, cause: new Error("away") })
 
 const unexpected = Effect.dieMessage("this must not be loaded")
-
-/** Lets everything run that waits for no time. */
-const settled = Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
 
 interface Asked {
   /** Keys of each request to begin. */
@@ -49,6 +47,12 @@ const processOn = (encoded: CacheStoreEncoded.Encoded, leaseMs?: number) => {
 
 const memory = Effect.suspend(() => Effect.map(CacheStoreMemory.makeEncoded(), ({ encoded }) => encoded))
 
+/** Two processes on one cache, and a load that its caller holds. */
+const sharing = Effect.gen(function* () {
+  const encoded = yield* memory
+  return { one: yield* processOn(encoded), two: yield* processOn(encoded), load: yield* held() }
+})
+
 const byKey = (keys: ReadonlyArray<string>) => new Map(keys.map((key) => [key, `loaded ${key}`]))
 
 describe("the tickets of a load", () => {
@@ -56,7 +60,7 @@ describe("the tickets of a load", () => {
     Effect.gen(function* () {
       const { asked, cache } = yield* processOn(yield* memory)
       yield* cache.getOrSetMany("t", ["a", "b"], () => Effect.succeed(new Map([["a", 1]])))
-      yield* settled
+      yield* turn
       assert.deepStrictEqual(asked.settled, [[true, false]])
     })
   )
@@ -69,7 +73,7 @@ describe("the tickets of a load", () => {
       yield* load.started
       yield* Fiber.interrupt(caller)
       const next = yield* Effect.fork(cache.getOrSet("t", "k", Effect.succeed("next"), { hardTimeout: 1 }))
-      yield* settled
+      yield* turn
       yield* TestClock.adjust(1)
       assert.strictEqual(yield* Fiber.join(next), "next")
       assert.deepStrictEqual(asked.settled, [[false], [true]])
@@ -103,7 +107,7 @@ describe("the tickets of a load", () => {
       yield* TestClock.adjust(300)
       yield* load.release("value")
       assert.strictEqual(yield* Fiber.join(caller), "value")
-      yield* settled
+      yield* turn
       assert.deepStrictEqual(asked, { begun: [["k"]], settled: [], renewed: [] })
     })
   )
@@ -130,43 +134,37 @@ describe("the lease of a load", () => {
 describe("a load that another process has begun", () => {
   it.scoped("is left to it where the callers have their stale value", () =>
     Effect.gen(function* () {
-      const encoded = yield* memory
-      const one = yield* processOn(encoded)
-      const two = yield* processOn(encoded)
+      const { load, one, two } = yield* sharing
       yield* one.cache.set("t", "k", "old", { ttl: 1, grace: "1 hour" })
       yield* TestClock.adjust(1)
-      const load = yield* held()
       assert.strictEqual(yield* one.cache.getOrSet("t", "k", load.load), "old")
       yield* load.started
       assert.strictEqual(yield* two.cache.getOrSet("t", "k", unexpected), "old")
       yield* TestClock.adjust("1 second")
       assert.deepStrictEqual(two.asked.begun, [["k"]])
       yield* load.release("new")
-      yield* settled
+      yield* turn
       assert.strictEqual(yield* two.cache.getOrSet("t", "k", unexpected), "new")
     })
   )
 
   it.scoped("is waited for by those who come later, whoever has left before", () =>
     Effect.gen(function* () {
-      const encoded = yield* memory
-      const one = yield* processOn(encoded)
-      const two = yield* processOn(encoded)
-      const load = yield* held()
+      const { load, one, two } = yield* sharing
       const first = yield* Effect.fork(
         one.cache.getOrSetMany("t", ["a", "b"], (keys) => Effect.as(load.load, byKey(keys)))
       )
       yield* load.started
       const many = yield* Effect.fork(two.cache.getOrSetMany("t", ["a", "b"], () => unexpected))
-      yield* settled
+      yield* turn
       const single = yield* Effect.fork(two.cache.getOrSet("t", "b", unexpected))
-      yield* settled
+      yield* turn
       // Nobody waits for `a` now, and for `b` it is looked again.
       yield* Fiber.interrupt(many)
       yield* TestClock.adjust(100)
       assert.deepStrictEqual(two.asked.begun.at(-1), ["b"])
       const late = yield* Effect.fork(two.cache.getOrSet("t", "a", unexpected))
-      yield* settled
+      yield* turn
       yield* load.release(undefined)
       yield* Fiber.join(first)
       yield* TestClock.adjust(100)
@@ -177,12 +175,9 @@ describe("a load that another process has begun", () => {
 
   it.scoped("is taken over by who waits, and then ends with the last who does, however others were served", () =>
     Effect.gen(function* () {
-      const encoded = yield* memory
-      const one = yield* processOn(encoded)
-      const two = yield* processOn(encoded)
+      const { load, one, two } = yield* sharing
       yield* one.cache.set("t", "a", "old", { ttl: 1, grace: "1 hour" })
       yield* TestClock.adjust(1)
-      const load = yield* held()
       const soft = { softTimeout: Duration.infinity }
       const first = yield* Effect.fork(
         one.cache.getOrSetMany("t", ["a", "b"], (keys) => Effect.as(load.load, byKey(keys)), soft)
@@ -193,28 +188,25 @@ describe("a load that another process has begun", () => {
       const many = yield* Effect.fork(
         two.cache.getOrSetMany("t", ["a", "b"], (keys) => Effect.as(next.load, byKey(keys)))
       )
-      yield* settled
+      yield* turn
       const single = yield* Effect.fork(two.cache.getOrSet("t", "b", unexpected))
-      yield* settled
+      yield* turn
       yield* Fiber.interrupt(many)
       yield* TestClock.adjust(100)
       assert.deepStrictEqual(two.asked.begun.at(-1), ["b"])
       yield* Fiber.interrupt(first)
-      yield* settled
+      yield* turn
       yield* TestClock.adjust(100)
       yield* next.started
       yield* Fiber.interrupt(single)
-      yield* settled
+      yield* turn
       assert.deepStrictEqual([next.loads, next.interrupts], [1, 1])
     })
   )
 
   it.scoped("is waited for up to the hard timeout of who waits", () =>
     Effect.gen(function* () {
-      const encoded = yield* memory
-      const one = yield* processOn(encoded)
-      const two = yield* processOn(encoded)
-      const load = yield* held()
+      const { load, one, two } = yield* sharing
       yield* Effect.fork(one.cache.getOrSet("t", "k", load.load))
       yield* load.started
       const waiting = yield* Effect.fork(Effect.flip(two.cache.getOrSet("t", "k", unexpected, { hardTimeout: 250 })))

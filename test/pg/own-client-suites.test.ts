@@ -21,7 +21,7 @@ import {
   SnapshotStoreSuite
 } from "effect-stores/testing"
 import { describePg, freshDatabase } from "../support/backends.js"
-import { otherWay } from "../support/scale.js"
+import { model } from "../support/scale.js"
 
 describePg("the stores on PostgreSQL", async () => {
   const on = (url: string) =>
@@ -37,7 +37,7 @@ describePg("the stores on PostgreSQL", async () => {
   EventStoreSuite.model(
     name("EventStore"),
     Layer.provide(EventStorePg.layerFromDatabase({ prefix: "model_" }), other),
-    otherWay
+    model
   )
   CheckpointStoreSuite.contract(
     name("CheckpointStore"),

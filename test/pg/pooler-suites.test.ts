@@ -22,7 +22,7 @@ import {
 import { afterAll } from "vitest"
 import { describePg, describeWith, freshDatabase } from "../support/backends.js"
 import { startPgBouncer } from "../support/pgbouncer.js"
-import { otherWay } from "../support/scale.js"
+import { model } from "../support/scale.js"
 
 describePg("the stores on PostgreSQL", () =>
   describeWith("pgbouncer", "through a pooler", async () => {
@@ -38,7 +38,7 @@ describePg("the stores on PostgreSQL", () =>
       timeoutMs: 120_000,
       readOnly: EventStorePg.layer({ ...given, readOnly: true })
     })
-    EventStoreSuite.model(name("EventStore"), EventStorePg.layer({ ...at(other), prefix: "model_" }), otherWay)
+    EventStoreSuite.model(name("EventStore"), EventStorePg.layer({ ...at(other), prefix: "model_" }), model)
     CheckpointStoreSuite.contract(name("CheckpointStore"), CheckpointStorePg.layer(given), {
       timeoutMs: 120_000,
       readOnly: CheckpointStorePg.layer({ ...given, readOnly: true })

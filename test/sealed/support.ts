@@ -12,7 +12,7 @@ export const crypto = CryptoService.layer(ringOf("k1"))
 export const sealed = <A, E, R>(layer: Layer.Layer<A, E, R>) => Layer.provide(CryptoService.seal(layer), crypto)
 
 export const badInput = { cases: isFull ? 10_000 : 500 }
-export const model = { runs: isFull ? 300 : 10 }
+export const model = { runs: isFull ? 300 : 20 }
 
 /** Objects: random names, what a damaged one is called, and where a byte of the plaintext is. */
 export const names = { names: isFull ? 10_000 : 100, timeoutMs: 3_600_000 }

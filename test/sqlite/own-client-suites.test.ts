@@ -23,7 +23,7 @@ import {
 } from "effect-stores/testing"
 import { describe } from "vitest"
 import { temporaryDirectory } from "../support/backends.js"
-import { otherWay } from "../support/scale.js"
+import { model as histories } from "../support/scale.js"
 
 describe("the stores on SQLite", () => {
   const on = (name: string) =>
@@ -45,7 +45,7 @@ describe("the stores on SQLite", () => {
   EventStoreSuite.contract(name("EventStore"), Layer.provide(EventStoreSqlite.layerFromDatabase(), events), {
     readOnly: Layer.provide(EventStoreSqlite.layerFromDatabase({ readOnly: true }), events)
   })
-  EventStoreSuite.model(name("EventStore"), Layer.provide(EventStoreSqlite.layerFromDatabase(), model), otherWay)
+  EventStoreSuite.model(name("EventStore"), Layer.provide(EventStoreSqlite.layerFromDatabase(), model), histories)
   CheckpointStoreSuite.contract(
     name("CheckpointStore"),
     Layer.provide(CheckpointStoreSqlite.layerFromDatabase(), checkpoints),

@@ -18,8 +18,7 @@ import {
 } from "effect-stores/sqlite"
 import { describe, test } from "vitest"
 import { temporaryDirectory } from "../support/backends.js"
-import { filtered } from "../support/filtered.js"
-import { cache, checkpoints, commands, events, objects, snapshots } from "../support/tour.js"
+import { everything } from "../support/tour.js"
 
 /** The statements that an effect prepares, on any connection. */
 const preparedBy = async (self: Effect.Effect<unknown, unknown>): Promise<ReadonlyArray<string>> => {
@@ -86,13 +85,7 @@ describe("plans on SQLite", () => {
       Effect.all([
         // The log must be long enough for looks to be taken.
         Effect.flatMap(EventStore.EventStore, () => Effect.sync(fill)),
-        filtered,
-        events,
-        commands,
-        snapshots,
-        cache,
-        objects,
-        checkpoints
+        everything
       ]).pipe(Effect.provide(stores))
     )
     assert.ok(texts.length > 150, `${texts.length} statements`)

@@ -1,7 +1,7 @@
 /**
  * How much is tried. `EFFECT_STORES_TEST=full` (`npm run test:full`) tries as much as was promised; without it the suite
- * tries the same things a tenth as often; and least often where it runs for each of thousands of slips
- * (`npm run test:mutation`).
+ * tries the same things a tenth as often, or less where that takes long; and least often where it runs for each of
+ * thousands of slips (`npm run test:mutation`).
  */
 export const isFull = process.env.EFFECT_STORES_TEST === "full"
 const isMutation = process.env.EFFECT_STORES_TEST === "mutation"
@@ -9,9 +9,6 @@ const isMutation = process.env.EFFECT_STORES_TEST === "mutation"
 /** Random input and random histories for each store on each backend. */
 export const badInput = { cases: isFull ? 10_000 : isMutation ? 300 : 1_000 }
 export const model = { runs: isFull ? 300 : isMutation ? 20 : 30 }
-
-/** Random histories where a store that has its own suites is reached in another way. */
-export const otherWay = { runs: isFull ? 300 : 10 }
 
 /** Random moments at which something is interrupted. */
 export const moments = isFull ? 1_000 : 300

@@ -4,6 +4,7 @@
  */
 import { DateTime, Effect, Schema, Stream } from "effect"
 import { CacheStore, CheckpointStore, CommandStore, DataStore, EventStore, SnapshotStore } from "effect-stores"
+import { filtered } from "./filtered.js"
 
 /** What is done with each member. A forgotten one does not compile. */
 export type Tour<Service, R = never> = { readonly [K in keyof Service]: Effect.Effect<unknown, unknown, R> }
@@ -157,3 +158,6 @@ export const checkpoints = Effect.flatMap(CheckpointStore.CheckpointStore, (stor
     reset: store.reset
   } satisfies Tour<CheckpointStore.CheckpointStoreShape>)
 })
+
+/** Over all of them. */
+export const everything = Effect.all([filtered, events, commands, snapshots, cache, objects, checkpoints])

@@ -211,11 +211,9 @@ export const make = (names: Names) => {
     const key = range === undefined ? undefined : keyOfWay(way, filter)
     const rest =
       types.length > 0 ? "" : key === undefined ? between("position", identity) : keyed(`$${values.push(key)}`)
-    const found = (types.length === 0 ? [all] : parts).map(
-      (part) => `(select * from (${part}) as part where true${sql}${rest}${wanted})`
-    )
+    const wantedOf = (part: string) => `(select * from (${part}) as part where true${sql}${rest}${wanted})`
     return {
-      from: `(${found.join(" union all ")}) as found`,
+      from: `(${(types.length === 0 ? [all] : parts).map(wantedOf).join(" union all ")}) as found`,
       where: "true",
       shape: `${way.name}${types.length === 0 ? "" : types.length}_${shape}`
     }
