@@ -1,6 +1,7 @@
 /**
- * Every statement that the stores prepare on PostgreSQL finds its rows by an index: in the plan that the server keeps
- * for all parameters, as it is made for tables of ten million rows of which it knows nothing else.
+ * Every statement that the stores prepare on PostgreSQL finds its rows by an index, as it is planned for tables of ten
+ * million rows of which the server knows nothing else: in the plan that it keeps for all parameters, and in that for its
+ * own values.
  */
 import assert from "node:assert/strict"
 import { Effect, Layer, Redacted } from "effect"
@@ -20,22 +21,41 @@ import { describePg, freshDatabase } from "../support/backends.js"
 import { withClient } from "../support/databases.js"
 import { everything, id, stream } from "../support/tour.js"
 
-/** The statements that an effect prepares, on any connection. */
-const preparedBy = async (self: Effect.Effect<unknown, unknown>): Promise<ReadonlyArray<string>> => {
+/** The statements that an effect prepares, on any connection, each with the values that it was first given. */
+const preparedBy = async (
+  self: Effect.Effect<unknown, unknown>
+): Promise<ReadonlyMap<string, ReadonlyArray<Value>>> => {
   const { prototype } = Pg.Connection
-  const { parse } = prototype
-  const texts = new Set<string>()
+  const { bind, parse } = prototype
+  const named = new Map<string, string>()
+  const found = new Map<string, ReadonlyArray<Value>>()
   prototype.parse = function (query, more) {
-    texts.add(query.text)
+    named.set(query.name, query.text)
     parse.call(this, query, more)
+  }
+  prototype.bind = function (config, more) {
+    const text = named.get(config?.statement ?? "")
+    if (config !== null && text !== undefined && !found.has(text)) {
+      found.set(
+        text,
+        (config.values ?? []).map((value, i) => config.valueMapper?.(value, i) ?? null)
+      )
+    }
+    bind.call(this, config, more)
   }
   try {
     await Effect.runPromise(self)
   } finally {
-    prototype.parse = parse
+    Object.assign(prototype, { bind, parse })
   }
-  return [...texts]
+  return found
 }
+
+/** As the driver sends it. */
+type Value = string | Buffer | null
+
+const literal = (value: Value): string =>
+  value === null ? "null" : Pg.escapeLiteral(typeof value === "string" ? value : `\\x${value.toString("hex")}`)
 
 /** A row in each table. */
 const left = Effect.gen(function* () {
@@ -61,11 +81,15 @@ const looksAtAll: ReadonlyArray<RegExp> = [
   /from "public"."es_object_uploads" where touched_ms/
 ]
 
-const scansOf = async (client: Pg.Client, text: string): Promise<ReadonlyArray<string>> => {
+const scansOf = async (
+  client: Pg.Client,
+  text: string,
+  values: ReadonlyArray<Value>
+): Promise<ReadonlyArray<string>> => {
   await client.query(`prepare asked as ${text}`)
-  const { rows } = await client.query("select cardinality(parameter_types) as n from pg_prepared_statements")
-  const nulls = Array.from({ length: rows[0].n }, () => "null").join()
-  const plan = await client.query(`explain execute asked${nulls === "" ? "" : `(${nulls})`}`)
+  const plan = await client.query(
+    `explain execute asked${values.length === 0 ? "" : `(${values.map(literal).join()})`}`
+  )
   await client.query("deallocate asked")
   return plan.rows
     .map((row) => (row["QUERY PLAN"] as string).trim())
@@ -90,7 +114,7 @@ describePg("plans on PostgreSQL", () => {
             (position, id, tenant_id, domain, aggregate_id, version, type, data, metadata, created_ms)
           select nextval('es_positions'), gen_random_uuid(), 'many', 'order', n, 1, 'T', '1', '{}', n from generate_series(1, 3000) n`)
       )
-    const texts = await preparedBy(
+    const prepared = await preparedBy(
       Effect.all([
         // The log must be long enough for looks to be taken.
         Effect.flatMap(EventStore.EventStore, (store) =>
@@ -106,13 +130,12 @@ describePg("plans on PostgreSQL", () => {
         Effect.promise(fill)
       ]).pipe(Effect.provide(stores))
     )
-    const asked = texts.filter(
-      (text) =>
+    const asked = [...prepared].filter(
+      ([text]) =>
         /^(select|insert|update|delete|with)/i.test(text.trim()) && !looksAtAll.some((all) => all.test(text.trim()))
     )
     assert.ok(asked.length > 100, `${asked.length} statements`)
     await withClient(url, async (client) => {
-      await client.query("set plan_cache_mode = force_generic_plan")
       // What the tour has left empty: of an empty table the planner knows that it is.
       await client.query("insert into es_notes values ('a store', 'a name', 'a value')")
       await client.query("insert into es_revisions values ('t', 'order', 'a', gen_random_uuid())")
@@ -126,9 +149,14 @@ describePg("plans on PostgreSQL", () => {
       await client.query(
         `update pg_class set relpages = greatest(relpages, 1), reltuples = 1e7 where oid in (${ours} and relkind in ('r', 'i'))`
       )
-      const scans: Array<string> = []
-      for (const text of asked) for (const scan of await scansOf(client, text)) scans.push(`${scan}: ${text}`)
-      assert.deepEqual(scans, [])
+      for (const mode of ["force_generic_plan", "force_custom_plan"]) {
+        await client.query(`set plan_cache_mode = ${mode}`)
+        const scans: Array<string> = []
+        for (const [text, values] of asked) {
+          for (const scan of await scansOf(client, text, values)) scans.push(`${scan}: ${text}`)
+        }
+        assert.deepEqual(scans, [], mode)
+      }
     })
   })
 })
