@@ -144,6 +144,20 @@ it.effect("an execution on an aggregate says at which attempt it succeeded, and 
   }).pipe(Effect.provide(EventStoreMemory.layer()))
 )
 
+it.effect("an execution that fails says with what, and nothing of where in this library that was", () =>
+  Effect.gen(function* () {
+    const counter = { tenantId: "t", aggregateId: "a" }
+    const spans = yield* traced(Effect.ignore(Aggregate.execute(Counter, counter, () => Effect.fail(new TypeError()))))
+    const [executed] = spans
+    assert.strictEqual(executed?.name, "Aggregate.execute")
+    assert.deepStrictEqual(attributesOf(executed), {
+      "error.type": "TypeError",
+      "effect_stores.domain": "counter",
+      "effect_stores.attempt": 1
+    })
+  }).pipe(Effect.provide(EventStoreMemory.layer()))
+)
+
 it.effect("a command says which attempt it is", () =>
   Effect.gen(function* () {
     const store = yield* CommandStore.CommandStore
