@@ -203,24 +203,36 @@ describePg("indexes by choice on PostgreSQL", () => {
       }).pipe(Effect.scoped)
   )
 
-  it.live("take as long as they take behind a pooler", () =>
+  it.live("take as long as they take", () =>
     Effect.gen(function* () {
       const { options, url } = yield* storeWithEvents
-      const other = yield* connected(url)
-      // The build waits for this; its statement does not end before.
-      yield* Effect.promise(() => other.query("begin; lock table es_events in row exclusive mode"))
-      const timeouts = { statementTimeout: "200 millis", lockTimeout: "1 minute" } as const
-      const opener = yield* Effect.fork(
-        opening({ ...options, ...timeouts, pooler: "transaction", indexes: ["tenant"] })
-      )
-      yield* eventually(
-        query(url, "select from pg_stat_activity where wait_event = 'relation' and query like '%create index%'"),
-        ({ rowCount }) => rowCount === 1
-      )
-      yield* Effect.sleep("400 millis")
-      yield* Effect.promise(() => other.query("commit"))
-      yield* Fiber.join(opener)
-      assert.deepStrictEqual(yield* indexesOf(url), [valid("tenant", "tenant_id")])
+      // Only newer servers have the second.
+      const limits = ["statement_timeout", "transaction_timeout"]
+      const { rows } = yield* query(url, "select name from pg_settings where name = any ($1)", [limits])
+      const name = new URL(url).pathname.slice(1)
+      for (const limit of rows) yield* query(url, `alter database ${name} set ${limit.name} = '1s'`)
+      for (const pooler of [undefined, "transaction"] as const) {
+        const other = yield* connected(url)
+        yield* Effect.promise(() =>
+          other.query(
+            `select set_config(name, '0', false) from pg_settings where name in ('${limits.join("', '")}');
+             begin; lock table es_events in row exclusive mode`
+          )
+        )
+        const timeouts = { statementTimeout: "1 second", lockTimeout: "1 minute" } as const
+        const opener = yield* Effect.fork(opening({ ...options, ...timeouts, pooler, indexes: ["tenant"] }))
+        const waiting = query(
+          url,
+          `select from pg_stat_activity where datname = current_database()
+             and wait_event in ('virtualxid', 'relation') and query like '%create index%'`
+        )
+        yield* eventually(waiting, ({ rowCount }) => rowCount === 1)
+        yield* Effect.sleep("1500 millis")
+        yield* Effect.promise(() => other.query("commit"))
+        yield* Fiber.join(opener)
+        assert.deepStrictEqual(yield* indexesOf(url), [valid("tenant", "tenant_id")])
+        yield* query(url, "drop index es_events_tenant")
+      }
     }).pipe(Effect.scoped)
   )
 })

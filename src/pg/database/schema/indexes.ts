@@ -108,6 +108,11 @@ const lockOf = (names: Names, table: string): string =>
 const drop = (names: Names, table: string, index: string, how = ""): string =>
   `drop index ${how}if exists ${names.qualified(`${table}_${index}`)};`
 
+/** A build takes as long as it takes. Only newer servers have a limit for transactions. */
+const unlimited = (settings: ReadonlyArray<string>, local: boolean): string =>
+  `select set_config(name, '0', ${local}) from pg_settings
+   where name in (${settings.map((name) => `'${name}'`).join(", ")})`
+
 const runOn =
   (database: StoreAccess) =>
   (text: string): Effect.Effect<void, StoreFailure> =>
@@ -151,8 +156,7 @@ const inTransactions = (
       const todo = lacking(indexed, there)
       if (todo.length === 0) return todo
       if (!isLocked || isAwaited(todo, there)) return undefined
-      // A build takes as long as it takes.
-      yield* runOn(database)("set local statement_timeout = 0")
+      yield* runOn(database)(unlimited(["statement_timeout", "transaction_timeout"], true))
       return yield* replaced(database, names, indexed, todo)
     })
   )
@@ -196,10 +200,9 @@ const besideAppends = (
           index
         )
       yield* attempt(() => client.connect())
-      // A build takes as long as it takes, and waits for all transactions that are open when it begins.
-      yield* run(
-        "set statement_timeout = 0; set lock_timeout = 0; set default_transaction_isolation = 'read committed'"
-      )
+      // It waits for all transactions that are open when it begins.
+      yield* run(unlimited(["statement_timeout", "transaction_timeout", "lock_timeout"], false))
+      yield* run("set default_transaction_isolation = 'read committed'")
       let isLocked = yield* locked
       let there = yield* look
       for (;;) {
