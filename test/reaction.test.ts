@@ -356,13 +356,12 @@ describe("time", () => {
         handlers: [
           CommandWorker.handler(Expire, () => Ref.update(expired, (n) => n + 1)),
           CommandWorker.handler(Reserve, () => Effect.void)
-        ]
+        ],
+        pollInterval: "1 minute"
       })
-      const reaction = reactionOf("acme", both)
-      const running = yield* Effect.fork(
-        Effect.all([Projection.run(reaction), CommandWorker.run(worker)], { concurrency: 2 })
-      )
       yield* append("acme", placed("lamp"))
+      yield* Projection.catchUp(reactionOf("acme", both))
+      const running = yield* Effect.fork(CommandWorker.run(worker))
       yield* TestClock.adjust(Duration.millis(3_599_999))
       assert.strictEqual(yield* Ref.get(expired), 0)
       yield* TestClock.adjust(1)
