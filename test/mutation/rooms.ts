@@ -37,7 +37,7 @@ export const rooms: Readonly<Record<string, Room>> = {
   },
   dataStore: {
     sources: ["src/dataStore"],
-    tests: ["test/data-store.memory.test.ts", "test/data/{bodies,moments,notes}.test.ts"]
+    tests: ["test/data-store.memory.test.ts", "test/data/{bodies,lift,moments,notes}.test.ts"]
   },
   eventStore: {
     sources: ["src/eventStore"],
@@ -47,7 +47,9 @@ export const rooms: Readonly<Record<string, Room>> = {
     sources: ["src/internal"],
     tests: [
       "test/{cache,checkpoint,command,data,event,snapshot}-store.memory.test.ts",
-      "test/{errors,json,options,relift,subscribers,telemetry,trace,upcasting,uuid}.test.ts"
+      "test/{errors,json,options,pages,relift,subscribers,tagged-payload,telemetry,trace,upcasting,uuid}.test.ts",
+      "test/pools/metrics.test.ts",
+      "test/sealed/guide.test.ts"
     ]
   },
   memory: {
