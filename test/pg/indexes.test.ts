@@ -2,6 +2,7 @@
  * Indexes by choice on PostgreSQL: built beside appends, by one of several processes, and again after a build that was
  * interrupted.
  */
+import { randomUUID } from "node:crypto"
 import { assert, it } from "@effect/vitest"
 import { Effect, Fiber, Layer, Option, Redacted } from "effect"
 import { EventStore } from "effect-stores"
@@ -92,6 +93,32 @@ describePg("indexes by choice on PostgreSQL", () => {
       assert.deepStrictEqual(created, ["es_events_type", "es_events_domain"])
       assert.deepStrictEqual(yield* indexesOf(url), [valid("domain", "domain"), valid("type", "type")])
       yield* opening({ ...options, indexes: ["domain", "type"], migrate: false })
+    })
+  )
+
+  it.live("are not missed by a store that only reads, whose role may create none", () =>
+    Effect.gen(function* () {
+      const { options, url } = yield* storeWithEvents
+      const reader = `reader_${randomUUID().slice(0, 8)}`
+      yield* query(url, `create role ${reader} login`)
+      yield* query(
+        url,
+        `grant select on all tables in schema public to ${reader}; grant select on all sequences in schema public to ${reader}`
+      )
+      const as = Redacted.make(Object.assign(new URL(url), { username: reader, password: "" }).href)
+      for (const migrate of [true, false]) {
+        const filter = { types: ["Happened"] }
+        const found = yield* Effect.flatMap(EventStore.EventStore, (store) => store.count(filter)).pipe(
+          Effect.provide(EventStorePg.layer({ url: as, readOnly: true, migrate }))
+        )
+        assert.strictEqual(found, 3)
+      }
+      assert.strictEqual(
+        (yield* refusal({ ...options, url: as, readOnly: true, indexes: ["type"] }))._tag,
+        "StoreError"
+      )
+      assert.deepStrictEqual(yield* indexesOf(url), [])
+      yield* query(url, `drop owned by ${reader}; drop role ${reader}`)
     })
   )
 
