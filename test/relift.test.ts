@@ -1,7 +1,7 @@
 /**
  * Lifting a service again over its wrapped port: what carries over, and which services can't be.
  */
-import { Deferred, Effect, Exit, Layer, Option, Scope } from "effect"
+import { Deferred, Duration, Effect, Exit, Layer, Option, Scope } from "effect"
 import {
   CommandStore,
   CommandStoreEncoded,
@@ -107,6 +107,31 @@ describe("a service that is lifted again", () => {
         expect(yield* Effect.all([events, once, twice].map(typeIn))).toEqual(
           ["Placed", "Placeda", "Placedab"].map(Option.some)
         )
+      })
+    ))
+
+  it("has all members of a port that is an instance of a class, its own and those it inherits", () =>
+    Effect.runPromise(
+      Effect.gen(function* () {
+        const inner = yield* EventStoreMemory.makeEncoded
+        const { append, get, ...others } = inner
+        class Inheriting {
+          readonly kept = { append, get }
+          append(...args: Parameters<typeof append>) {
+            return this.kept.append(...args)
+          }
+        }
+        class Port extends Inheriting {
+          get(id: string) {
+            return this.kept.get(id)
+          }
+        }
+        const port: EventStoreEncoded.Encoded = Object.assign(new Port(), others)
+        const store = EventStoreEncoded.make(port, { system: "mine", pollInterval: Duration.seconds(1) })
+        // A wrapper copies what it leaves as it is.
+        const again = yield* EventStoreEncoded.relift(store, (encoded) => Effect.succeed({ ...encoded }))
+        yield* again.append(stream, [{ ...event, id: command.id }], { expected: "noStream" })
+        expect(Option.map(yield* again.get(command.id), ({ type }) => type)).toEqual(Option.some("Placed"))
       })
     ))
 

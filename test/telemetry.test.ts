@@ -2,7 +2,7 @@
  * What operations report: a counter for each, a span where somebody can see it, and never a payload.
  */
 import { assert, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Layer, Metric, Redacted, Schema, Stream } from "effect"
+import { Effect, Exit, Fiber, Layer, Metric, Option, Redacted, Schema, Stream } from "effect"
 import { Aggregate, CommandStore, EventStore } from "effect-stores"
 import { CommandStoreMemory, EventStoreMemory, MemoryDatabase } from "effect-stores/memory"
 import { EventStorePg, PgDatabase } from "effect-stores/pg"
@@ -141,6 +141,20 @@ it.effect("an execution on an aggregate says at which attempt it succeeded, and 
     )
     for (const { parent } of loads)
       assert.strictEqual(parent._tag === "Some" ? parent.value.spanId : undefined, executed?.spanId)
+  }).pipe(Effect.provide(EventStoreMemory.layer()))
+)
+
+it.effect("an execution that fails says with what, and nothing of where in this library that was", () =>
+  Effect.gen(function* () {
+    const counter = { tenantId: "t", aggregateId: "a" }
+    const spans = yield* traced(Effect.ignore(Aggregate.execute(Counter, counter, () => Effect.fail(new TypeError()))))
+    const [executed] = spans
+    assert.strictEqual(executed?.name, "Aggregate.execute")
+    assert.deepStrictEqual(attributesOf(executed), {
+      "error.type": "TypeError",
+      "effect_stores.domain": "counter",
+      "effect_stores.attempt": 1
+    })
   }).pipe(Effect.provide(EventStoreMemory.layer()))
 )
 
@@ -353,4 +367,23 @@ it.effect("conflicts are counted, and nothing else is counted as one", () =>
     )
     assert.strictEqual((yield* conflicts) - before, 2)
   }).pipe(Effect.provide(EventStoreMemory.layer()))
+)
+
+it.effect("every metric has a description, which exporters show beside it", () =>
+  Effect.gen(function* () {
+    yield* Effect.scoped(Layer.build(EventStoreSqlite.layer({ filename: ":memory:" })))
+    const metrics = Metric.unsafeSnapshot(undefined).map(({ metricKey }) => metricKey)
+    const ours = metrics.filter(({ name }) => name.startsWith("effect_stores_"))
+    assert.includeMembers(
+      ours.map(({ name }) => name),
+      ["effect_stores_operations", "effect_stores_pool_open", "effect_stores_pool_waiting"]
+    )
+    for (const { description, name } of ours) {
+      assert.notStrictEqual(
+        Option.getOrElse(description, () => ""),
+        "",
+        name
+      )
+    }
+  })
 )

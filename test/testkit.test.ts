@@ -3,6 +3,7 @@
  * event to a time-out, all in memory and under the TestClock, which nothing but the test moves.
  */
 import { assert, describe, it } from "@effect/vitest"
+import { deepStrictEqual } from "@effect/vitest/utils"
 import { Context, DateTime, Effect, Exit, Option, Ref, Schema, TestClock } from "effect"
 import { Aggregate, CommandStore, CommandWorker, EventStore, Projection, Reaction, SnapshotPolicy } from "effect-stores"
 import { AggregateTest, Followers, ProjectionTest, TestStores } from "effect-stores/testkit"
@@ -192,8 +193,8 @@ describe("followers", () => {
           store.get(id),
           Option.map(({ status }) => status)
         )
-      assert.deepStrictEqual(yield* status(sent.id), Option.some("succeeded"))
-      assert.deepStrictEqual(yield* status(first.id), Option.some("received"))
+      deepStrictEqual(yield* status(sent.id), Option.some("succeeded"))
+      deepStrictEqual(yield* status(first.id), Option.some("received"))
     }).pipe(Effect.provide(TestStores.layer))
   )
 

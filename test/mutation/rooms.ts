@@ -47,7 +47,9 @@ export const rooms: Readonly<Record<string, Room>> = {
     sources: ["src/internal"],
     tests: [
       "test/{cache,checkpoint,command,data,event,snapshot}-store.memory.test.ts",
-      "test/{errors,json,options,relift,subscribers,telemetry,trace,upcasting,uuid}.test.ts"
+      "test/{errors,json,options,pages,relift,subscribers,tagged-payload,telemetry,trace,upcasting,uuid}.test.ts",
+      "test/pools/metrics.test.ts",
+      "test/sealed/guide.test.ts"
     ]
   },
   memory: {
