@@ -2,9 +2,11 @@
  * What the lift does for every backend, on ports in memory that have other bounds, or what that in memory has not.
  */
 import { Effect, Option, Stream } from "effect"
-import { type DataStore, DataStoreEncoded } from "effect-stores"
+import { DataStore, DataStoreEncoded } from "effect-stores"
 import { DataStoreMemory } from "effect-stores/memory"
 import { expect, it } from "vitest"
+import { objects } from "../support/tour.js"
+import { traced } from "../support/tracing.js"
 
 const id = { bucket: "bucket", name: "object" }
 
@@ -162,5 +164,20 @@ it("an object that is moved onto itself stays, also where nothing is deleted on 
         const other = { ...id, name: "other" }
         yield* store.move(id, other)
         expect([yield* sizeOf(store), Option.isSome(yield* store.head(other))]).toEqual([undefined, true])
+      })
+  ))
+
+it("every operation has a span of its name", () =>
+  on(
+    () => ({}),
+    (store) =>
+      Effect.gen(function* () {
+        const spans = yield* traced(Effect.provideService(objects, DataStore.DataStore, store))
+        const membersOf = (members: object): ReadonlyArray<string> =>
+          Object.entries(members).flatMap(([name, member]) =>
+            name === "buckets" || name === "presign" ? membersOf(member).map((inner) => `${name}.${inner}`) : [name]
+          )
+        const operations = membersOf(store).filter((name) => name !== "capabilities")
+        expect(spans.map(({ name }) => name).sort()).toEqual(operations.map((name) => `DataStore.${name}`).sort())
       })
   ))
