@@ -41,16 +41,42 @@ test("checksums without those of the pieces do not turn verification off", () =>
       { _tag: "Always" }
     )
     assert.equal((yield* Effect.flip(store.get(id)))._tag, "ObjectCorrupt")
-    // A port that says that it verifies what it reads is taken at its word.
-    const verifying = DataStoreEncoded.make(
-      {
-        ...port,
-        open: (id) =>
-          Effect.map(port.open(id), (found) =>
-            found === null || found === "NoBucket" ? found : { ...found, isVerified: true }
-          )
-      },
-      { system: "memory" }
-    )
-    assert.equal(Option.getOrThrow(yield* verifying.get(id)).info.sha256, checksums)
+    const verifying = (text: string) =>
+      DataStoreEncoded.make(
+        {
+          ...port,
+          open: (id) =>
+            Effect.map(port.open(id), (found) =>
+              found === null || found === "NoBucket"
+                ? found
+                : { ...found, object: { ...found.object, checksums: text }, isVerified: true }
+            )
+        },
+        { system: "memory" }
+      )
+    // A port that says that it verifies what it reads is taken at its word, for what is a checksum.
+    assert.equal(Option.getOrThrow(yield* verifying(checksums).get(id)).info.sha256, checksums)
+    for (const other of [`0${checksums}`, checksums.slice(1), checksums.toUpperCase(), `${checksums}0`]) {
+      assert.equal((yield* Effect.flip(verifying(other).get(id)))._tag, "ObjectCorrupt")
+    }
+  }).pipe(Effect.runPromise))
+
+test("a body that is read after its object was replaced or deleted, or its bucket too, is ObjectChanged", () =>
+  Effect.gen(function* () {
+    const store = DataStoreEncoded.make(yield* DataStoreMemory.makeEncoded, { system: "memory" })
+    const id = { bucket: "documents", name: "a" }
+    const gone = store.delete(id)
+    for (const change of [
+      store.put(id, Buffer.from("new")),
+      gone,
+      Effect.zipRight(gone, store.buckets.delete(id.bucket))
+    ]) {
+      yield* store.buckets.create(id.bucket)
+      yield* store.put(id, Buffer.from("old"))
+      const { body } = Option.getOrThrow(yield* store.get(id))
+      yield* change
+      const error = yield* Effect.flip(Stream.runDrain(body))
+      assert.ok(error._tag === "ObjectChanged")
+      assert.deepEqual({ bucket: error.bucket, name: error.name }, id)
+    }
   }).pipe(Effect.runPromise))

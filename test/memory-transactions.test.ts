@@ -3,8 +3,14 @@
  * commands promise in transactions is tested as on the SQL databases.
  */
 import { Chunk, Context, Deferred, Effect, Exit, Fiber, Layer, Option, Scope, Stream, TestContext } from "effect"
-import { CommandStore, CommandStoreEncoded, EventStore, SnapshotStore } from "effect-stores"
-import { CommandStoreMemory, EventStoreMemory, MemoryDatabase, SnapshotStoreMemory } from "effect-stores/memory"
+import { CheckpointStore, CommandStore, CommandStoreEncoded, EventStore, SnapshotStore } from "effect-stores"
+import {
+  CheckpointStoreMemory,
+  CommandStoreMemory,
+  EventStoreMemory,
+  MemoryDatabase,
+  SnapshotStoreMemory
+} from "effect-stores/memory"
 import { describe, expect, it } from "vitest"
 import { commandsInTransactions, newCommand } from "./support/commandsOnSql.js"
 
@@ -12,7 +18,8 @@ const stores = Layer.provideMerge(
   Layer.mergeAll(
     EventStoreMemory.layerFromDatabase(),
     CommandStoreMemory.layerFromDatabase(),
-    SnapshotStoreMemory.layerFromDatabase()
+    SnapshotStoreMemory.layerFromDatabase(),
+    CheckpointStoreMemory.layerFromDatabase()
   ),
   MemoryDatabase.layer
 )
@@ -21,6 +28,7 @@ const all = Effect.all({
   events: EventStore.EventStore,
   commands: CommandStore.CommandStore,
   snapshots: SnapshotStore.SnapshotStore,
+  checkpoints: CheckpointStore.CheckpointStore,
   database: MemoryDatabase.MemoryDatabase
 })
 
@@ -37,9 +45,18 @@ const snapshot = {
   schemaVersion: "1",
   state: 1
 }
+const follower = { name: "follower", generation: 1 }
+const deadLetter = (position: number) => ({
+  ...streamOf("a"),
+  eventId: "00000000-0000-0000-0000-000000000001",
+  position,
+  type: "Happened",
+  reason: "EventDecodeError",
+  scope: "event" as const
+})
 
 /** Everything that can be read, in a form that is compared by value. */
-const everything = ({ commands, events, snapshots }: Stores) =>
+const everything = ({ checkpoints, commands, events, snapshots }: Stores) =>
   Effect.gen(function* () {
     const log = Chunk.toArray(yield* Stream.runCollect(events.feed()))
     return {
@@ -50,12 +67,18 @@ const everything = ({ commands, events, snapshots }: Stores) =>
       byId: yield* Effect.forEach(log, ({ id }) => Effect.map(events.get(id), Option.isSome)),
       streams: (yield* events.info).streams,
       commands: Chunk.toArray(yield* Stream.runCollect(commands.list())).map(({ id, status }) => ({ id, status })),
-      snapshots: Option.map(yield* snapshots.latest(streamOf("a")), ({ version }) => version)
+      snapshots: Option.map(yield* snapshots.latest(streamOf("a")), ({ version }) => version),
+      checkpoints: Chunk.toArray(yield* Stream.runCollect(checkpoints.list())).map(
+        ({ owner, partition, position, token }) => ({ owner, partition, position, token })
+      ),
+      deadLetters: Chunk.toArray(yield* Stream.runCollect(checkpoints.deadLetters(follower))).map(
+        ({ position }) => position
+      )
     }
   })
 
-/** What is there before, so that there is something to change: two streams, two commands, a snapshot. */
-const prepare = ({ commands, events, snapshots }: Stores) =>
+/** What is there before, so that there is something to change: two streams, two commands, a snapshot, a follower. */
+const prepare = ({ checkpoints, commands, events, snapshots }: Stores) =>
   Effect.gen(function* () {
     yield* events.append(streamOf("a"), [event, event], { expected: "noStream" })
     yield* events.append(streamOf("b"), [event], { expected: "noStream" })
@@ -63,11 +86,14 @@ const prepare = ({ commands, events, snapshots }: Stores) =>
     yield* commands.create(first)
     yield* commands.create(second)
     yield* snapshots.save(streamOf("a"), snapshot)
+    yield* checkpoints.open(follower, { partitions: 3 })
+    const lease = yield* checkpoints.claim(follower, { owner: "one", partition: 1, lease: "1 hour" })
+    yield* checkpoints.commit(Option.getOrThrow(lease), 7, { deadLetters: [deadLetter(5), deadLetter(6)] })
     return first
   })
 
 /** One of every kind of write, on what is there and on what is new. */
-const change = ({ commands, events, snapshots }: Stores, command: CommandStore.NewCommand) =>
+const change = ({ checkpoints, commands, events, snapshots }: Stores, command: CommandStore.NewCommand) =>
   Effect.gen(function* () {
     const [first] = Chunk.toArray(yield* Stream.runCollect(events.feed({ limit: 1 }))) as [EventStore.Event]
     yield* events.append(streamOf("a"), [event], { expected: 2 })
@@ -78,10 +104,12 @@ const change = ({ commands, events, snapshots }: Stores, command: CommandStore.N
     yield* commands.delete(command.id)
     yield* commands.create(newCommand())
     yield* snapshots.save(streamOf("a"), { ...snapshot, version: 3 })
+    yield* checkpoints.delete(follower)
+    yield* checkpoints.open(follower, { partitions: 2 })
   })
 
-const resetAll = ({ commands, events, snapshots }: Stores) =>
-  Effect.all([events.maintenance.reset, commands.reset, snapshots.reset])
+const resetAll = ({ checkpoints, commands, events, snapshots }: Stores) =>
+  Effect.all([events.maintenance.reset, commands.reset, snapshots.reset, checkpoints.reset])
 
 /** Turns inside of each other would overflow the stack long before. */
 const waiting = 4_000
@@ -103,6 +131,12 @@ describe("a transaction in memory", () => {
             const exit = yield* Effect.exit(stores.database.transaction(Effect.zipRight(Effect.exit(body), end)))
             expect(Exit.isFailure(exit)).toBe(true)
             expect(yield* everything(stores)).toEqual(before)
+            const opened = yield* stores.checkpoints.open(follower, { partitions: 3 })
+            expect(opened.map(({ partition, position }) => [partition, position])).toEqual([
+              [0, 0],
+              [1, 7],
+              [2, 0]
+            ])
           }
           // What comes next goes on from there.
           yield* work
@@ -320,26 +354,33 @@ describe("a transaction inside another", () => {
       })
     ))
 
-  it("what a fiber does after its transaction has ended is outside of it", () =>
-    run((stores) =>
-      Effect.gen(function* () {
-        const goOn = yield* Deferred.make<void>()
-        const late = Effect.zipRight(Deferred.await(goOn), append(stores, "a"))
-        const fiber = yield* stores.database.transaction(Effect.forkDaemon(late))
-        yield* Effect.flip(
-          stores.database.transaction(
-            Effect.gen(function* () {
-              yield* append(stores, "b")
-              yield* Deferred.succeed(goOn, undefined)
-              yield* Effect.yieldNow()
-              yield* Effect.fail("no")
-            })
+  for (const [how, end] of [
+    ["has ended", Effect.void],
+    ["was undone", Effect.fail("no")]
+  ] as const) {
+    it(`what a fiber does after its transaction ${how} is outside of it`, () =>
+      run((stores) =>
+        Effect.gen(function* () {
+          const goOn = yield* Deferred.make<void>()
+          const forked = yield* Deferred.make<Fiber.Fiber<unknown, unknown>>()
+          const late = Effect.zipRight(Deferred.await(goOn), append(stores, "a"))
+          const first = Effect.flatMap(Effect.forkDaemon(late), (fiber) => Deferred.succeed(forked, fiber))
+          yield* Effect.ignore(stores.database.transaction(Effect.zipRight(first, end)))
+          yield* Effect.flip(
+            stores.database.transaction(
+              Effect.gen(function* () {
+                yield* append(stores, "b")
+                yield* Deferred.succeed(goOn, undefined)
+                yield* Effect.yieldNow()
+                yield* Effect.fail("no")
+              })
+            )
           )
-        )
-        yield* Fiber.join(fiber)
-        expect((yield* everything(stores)).versions).toEqual([1, 0])
-      })
-    ))
+          yield* Fiber.join(yield* Deferred.await(forked))
+          expect((yield* everything(stores)).versions).toEqual([1, 0])
+        })
+      ))
+  }
 })
 
 describe("databases in memory", () => {
@@ -370,6 +411,30 @@ describe("databases in memory", () => {
         expect(yield* stores.events.version(streamOf("a"))).toBe(1)
       })
     ))
+
+  it("every store can be read-only, and nothing is changed by it", async () => {
+    const readOnly = Layer.mergeAll(
+      EventStoreMemory.layerFromDatabase({ readOnly: true }),
+      CommandStoreMemory.layerFromDatabase({ readOnly: true }),
+      SnapshotStoreMemory.layerFromDatabase({ readOnly: true }),
+      CheckpointStoreMemory.layerFromDatabase({ readOnly: true })
+    )
+    const program = Effect.gen(function* () {
+      const writing = yield* all
+      const command = yield* prepare(writing)
+      const before = yield* everything(writing)
+      const refusing = yield* Effect.provide(all, readOnly)
+      const writes: ReadonlyArray<Effect.Effect<unknown, unknown>> = [
+        refusing.events.append(streamOf("a"), [event], { expected: "any" }),
+        refusing.commands.delete(command.id),
+        refusing.snapshots.delete(streamOf("a")),
+        refusing.checkpoints.delete(follower)
+      ]
+      for (const write of writes) expect(yield* Effect.flip(write)).toMatchObject({ _tag: "ReadOnly" })
+      expect(yield* everything(refusing)).toEqual(before)
+    })
+    await Effect.runPromise(Effect.provide(program, stores))
+  })
 
   it("a MemoryDatabase that is made by hand is refused by name", async () => {
     const database = Layer.succeed(MemoryDatabase.MemoryDatabase, { transaction: (self) => self })

@@ -76,14 +76,17 @@ export interface IndexOptions {
   /**
    * Indexes beside those that every store has, so that a filter costs by what it finds and not by what it passes over:
    * of types, of domains, of tenants, and of times of creation. Each makes appends slower. They are created when the
-   * store opens, unless `migrate` is false. Default `["type"]`. One that exists is used, and is not removed because it
-   * is not named.
+   * store opens, unless `migrate` is false. Default `["type"]`, and none for a store with `readOnly`: its role may be one
+   * that creates nothing. One that exists is used, and is not removed because it is not named.
    */
   readonly indexes?: ReadonlyArray<EventIndex> | undefined
 }
 
 /** Throws `InvalidInput`. */
-export const checkedIndexes = ({ indexes = ["type"] }: IndexOptions): ReadonlyArray<EventIndex> => {
+export const checkedIndexes = ({
+  readOnly,
+  indexes = readOnly === true ? [] : ["type"]
+}: IndexOptions & { readonly readOnly?: boolean | undefined }): ReadonlyArray<EventIndex> => {
   const given = array(indexes, "indexes", 0, eventIndexes.length)
   const named = new Set(given.map((index, i) => oneOf(index, `indexes[${i}]`, eventIndexes)))
   return eventIndexes.filter((index) => named.has(index))

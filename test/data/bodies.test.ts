@@ -25,11 +25,16 @@ const reading = (read: () => DataStoreEncoded.Read) =>
   )
 
 for (const [what, wrong] of [
-  ["fewer", (body: Stream.Stream<Uint8Array, never>) => Stream.take(Stream.rechunk(body, 1), 1)],
-  ["no", () => Stream.empty],
-  ["more", (body: Stream.Stream<Uint8Array, never>) => Stream.concat(body, Stream.make(new Uint8Array(10)))]
+  ["fewer bytes than there are", (body: Stream.Stream<Uint8Array, never>) => Stream.take(Stream.rechunk(body, 1), 1)],
+  ["no bytes", () => Stream.empty],
+  [
+    "more bytes than there are",
+    (body: Stream.Stream<Uint8Array, never>) => Stream.concat(body, Stream.make(new Uint8Array(10)))
+  ],
+  // A port may be written in JavaScript.
+  ["no bytes but text", () => Stream.make("text" as unknown as Uint8Array)]
 ] as const) {
-  it(`${what} bytes than there are is ObjectCorrupt, of all of it and of a part`, () =>
+  it(`${what} is ObjectCorrupt, of all of it and of a part`, () =>
     Effect.gen(function* () {
       const store = yield* reading(
         () => (offset, length) =>
@@ -71,7 +76,7 @@ it("a small body that came along with its object is verified too, before any of 
     }
   }).pipe(Effect.runPromise))
 
-it("checksums of fewer or more pieces than the body has are ObjectCorrupt before any of it is read", () =>
+it("checksums of fewer or more pieces than the body has, or of another form, are ObjectCorrupt before any of it is read", () =>
   Effect.gen(function* () {
     const port = yield* DataStoreMemory.makeEncoded
     let cut = (checksums: string) => checksums
@@ -90,7 +95,14 @@ it("checksums of fewer or more pieces than the body has are ObjectCorrupt before
     yield* store.buckets.create(id.bucket)
     yield* store.put(id, bytes)
     expect(Option.isSome(yield* store.head(id))).toBe(true)
-    for (const other of [(sums: string) => sums.slice(0, -16), (sums: string) => `${sums}${"A".repeat(16)}`]) {
+    const others: ReadonlyArray<(sums: string) => string> = [
+      (sums) => sums.slice(0, -16),
+      (sums) => `${sums}${"A".repeat(16)}`,
+      (sums) => `0${sums}`,
+      (sums) => sums.slice(1),
+      (sums) => `${sums.slice(0, -1)}!`
+    ]
+    for (const other of others) {
       cut = other
       const looks: ReadonlyArray<Effect.Effect<unknown, unknown>> = [store.head(id), store.get(id)]
       for (const look of looks) expect(yield* Effect.flip(look)).toMatchObject({ _tag: "ObjectCorrupt", ...id })

@@ -37,7 +37,7 @@ export const rooms: Readonly<Record<string, Room>> = {
   },
   dataStore: {
     sources: ["src/dataStore"],
-    tests: ["test/data-store.memory.test.ts", "test/data/{bodies,moments,notes}.test.ts"]
+    tests: ["test/data-store.memory.test.ts", "test/data/{bodies,lift,moments,notes}.test.ts"]
   },
   eventStore: {
     sources: ["src/eventStore"],

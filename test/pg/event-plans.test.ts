@@ -54,6 +54,30 @@ describePg("plans on PostgreSQL", () => {
     })
   )
 
+  it.live("filters of any number of types have few statements, since the server keeps the plan of each", () =>
+    Effect.gen(function* () {
+      const url = Redacted.make(yield* Effect.promise(freshDatabase))
+      yield* Effect.gen(function* () {
+        const store = yield* EventStore.EventStore
+        const { sql } = yield* PgDatabase.PgDatabase
+        const stream = { tenantId: "t", domain: "d", aggregateId: "a" }
+        const types = Array.from({ length: 32 }, (_, i) => `T${i}`)
+        const events = Array.from({ length: 40 }, () => types.map((type) => ({ type, data: 1 }))).flat()
+        yield* store.append(stream, events, { expected: "any" })
+        for (let number = 1; number <= types.length; number++) {
+          const filter = { types: types.slice(0, number) }
+          const { events } = yield* store.page({ filter, direction: "forward", limit: number })
+          assert.deepStrictEqual(
+            events.map(({ type }) => type),
+            filter.types
+          )
+        }
+        const pages = "select name from pg_prepared_statements where name like '%/read_feed_asc_type%'"
+        assert.lengthOf(yield* sql.unsafe(pages), 7)
+      }).pipe(Effect.provide(EventStorePg.layer({ url, pool: { maxOpenConns: 1 } })))
+    })
+  )
+
   it.live("no write scans the table, whatever the session that calls the functions is set to", () =>
     Effect.gen(function* () {
       const url = yield* Effect.promise(freshDatabase)

@@ -2,6 +2,7 @@
  * Indexes by choice on PostgreSQL: built beside appends, by one of several processes, and again after a build that was
  * interrupted.
  */
+import { randomUUID } from "node:crypto"
 import { assert, it } from "@effect/vitest"
 import { Effect, Fiber, Layer, Option, Redacted } from "effect"
 import { EventStore } from "effect-stores"
@@ -40,6 +41,17 @@ const storeWithEvents = Effect.gen(function* () {
   yield* Effect.provide(Effect.repeatN(appendOnce, 2), EventStorePg.layer({ ...options, indexes: [] }))
   return { url, options }
 })
+
+/** Builds that wait for another transaction. */
+const building = (url: string) =>
+  query(
+    url,
+    `select from pg_stat_activity
+     where datname = current_database() and query like 'create index concurrently%' and wait_event = 'virtualxid'`
+  )
+
+const sessionsOf = (url: string, application: string) =>
+  query(url, `select from pg_stat_activity where application_name = '${application}'`)
 
 describePg("indexes by choice on PostgreSQL", () => {
   it.live("of types is there by default; others when they are named; one that is there stays", () =>
@@ -84,6 +96,32 @@ describePg("indexes by choice on PostgreSQL", () => {
     })
   )
 
+  it.live("are not missed by a store that only reads, whose role may create none", () =>
+    Effect.gen(function* () {
+      const { options, url } = yield* storeWithEvents
+      const reader = `reader_${randomUUID().slice(0, 8)}`
+      yield* query(url, `create role ${reader} login`)
+      yield* query(
+        url,
+        `grant select on all tables in schema public to ${reader}; grant select on all sequences in schema public to ${reader}`
+      )
+      const as = Redacted.make(Object.assign(new URL(url), { username: reader, password: "" }).href)
+      for (const migrate of [true, false]) {
+        const filter = { types: ["Happened"] }
+        const found = yield* Effect.flatMap(EventStore.EventStore, (store) => store.count(filter)).pipe(
+          Effect.provide(EventStorePg.layer({ url: as, readOnly: true, migrate }))
+        )
+        assert.strictEqual(found, 3)
+      }
+      assert.strictEqual(
+        (yield* refusal({ ...options, url: as, readOnly: true, indexes: ["type"] }))._tag,
+        "StoreError"
+      )
+      assert.deepStrictEqual(yield* indexesOf(url), [])
+      yield* query(url, `drop owned by ${reader}; drop role ${reader}`)
+    })
+  )
+
   it.live("another name is refused", () =>
     Effect.gen(function* () {
       const refused = yield* refusal({ url: Redacted.make("postgres://nowhere"), indexes: ["type", "color" as "type"] })
@@ -99,12 +137,7 @@ describePg("indexes by choice on PostgreSQL", () => {
       const other = yield* connected(url)
       yield* Effect.promise(() => other.query("begin isolation level repeatable read; select 1"))
       const first = yield* Effect.fork(opening({ ...options, indexes: ["tenant"] }))
-      const building = query(
-        url,
-        `select from pg_stat_activity
-         where datname = current_database() and query like 'create index concurrently%' and wait_event = 'virtualxid'`
-      )
-      yield* eventually(building, ({ rowCount }) => rowCount === 1)
+      yield* eventually(building(url), ({ rowCount }) => rowCount === 1)
       const second = yield* Effect.fork(opening({ ...options, indexes: ["tenant"] }))
       const trying = query(
         url,
@@ -138,11 +171,95 @@ describePg("indexes by choice on PostgreSQL", () => {
     })
   )
 
+  it.live("one that is being built by hand is waited for", () =>
+    Effect.gen(function* () {
+      const { options, url } = yield* storeWithEvents
+      for (const pooler of [undefined, "transaction"] as const) {
+        const other = yield* connected(url)
+        yield* Effect.promise(() => other.query("begin; lock table es_events in row exclusive mode"))
+        const byHand = "create index concurrently es_events_tenant on es_events (tenant_id, position)"
+        const builder = yield* Effect.fork(query(url, byHand))
+        yield* eventually(building(url), ({ rowCount }) => rowCount === 1)
+        const applicationName = `opener ${pooler}`
+        const opener = yield* Effect.fork(opening({ ...options, applicationName, pooler, indexes: ["tenant"] }))
+        yield* eventually(sessionsOf(url, applicationName), ({ rowCount }) => (rowCount ?? 0) > 0)
+        const { rows } = yield* query(url, "select 'es_events_tenant'::regclass::oid as oid")
+        yield* Effect.sleep("300 millis")
+        yield* Effect.promise(() => other.query("commit"))
+        yield* Fiber.join(builder)
+        yield* Fiber.join(opener)
+        assert.deepStrictEqual(yield* indexesOf(url), [valid("tenant", "tenant_id")])
+        assert.deepStrictEqual((yield* query(url, "select 'es_events_tenant'::regclass::oid as oid")).rows, rows)
+        yield* query(url, "drop index es_events_tenant")
+      }
+    }).pipe(Effect.scoped)
+  )
+
   it.live("are built in a transaction where no session can be had, as behind a pooler", () =>
     Effect.gen(function* () {
       const { options, url } = yield* storeWithEvents
       yield* opening({ ...options, pooler: "transaction", indexes: ["time"] })
       assert.deepStrictEqual(yield* indexesOf(url), [valid("time", "created_ms")])
     })
+  )
+
+  it.live(
+    "are waited for behind a pooler without a lock that the build would wait for, and for as long as it takes",
+    () =>
+      Effect.gen(function* () {
+        const { options, url } = yield* storeWithEvents
+        const other = yield* connected(url)
+        yield* Effect.promise(() => other.query("begin; lock table es_events in row exclusive mode"))
+        const first = yield* Effect.fork(EventStorePg.migrate({ ...options, indexes: ["tenant"] }))
+        yield* eventually(building(url), ({ rowCount }) => rowCount === 1)
+        const second = yield* Effect.fork(
+          EventStorePg.migrate({
+            ...options,
+            applicationName: "second",
+            pooler: "transaction",
+            lockTimeout: "100 millis",
+            indexes: ["tenant"]
+          })
+        )
+        yield* eventually(sessionsOf(url, "second"), ({ rowCount }) => (rowCount ?? 0) > 0)
+        yield* Effect.sleep("300 millis")
+        yield* Effect.promise(() => other.query("commit"))
+        assert.deepStrictEqual(yield* Fiber.join(first), ["es_events_tenant"])
+        assert.deepStrictEqual(yield* Fiber.join(second), [])
+        assert.deepStrictEqual(yield* indexesOf(url), [valid("tenant", "tenant_id")])
+      }).pipe(Effect.scoped)
+  )
+
+  it.live("take as long as they take", () =>
+    Effect.gen(function* () {
+      const { options, url } = yield* storeWithEvents
+      // Only newer servers have the second.
+      const limits = ["statement_timeout", "transaction_timeout"]
+      const { rows } = yield* query(url, "select name from pg_settings where name = any ($1)", [limits])
+      const name = new URL(url).pathname.slice(1)
+      for (const limit of rows) yield* query(url, `alter database ${name} set ${limit.name} = '1s'`)
+      for (const pooler of [undefined, "transaction"] as const) {
+        const other = yield* connected(url)
+        yield* Effect.promise(() =>
+          other.query(
+            `select set_config(name, '0', false) from pg_settings where name in ('${limits.join("', '")}');
+             begin; lock table es_events in row exclusive mode`
+          )
+        )
+        const timeouts = { statementTimeout: "1 second", lockTimeout: "1 minute" } as const
+        const opener = yield* Effect.fork(opening({ ...options, ...timeouts, pooler, indexes: ["tenant"] }))
+        const waiting = query(
+          url,
+          `select from pg_stat_activity where datname = current_database()
+             and wait_event in ('virtualxid', 'relation') and query like '%create index%'`
+        )
+        yield* eventually(waiting, ({ rowCount }) => rowCount === 1)
+        yield* Effect.sleep("1500 millis")
+        yield* Effect.promise(() => other.query("commit"))
+        yield* Fiber.join(opener)
+        assert.deepStrictEqual(yield* indexesOf(url), [valid("tenant", "tenant_id")])
+        yield* query(url, "drop index es_events_tenant")
+      }
+    }).pipe(Effect.scoped)
   )
 })

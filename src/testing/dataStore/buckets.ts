@@ -157,10 +157,15 @@ export const maintenance = (test: Test, { secrets }: { readonly secrets: Readonl
       const store = yield* DataStore
       const before = yield* store.info
       const bucket = yield* freshBucket
-      yield* store.put({ bucket, name: "a" }, bytesOf(10))
-      yield* store.put({ bucket, name: "b" }, bytesOf(700_000))
-      yield* store.put({ bucket, name: "a" }, bytesOf(5))
-      const { modifiedAt } = Option.getOrThrow(yield* store.head({ bucket, name: "a" }))
+      // One of the first names in order, and one of the last.
+      const [first, last] = [
+        { bucket, name: "!" },
+        { bucket, name: "\u{10ffff}" }
+      ] as const
+      yield* store.put(first, bytesOf(10))
+      yield* store.put(last, bytesOf(700_000))
+      yield* store.put(first, bytesOf(5))
+      const { modifiedAt } = Option.getOrThrow(yield* store.head(first))
       const info = yield* store.info
       assert.deepEqual(
         [info.buckets - before.buckets, info.objects - before.objects, info.bytes - before.bytes],

@@ -56,6 +56,11 @@ export const copies = (test: Test, largeBytes: number): void => {
         yield* assertAbsent(from)
         yield* assertStored(to, bytesOf(size), { metadata: { a: "1" } })
         assert.equal(yield* store.count(bucket), 1)
+        // The same name, in another bucket.
+        const other = { ...to, bucket: yield* freshBucket }
+        yield* store.move(to, other)
+        yield* assertAbsent(to)
+        yield* assertStored(other, bytesOf(size), { metadata: { a: "1" } })
       }))
   }
 

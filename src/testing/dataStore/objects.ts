@@ -37,6 +37,8 @@ export const objects = (test: Test, largeBytes: number): void => {
         const info = yield* store.put({ bucket, name: "bytes" }, bytes, { contentType: "text/plain" })
         assert.deepEqual({ size: info.size, sha256: info.sha256 }, { size, sha256: sha256(bytes) })
         yield* assertStored({ bucket, name: "bytes" }, bytes, { contentType: "text/plain", etag: info.etag })
+        yield* store.put({ bucket, name: "bytes" }, bytes, { size })
+        yield* assertStored({ bucket, name: "bytes" }, bytes)
         const odd = Math.max(1, Math.floor(size / 7))
         yield* store.put({ bucket, name: "known" }, inPieces(bytes, odd), { size })
         yield* assertStored({ bucket, name: "known" }, bytes, { contentType: "application/octet-stream" })

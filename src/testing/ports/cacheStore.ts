@@ -58,6 +58,17 @@ export const port = (test: Test): void => {
       assert.equal(yield* port.get(place, true), null)
     }))
 
+  test("the port replaces no value that is under another key", () =>
+    Effect.gen(function* () {
+      const { cache, port, tenantId } = yield* setUp
+      const place = { tenantId, key: "k" }
+      yield* cache.set(tenantId, "k", 1, { ttl: hour })
+      const before = yield* port.get(place, true)
+      assert.ok(before !== null)
+      assert.equal(yield* port.replace(place, { ...before, keyId: "another" }, { value: "2", keyId: null }), false)
+      assert.equal(yield* valueOf(cache, tenantId, "k"), 1)
+    }))
+
   test("a value that the port replaces after its end does not come back", () =>
     Effect.gen(function* () {
       const { cache, port, tenantId } = yield* setUp

@@ -1,15 +1,16 @@
 /**
  * Contract of what the port has beyond the service: how those who seal anew change a stored command.
  */
+import assert from "node:assert/strict"
 import * as Effect from "effect/Effect"
 import { CommandStore } from "../../CommandStore.js"
 import { type Encoded, type EncodedCommand, relift } from "../../commandStore/CommandStoreEncoded.js"
 import type { Test } from "../commandStore/fixtures.js"
 import { freshTenant, newCommand, plain, stored } from "../commandStore/fixtures.js"
-import { portOf } from "../suite.js"
+import { failsWith, portOf } from "../suite.js"
 import { type Replaceable, replace } from "./replace.js"
 
-export const port = (test: Test): void =>
+export const port = (test: Test): void => {
   replace(
     test,
     Effect.gen(function* () {
@@ -35,3 +36,25 @@ export const port = (test: Test): void =>
       return record
     })
   )
+
+  test("a command is told from another by its data after that was sealed anew, and not after it was changed", () =>
+    Effect.gen(function* () {
+      const store = yield* CommandStore
+      const port = yield* portOf<Encoded>((keep) => relift(store, keep))
+      const given = newCommand({ data: { n: 1 } })
+      const create = (n: number) => store.create({ ...given, data: { n } })
+      const replaceData = (data: string, changes: boolean) =>
+        Effect.flatMap(port.get(given.id), (was) => {
+          assert.ok(was !== null)
+          return port.replace({ id: given.id, was, payloads: { ...was, data }, changes })
+        })
+      const { position } = yield* create(1)
+      assert.equal(yield* replaceData(`{"n":2}`, false), true)
+      yield* failsWith(create(1), "DuplicateCommand")
+      assert.equal((yield* create(2)).position, position)
+      assert.equal(yield* replaceData(`{"n":3}`, true), true)
+      assert.equal((yield* create(2)).position, position)
+      assert.equal(yield* replaceData(`{"n":4}`, false), true)
+      assert.equal((yield* create(2)).position, position)
+    }))
+}

@@ -155,12 +155,11 @@ export const apply = (
         }
         const isNew = todo.length === schema.migrations.length
         if (isNew && before.length > 0) yield* database.run(text(indexes.script(names, schema)))
-        return todo.map(({ name }) => name)
+        return [...todo.map(({ name }) => name), ...(isNew ? before : [])]
       })
     )
     const after = yield* indexes.missing(database, names, schema)
-    if (after.length > 0) yield* indexes.build(database, names, schema)
-    return [...applied, ...before]
+    return after.length === 0 ? applied : [...applied, ...(yield* indexes.build(database, names, schema))]
   }).pipe(Effect.mapError((error) => (sqlStateOf(error) === "42501" ? mayNot(names, error) : error)))
 
 const mayNot = ({ schema }: Names, error: StoreFailure): StoreError => {
