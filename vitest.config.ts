@@ -19,7 +19,7 @@ export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
     globalSetup: ["test/support/global-setup.ts"],
-    setupFiles: ["test/support/orphan.ts"],
+    setupFiles: ["test/support/orphan.ts", "test/support/equality.ts"],
     // a process per file: native drivers and process.env are its own
     pool: "forks",
     // one more than CI's machine has processors, because tests also wait; not more, because they share a server

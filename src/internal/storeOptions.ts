@@ -76,8 +76,8 @@ export interface IndexOptions {
   /**
    * Indexes beside those that every store has, so that a filter costs by what it finds and not by what it passes over:
    * of types, of domains, of tenants, and of times of creation. Each makes appends slower. They are created when the
-   * store opens, unless `migrate` is false. Default `["type"]`, and none for a store with `readOnly`: its role may be one
-   * that creates nothing. One that exists is used, and is not removed because it is not named.
+   * store opens, unless `migrate` is false. Default `["type"]`, and none for a store with `readOnly`: its role may be
+   * one that creates nothing. One that exists is used, and is not removed because it is not named.
    */
   readonly indexes?: ReadonlyArray<EventIndex> | undefined
 }

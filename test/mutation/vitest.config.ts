@@ -13,6 +13,7 @@ export default defineConfig({
   test: {
     include: JSON.parse(process.env.EFFECT_STORES_MUTATION_TESTS ?? "[]"),
     globalSetup: ["test/support/global-setup.ts"],
+    setupFiles: ["test/support/equality.ts"],
     testTimeout: 60_000
   }
 })
