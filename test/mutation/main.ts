@@ -80,7 +80,7 @@ interface Mutant {
   readonly mutatorName: string
   readonly replacement: string
   readonly status: string
-  /** None where all tests were run. */
+  /** None where a run is of all tests. */
   readonly coveredBy?: ReadonlyArray<string>
   readonly testsCompleted?: number
   readonly location: { readonly start: Place; readonly end: Place }
@@ -93,13 +93,14 @@ interface Report {
 
 /**
  * Each mutant that a run has tried, by what it is, with what became of it. Stryker looks at tests only: where a mutant
- * keeps a file of tests from being loaded, fewer have ended and none has failed. That one is killed.
+ * keeps a file of tests from being loaded, fewer have ended and none has failed. That one is killed. How many there would
+ * have been is known for those that were seen to reach it, and where a run is of all tests.
  */
-const verdicts = (name: string): ReadonlyMap<string, Mutant & { readonly range: string }> => {
+const verdicts = (name: string, isOfAll: boolean): ReadonlyMap<string, Mutant & { readonly range: string }> => {
   const { files, testFiles }: Report = JSON.parse(fs.readFileSync(`.mutation/${name}.json`, "utf8"))
   const all = Object.values(testFiles).reduce((sum, { tests }) => sum + tests.length, 0)
   const statusOf = ({ coveredBy = [], status, testsCompleted = 0 }: Mutant): string =>
-    status === "Survived" && testsCompleted < (coveredBy.length || all) ? "Killed" : status
+    status === "Survived" && testsCompleted < (isOfAll ? all : coveredBy.length) ? "Killed" : status
   const found = Object.entries(files).flatMap(([file, { mutants }]) =>
     mutants.filter(isTried).map((mutant) => {
       const { end, start } = mutant.location
@@ -123,14 +124,20 @@ const tryRoom = (name: string, tests: ReadonlyArray<string>, mutate: ReadonlyArr
   const config = { mutate, ignoreStatic: false, incremental: false, thresholds: { ...base.thresholds, break: null } }
   process.exitCode = stryker(name, tests, config)
   if (process.exitCode !== 0) return
-  const first = verdicts(name)
+  const first = verdicts(name, false)
   const doubtful = [...first].filter(([, { status }]) => !isKilled(status))
   let lived: ReadonlyArray<string> = []
   if (doubtful.length > 0) {
     const ranges = new Set(doubtful.map(([, { range }]) => range))
-    process.exitCode = stryker(`${name}-again`, tests, { ...config, mutate: [...ranges], coverageAnalysis: "off" })
+    const vitest = { ...base.vitest, related: false }
+    process.exitCode = stryker(`${name}-again`, tests, {
+      ...config,
+      mutate: [...ranges],
+      coverageAnalysis: "off",
+      vitest
+    })
     if (process.exitCode !== 0) return
-    const second = verdicts(`${name}-again`)
+    const second = verdicts(`${name}-again`, true)
     lived = doubtful.flatMap(([key]) => (isKilled(second.get(key)?.status ?? "") ? [] : [key]))
   }
   const score = (100 * (first.size - lived.length)) / first.size
