@@ -20,8 +20,8 @@ import { describePg, freshDatabase, temporaryDirectory } from "./support/backend
 import { bundledAll, fromSources } from "./support/child.js"
 import { type Block, blocksOf, docBlocksOf, markdown, project, sources } from "./support/documents.js"
 
-const programTimeoutMs = 60_000
-const compilerTimeoutMs = 240_000
+const programTimeoutMs = 600_000
+const compilerTimeoutMs = 800_000
 vi.setConfig({ testTimeout: 3 * programTimeoutMs })
 
 describe("examples/first-steps.ts", () => {

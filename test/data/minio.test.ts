@@ -39,7 +39,10 @@ describeWith("ceph", "the DataStore on S3, when answers get lost", async () => {
     partBytes: 5 * MiB,
     capabilities: { putIfAbsent: true, putIfMatch: "unquoted" }
   }
-  const options: DataStoreMinio.ServerOptions = { ...direct, endpoint: proxy.endpoint, timeout: "2 seconds" }
+  // With all processors busy an answer may take seconds.
+  const options: DataStoreMinio.ServerOptions = { ...direct, endpoint: proxy.endpoint, timeout: "2 minutes" }
+  /** Where an answer never comes. */
+  const impatient = { timeout: "2 seconds", maxRetries: 10 } as const
 
   const withStore = <A, E>(
     body: (store: DataStore.DataStoreShape, bucket: string) => Effect.Effect<A, E>,
@@ -90,21 +93,23 @@ describeWith("ceph", "the DataStore on S3, when answers get lost", async () => {
       ]
     ] as const) {
       it(`${name}: succeeds when the answer ${what}`, () =>
-        withStore((store, bucket) =>
-          Effect.gen(function* () {
-            const id = { bucket, name: "object" }
-            proxy.decide = first(1, pattern, fate)
-            yield* run(store, id)
-            proxy.decide = () => ({ do: "pass" })
-            // What was done is found by its id, and not done again; a part and a record may be sent twice.
-            const isDoneOnce = fate.do !== "answer" && name !== "a part" && name !== "its record"
-            if (isDoneOnce) expect(proxy.seen.filter((line) => pattern.test(line)).length).toBe(1)
-            const size = name.includes("put") || name === "copy" ? 1_000 : 6 * MiB
-            expect((yield* stored(store, id)).equals(bytesOf(size))).toBe(true)
-            if (name === "copy")
-              expect((yield* stored(store, { bucket, name: "copy" })).equals(bytesOf(size))).toBe(true)
-            expect(yield* leftOnS3(direct)).toBe(0)
-          })
+        withStore(
+          (store, bucket) =>
+            Effect.gen(function* () {
+              const id = { bucket, name: "object" }
+              proxy.decide = first(1, pattern, fate)
+              yield* run(store, id)
+              proxy.decide = () => ({ do: "pass" })
+              // What was done is found by its id, and not done again; a part and a record may be sent twice.
+              const isDoneOnce = fate.do !== "answer" && name !== "a part" && name !== "its record"
+              if (isDoneOnce) expect(proxy.seen.filter((line) => pattern.test(line)).length).toBe(1)
+              const size = name.includes("put") || name === "copy" ? 1_000 : 6 * MiB
+              expect((yield* stored(store, id)).equals(bytesOf(size))).toBe(true)
+              if (name === "copy")
+                expect((yield* stored(store, { bucket, name: "copy" })).equals(bytesOf(size))).toBe(true)
+              expect(yield* leftOnS3(direct)).toBe(0)
+            }),
+          fate.do === "hang" ? impatient : {}
         ))
     }
   }
@@ -460,23 +465,25 @@ describeWith("ceph", "the DataStore on S3, when answers get lost", async () => {
     ))
 
   it("a source that is replaced in the middle of a copy is ObjectChanged on a server that ignores the condition", () =>
-    withStore((store, bucket) =>
-      Effect.gen(function* () {
-        const [from, to] = [
-          { bucket, name: "from" },
-          { bucket, name: "to" }
-        ] as const
-        yield* store.put(from, bytesOf(100))
-        const other = yield* Effect.provide(DataStore.DataStore, yield* Layer.build(DataStoreMinio.layer(direct)))
-        let replaced = false
-        // Between the look at the source and the copy.
-        proxy.decide = (line) => (/^HEAD .*\/to$/.test(line) && !replaced ? { do: "hang" } : { do: "pass" })
-        const copying = yield* Effect.fork(failureOf(store.copy(from, to)))
-        yield* eventually(Effect.sync(() => proxy.seen.some((line) => /^HEAD .*\/to$/.test(line))))
-        yield* other.put(from, bytesOf(100, 5))
-        replaced = true
-        expect(yield* Fiber.join(copying)).toMatchObject({ _tag: "ObjectChanged" })
-        expect(Option.isNone(yield* store.head(to))).toBe(true)
-      }).pipe(Effect.scoped)
+    withStore(
+      (store, bucket) =>
+        Effect.gen(function* () {
+          const [from, to] = [
+            { bucket, name: "from" },
+            { bucket, name: "to" }
+          ] as const
+          yield* store.put(from, bytesOf(100))
+          const other = yield* Effect.provide(DataStore.DataStore, yield* Layer.build(DataStoreMinio.layer(direct)))
+          let replaced = false
+          // Between the look at the source and the copy.
+          proxy.decide = (line) => (/^HEAD .*\/to$/.test(line) && !replaced ? { do: "hang" } : { do: "pass" })
+          const copying = yield* Effect.fork(failureOf(store.copy(from, to)))
+          yield* eventually(Effect.sync(() => proxy.seen.some((line) => /^HEAD .*\/to$/.test(line))))
+          yield* other.put(from, bytesOf(100, 5))
+          replaced = true
+          expect(yield* Fiber.join(copying)).toMatchObject({ _tag: "ObjectChanged" })
+          expect(Option.isNone(yield* store.head(to))).toBe(true)
+        }).pipe(Effect.scoped),
+      impatient
     ))
 })

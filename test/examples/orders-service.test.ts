@@ -41,7 +41,7 @@ const sealed = (): Environment => ({
   ENCRYPTION_POLICY: "RequireEncrypt"
 })
 
-const pollMs = { timeout: 90_000, interval: 20 }
+const pollMs = { timeout: 600_000, interval: 20 }
 
 /** Another program on the same stores. */
 const elsewhere = <A, E>(environment: Environment, effect: Effect.Effect<A, E, Stores.All>): Promise<A> =>

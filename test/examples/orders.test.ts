@@ -265,10 +265,10 @@ describe("the cache", () => {
     expect(await run(orders.get({ path }))).toMatchObject({ version: 1 })
     await run(orders.newest({}))
     await inStores(Aggregate.append(Order, idOf(path.id), [{ _tag: "Cancelled", reason: "by phone" }], { expected: 1 }))
-    await expect.poll(async () => (await run(orders.get({ path }))).status, { timeout: 60_000 }).toBe("cancelled")
+    await expect.poll(async () => (await run(orders.get({ path }))).status, { timeout: 600_000 }).toBe("cancelled")
     await expect
       .poll(async () => (await run(orders.newest({}))).find(({ orderId }) => orderId === path.id)?.status, {
-        timeout: 60_000
+        timeout: 600_000
       })
       .toBe("cancelled")
   })

@@ -6,7 +6,7 @@ import { Client } from "pg"
 
 /** Runs `use` with one connection to the database at `url` and closes it. */
 export const withClient = async <A>(url: string, use: (client: Client) => Promise<A>): Promise<A> => {
-  const client = new Client({ connectionString: url, connectionTimeoutMillis: 10_000 })
+  const client = new Client({ connectionString: url, connectionTimeoutMillis: 120_000 })
   // an idle connection that the server ends must fail the next query, not the process
   client.on("error", () => {})
   await client.connect()

@@ -229,7 +229,7 @@ const untilReady = async (child: ChildProcess, port: number, data: string): Prom
       port,
       user: "postgres",
       database: "postgres",
-      connectionTimeoutMillis: 2000
+      connectionTimeoutMillis: 20_000
     })
     client.on("error", () => {})
     try {

@@ -94,8 +94,8 @@ export const withRedis = async <A>(url: string, use: (client: Redis) => Promise<
     retryStrategy: () => null,
     // what a server says while it loads is an answer too
     enableReadyCheck: false,
-    connectTimeout: 5000,
-    commandTimeout: 10_000
+    connectTimeout: 120_000,
+    commandTimeout: 120_000
   })
   let lost: unknown
   client.on("error", (error) => {
