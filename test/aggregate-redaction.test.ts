@@ -173,12 +173,8 @@ for (const events of eventStores) {
     events.describe(title, () =>
       snapshots.describe("a load is what a replay gives", () => {
         const stores = Layer.mergeAll(events.layer, snapshots.layer)
-        it(
-          "also with a save under way in another process",
-          () => Effect.runPromise(Effect.provide(redaction, stores)),
-          120_000
-        )
-        it("also sealed", () => Effect.runPromise(Effect.provide(redaction, sealed(stores))), 120_000)
+        it("also with a save under way in another process", () => Effect.runPromise(Effect.provide(redaction, stores)))
+        it("also sealed", () => Effect.runPromise(Effect.provide(redaction, sealed(stores))))
       })
     )
   }

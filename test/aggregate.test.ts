@@ -447,7 +447,7 @@ for (const pair of pairs) {
         behaviours((title, body) => it.effect(title, body, 900_000), true)
       })
       describe("without a SnapshotStore", () => {
-        behaviours((title, body) => it.effect(title, () => omitSnapshots(body()), 60_000), false)
+        behaviours((title, body) => it.effect(title, () => omitSnapshots(body()), 900_000), false)
       })
     })
   })

@@ -5,7 +5,7 @@ import { Redacted } from "effect"
 import { CacheStoreRedis } from "effect-stores/redis"
 import { CacheStoreSuite } from "effect-stores/testing"
 import { afterAll } from "vitest"
-import { describeOwnRedis, describeRedis, freshKeyPrefix, redisUrl } from "./support/backends.js"
+import { describeOwnRedis, describeRedis, freshKeyPrefix, patientRedis, redisUrl } from "./support/backends.js"
 import { startRedisCluster } from "./support/redis.js"
 import { badInput, model } from "./support/scale.js"
 
@@ -14,7 +14,7 @@ describeRedis("CacheStore on Redis", () => {
   const url = Redacted.make(redisUrl() ?? "")
   const prefix = freshKeyPrefix()
 
-  CacheStoreSuite.contract(name, CacheStoreRedis.layer({ url, prefix }), {
+  CacheStoreSuite.contract(name, CacheStoreRedis.layer({ url, prefix, pool: patientRedis }), {
     readOnly: CacheStoreRedis.layer({ url, prefix, readOnly: true })
   })
   CacheStoreSuite.badInput(name, CacheStoreRedis.layer({ url, prefix: freshKeyPrefix() }), badInput)
@@ -28,7 +28,8 @@ describeOwnRedis("CacheStore on a Redis Cluster", async () => {
   const options: CacheStoreRedis.Options = {
     mode: "Cluster",
     nodes: cluster.nodes.map(({ port }) => ({ host: "127.0.0.1", port })),
-    password: Redacted.make("secret-of-the-cluster")
+    password: Redacted.make("secret-of-the-cluster"),
+    pool: patientRedis
   }
 
   CacheStoreSuite.contract("CacheStore on a Redis Cluster", CacheStoreRedis.layer(options), {

@@ -142,7 +142,7 @@ describePg("crash on PostgreSQL", () => {
       { WORKER_PG_URL: url },
       EventStorePg.layer({ url: Redacted.make(url) }),
       // The server notices by itself that the client is gone.
-      () => expect.poll(connections, { timeout: 90_000, interval: 20 }).toBe(0)
+      () => expect.poll(connections, { timeout: 600_000, interval: 20 }).toBe(0)
     )
     console.log("crash on PostgreSQL, client killed:", JSON.stringify(figures))
   })

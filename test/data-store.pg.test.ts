@@ -4,7 +4,7 @@
 import { Effect, Redacted } from "effect"
 import { DataStorePg } from "effect-stores/pg"
 import { DataStoreSuite } from "effect-stores/testing"
-import { describePg, freshDatabase } from "./support/backends.js"
+import { describePg, freshDatabase, patient } from "./support/backends.js"
 import { withClient } from "./support/databases.js"
 import { isFull } from "./support/scale.js"
 
@@ -16,7 +16,7 @@ describePg("DataStore on PostgreSQL", async () => {
   const rows = (text: string, values: Array<unknown> = []) =>
     Effect.promise(() => withClient(address, async (client) => (await client.query(text, values)).rows))
 
-  DataStoreSuite.contract("DataStore on PostgreSQL", DataStorePg.layer({ url }), {
+  DataStoreSuite.contract("DataStore on PostgreSQL", DataStorePg.layer({ url, pool: patient }), {
     readOnly: DataStorePg.layer({ url, readOnly: true }),
     secrets: password === "" ? [] : [decodeURIComponent(password)],
     leftBehind: Effect.map(

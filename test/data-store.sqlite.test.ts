@@ -6,16 +6,16 @@ import Sqlite from "better-sqlite3"
 import { Effect } from "effect"
 import { DataStoreSqlite } from "effect-stores/sqlite"
 import { DataStoreSuite } from "effect-stores/testing"
-import { temporaryDirectory } from "./support/backends.js"
+import { patient, temporaryDirectory } from "./support/backends.js"
 import { isFull } from "./support/scale.js"
 
 const filename = path.join(temporaryDirectory(), "contract.db")
-const options = { filename, synchronous: "OFF" } as const
+const options = { filename, synchronous: "OFF", pool: patient } as const
 const other = () => DataStoreSqlite.layer({ ...options, filename: path.join(temporaryDirectory(), "other.db") })
 
 const raw = <A>(use: (file: Sqlite.Database) => A): Effect.Effect<A> =>
   Effect.sync(() => {
-    const file = new Sqlite(filename, { timeout: 10_000 })
+    const file = new Sqlite(filename, { timeout: 120_000 })
     try {
       return use(file)
     } finally {

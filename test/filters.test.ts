@@ -146,7 +146,7 @@ describe("filters on SQLite", () => {
     db.close()
   }
   for (const indexes of subsets) {
-    test(titleOf(indexes), { timeout: 60_000 }, async () => {
+    test(titleOf(indexes), async () => {
       if (!fs.existsSync(empty)) fill()
       const filename = path.join(temporaryDirectory(), "events.db")
       fs.copyFileSync(empty, filename)
@@ -184,7 +184,7 @@ describePg("filters on PostgreSQL", () => {
     return url
   }
   for (const indexes of subsets) {
-    test(titleOf(indexes), { timeout: 60_000 }, async () => {
+    test(titleOf(indexes), async () => {
       filled ??= fill()
       const url = await filled
       const names = eventIndexes.map((index) => `es_events_${index}`).join(", ")

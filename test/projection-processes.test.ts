@@ -16,7 +16,7 @@ import { isFull } from "./support/scale.js"
 
 const processes = 4
 const streams = 50
-const leaseMs = 1_000
+const leaseMs = 3_000
 
 const kills = isFull ? 50 : 5
 const pauses = isFull ? 20 : 2
@@ -52,7 +52,7 @@ interface Projector extends Worker {
 }
 
 /** Looks until it is so. The bound is for a report, and no measure of speed. */
-const until = async <A>(look: () => Promise<A>, isSo: (found: A) => boolean, maxMs = 120_000): Promise<A> => {
+const until = async <A>(look: () => Promise<A>, isSo: (found: A) => boolean, maxMs = 600_000): Promise<A> => {
   for (const deadline = Date.now() + maxMs; ; await sleep(20)) {
     const found = await look()
     if (isSo(found)) return found

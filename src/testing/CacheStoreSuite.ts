@@ -48,7 +48,7 @@ export type ContractOptions = suites.ContractOptions<CacheStore>
  * @category suites
  */
 export const contract = <E>(name: string, layer: Layer.Layer<CacheStore, E>, options: ContractOptions = {}): void =>
-  suites.suite(`${name}: contract`, layer, options.timeoutMs ?? 300_000, (test) => {
+  suites.suite(`${name}: contract`, layer, options.timeoutMs ?? 900_000, (test) => {
     entries(test)
     removal(test, layer)
     loads(test, layer)

@@ -45,7 +45,7 @@ export const contract = <E>(
   layer: Layer.Layer<CheckpointStore, E>,
   options: ContractOptions = {}
 ): void =>
-  suites.suite(`${name}: contract`, layer, options.timeoutMs ?? 300_000, (test) => {
+  suites.suite(`${name}: contract`, layer, options.timeoutMs ?? 900_000, (test) => {
     claims(test)
     commits(test)
     deadLetters(test)

@@ -49,7 +49,7 @@ export type ContractOptions = suites.ContractOptions<CommandStore>
  * @category suites
  */
 export const contract = <E>(name: string, layer: Layer.Layer<CommandStore, E>, options: ContractOptions = {}): void =>
-  suites.suite(`${name}: contract`, layer, options.timeoutMs ?? 300_000, (test) => {
+  suites.suite(`${name}: contract`, layer, options.timeoutMs ?? 900_000, (test) => {
     create(test)
     payloads(test)
     lists(test)

@@ -76,7 +76,7 @@ export interface ContractOptions extends suites.ContractOptions<DataStore> {
  * @category suites
  */
 export const contract = <E>(name: string, layer: Layer.Layer<DataStore, E>, options: ContractOptions = {}): void =>
-  suites.suite(`${name}: contract`, layer, options.timeoutMs ?? 300_000, (test) => {
+  suites.suite(`${name}: contract`, layer, options.timeoutMs ?? 900_000, (test) => {
     const largeBytes = options.largeBytes ?? 3 * 2 ** 20
     objects(test, largeBytes)
     metadata(test)

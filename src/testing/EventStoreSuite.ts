@@ -52,7 +52,7 @@ export type ContractOptions = suites.ContractOptions<EventStore>
  * @category suites
  */
 export const contract = <E>(name: string, layer: Layer.Layer<EventStore, E>, options: ContractOptions = {}): void =>
-  suites.suite(`${name}: contract`, layer, options.timeoutMs ?? 300_000, (test) => {
+  suites.suite(`${name}: contract`, layer, options.timeoutMs ?? 900_000, (test) => {
     append(test)
     appendAll(test)
     idempotency(test)

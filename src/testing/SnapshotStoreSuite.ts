@@ -46,7 +46,7 @@ export type ContractOptions = suites.ContractOptions<SnapshotStore>
  * @category suites
  */
 export const contract = <E>(name: string, layer: Layer.Layer<SnapshotStore, E>, options: ContractOptions = {}): void =>
-  suites.suite(`${name}: contract`, layer, options.timeoutMs ?? 300_000, (test) => {
+  suites.suite(`${name}: contract`, layer, options.timeoutMs ?? 900_000, (test) => {
     save(test)
     streams(test)
     states(test)

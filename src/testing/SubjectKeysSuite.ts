@@ -17,7 +17,7 @@ import * as suites from "./suite.js"
  * @category models
  */
 export interface ContractOptions {
-  /** Longest time of one test, in milliseconds. Default 60,000. */
+  /** Longest time of one test, in milliseconds. Default 900,000. */
   readonly timeoutMs?: number | undefined
 }
 
@@ -59,7 +59,7 @@ const allOf = (pages: Encoded["all"]): Effect.Effect<ReadonlyArray<EncodedSubjec
  * @category suites
  */
 export const contract = <E>(name: string, layer: Layer.Layer<SubjectKeys, E>, options: ContractOptions = {}): void =>
-  suites.suite(`${name}: contract`, layer, options.timeoutMs ?? 60_000, (test) => {
+  suites.suite(`${name}: contract`, layer, options.timeoutMs ?? 900_000, (test) => {
     test("a subject keeps the key that it got first", () =>
       Effect.gen(function* () {
         const keys = yield* SubjectKeys

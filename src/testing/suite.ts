@@ -60,7 +60,7 @@ export interface ContractOptions<S> {
   readonly readOnly?: Layer.Layer<S, unknown> | undefined
   /** What `info` must not show, such as the password of the connection. */
   readonly secrets?: ReadonlyArray<string> | undefined
-  /** Longest time of one test, in milliseconds: a bound for what hangs, and no measure of speed. Default 300,000. */
+  /** Longest time of one test, in milliseconds: a bound for what hangs, and no measure of speed. Default 900,000. */
   readonly timeoutMs?: number | undefined
 }
 

@@ -9,7 +9,7 @@ import { CacheStore } from "effect-stores"
 import { CacheStoreRedis } from "effect-stores/redis"
 import { afterAll, beforeAll, beforeEach, it, onTestFinished } from "vitest"
 import { failure, proxyOf, until } from "../redis/fixtures.js"
-import { describeOwnRedis } from "../support/backends.js"
+import { describeOwnRedis, patientRedis } from "../support/backends.js"
 import { type RedisServer, startRedis, startRedisCluster, startRedisSentinel } from "../support/redis.js"
 import { isFull } from "../support/scale.js"
 
@@ -106,7 +106,10 @@ describeOwnRedis("the CacheStore on Redis", () => {
   })
 
   it("values of all sizes that are written in one turn come back whole", async () => {
-    const store = open({ url: Redacted.make(server.url), pool: { poolSize: 1, minIdleConns: 1, maxIdleConns: 1 } })
+    const store = open({
+      url: Redacted.make(server.url),
+      pool: { poolSize: 1, minIdleConns: 1, maxIdleConns: 1, ...patientRedis }
+    })
     const sizes = Array.from({ length: 60 }, (_, i) => [10, 5_000, 200_000, 300_000, 1_000_000][i % 5] as number)
     const value = (i: number) => `${i}:${"é".repeat((sizes[i] as number) / 2)}`
     await store.run((cache) =>

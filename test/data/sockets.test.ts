@@ -119,7 +119,7 @@ describeWith("ceph", "the connections of a DataStore on S3", async () => {
         accessKey: server.accessKey,
         secretKey: Redacted.make(server.secretKey),
         bucketPrefix: "x-",
-        timeout: "1 second",
+        timeout: "5 seconds",
         maxRetries: 0,
         // One, which the next request takes.
         pool: { maxIdleConns: 1, maxIdleConnsPerHost: 1 }

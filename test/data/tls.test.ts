@@ -47,7 +47,7 @@ describeWith("ceph", "an S3 server that takes only encrypted connections", () =>
     files = certificates(temporaryDirectory())
     ceph = await startCeph()
     server = await startTls()
-  }, 120_000)
+  })
   afterAll(async () => {
     server.close()
     await ceph.stop()

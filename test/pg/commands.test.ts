@@ -414,46 +414,43 @@ describePg("CommandStore on PostgreSQL", () => {
 })
 
 describeOwnPg("CommandStore on PostgreSQL that restarts", () => {
-  it.live(
-    "an execution goes on over a restart of the server, and is finished once",
-    () =>
-      Effect.gen(function* () {
-        const server = yield* Effect.acquireRelease(
-          Effect.promise(() => startPostgres()),
-          (server) => Effect.promise(server.stop)
-        )
-        for (const mode of ["fast", "immediate"] as const) {
-          const url = yield* Effect.promise(() => server.createDatabase())
-          yield* Effect.gen(function* () {
-            const store = yield* CommandStore.CommandStore
-            const command = newCommand()
-            let runs = 0
-            const work = Effect.suspend(() => {
-              runs++
-              return Effect.as(runs === 1 ? Effect.promise(() => server.restart(mode)) : Effect.void, `run ${runs}`)
-            })
-            const execute = store.execute(command, work, { success })
-            assert.strictEqual(yield* execute, "run 1")
-            assert.strictEqual(yield* execute, "run 1")
+  it.live("an execution goes on over a restart of the server, and is finished once", () =>
+    Effect.gen(function* () {
+      const server = yield* Effect.acquireRelease(
+        Effect.promise(() => startPostgres()),
+        (server) => Effect.promise(server.stop)
+      )
+      for (const mode of ["fast", "immediate"] as const) {
+        const url = yield* Effect.promise(() => server.createDatabase())
+        yield* Effect.gen(function* () {
+          const store = yield* CommandStore.CommandStore
+          const command = newCommand()
+          let runs = 0
+          const work = Effect.suspend(() => {
+            runs++
+            return Effect.as(runs === 1 ? Effect.promise(() => server.restart(mode)) : Effect.void, `run ${runs}`)
+          })
+          const execute = store.execute(command, work, { success })
+          assert.strictEqual(yield* execute, "run 1")
+          assert.strictEqual(yield* execute, "run 1")
 
-            // In a transaction the restart undoes it, and asking again runs it again.
-            const inOne = newCommand()
-            runs = 0
-            const transacted = store.execute(inOne, Effect.zipRight(createOne, work), {
-              success,
-              transaction: true,
-              lease: "500 millis"
-            })
-            const before = yield* store.count()
-            const answer = yield* Effect.retry(transacted, {
-              while: Errors.isRetryable,
-              times: 10
-            })
-            assert.strictEqual(answer, "run 2")
-            assert.strictEqual(yield* store.count(), before + 2)
-          }).pipe(Effect.provide(CommandStorePg.layer({ url: Redacted.make(url) })))
-        }
-      }).pipe(Effect.scoped),
-    120_000
+          // In a transaction the restart undoes it, and asking again runs it again.
+          const inOne = newCommand()
+          runs = 0
+          const transacted = store.execute(inOne, Effect.zipRight(createOne, work), {
+            success,
+            transaction: true,
+            lease: "500 millis"
+          })
+          const before = yield* store.count()
+          const answer = yield* Effect.retry(transacted, {
+            while: Errors.isRetryable,
+            times: 10
+          })
+          assert.strictEqual(answer, "run 2")
+          assert.strictEqual(yield* store.count(), before + 2)
+        }).pipe(Effect.provide(CommandStorePg.layer({ url: Redacted.make(url) })))
+      }
+    }).pipe(Effect.scoped)
   )
 })

@@ -240,37 +240,34 @@ describePg("PgDatabase", () => {
     )
   })
 
-  it.live(
-    "two stores on two databases never share a connection or a transaction",
-    () =>
-      Effect.gen(function* () {
-        const otherUrl = yield* Effect.promise(freshDatabase)
-        const one = yield* Layer.build(open())
-        const other = yield* Layer.build(EventStorePg.layer({ url: Redacted.make(otherUrl) }))
-        const store = (context: typeof one) => Effect.provide(EventStore.EventStore, context)
-        const database = (context: typeof one) => Effect.provide(PgDatabase.PgDatabase, context)
-        const [storeOne, storeOther] = [yield* store(one), yield* store(other)]
-        const [databaseOne, databaseOther] = [yield* database(one), yield* database(other)]
-        const stream = newStream()
-        const exit = yield* Effect.exit(
-          databaseOne.transaction(
-            Effect.gen(function* () {
-              yield* storeOne.append(stream, [event], { expected: "any" })
-              yield* storeOther.append(stream, [event], { expected: "any" })
-              const names = yield* Effect.all([
-                databaseOne.sql`select current_database() as name`,
-                databaseOther.sql`select current_database() as name`
-              ])
-              assert.notDeepEqual(names[0], names[1])
-              return yield* Effect.fail("undo")
-            })
-          )
+  it.live("two stores on two databases never share a connection or a transaction", () =>
+    Effect.gen(function* () {
+      const otherUrl = yield* Effect.promise(freshDatabase)
+      const one = yield* Layer.build(open())
+      const other = yield* Layer.build(EventStorePg.layer({ url: Redacted.make(otherUrl) }))
+      const store = (context: typeof one) => Effect.provide(EventStore.EventStore, context)
+      const database = (context: typeof one) => Effect.provide(PgDatabase.PgDatabase, context)
+      const [storeOne, storeOther] = [yield* store(one), yield* store(other)]
+      const [databaseOne, databaseOther] = [yield* database(one), yield* database(other)]
+      const stream = newStream()
+      const exit = yield* Effect.exit(
+        databaseOne.transaction(
+          Effect.gen(function* () {
+            yield* storeOne.append(stream, [event], { expected: "any" })
+            yield* storeOther.append(stream, [event], { expected: "any" })
+            const names = yield* Effect.all([
+              databaseOne.sql`select current_database() as name`,
+              databaseOther.sql`select current_database() as name`
+            ])
+            assert.notDeepEqual(names[0], names[1])
+            return yield* Effect.fail("undo")
+          })
         )
-        assert.isTrue(Exit.isFailure(exit))
-        assert.strictEqual(yield* storeOne.version(stream), 0)
-        assert.strictEqual(yield* storeOther.version(stream), 1)
-      }).pipe(Effect.scoped),
-    60_000
+      )
+      assert.isTrue(Exit.isFailure(exit))
+      assert.strictEqual(yield* storeOne.version(stream), 0)
+      assert.strictEqual(yield* storeOther.version(stream), 1)
+    }).pipe(Effect.scoped)
   )
 
   test(

@@ -251,8 +251,7 @@ describeOwnPg("the feed on PostgreSQL", () => {
         assert.isAbove(ledger.rolledBack, 0)
         assert.isAtLeast(Math.min(...resumes), 20)
         assert.isAtLeast(listenersKilled.size, 3)
-      }).pipe(Effect.scoped),
-    600_000
+      }).pipe(Effect.scoped)
   )
 
   it.live(

@@ -70,29 +70,26 @@ describePg("appends of any shape at once on PostgreSQL", () => {
     }).pipe(Effect.provide(layer({})))
   )
 
-  it.live(
-    "have the outcomes that they would have one after the other, and those interrupted have none",
-    () =>
-      Effect.gen(function* () {
-        const store = yield* EventStore.EventStore
-        const database = yield* PgDatabase.PgDatabase
-        let run = 0
-        const property = fc.asyncProperty(calls, async (calls) => {
-          const domain = `run-${run++}`
-          const make = inDomain(calls, domain)
-          const found = await Effect.gen(function* () {
-            const before = yield* store.head
-            const exits = yield* together(make(store), (fibers) => interrupt(calls, fibers))
-            return {
-              exits: exits.map((exit, i) => (calls[i]?.interrupted ? "interrupted" : told(exit, before))),
-              contents: yield* contents(store, domain, before)
-            }
-          }).pipe(Effect.provideService(PgDatabase.PgDatabase, database), Effect.runPromise)
-          assert.deepStrictEqual(found, await Effect.runPromise(oneByOne(calls, make, domain)))
-        })
-        yield* Effect.promise(() => fc.assert(property, { numRuns: isFull ? 1_000 : 100 }))
-      }).pipe(Effect.provide(layer(oneConnection))),
-    120_000
+  it.live("have the outcomes that they would have one after the other, and those interrupted have none", () =>
+    Effect.gen(function* () {
+      const store = yield* EventStore.EventStore
+      const database = yield* PgDatabase.PgDatabase
+      let run = 0
+      const property = fc.asyncProperty(calls, async (calls) => {
+        const domain = `run-${run++}`
+        const make = inDomain(calls, domain)
+        const found = await Effect.gen(function* () {
+          const before = yield* store.head
+          const exits = yield* together(make(store), (fibers) => interrupt(calls, fibers))
+          return {
+            exits: exits.map((exit, i) => (calls[i]?.interrupted ? "interrupted" : told(exit, before))),
+            contents: yield* contents(store, domain, before)
+          }
+        }).pipe(Effect.provideService(PgDatabase.PgDatabase, database), Effect.runPromise)
+        assert.deepStrictEqual(found, await Effect.runPromise(oneByOne(calls, make, domain)))
+      })
+      yield* Effect.promise(() => fc.assert(property, { numRuns: isFull ? 1_000 : 100 }))
+    }).pipe(Effect.provide(layer(oneConnection)))
   )
 
   it.live("that name a locked stream take one connection in all, and delay no neighbour", () =>

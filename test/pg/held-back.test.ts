@@ -94,7 +94,6 @@ describePg("a feed that is held back", () => {
         assert.deepStrictEqual(Math.max(...measured("effect_stores_feed_held_back_positions")), 0)
         assert.deepStrictEqual(Math.max(...measured("effect_stores_feed_held_back_ms")), 0)
         yield* Fiber.interrupt(again)
-      }).pipe(Effect.scoped),
-    60_000
+      }).pipe(Effect.scoped)
   )
 })

@@ -125,8 +125,7 @@ describePg("interruption on PostgreSQL", () => {
           })
           assert.strictEqual(versions, yield* store.version(stream(n)))
         }
-      }).pipe(Effect.provide(layer({ pool: { maxOpenConns: 5, maxIdleConns: 5 } }))),
-    120_000
+      }).pipe(Effect.provide(layer({ pool: { maxOpenConns: 5, maxIdleConns: 5 } })))
   )
 
   it.live("interrupting who waits for a connection returns at once, and whoever comes next is served", () =>

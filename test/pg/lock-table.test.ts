@@ -81,39 +81,36 @@ describeOwnPg("the lock table of a small PostgreSQL server", () => {
   })
   afterAll(() => server?.stop())
 
-  it.live(
-    "when it is full, an append fails typed: retryable, but not in the transaction that fills it",
-    () =>
-      Effect.gen(function* () {
-        const url = Redacted.make(yield* Effect.promise(() => server.createDatabase()))
-        yield* Effect.gen(function* () {
-          const store = yield* EventStore.EventStore
-          const { transaction } = yield* PgDatabase.PgDatabase
-          const many = Effect.suspend(() =>
-            store.appendAll(
-              Array.from({ length: 100 }, () => ({ stream: newStream(), events: [event], expected: "any" as const }))
-            )
+  it.live("when it is full, an append fails typed: retryable, but not in the transaction that fills it", () =>
+    Effect.gen(function* () {
+      const url = Redacted.make(yield* Effect.promise(() => server.createDatabase()))
+      yield* Effect.gen(function* () {
+        const store = yield* EventStore.EventStore
+        const { transaction } = yield* PgDatabase.PgDatabase
+        const many = Effect.suspend(() =>
+          store.appendAll(
+            Array.from({ length: 100 }, () => ({ stream: newStream(), events: [event], expected: "any" as const }))
           )
-          let fitting = 0
-          const fill = Effect.forever(Effect.tap(many, () => Effect.sync(() => fitting++)))
-          const inside = yield* Effect.flip(transaction(fill))
-          assert.deepInclude(inside, { _tag: "StoreUnavailable", retryable: false })
-          assert.isAbove(fitting, 0)
+        )
+        let fitting = 0
+        const fill = Effect.forever(Effect.tap(many, () => Effect.sync(() => fitting++)))
+        const inside = yield* Effect.flip(transaction(fill))
+        assert.deepInclude(inside, { _tag: "StoreUnavailable", retryable: false })
+        assert.isAbove(fitting, 0)
 
-          const outside = yield* Effect.makeLatch()
-          const full = yield* Effect.makeLatch()
-          const holder = yield* Effect.fork(
-            transaction(
-              Effect.repeatN(many, fitting - 1).pipe(Effect.zipRight(full.open), Effect.zipRight(outside.await))
-            )
+        const outside = yield* Effect.makeLatch()
+        const full = yield* Effect.makeLatch()
+        const holder = yield* Effect.fork(
+          transaction(
+            Effect.repeatN(many, fitting - 1).pipe(Effect.zipRight(full.open), Effect.zipRight(outside.await))
           )
-          yield* full.await
-          assert.deepInclude(yield* Effect.flip(many), { _tag: "StoreUnavailable", retryable: true })
-          yield* outside.open
-          yield* Fiber.join(holder)
-          yield* many
-        }).pipe(Effect.provide(EventStorePg.layer({ url, pool: { maxOpenConns: 4 } })))
-      }),
-    60_000
+        )
+        yield* full.await
+        assert.deepInclude(yield* Effect.flip(many), { _tag: "StoreUnavailable", retryable: true })
+        yield* outside.open
+        yield* Fiber.join(holder)
+        yield* many
+      }).pipe(Effect.provide(EventStorePg.layer({ url, pool: { maxOpenConns: 4 } })))
+    })
   )
 })

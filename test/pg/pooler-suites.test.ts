@@ -20,7 +20,7 @@ import {
   SnapshotStoreSuite
 } from "effect-stores/testing"
 import { afterAll } from "vitest"
-import { describePg, describeWith, freshDatabase } from "../support/backends.js"
+import { describePg, describeWith, freshDatabase, patient } from "../support/backends.js"
 import { startPgBouncer } from "../support/pgbouncer.js"
 import { model } from "../support/scale.js"
 
@@ -30,33 +30,28 @@ describePg("the stores on PostgreSQL", () =>
     const other = await freshDatabase()
     const pooler = await startPgBouncer(address, { default_pool_size: 3 })
     afterAll(() => pooler.stop())
-    const at = (url: string) => ({ url: Redacted.make(pooler.through(url)), pooler: "transaction" }) as const
+    const at = (url: string) =>
+      ({ url: Redacted.make(pooler.through(url)), pooler: "transaction", pool: patient }) as const
     const given = at(address)
     const name = (store: string) => `${store} on PostgreSQL through a pooler`
 
     EventStoreSuite.contract(name("EventStore"), EventStorePg.layer(given), {
-      timeoutMs: 120_000,
       readOnly: EventStorePg.layer({ ...given, readOnly: true })
     })
     EventStoreSuite.model(name("EventStore"), EventStorePg.layer({ ...at(other), prefix: "model_" }), model)
     CheckpointStoreSuite.contract(name("CheckpointStore"), CheckpointStorePg.layer(given), {
-      timeoutMs: 120_000,
       readOnly: CheckpointStorePg.layer({ ...given, readOnly: true })
     })
     CommandStoreSuite.contract(name("CommandStore"), CommandStorePg.layer(given), {
-      timeoutMs: 120_000,
       readOnly: CommandStorePg.layer({ ...given, readOnly: true })
     })
     SnapshotStoreSuite.contract(name("SnapshotStore"), SnapshotStorePg.layer(given), {
-      timeoutMs: 120_000,
       readOnly: SnapshotStorePg.layer({ ...given, readOnly: true })
     })
     CacheStoreSuite.contract(name("CacheStore"), CacheStorePg.layer(given), {
-      timeoutMs: 120_000,
       readOnly: CacheStorePg.layer({ ...given, readOnly: true })
     })
     DataStoreSuite.contract(name("DataStore"), DataStorePg.layer(given), {
-      timeoutMs: 300_000,
       readOnly: DataStorePg.layer({ ...given, readOnly: true })
     })
   })

@@ -11,7 +11,7 @@ import { Stores } from "effect-stores/stores"
 import { Client } from "pg"
 import { afterAll, beforeAll } from "vitest"
 import { type Statement, storeAccess } from "../../src/pg/database/access.js"
-import { describePg, describeWith, freshDatabase } from "../support/backends.js"
+import { describePg, describeWith, freshDatabase, patient } from "../support/backends.js"
 import { withClient } from "../support/databases.js"
 import { eventually } from "../support/eventually.js"
 import { type PgBouncer, startPgBouncer } from "../support/pgbouncer.js"
@@ -39,7 +39,12 @@ describePg("PostgreSQL behind a pooler", () =>
 
     const open = (options: Partial<EventStorePg.Options> = {}, through: () => PgBouncer = () => pooler) =>
       Layer.suspend(() =>
-        EventStorePg.layer({ url: Redacted.make(through().through(url)), pooler: "transaction", ...options })
+        EventStorePg.layer({
+          url: Redacted.make(through().through(url)),
+          pooler: "transaction",
+          pool: patient,
+          ...options
+        })
       )
 
     /** Another application: its own connection, through the same pooler, as the same user. */

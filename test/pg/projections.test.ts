@@ -92,66 +92,62 @@ describePg("a projection on PostgreSQL", () => {
         yield* eventually(Effect.map(held, (all) => all.every(({ position }) => position === head)))
         assert.strictEqual(runs.filter((partition) => partition === slow).length, 1)
         yield* Fiber.interruptAll([first, second])
-      }).pipe(Effect.scoped),
-    120_000
+      }).pipe(Effect.scoped)
   )
 
-  it.live(
-    "that resumes keeps a partition that a transaction has locked, and goes on when that has ended",
-    () =>
-      Effect.gen(function* () {
-        const url = yield* Effect.promise(freshDatabase)
-        const stores = yield* storesOf({ url: Redacted.make(url) })
-        const store = yield* Effect.provide(CheckpointStore.CheckpointStore, stores)
-        const [locked, end] = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
-        // As one whose connection was lost, and which the server has not ended yet.
-        const lock = Effect.promise(() =>
-          withClient(url, async (client) => {
-            await client.query("begin")
-            await client.query("select from es_checkpoints for update")
-            await Effect.runPromise(Effect.zipRight(Deferred.succeed(locked, undefined), Deferred.await(end)))
-          })
-        )
-        const away = new Errors.StoreUnavailable({ operation: "x", retryable: true, cause: new Error("away") })
-        let runs = 0
-        const resuming = Projection.make({
-          name: "resuming",
-          delivery: "exactlyOnce",
-          events: Happened,
-          lease: "1 hour",
-          handle: () =>
-            Effect.suspend(() => {
-              if (++runs > 1) return Effect.void
-              return Effect.forkDaemon(lock).pipe(
-                Effect.zipRight(Deferred.await(locked)),
-                Effect.zipRight(Effect.fail(away))
-              )
-            })
+  it.live("that resumes keeps a partition that a transaction has locked, and goes on when that has ended", () =>
+    Effect.gen(function* () {
+      const url = yield* Effect.promise(freshDatabase)
+      const stores = yield* storesOf({ url: Redacted.make(url) })
+      const store = yield* Effect.provide(CheckpointStore.CheckpointStore, stores)
+      const [locked, end] = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
+      // As one whose connection was lost, and which the server has not ended yet.
+      const lock = Effect.promise(() =>
+        withClient(url, async (client) => {
+          await client.query("begin")
+          await client.query("select from es_checkpoints for update")
+          await Effect.runPromise(Effect.zipRight(Deferred.succeed(locked, undefined), Deferred.await(end)))
         })
-        let refused = 0
-        const counting: CheckpointStore.CheckpointStoreShape = {
-          ...store,
-          claim: (follower, options) =>
-            Effect.tap(store.claim(follower, options), (claimed) =>
-              Effect.sync(() => {
-                if (Option.isNone(claimed)) refused++
-              })
+      )
+      const away = new Errors.StoreUnavailable({ operation: "x", retryable: true, cause: new Error("away") })
+      let runs = 0
+      const resuming = Projection.make({
+        name: "resuming",
+        delivery: "exactlyOnce",
+        events: Happened,
+        lease: "1 hour",
+        handle: () =>
+          Effect.suspend(() => {
+            if (++runs > 1) return Effect.void
+            return Effect.forkDaemon(lock).pipe(
+              Effect.zipRight(Deferred.await(locked)),
+              Effect.zipRight(Effect.fail(away))
             )
-        }
-        const { position } = yield* Effect.provide(append, stores)
-        const worker = yield* Projection.catchUp(resuming).pipe(
-          Effect.provideService(CheckpointStore.CheckpointStore, counting),
-          Effect.provide(stores),
-          Effect.fork
-        )
-        yield* eventually(Effect.sync(() => refused >= 2))
-        assert.strictEqual(runs, 1)
-        yield* Deferred.succeed(end, undefined)
-        assert.strictEqual(yield* Fiber.join(worker), position)
-        const [checkpoint] = Chunk.toReadonlyArray(yield* Stream.runCollect(store.list({ name: "resuming" })))
-        assert.deepStrictEqual([runs, checkpoint?.token, checkpoint?.position], [2, 2, position])
-      }).pipe(Effect.scoped),
-    120_000
+          })
+      })
+      let refused = 0
+      const counting: CheckpointStore.CheckpointStoreShape = {
+        ...store,
+        claim: (follower, options) =>
+          Effect.tap(store.claim(follower, options), (claimed) =>
+            Effect.sync(() => {
+              if (Option.isNone(claimed)) refused++
+            })
+          )
+      }
+      const { position } = yield* Effect.provide(append, stores)
+      const worker = yield* Projection.catchUp(resuming).pipe(
+        Effect.provideService(CheckpointStore.CheckpointStore, counting),
+        Effect.provide(stores),
+        Effect.fork
+      )
+      yield* eventually(Effect.sync(() => refused >= 2))
+      assert.strictEqual(runs, 1)
+      yield* Deferred.succeed(end, undefined)
+      assert.strictEqual(yield* Fiber.join(worker), position)
+      const [checkpoint] = Chunk.toReadonlyArray(yield* Stream.runCollect(store.list({ name: "resuming" })))
+      assert.deepStrictEqual([runs, checkpoint?.token, checkpoint?.position], [2, 2, position])
+    }).pipe(Effect.scoped)
   )
 
   it.live(
@@ -201,7 +197,6 @@ describePg("a projection on PostgreSQL", () => {
             ["StoreUnavailable"]
           )
         }).pipe(Effect.provide(stores))
-      }).pipe(Effect.scoped),
-    60_000
+      }).pipe(Effect.scoped)
   )
 })

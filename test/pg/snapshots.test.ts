@@ -121,32 +121,29 @@ describePg("SnapshotStore on PostgreSQL", () => {
     })
   )
 
-  it.live(
-    "opens at most 10 connections and keeps 5 by default, as the server sees it",
-    () =>
-      Effect.gen(function* () {
-        const url = yield* Effect.promise(freshDatabase)
-        const connections = Effect.map(
-          query(url, "select 1 from pg_stat_activity where application_name = 'snapshots'"),
-          ({ rowCount }) => rowCount
-        )
-        const layer = SnapshotStorePg.layer({ url: Redacted.make(url), applicationName: "snapshots" })
-        yield* Effect.gen(function* () {
-          const { sql, state } = yield* PgDatabase.PgDatabase
-          const busy = yield* Effect.fork(
-            Effect.all(
-              Array.from({ length: 20 }, () => sql`select pg_sleep(0.3)`),
-              { concurrency: "unbounded" }
-            )
+  it.live("opens at most 10 connections and keeps 5 by default, as the server sees it", () =>
+    Effect.gen(function* () {
+      const url = yield* Effect.promise(freshDatabase)
+      const connections = Effect.map(
+        query(url, "select 1 from pg_stat_activity where application_name = 'snapshots'"),
+        ({ rowCount }) => rowCount
+      )
+      const layer = SnapshotStorePg.layer({ url: Redacted.make(url), applicationName: "snapshots" })
+      yield* Effect.gen(function* () {
+        const { sql, state } = yield* PgDatabase.PgDatabase
+        const busy = yield* Effect.fork(
+          Effect.all(
+            Array.from({ length: 20 }, () => sql`select pg_sleep(0.3)`),
+            { concurrency: "unbounded" }
           )
-          yield* eventually(Effect.map(state, ({ open, waiting }) => open === 10 && waiting === 10))
-          yield* eventually(Effect.map(connections, (count) => count === 10))
-          yield* Fiber.join(busy)
-          yield* eventually(Effect.map(connections, (count) => count === 5))
-          assert.deepStrictEqual(yield* state, { open: 5, idle: 5, waiting: 0 })
-        }).pipe(Effect.provide(layer))
-      }),
-    60_000
+        )
+        yield* eventually(Effect.map(state, ({ open, waiting }) => open === 10 && waiting === 10))
+        yield* eventually(Effect.map(connections, (count) => count === 10))
+        yield* Fiber.join(busy)
+        yield* eventually(Effect.map(connections, (count) => count === 5))
+        assert.deepStrictEqual(yield* state, { open: 5, idle: 5, waiting: 0 })
+      }).pipe(Effect.provide(layer))
+    })
   )
 
   it.live("large states are compressed by lz4 where the server has it", () =>

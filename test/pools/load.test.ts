@@ -10,7 +10,7 @@ import { CacheStoreRedis, SnapshotStoreRedis } from "effect-stores/redis"
 import { EventStoreSqlite } from "effect-stores/sqlite"
 import { describe, expect, it, onTestFinished } from "vitest"
 import { clients } from "../redis/fixtures.js"
-import { describeOwnPg, describeOwnRedis, temporaryDirectory } from "../support/backends.js"
+import { describeOwnPg, describeOwnRedis, patient, temporaryDirectory } from "../support/backends.js"
 import { spawnWorker } from "../support/child.js"
 import { withClient } from "../support/databases.js"
 import { eventually } from "../support/eventually.js"
@@ -22,8 +22,6 @@ import { held, numbers } from "./support.js"
 
 const programs = 2_000
 const outage = isFull ? "60 seconds" : "10 seconds"
-/** Where all processors are busy, waiting in line takes longer than by default. */
-const pool = { acquireTimeout: "120 seconds" } as const
 
 const streamOf = (n: number) => ({ tenantId: "load", domain: "order", aggregateId: String(n) })
 const event = { type: "Placed", data: { n: 1 } }
@@ -46,9 +44,9 @@ describeOwnPg("load on PostgreSQL", () => {
       yield* held(server.url, 10)
       const stores = yield* Layer.build(
         Layer.mergeAll(
-          EventStorePg.layer({ url, pool }),
-          CommandStorePg.layer({ url, pool }),
-          SnapshotStorePg.layer({ url, pool })
+          EventStorePg.layer({ url, pool: patient }),
+          CommandStorePg.layer({ url, pool: patient }),
+          SnapshotStorePg.layer({ url, pool: patient })
         )
       )
       const watcher = yield* Effect.forkScoped(
@@ -88,18 +86,19 @@ describeOwnPg("load on PostgreSQL", () => {
     const server = await startPostgres({ maxConnections: 10 })
     onTestFinished(server.stop)
     await Effect.gen(function* () {
-      const options = {
-        url: Redacted.make(server.url),
-        pool: { acquireTimeout: "2 seconds", maxOpenConns: 5 }
-      } as const
-      const { sql, state } = yield* Effect.provide(
-        PgDatabase.PgDatabase,
-        yield* Layer.build(PgDatabase.layer({ ...options, pool: { ...options.pool, connMaxIdleTime: "50 millis" } }))
-      )
-      yield* eventually(state, ({ open }) => open === 0)
+      const opened = (acquireTimeout: Duration.DurationInput) =>
+        Effect.gen(function* () {
+          const pool = { acquireTimeout, maxOpenConns: 5, connMaxIdleTime: "50 millis" } as const
+          const layer = PgDatabase.layer({ url: Redacted.make(server.url), pool })
+          const { sql, state } = yield* Effect.provide(PgDatabase.PgDatabase, yield* Layer.build(layer))
+          yield* eventually(state, ({ open }) => open === 0)
+          return { sql, state }
+        })
+      const impatient = yield* opened("2 seconds")
+      const { sql, state } = yield* opened("10 minutes")
       // All that the server has, but for what is asked for them meanwhile.
       const others = yield* held(server.url, 10)
-      const late = yield* Effect.flip(sql`select 1`)
+      const late = yield* Effect.flip(impatient.sql`select 1`)
       expect(late.cause).toMatchObject({ _tag: "PoolTimeout", waitedMs: 2_000 })
       const served: Array<number> = []
       const waiting: Array<Fiber.RuntimeFiber<unknown, unknown>> = []
@@ -136,7 +135,7 @@ describeOwnPg("load on PostgreSQL", () => {
   const recovery = (begin: Effect.Effect<void>, end: Effect.Effect<void>, url: string) =>
     Effect.gen(function* () {
       const appended = yield* Ref.make(0)
-      const layer = EventStorePg.layer({ url: Redacted.make(url), pool })
+      const layer = EventStorePg.layer({ url: Redacted.make(url), pool: patient })
       const context = yield* Layer.build(layer)
       yield* begin
       const all = yield* Effect.fork(Effect.provide(persistent(appended), context))
@@ -201,7 +200,7 @@ describeOwnRedis("load on Redis", () => {
       while (watching) most = Math.max(most, (await clients(server)).length)
     })()
     await Effect.gen(function* () {
-      const options = isFull ? at : { ...at, pool: { writeTimeout: "60 seconds" } as const }
+      const options = isFull ? at : { ...at, pool: { writeTimeout: "10 minutes" } as const }
       const stores = yield* Layer.build(Layer.merge(CacheStoreRedis.layer(options), SnapshotStoreRedis.layer(options)))
       const value = "x".repeat(20_000)
       const program = (n: number) =>

@@ -59,7 +59,7 @@ export const built = <A, E>(layer: Layer.Layer<A, E>) =>
 const buildOf = <A, E>(layer: Layer.Layer<A, E>) => Effect.provide(Effect.context<A>(), layer)
 
 export const until = async (what: string, holds: () => boolean | Promise<boolean>): Promise<void> => {
-  const deadline = Date.now() + 90_000
+  const deadline = Date.now() + 300_000
   while (!(await holds())) {
     if (Date.now() > deadline) throw new Error(`in vain: ${what}`)
     await delay(10)

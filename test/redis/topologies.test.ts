@@ -184,7 +184,7 @@ describeOwnRedis("the SnapshotStore on a Cluster", () => {
   })
 
   it("a node that is silent fails its callers, the others serve on, and it serves again when it speaks", async () => {
-    const store = open({ ...options, prefix: "silent:", pool: { writeTimeout: 500 } })
+    const store = open({ ...options, prefix: "silent:", pool: { writeTimeout: 5_000 } })
     const ids = Array.from({ length: 30 }, (_, n) => `${n}`)
     const each = (version: number) =>
       Effect.forEach(ids, (id) => Effect.exit(save(version, id)), { concurrency: "unbounded" })

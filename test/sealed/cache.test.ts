@@ -15,6 +15,7 @@ import {
   describeRedis,
   freshDatabase,
   freshKeyPrefix,
+  patientRedis,
   redisUrl,
   temporaryDirectory
 } from "../support/backends.js"
@@ -76,7 +77,7 @@ describeRedis("CacheStore on Redis, sealed", () => {
   const prefix = freshKeyPrefix()
   const fresh = () => sealed(CacheStoreRedis.layer({ url, prefix: freshKeyPrefix() }))
 
-  CacheStoreSuite.contract(name, sealed(CacheStoreRedis.layer({ url, prefix })), {
+  CacheStoreSuite.contract(name, sealed(CacheStoreRedis.layer({ url, prefix, pool: patientRedis })), {
     readOnly: sealed(CacheStoreRedis.layer({ url, prefix, readOnly: true }))
   })
   CacheStoreSuite.badInput(name, fresh(), badInput)

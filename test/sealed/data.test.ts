@@ -12,7 +12,7 @@ import { DataStoreMemory } from "effect-stores/memory"
 import { DataStorePg } from "effect-stores/pg"
 import { DataStoreSqlite } from "effect-stores/sqlite"
 import { DataStoreSuite } from "effect-stores/testing"
-import { describePg, freshDatabase, temporaryDirectory } from "../support/backends.js"
+import { describePg, freshDatabase, patient, temporaryDirectory } from "../support/backends.js"
 import { withClient } from "../support/databases.js"
 import { badInput, damaged, model, names, sealed, sealedAt } from "./support.js"
 
@@ -48,11 +48,15 @@ DataStoreSuite.names("sealed DataStore on the file system", folder(), names)
 DataStoreSuite.badInput("sealed DataStore on the file system", folder(), badInput)
 DataStoreSuite.model("sealed DataStore on the file system", folder(), model)
 
-const file = () => ({ filename: path.join(temporaryDirectory(), "objects.db"), synchronous: "OFF" as const })
+const file = () => ({
+  filename: path.join(temporaryDirectory(), "objects.db"),
+  synchronous: "OFF" as const,
+  pool: patient
+})
 const objects = file()
 const raw = <A>(use: (file: Sqlite.Database) => A): Effect.Effect<A> =>
   Effect.acquireUseRelease(
-    Effect.sync(() => new Sqlite(objects.filename, { timeout: 10_000 })),
+    Effect.sync(() => new Sqlite(objects.filename, { timeout: 120_000 })),
     (file) => Effect.sync(() => use(file)),
     (file) => Effect.sync(() => file.close())
   )
@@ -94,7 +98,7 @@ describePg("DataStore on PostgreSQL, sealed", async () => {
   const rows = (text: string, values: Array<unknown> = []) =>
     Effect.promise(() => withClient(address, async (client) => (await client.query(text, values)).rows))
 
-  DataStoreSuite.contract(name, sealed(DataStorePg.layer({ url })), {
+  DataStoreSuite.contract(name, sealed(DataStorePg.layer({ url, pool: patient })), {
     readOnly: sealed(DataStorePg.layer({ url, readOnly: true })),
     leftBehind: Effect.map(
       rows(`select (select count(*) from es_object_uploads) +

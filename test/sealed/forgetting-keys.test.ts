@@ -68,7 +68,7 @@ const world = new Map<string, () => Promise<Place>>([
   ["in files", inFiles]
 ])
 
-describe("a backup of the keys that is restored", { timeout: 120_000 }, () => {
+describe("a backup of the keys that is restored", () => {
   const comesBack = (name: string, place: () => Promise<Place>): void => {
     test(`${name}: what was forgotten since is forgotten again at the next start, or when it is asked for`, async () => {
       const where = await place()
@@ -185,7 +185,7 @@ const delegating = (current: () => SubjectKeysEncoded.Encoded): SubjectKeysEncod
 
 const allKeys = Effect.flatMap(Subjects.SubjectKeys, ({ all }) => Effect.map(all, ({ items }) => items))
 
-describe("a key that cannot be had", { timeout: 120_000 }, () => {
+describe("a key that cannot be had", () => {
   /** In memory, and its rows after `change`, which every process sees. */
   const changed = async (
     change: (row: SubjectKeysEncoded.EncodedSubjectKey) => SubjectKeysEncoded.EncodedSubjectKey
@@ -337,7 +337,7 @@ const run1 = (where: Place) =>
     processOf(where)
   )
 
-describe("a process that ends between the ledger and the tombstone", { timeout: 120_000 }, () => {
+describe("a process that ends between the ledger and the tombstone", () => {
   test("is killed: the ledger has the subject, and the next start forgets it", async () => {
     const where = await inFiles()
     await run(processOf(where), write("c-1"))
@@ -500,7 +500,7 @@ describe("a key that was asked for before it was destroyed", () => {
   })
 })
 
-describe("another process of the system", { timeout: 120_000 }, () => {
+describe("another process of the system", () => {
   test("that reads and writes for the subject does neither any more when the stated time is over", async () => {
     const where = await inFiles()
     const { keysFile, ledgerFile, storesFile } = where
@@ -534,7 +534,7 @@ describe("another process of the system", { timeout: 120_000 }, () => {
   })
 })
 
-describe("a transaction of the application", { timeout: 120_000 }, () => {
+describe("a transaction of the application", () => {
   const append = Effect.flatMap(EventStore.EventStore, (events) =>
     events.append(streamOf("c-1"), [{ type: "Registered", data: { name: "n" } }], { expected: "any" })
   )
@@ -602,7 +602,7 @@ describe("a transaction of the application", { timeout: 120_000 }, () => {
   })
 })
 
-describe("what is left of a destroyed key", { timeout: 120_000 }, () => {
+describe("what is left of a destroyed key", () => {
   test("is neither in the file nor in its log", async () => {
     const where = await inFiles()
     await Effect.runPromise(
@@ -639,7 +639,7 @@ describe("what is left of a destroyed key", { timeout: 120_000 }, () => {
   })
 })
 
-describe("the ledger in a file", { timeout: 120_000 }, () => {
+describe("the ledger in a file", () => {
   const entry = (n: number): Subjects.LedgerEntry => ({
     ref: n.toString(16).padStart(64, "0"),
     keyId: n % 2 === 0 ? null : n.toString(16).padStart(16, "0"),

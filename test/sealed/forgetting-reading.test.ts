@@ -72,7 +72,7 @@ const replacing: Subjects.Options = {
   }
 }
 
-describe("a declared replacement", { timeout: 60_000 }, () => {
+describe("a declared replacement", () => {
   test("stands in streams, feeds, pages and alone, is marked, and reads as its Schema says", async () => {
     const where = await inFiles()
     await run(
@@ -232,7 +232,7 @@ describe("a declared replacement", { timeout: 60_000 }, () => {
   }
 })
 
-describe("an object of a subject", { timeout: 60_000 }, () => {
+describe("an object of a subject", () => {
   test("that is being read ends when the time that was stated is over, and one that was opened is not read later", async () => {
     const where = await inFiles()
     const { clock, forward } = movableClock()
@@ -298,7 +298,7 @@ describe("an object of a subject", { timeout: 60_000 }, () => {
   })
 })
 
-describe("a record that is written anew", { timeout: 60_000 }, () => {
+describe("a record that is written anew", () => {
   test("stays the subject's, whatever it says now", async () => {
     const where = await inMemory()
     const id = idOf(1)
@@ -384,7 +384,7 @@ describe("a record that is written anew", { timeout: 60_000 }, () => {
   })
 })
 
-describe("a cached value of a subject", { timeout: 60_000 }, () => {
+describe("a cached value of a subject", () => {
   test("is loaded anew for whoever asks, and kept by nobody", async () => {
     const where = await inMemory()
     await run(
@@ -401,7 +401,7 @@ describe("a cached value of a subject", { timeout: 60_000 }, () => {
   })
 })
 
-describe("rules", { timeout: 60_000 }, () => {
+describe("rules", () => {
   const appending = async (events: NonNullable<Subjects.Options["events"]>) => {
     const where = await inMemory()
     return await run(

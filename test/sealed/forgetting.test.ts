@@ -328,7 +328,7 @@ const counts = Effect.map(
   (all) => Object.fromEntries(all.map(({ keyId, records, store }) => [`${store} ${keyId}`, records]))
 )
 
-describe("forgetting", { timeout: 120_000 }, () => {
+describe("forgetting", () => {
   forgets("in memory", inMemory)
   forgets("in files", inFiles)
   describePg("on a server", () => forgets("PostgreSQL", onServer))

@@ -4,7 +4,7 @@
 import { Redacted } from "effect"
 import { SnapshotStoreRedis } from "effect-stores/redis"
 import { SnapshotStoreSuite } from "effect-stores/testing"
-import { describeRedis, freshKeyPrefix, redisUrl } from "../support/backends.js"
+import { describeRedis, freshKeyPrefix, patientRedis, redisUrl } from "../support/backends.js"
 import { badInput, model, sealed } from "./support.js"
 
 describeRedis("SnapshotStore on Redis, sealed", () => {
@@ -13,7 +13,7 @@ describeRedis("SnapshotStore on Redis, sealed", () => {
   const prefix = freshKeyPrefix()
   const fresh = () => sealed(SnapshotStoreRedis.layer({ url, prefix: freshKeyPrefix() }))
 
-  SnapshotStoreSuite.contract(name, sealed(SnapshotStoreRedis.layer({ url, prefix })), {
+  SnapshotStoreSuite.contract(name, sealed(SnapshotStoreRedis.layer({ url, prefix, pool: patientRedis })), {
     readOnly: sealed(SnapshotStoreRedis.layer({ url, prefix, readOnly: true }))
   })
   SnapshotStoreSuite.badInput(name, fresh(), badInput)

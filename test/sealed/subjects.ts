@@ -56,12 +56,12 @@ export const withKeys = (
 export const run = <A, E, R>(process: Layer.Layer<R, unknown>, program: Effect.Effect<A, E, R>): Promise<A> =>
   Effect.runPromise(Effect.provide(program, process))
 
-/** A clock that runs as the real one does, and can be put forward. */
+/** A clock that stands still until it is put forward. Sleeps are real. */
 export const movableClock = () => {
   const real = Clock.make()
-  let aheadMs = 0
-  const millis = () => real.unsafeCurrentTimeMillis() + aheadMs
-  const nanos = () => real.unsafeCurrentTimeNanos() + BigInt(aheadMs) * 1_000_000n
+  let nowMs = real.unsafeCurrentTimeMillis()
+  const millis = () => nowMs
+  const nanos = () => BigInt(nowMs) * 1_000_000n
   const clock: Clock.Clock = {
     ...real,
     unsafeCurrentTimeMillis: millis,
@@ -74,7 +74,7 @@ export const movableClock = () => {
     clock,
     forward: (ms: number) =>
       Effect.sync(() => {
-        aheadMs += ms
+        nowMs += ms
       })
   }
 }

@@ -113,7 +113,7 @@ const refuses = (name: string, place: () => Promise<() => World>): void => {
   })
 }
 
-describe("without keys, a store that takes only what is sealed", { timeout: 120_000 }, () => {
+describe("without keys, a store that takes only what is sealed", () => {
   refuses("in memory", async () => {
     const ports = await Effect.runPromise(memoryPorts)
     return () => onPorts(ports)

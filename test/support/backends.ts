@@ -26,6 +26,12 @@ export const freshDatabase = async (): Promise<string> => {
   return createDatabase(server, `${inject("databasePrefix")}${process.pid}_${++count}`)
 }
 
+/** For pools of tests that wait in line on purpose: how long that takes where all processors are busy is no fault. */
+export const patient = { acquireTimeout: "5 minutes" } as const
+
+/** The same for Redis, where large values are waited for. */
+export const patientRedis = { writeTimeout: "5 minutes" } as const
+
 /** The run's Redis server, which other tests use at the same time; undefined when there is none. */
 export const redisUrl = (): string | undefined => inject("redisUrl")
 

@@ -10,5 +10,5 @@ export const eventually = <A, E, R>(
   what = "what was waited for did not happen"
 ): Effect.Effect<A, E | Error, R> =>
   Effect.repeat(Effect.delay(check, "10 millis"), { until: holds }).pipe(
-    Effect.timeoutFail({ duration: "90 seconds", onTimeout: () => new Error(what) })
+    Effect.timeoutFail({ duration: "5 minutes", onTimeout: () => new Error(what) })
   )
