@@ -2,7 +2,6 @@
  * Loading, changing and deleting aggregates, on every pair of backends, with a SnapshotStore and without one.
  */
 import { assert, layer as vitestLayer } from "@effect/vitest"
-import { deepStrictEqual } from "@effect/vitest/utils"
 import { Context, Data, DateTime, Effect, Exit, Layer, Option, Schema } from "effect"
 import { Aggregate, type Errors, EventStore, SnapshotPolicy, SnapshotStore } from "effect-stores"
 import { EventStoreMemory } from "effect-stores/memory"
@@ -170,7 +169,7 @@ const behaviours = (
       yield* appendSome(id)
       for (const nothing of [[], Effect.succeed([])]) {
         const executed = yield* Aggregate.execute(Counter, id, () => nothing)
-        deepStrictEqual(executed, { state: stateAfter(some), version: 7, position: Option.none(), events: [] })
+        assert.deepStrictEqual(executed, { state: stateAfter(some), version: 7, position: Option.none(), events: [] })
       }
       assert.strictEqual((yield* stored(id)).length, 7)
     }))

@@ -6,7 +6,6 @@
 import { randomUUID } from "node:crypto"
 import * as path from "node:path"
 import { assert, it as effectIt } from "@effect/vitest"
-import { deepStrictEqual } from "@effect/vitest/utils"
 import {
   Clock,
   Deferred,
@@ -121,16 +120,16 @@ const projections = (name: string, layer: Layer.Layer<Stores, unknown>) =>
         const counters = projection(tenantId, { batchSize: 7 })
         for (const aggregateId of ["a", "b", "a"]) yield* append(tenantId, aggregateId, 25)
         yield* Projection.catchUp(counters)
-        deepStrictEqual(yield* handledOf(streamOf(tenantId, "a")), range(50))
-        deepStrictEqual(yield* handledOf(streamOf(tenantId, "b")), range(25))
+        assert.deepStrictEqual(yield* handledOf(streamOf(tenantId, "a")), range(50))
+        assert.deepStrictEqual(yield* handledOf(streamOf(tenantId, "b")), range(25))
         yield* Projection.catchUp(counters)
         yield* append(tenantId, "b")
         const head = yield* Projection.catchUp(counters)
-        deepStrictEqual(yield* handledOf(streamOf(tenantId, "a")), range(50))
-        deepStrictEqual(yield* handledOf(streamOf(tenantId, "b")), range(26))
+        assert.deepStrictEqual(yield* handledOf(streamOf(tenantId, "a")), range(50))
+        assert.deepStrictEqual(yield* handledOf(streamOf(tenantId, "b")), range(26))
         const { partitions } = yield* Projection.status(counters)
         assert.isAtLeast(partitions[0]?.position ?? 0, head)
-        deepStrictEqual(partitions[0]?.owner, Option.none())
+        assert.deepStrictEqual(partitions[0]?.owner, Option.none())
       }))
 
     test("batches have at most as many events as is said, and follow each other", (tenantId) =>
@@ -142,7 +141,7 @@ const projections = (name: string, layer: Layer.Layer<Stores, unknown>) =>
         })
         yield* append(tenantId, "a", 25)
         yield* Projection.catchUp(counters)
-        deepStrictEqual(yield* Ref.get(sizes), [10, 10, 5])
+        assert.deepStrictEqual(yield* Ref.get(sizes), [10, 10, 5])
       }))
 
     test("types that the Schema does not know, and other tenants, are passed by", (tenantId) =>
@@ -154,8 +153,8 @@ const projections = (name: string, layer: Layer.Layer<Stores, unknown>) =>
         yield* append(tenantId, "a", 1, { type: "Forgotten", data: {} })
         const last = yield* append(tenantId, "a", 1, { type: "Unknown", data: {} })
         yield* Projection.catchUp(counters)
-        deepStrictEqual(yield* handledOf(streamOf(tenantId, "a")), [1, 3])
-        deepStrictEqual(yield* handledOf(streamOf(`${tenantId} other`, "a")), [])
+        assert.deepStrictEqual(yield* handledOf(streamOf(tenantId, "a")), [1, 3])
+        assert.deepStrictEqual(yield* handledOf(streamOf(`${tenantId} other`, "a")), [])
         yield* Projection.awaitPosition(counters, last.position)
       }))
 
@@ -174,13 +173,13 @@ const projections = (name: string, layer: Layer.Layer<Stores, unknown>) =>
         assert.instanceOf(error, Projection.ProjectionStopped)
         assert.strictEqual(error.cause, "no room")
         assert.match(error.message, /: no room$/)
-        deepStrictEqual(yield* handledOf(streamOf(tenantId, "a")), [1, 2])
+        assert.deepStrictEqual(yield* handledOf(streamOf(tenantId, "a")), [1, 2])
         const { partitions } = yield* Projection.status(failing)
         assert.strictEqual(partitions[0]?.position, error.position)
         // It is given back, so the next one need not wait for the lease to end.
-        deepStrictEqual(partitions[0]?.owner, Option.none())
+        assert.deepStrictEqual(partitions[0]?.owner, Option.none())
         yield* Projection.catchUp(projection(tenantId))
-        deepStrictEqual(yield* handledOf(streamOf(tenantId, "a")), range(4))
+        assert.deepStrictEqual(yield* handledOf(streamOf(tenantId, "a")), range(4))
       }))
 
     test("with atLeastOnce what a handler wrote before it failed stays", (tenantId) =>
@@ -193,7 +192,7 @@ const projections = (name: string, layer: Layer.Layer<Stores, unknown>) =>
         const error = yield* Effect.flip(Projection.catchUp(failing))
         assert.instanceOf(error, Projection.ProjectionStopped)
         assert.strictEqual(error.position, 0)
-        deepStrictEqual(yield* handledOf(streamOf(tenantId, "a")), [1, 2])
+        assert.deepStrictEqual(yield* handledOf(streamOf(tenantId, "a")), [1, 2])
       }))
 
     test("a handler that dies, throws or interrupts itself has failed, too", (tenantId) =>
@@ -226,7 +225,7 @@ const projections = (name: string, layer: Layer.Layer<Stores, unknown>) =>
         })
         yield* Projection.catchUp(flaky)
         assert.strictEqual(yield* Ref.get(attempts), 3)
-        deepStrictEqual(yield* handledOf(streamOf(tenantId, "a")), [1, 2])
+        assert.deepStrictEqual(yield* handledOf(streamOf(tenantId, "a")), [1, 2])
       }))
 
     test("an event that does not fit the Schema stops it, and the error names the event", (tenantId) =>
@@ -237,7 +236,7 @@ const projections = (name: string, layer: Layer.Layer<Stores, unknown>) =>
         assert.instanceOf(error, Projection.ProjectionStopped)
         assert.instanceOf(error.cause, EventStore.EventDecodeError)
         assert.strictEqual((error.cause as EventStore.EventDecodeError).version, 3)
-        deepStrictEqual(yield* handledOf(streamOf(tenantId, "a")), [1, 2])
+        assert.deepStrictEqual(yield* handledOf(streamOf(tenantId, "a")), [1, 2])
       }))
 
     const lettersOf = (name: string) =>
@@ -263,19 +262,19 @@ const projections = (name: string, layer: Layer.Layer<Stores, unknown>) =>
         yield* append(tenantId, "b", 1)
         const skipping = projection(tenantId, { onFailure: "skip", handle: failingAtThird })
         yield* Projection.catchUp(skipping)
-        deepStrictEqual(yield* handledOf(streamOf(tenantId, "a")), [1, 2, 4, 5])
-        deepStrictEqual(yield* handledOf(streamOf(tenantId, "b")), [1, 2, 3, 4, 5, 7])
+        assert.deepStrictEqual(yield* handledOf(streamOf(tenantId, "a")), [1, 2, 4, 5])
+        assert.deepStrictEqual(yield* handledOf(streamOf(tenantId, "b")), [1, 2, 3, 4, 5, 7])
         const letters = [
           { aggregateId: "a", reason: "NoRoom", scope: "event", type: "Counted" },
           { aggregateId: "b", reason: "EventDecodeError", scope: "event", type: "Counted" }
         ]
-        deepStrictEqual(yield* lettersOf(tenantId), letters)
+        assert.deepStrictEqual(yield* lettersOf(tenantId), letters)
         assert.strictEqual(yield* Projection.retryDeadLetters(skipping), 2)
-        deepStrictEqual(yield* lettersOf(tenantId), letters)
-        deepStrictEqual(yield* handledOf(streamOf(tenantId, "a")), [1, 2, 4, 5])
+        assert.deepStrictEqual(yield* lettersOf(tenantId), letters)
+        assert.deepStrictEqual(yield* handledOf(streamOf(tenantId, "a")), [1, 2, 4, 5])
         assert.strictEqual(yield* Projection.retryDeadLetters(projection(tenantId)), 1)
-        deepStrictEqual(yield* handledOf(streamOf(tenantId, "a")), [1, 2, 4, 5, 3])
-        deepStrictEqual(yield* lettersOf(tenantId), letters.slice(1))
+        assert.deepStrictEqual(yield* handledOf(streamOf(tenantId, "a")), [1, 2, 4, 5, 3])
+        assert.deepStrictEqual(yield* lettersOf(tenantId), letters.slice(1))
       }))
 
     test("no log shows the data of an event that does not fit", (tenantId) =>
@@ -304,19 +303,19 @@ const projections = (name: string, layer: Layer.Layer<Stores, unknown>) =>
         yield* append(tenantId, "b", 1)
         // Whatever its policy, it finds the stream parked.
         yield* Projection.catchUp(projection(tenantId))
-        deepStrictEqual(yield* handledOf(streamOf(tenantId, "a")), [1, 2])
-        deepStrictEqual(yield* handledOf(streamOf(tenantId, "b")), range(6))
-        deepStrictEqual(yield* lettersOf(tenantId), [
+        assert.deepStrictEqual(yield* handledOf(streamOf(tenantId, "a")), [1, 2])
+        assert.deepStrictEqual(yield* handledOf(streamOf(tenantId, "b")), range(6))
+        assert.deepStrictEqual(yield* lettersOf(tenantId), [
           { aggregateId: "a", reason: "NoRoom", scope: "stream", type: "Counted" }
         ])
         assert.strictEqual(yield* Projection.retryDeadLetters(parking), 1)
-        deepStrictEqual(yield* handledOf(streamOf(tenantId, "a")), [1, 2])
+        assert.deepStrictEqual(yield* handledOf(streamOf(tenantId, "a")), [1, 2])
         const worker = yield* Effect.fork(Projection.run(projection(tenantId, { lease: 300 })))
         assert.strictEqual(yield* Projection.retryDeadLetters(projection(tenantId)), 0)
-        deepStrictEqual(yield* lettersOf(tenantId), [])
+        assert.deepStrictEqual(yield* lettersOf(tenantId), [])
         const { position } = yield* append(tenantId, "a", 1)
         yield* Projection.awaitPosition(projection(tenantId), position, { timeout: "1 minute" })
-        deepStrictEqual(yield* handledOf(streamOf(tenantId, "a")), range(8))
+        assert.deepStrictEqual(yield* handledOf(streamOf(tenantId, "a")), range(8))
         yield* Fiber.interrupt(worker)
       }))
 
@@ -334,7 +333,7 @@ const projections = (name: string, layer: Layer.Layer<Stores, unknown>) =>
         for (const name of [`${tenantId} 1`, `${tenantId} 2`]) {
           assert.strictEqual((yield* lettersOf(name)).length, 1)
           assert.strictEqual(yield* Projection.retryDeadLetters(projection(tenantId, { name })), 0)
-          deepStrictEqual(yield* lettersOf(name), [])
+          assert.deepStrictEqual(yield* lettersOf(name), [])
         }
       }))
 
@@ -356,7 +355,7 @@ const projections = (name: string, layer: Layer.Layer<Stores, unknown>) =>
         })
         yield* Projection.catchUp(counters)
         assert.strictEqual(yield* Ref.get(attempts), 3)
-        deepStrictEqual(yield* handledOf(streamOf(tenantId, "a")), range(3))
+        assert.deepStrictEqual(yield* handledOf(streamOf(tenantId, "a")), range(3))
       }))
 
     test("what an error of the application calls retryable is its own business: the handler has failed", (tenantId) =>
@@ -382,13 +381,13 @@ const projections = (name: string, layer: Layer.Layer<Stores, unknown>) =>
         for (let n = 1; n <= 5; n++) {
           const { position } = yield* append(tenantId, "a")
           yield* Projection.awaitPosition(counters, position, { timeout: "1 minute" })
-          deepStrictEqual(yield* handledOf(streamOf(tenantId, "a")), range(n))
+          assert.deepStrictEqual(yield* handledOf(streamOf(tenantId, "a")), range(n))
         }
         const { partitions } = yield* Projection.status(counters)
-        deepStrictEqual(partitions[0]?.owner, Option.some("me"))
+        assert.deepStrictEqual(partitions[0]?.owner, Option.some("me"))
         yield* Fiber.interrupt(worker)
         const after = yield* Projection.status(counters)
-        deepStrictEqual(after.partitions[0]?.owner, Option.none())
+        assert.deepStrictEqual(after.partitions[0]?.owner, Option.none())
       }))
 
     test("it passes by what is not its own, also while it runs", (tenantId) =>
@@ -423,7 +422,10 @@ const projections = (name: string, layer: Layer.Layer<Stores, unknown>) =>
         yield* become(["second", "second", "second", "second"])
         yield* Fiber.interrupt(second)
         for (const aggregateId of aggregates) {
-          deepStrictEqual(yield* handledOf(streamOf(tenantId, aggregateId)), range(aggregateId === "0" ? 21 : 20))
+          assert.deepStrictEqual(
+            yield* handledOf(streamOf(tenantId, aggregateId)),
+            range(aggregateId === "0" ? 21 : 20)
+          )
         }
       }))
 
@@ -457,10 +459,10 @@ const projections = (name: string, layer: Layer.Layer<Stores, unknown>) =>
         yield* Deferred.succeed(go, undefined)
         const lease = Option.getOrThrow(yield* Fiber.join(thief))
         const handled = yield* handledOf(streamOf(tenantId, "a"))
-        deepStrictEqual(handled, lease.position === 0 ? [] : range(3))
+        assert.deepStrictEqual(handled, lease.position === 0 ? [] : range(3))
         yield* store.release(lease)
         yield* Fiber.join(worker)
-        deepStrictEqual(yield* handledOf(streamOf(tenantId, "a")), range(3))
+        assert.deepStrictEqual(yield* handledOf(streamOf(tenantId, "a")), range(3))
       }))
 
     test("with atLeastOnce a handler is interrupted when its partition is lost, and the next one begins anew", (tenantId) =>
@@ -487,7 +489,7 @@ const projections = (name: string, layer: Layer.Layer<Stores, unknown>) =>
         yield* Fiber.interrupt(worker)
         yield* store.release(Option.getOrThrow(lease))
         yield* Projection.catchUp(projection(tenantId, { delivery: "atLeastOnce" }))
-        deepStrictEqual(yield* handledOf(streamOf(tenantId, "a")), range(3))
+        assert.deepStrictEqual(yield* handledOf(streamOf(tenantId, "a")), range(3))
       }))
 
     test("a lease is kept while a handler takes longer than it", (tenantId) =>
@@ -531,7 +533,7 @@ const projections = (name: string, layer: Layer.Layer<Stores, unknown>) =>
         yield* Deferred.await(begun)
         assert.isAtLeast(Number(lag()[0]), 3)
         yield* Fiber.interrupt(worker)
-        deepStrictEqual(lag(), [0])
+        assert.deepStrictEqual(lag(), [0])
       }))
 
     test("a rebuild goes on beside the one in service, from the beginning", (tenantId) =>
@@ -545,10 +547,10 @@ const projections = (name: string, layer: Layer.Layer<Stores, unknown>) =>
             Ref.update(rebuilt, (all) => [...all, ...events.map(({ version }) => version * generation)])
         })
         yield* Projection.catchUp(next)
-        deepStrictEqual(yield* Ref.get(rebuilt), [2, 4, 6])
+        assert.deepStrictEqual(yield* Ref.get(rebuilt), [2, 4, 6])
         yield* append(tenantId, "a", 1)
         yield* Projection.catchUp(projection(tenantId))
-        deepStrictEqual(yield* handledOf(streamOf(tenantId, "a")), range(4))
+        assert.deepStrictEqual(yield* handledOf(streamOf(tenantId, "a")), range(4))
         const [before, after] = [yield* Projection.status(projection(tenantId)), yield* Projection.status(next)]
         assert.isAbove(before.partitions[0]?.position ?? 0, after.partitions[0]?.position ?? 0)
       }))
@@ -572,7 +574,7 @@ const projections = (name: string, layer: Layer.Layer<Stores, unknown>) =>
           handle: () => Effect.void
         })
         yield* Projection.catchUp(broken)
-        deepStrictEqual(
+        assert.deepStrictEqual(
           (yield* lettersOf(tenantId)).map(({ reason }) => reason),
           ["Error"]
         )
@@ -629,7 +631,7 @@ const projections = (name: string, layer: Layer.Layer<Stores, unknown>) =>
         yield* store.delete({ name: tenantId, generation: 1 })
         yield* Projection.awaitPosition(counters, position, { timeout: "1 minute" })
         yield* Fiber.interrupt(worker)
-        deepStrictEqual(yield* Ref.get(seen), [1, 2, 1, 2])
+        assert.deepStrictEqual(yield* Ref.get(seen), [1, 2, 1, 2])
       }))
   })
 
@@ -733,14 +735,14 @@ describe("the progress of a projection", () => {
       yield* TestClock.adjust("1 second")
       yield* Fiber.join(looks)
       const found = yield* Ref.get(seen)
-      deepStrictEqual(
+      assert.deepStrictEqual(
         found.map(({ done }) => done),
         [0, Math.floor(head / 4), Math.floor(head / 2), head]
       )
-      deepStrictEqual(found[0]?.left, Option.none())
-      deepStrictEqual(found[2]?.rate, found[2] === undefined ? 0 : found[2].done / 2)
+      assert.deepStrictEqual(found[0]?.left, Option.none())
+      assert.deepStrictEqual(found[2]?.rate, found[2] === undefined ? 0 : found[2].done / 2)
       const left = found[2] === undefined ? Number.NaN : ((head - found[2].done) / found[2].rate) * 1000
-      deepStrictEqual(Option.map(found[2]?.left ?? Option.none(), Duration.toMillis), Option.some(left))
+      assert.deepStrictEqual(Option.map(found[2]?.left ?? Option.none(), Duration.toMillis), Option.some(left))
     }).pipe(Effect.provide(Layer.merge(EventStoreMemory.layer(), CheckpointStoreMemory.layer())))
   )
 })
@@ -758,7 +760,7 @@ describe("the rate of a projection", () => {
       yield* TestClock.adjust(0)
       yield* store.commit(later, 60)
       yield* TestClock.adjust("1 second")
-      deepStrictEqual(
+      assert.deepStrictEqual(
         [...(yield* Fiber.join(looks))],
         [
           { done: 40, total: 100, rate: 0, left: Option.none() },
@@ -820,7 +822,7 @@ describe("a failure", () => {
       yield* Projection.catchUp(failing)
       const store = yield* CheckpointStore.CheckpointStore
       const letters = yield* Stream.runCollect(store.deadLetters({ name: "acme" }))
-      deepStrictEqual(
+      assert.deepStrictEqual(
         [...letters].map(({ reason }) => reason),
         reasons.map(([, reason]) => reason)
       )
@@ -844,7 +846,7 @@ describe("a failure", () => {
       const catchingUp = yield* Effect.fork(Projection.catchUp(flaky))
       yield* TestClock.adjust("20 seconds")
       assert.isTrue(Option.isSome(yield* Fiber.poll(catchingUp)))
-      deepStrictEqual(
+      assert.deepStrictEqual(
         attempts.slice(1).map((ms, i) => ms - (attempts[i] ?? 0)),
         [200, 400, 800, 1_600, 3_200, 5_000, 5_000, 0, 100, 200]
       )
@@ -853,7 +855,7 @@ describe("a failure", () => {
         const isOurs = metricKey.name === "effect_stores_projection_failures" && labels.get("projection") === "away"
         return isOurs && MetricState.isCounterState(metricState) ? [[labels.get("outcome"), metricState.count]] : []
       })
-      deepStrictEqual(counted, [["unavailable", 9]])
+      assert.deepStrictEqual(counted, [["unavailable", 9]])
     }).pipe(Effect.provide(stores))
   )
 })
@@ -907,7 +909,7 @@ describe("a projection that is run", () => {
       yield* TestClock.adjust("2 seconds")
       yield* Deferred.await(handled)
       yield* Fiber.interrupt(worker)
-      deepStrictEqual(
+      assert.deepStrictEqual(
         warnings.map((warning) => warning.includes("acme")),
         [true, true]
       )
@@ -931,7 +933,7 @@ describe("a partition that is held", () => {
       const lease = yield* store.claim({ name: "acme" }, { owner: "thief", takeFrom, lease: "1 hour" })
       yield* store.commit(Option.getOrThrow(lease), position)
       yield* TestClock.adjust("1 second")
-      deepStrictEqual(yield* Fiber.poll(catchingUp), Option.some(Exit.succeed(position)))
+      assert.deepStrictEqual(yield* Fiber.poll(catchingUp), Option.some(Exit.succeed(position)))
     }).pipe(Effect.provide(stores))
   )
 
@@ -955,7 +957,7 @@ describe("a partition that is held", () => {
       )
       yield* TestClock.adjust("1 second")
       yield* Fiber.interrupt(worker)
-      deepStrictEqual(attempts, [0, 500])
+      assert.deepStrictEqual(attempts, [0, 500])
     }).pipe(Effect.provide(stores))
   )
 
@@ -984,7 +986,7 @@ describe("a partition that is held", () => {
       yield* Deferred.succeed(go, undefined)
       yield* Fiber.join(catchingUp)
       // A third of the lease after its claim it was to be renewed, and a third later it was renewed here.
-      deepStrictEqual(yield* Ref.get(leftMs), [1_000])
+      assert.deepStrictEqual(yield* Ref.get(leftMs), [1_000])
     }).pipe(Effect.provide(stores))
   )
 })
@@ -1030,8 +1032,8 @@ describe("a definition", () => {
           yield* Projection.catchUp(any)
           return yield* Ref.get(seen)
         })
-      deepStrictEqual(yield* readBy("all", {}), ["One", "Other"])
-      deepStrictEqual(yield* readBy("some", { types: ["Other"] }), ["Other"])
+      assert.deepStrictEqual(yield* readBy("all", {}), ["One", "Other"])
+      assert.deepStrictEqual(yield* readBy("some", { types: ["Other"] }), ["Other"])
     }).pipe(Effect.provide(Layer.merge(EventStoreMemory.layer(), CheckpointStoreMemory.layer())))
   )
 
@@ -1055,7 +1057,7 @@ describe("a definition", () => {
       yield* append("acme", "a", 1, { type: "Other", data: {} })
       yield* append("acme", "a", 1, { type: "Modern", data: { n: 2 } })
       yield* Projection.catchUp(numbers)
-      deepStrictEqual(yield* Ref.get(seen), ["Modern 1", "Modern 2"])
+      assert.deepStrictEqual(yield* Ref.get(seen), ["Modern 1", "Modern 2"])
     }).pipe(Effect.provide(Layer.merge(EventStoreMemory.layer(), CheckpointStoreMemory.layer())))
   )
 })

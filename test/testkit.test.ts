@@ -3,7 +3,6 @@
  * event to a time-out, all in memory and under the TestClock, which nothing but the test moves.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { deepStrictEqual } from "@effect/vitest/utils"
 import { Context, DateTime, Effect, Exit, Option, Ref, Schema, TestClock } from "effect"
 import { Aggregate, CommandStore, CommandWorker, EventStore, Projection, Reaction, SnapshotPolicy } from "effect-stores"
 import { AggregateTest, Followers, ProjectionTest, TestStores } from "effect-stores/testkit"
@@ -193,8 +192,8 @@ describe("followers", () => {
           store.get(id),
           Option.map(({ status }) => status)
         )
-      deepStrictEqual(yield* status(sent.id), Option.some("succeeded"))
-      deepStrictEqual(yield* status(first.id), Option.some("received"))
+      assert.deepStrictEqual(yield* status(sent.id), Option.some("succeeded"))
+      assert.deepStrictEqual(yield* status(first.id), Option.some("received"))
     }).pipe(Effect.provide(TestStores.layer))
   )
 

@@ -2,7 +2,6 @@
  * From an event to the span in which it was appended: what the metadata has, and what readers make of it.
  */
 import { assert, it } from "@effect/vitest"
-import { deepStrictEqual } from "@effect/vitest/utils"
 import { Duration, Effect, Layer, Option, Redacted, Schema, Stream } from "effect"
 import { Aggregate, CryptoService, EventStore, EventStoreEncoded, Trace } from "effect-stores"
 import { EventStoreMemory } from "effect-stores/memory"
@@ -187,6 +186,6 @@ describe("a traceparent", () => {
       Trace.traceparentOf({ traceId: trace, spanId: span, sampled: true }),
       Option.some(traceparent)
     )
-    deepStrictEqual(Trace.traceparentOf({ traceId: "noop", spanId: "noop", sampled: false }), Option.none())
+    assert.deepStrictEqual(Trace.traceparentOf({ traceId: "noop", spanId: "noop", sampled: false }), Option.none())
   })
 })

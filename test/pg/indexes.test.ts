@@ -2,7 +2,6 @@
  * Indexes by choice on PostgreSQL: built beside appends, by one of several processes, and again after a build that was
  * interrupted.
  */
-import { randomUUID } from "node:crypto"
 import { assert, it } from "@effect/vitest"
 import { Effect, Fiber, Layer, Option, Redacted } from "effect"
 import { EventStore } from "effect-stores"
@@ -11,6 +10,7 @@ import { describePg, freshDatabase } from "../support/backends.js"
 import { eventually } from "../support/eventually.js"
 import { connected } from "./support/feed-load.js"
 import { query } from "./support/query.js"
+import { roleWith } from "./support/role.js"
 
 const appendOnce = Effect.flatMap(EventStore.EventStore, (store) =>
   store.append({ tenantId: "t", domain: "d", aggregateId: "a" }, [{ type: "Happened", data: 1 }], { expected: "any" })
@@ -99,27 +99,22 @@ describePg("indexes by choice on PostgreSQL", () => {
   it.live("are not missed by a store that only reads, whose role may create none", () =>
     Effect.gen(function* () {
       const { options, url } = yield* storeWithEvents
-      const reader = `reader_${randomUUID().slice(0, 8)}`
-      yield* query(url, `create role ${reader} login`)
-      yield* query(
+      const { url: as } = yield* roleWith(
         url,
-        `grant select on all tables in schema public to ${reader}; grant select on all sequences in schema public to ${reader}`
+        "grant select on all tables in schema public to role",
+        "grant select on all sequences in schema public to role"
       )
-      const as = Redacted.make(Object.assign(new URL(url), { username: reader, password: "" }).href)
+      const reader = { ...options, url: Redacted.make(as), readOnly: true } as const
       for (const migrate of [true, false]) {
         const filter = { types: ["Happened"] }
         const found = yield* Effect.flatMap(EventStore.EventStore, (store) => store.count(filter)).pipe(
-          Effect.provide(EventStorePg.layer({ url: as, readOnly: true, migrate }))
+          Effect.provide(EventStorePg.layer({ ...reader, migrate }))
         )
         assert.strictEqual(found, 3)
       }
-      assert.strictEqual(
-        (yield* refusal({ ...options, url: as, readOnly: true, indexes: ["type"] }))._tag,
-        "StoreError"
-      )
+      assert.strictEqual((yield* refusal({ ...reader, indexes: ["type"] }))._tag, "StoreError")
       assert.deepStrictEqual(yield* indexesOf(url), [])
-      yield* query(url, `drop owned by ${reader}; drop role ${reader}`)
-    })
+    }).pipe(Effect.scoped)
   )
 
   it.live("another name is refused", () =>
@@ -184,6 +179,7 @@ describePg("indexes by choice on PostgreSQL", () => {
         const opener = yield* Effect.fork(opening({ ...options, applicationName, pooler, indexes: ["tenant"] }))
         yield* eventually(sessionsOf(url, applicationName), ({ rowCount }) => (rowCount ?? 0) > 0)
         const { rows } = yield* query(url, "select 'es_events_tenant'::regclass::oid as oid")
+        // Long enough for one that does not wait to do its harm.
         yield* Effect.sleep("300 millis")
         yield* Effect.promise(() => other.query("commit"))
         yield* Fiber.join(builder)
@@ -222,6 +218,7 @@ describePg("indexes by choice on PostgreSQL", () => {
           })
         )
         yield* eventually(sessionsOf(url, "second"), ({ rowCount }) => (rowCount ?? 0) > 0)
+        // Long enough for one that does not wait to do its harm.
         yield* Effect.sleep("300 millis")
         yield* Effect.promise(() => other.query("commit"))
         assert.deepStrictEqual(yield* Fiber.join(first), ["es_events_tenant"])
@@ -254,6 +251,7 @@ describePg("indexes by choice on PostgreSQL", () => {
              and wait_event in ('virtualxid', 'relation') and query like '%create index%'`
         )
         yield* eventually(waiting, ({ rowCount }) => rowCount === 1)
+        // Longer than the limits.
         yield* Effect.sleep("1500 millis")
         yield* Effect.promise(() => other.query("commit"))
         yield* Fiber.join(opener)

@@ -3,7 +3,6 @@
  * which nothing happens.
  */
 import { assert, it } from "@effect/vitest"
-import { deepStrictEqual } from "@effect/vitest/utils"
 import { Chunk, Deferred, Duration, Effect, Fiber, Layer, Option, Redacted, Schedule, Schema, Stream } from "effect"
 import { CheckpointStore, Errors, EventStore, Projection } from "effect-stores"
 import { CheckpointStorePg, EventStorePg, PgDatabase } from "effect-stores/pg"
@@ -80,13 +79,13 @@ describePg("a projection on PostgreSQL", () => {
         yield* eventually(Effect.map(held, (all) => all.every(({ leaseLeft }) => Duration.toMillis(leaseLeft) === 0)))
         for (const takeFrom of [undefined, (yield* held)[slow]?.token]) {
           const claimed = yield* store.claim({ name: "long" }, { owner: "other", partition: slow, takeFrom })
-          deepStrictEqual(claimed, Option.none())
+          assert.deepStrictEqual(claimed, Option.none())
         }
         const second = yield* Effect.fork(Effect.provide(Projection.run(long, { owner: "other" }), other))
         yield* eventually(Effect.map(held, (all) => all[1 - slow]?.position === head))
         assert.deepStrictEqual(runs, [slow, 1 - slow])
         const [theirs, its] = [(yield* held)[slow], (yield* held)[1 - slow]]
-        deepStrictEqual([theirs?.owner, its?.owner], [Option.some("one"), Option.some("other")])
+        assert.deepStrictEqual([theirs?.owner, its?.owner], [Option.some("one"), Option.some("other")])
 
         yield* Deferred.succeed(end, undefined)
         yield* eventually(Effect.map(held, (all) => all.every(({ position }) => position === head)))
