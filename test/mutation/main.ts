@@ -100,7 +100,7 @@ const verdicts = (name: string, isOfAll: boolean): ReadonlyMap<string, Mutant & 
   const { files, testFiles }: Report = JSON.parse(fs.readFileSync(`.mutation/${name}.json`, "utf8"))
   const all = Object.values(testFiles).reduce((sum, { tests }) => sum + tests.length, 0)
   const statusOf = ({ coveredBy = [], status, testsCompleted = 0 }: Mutant): string =>
-    status === "Survived" && testsCompleted < (isOfAll ? all : coveredBy.length) ? "Killed" : status
+    status === "Survived" && testsCompleted < (coveredBy.length || (isOfAll ? all : 0)) ? "Killed" : status
   const found = Object.entries(files).flatMap(([file, { mutants }]) =>
     mutants.filter(isTried).map((mutant) => {
       const { end, start } = mutant.location
